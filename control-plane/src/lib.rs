@@ -1,0 +1,1 @@
+//! The control plane: watches policy documents, checks them, pushes them to every proxy.

@@ -1,0 +1,1 @@
+//! Delta xDS as sans-I/O state machines, with thin tonic adapters.

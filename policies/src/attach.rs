@@ -1,0 +1,1 @@
+//! Target refs -> the effective policy per scope, and the conditions that tell a policy's author about it.

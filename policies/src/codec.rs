@@ -1,0 +1,1 @@
+//! Model <-> proto. Encoding is total; decoding validates and names the fault.

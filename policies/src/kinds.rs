@@ -1,0 +1,16 @@
+//! THE REGISTRY: one module and one entry per policy kind, nothing else.
+
+mod circuit_breaker;
+mod rate_limit;
+
+use crate::kind::KindEntry;
+
+pub const KINDS: &[KindEntry] = &[
+    KindEntry::of::<rate_limit::RateLimitPolicy>(),
+    KindEntry::of::<circuit_breaker::CircuitBreakerPolicy>(),
+];
+
+/// The entry of `kind`, if it is one of ours.
+pub fn find(kind: &str) -> Option<&'static KindEntry> {
+    KINDS.iter().find(|entry| entry.kind == kind)
+}

@@ -1,0 +1,29 @@
+//! The pure policy core: documents in, verdicts out, no I/O.
+//!
+//! Everything that decides lives here; the sidecar, the control plane and the command line call the same
+//! functions. This crate must not touch tokio, hyper, tonic, the file system, a clock or a thread's RNG: time
+//! comes in as [`Timestamp`], randomness as a seeded [`fastrand::Rng`], configuration as text or as
+//! [`model`] values. `clippy.toml` beside this crate and a dependency test hold it to that.
+
+pub mod attach;
+pub mod balance;
+pub mod call;
+pub mod codec;
+pub mod decision;
+pub mod document;
+pub mod health;
+pub mod kind;
+pub mod kinds;
+pub mod matching;
+pub mod model;
+pub mod objects;
+pub mod pipeline;
+pub mod reason;
+pub mod resolve;
+pub mod snapshot;
+pub mod state;
+pub mod time;
+
+pub use decision::{Decision, Decisions, Outcome};
+pub use reason::Reason;
+pub use time::Timestamp;

@@ -1,0 +1,27 @@
+//! The validated vocabulary of the mesh: what a proxy is told, with illegal states left out.
+//!
+//! Documents (what people write) become these in [`crate::resolve`]; [`crate::codec`] carries them over the wire;
+//! [`crate::snapshot`] indexes them for requests. Nothing here decides anything.
+
+mod backend;
+mod host;
+mod identity;
+mod listener;
+mod name;
+mod policy;
+mod resources;
+mod route;
+mod source;
+
+pub use backend::{Address, AppProtocol, Backend, BackendKind, BackendName, Endpoint, Endpoints};
+pub use host::{HostPattern, InvalidHost};
+pub use identity::{Identity, Peer};
+pub use listener::{Listener, ListenerName};
+pub use name::{InvalidName, ResourceName};
+pub use policy::{Mode, Policy, PolicyRef, TargetKind, TargetRef};
+pub use resources::{Resource, ResourceType, Resources};
+pub use route::{
+    BackendRef, HeaderMatch, HeaderModifier, InvalidRef, PathMatch, QueryMatch, Route, RouteFilter,
+    RouteMatch, RouteParent, RouteRule, StringMatch, Timeouts,
+};
+pub use source::{Meta, SourceMap, SourceRef};

@@ -1,0 +1,108 @@
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::{ResourceName, SourceRef};
+
+/// Which kind of object a backend was written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub enum BackendKind {
+    /// v1 `Service` with `EndpointSlice`s.
+    Service,
+    /// tidegate.io `Backend`.
+    Backend,
+}
+
+/// One port of one Service or Backend: the unit that is balanced over, capped and broken.
+/// Prints as `namespace/name:port`, with `backend:` before a tidegate.io Backend.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendName {
+    pub kind: BackendKind,
+    pub object: ResourceName,
+    pub port: u16,
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            BackendKind::Service => write!(f, "{}:{}", self.object, self.port),
+            BackendKind::Backend => write!(f, "backend:{}:{}", self.object, self.port),
+        }
+    }
+}
+
+impl fmt::Debug for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for BackendName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What a backend's endpoints speak. Gateway API GEP-1911 `appProtocol`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppProtocol {
+    /// HTTP/1.1. gRPC requests (`content-type: application/grpc`) still go out as HTTP/2.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge (`kubernetes.io/h2c`).
+    H2c,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Backend {
+    pub name: BackendName,
+    pub source: SourceRef,
+    pub protocol: AppProtocol,
+    /// How long one connection attempt may take; `None` means the proxy's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<Duration>,
+}
+
+/// The endpoints of one backend; replaced as a whole whenever one of them changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Endpoints {
+    pub backend: BackendName,
+    pub endpoints: Vec<Endpoint>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    pub address: Address,
+    /// Relative share of the backend's traffic; 1 unless written otherwise, 0 takes none.
+    pub weight: u32,
+}
+
+/// Where an endpoint is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    Socket(SocketAddr),
+    /// A DNS name, resolved by the proxy when it connects.
+    Name {
+        host: Arc<str>,
+        port: u16,
+    },
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => fmt::Display::fmt(address, f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

@@ -1,0 +1,88 @@
+use std::fmt;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Meta, ResourceName, SourceMap, SourceRef};
+
+/// A policy as it travels: who it is, what it applies to, and its spec as JSON that only its kind understands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub meta: Meta,
+    /// `RateLimitPolicy`, …: a key of [`crate::kinds`].
+    pub kind: Arc<str>,
+    pub targets: Vec<TargetRef>,
+    pub mode: Mode,
+    /// The spec without `targetRefs` and `mode`.
+    pub spec: serde_json::Value,
+    pub lines: SourceMap,
+}
+
+impl Policy {
+    pub fn reference(&self) -> PolicyRef {
+        PolicyRef { kind: self.kind.clone(), name: self.meta.name.clone(), source: self.meta.source.clone() }
+    }
+}
+
+/// Which policy, and where it was written: what a decision carries.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct PolicyRef {
+    pub kind: Arc<str>,
+    pub name: ResourceName,
+    pub source: SourceRef,
+}
+
+/// Whether a policy acts or only tells what it would have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    #[default]
+    Enforce,
+    Shadow,
+}
+
+/// What a policy is attached to (GEP-713), after its namespace has been filled in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct TargetRef {
+    pub kind: TargetKind,
+    /// For a Namespace, `namespace` and `name` are both its name.
+    pub object: ResourceName,
+    /// A listener of a Gateway, a named rule of an HTTPRoute, or a port name of a Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub section: Option<Arc<str>>,
+}
+
+/// From least to most specific: where two policies of one kind meet, the more specific target wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub enum TargetKind {
+    Namespace,
+    Gateway,
+    HTTPRoute,
+    Service,
+    Backend,
+}
+
+impl TargetKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Namespace => "Namespace",
+            Self::Gateway => "Gateway",
+            Self::HTTPRoute => "HTTPRoute",
+            Self::Service => "Service",
+            Self::Backend => "Backend",
+        }
+    }
+}
+
+impl fmt::Display for TargetRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            TargetKind::Namespace => write!(f, "Namespace {}", self.object.name),
+            kind => write!(f, "{} {}", kind.as_str(), self.object),
+        }?;
+        match &self.section {
+            Some(section) => write!(f, "#{section}"),
+            None => Ok(()),
+        }
+    }
+}

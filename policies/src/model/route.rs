@@ -1,0 +1,155 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use regex::Regex;
+use serde::{Serialize, Serializer};
+
+use super::{BackendName, HostPattern, ListenerName, Meta, ResourceName, SourceRef};
+
+/// An HTTPRoute whose parents and backends have been looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub meta: Meta,
+    pub parents: Vec<RouteParent>,
+    pub rules: Vec<RouteRule>,
+}
+
+/// Where a route is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum RouteParent {
+    /// A Gateway listener, with the hostnames that listener and route have in common.
+    Listener { listener: ListenerName, hostnames: Vec<HostPattern> },
+    /// GAMMA: a Service (one port of it, or all). Judged in the sidecar of the caller.
+    Service { service: ResourceName, port: Option<u16> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRule {
+    pub name: Option<Arc<str>>,
+    pub source: SourceRef,
+    /// ORed; never empty (no match written means every path).
+    pub matches: Vec<RouteMatch>,
+    pub filters: Vec<RouteFilter>,
+    pub backends: Vec<BackendRef>,
+    pub timeouts: Timeouts,
+}
+
+/// All parts must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteMatch {
+    pub path: PathMatch,
+    pub method: Option<Method>,
+    pub headers: Vec<HeaderMatch>,
+    pub query: Vec<QueryMatch>,
+}
+
+/// Gateway API `HTTPPathMatch`: compared with the path as sent, without query.
+#[derive(Clone, Debug)]
+pub enum PathMatch {
+    Exact(Arc<str>),
+    /// By path element, without trailing slash; empty matches everything.
+    Prefix(Arc<str>),
+    /// The whole path must match.
+    Regex(Regex),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    pub name: HeaderName,
+    pub value: StringMatch,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryMatch {
+    pub name: Arc<str>,
+    pub value: StringMatch,
+}
+
+#[derive(Clone, Debug)]
+pub enum StringMatch {
+    Exact(Arc<str>),
+    /// The whole value must match.
+    Regex(Regex),
+}
+
+impl StringMatch {
+    pub fn matches(&self, value: &str) -> bool {
+        match self {
+            Self::Exact(want) => **want == *value,
+            Self::Regex(regex) => regex.is_match(value),
+        }
+    }
+}
+
+impl PartialEq for StringMatch {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+impl Eq for StringMatch {}
+
+impl PartialEq for PathMatch {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b)) | (Self::Prefix(a), Self::Prefix(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+impl Eq for PathMatch {}
+
+impl Serialize for StringMatch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Exact(value) => serializer.serialize_str(value),
+            Self::Regex(regex) => serializer.collect_str(&format_args!("~{}", regex.as_str())),
+        }
+    }
+}
+
+/// A filter written in the route itself, run at its rule or, on a backendRef, once that backend is picked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteFilter {
+    RequestHeaders(HeaderModifier),
+    ResponseHeaders(HeaderModifier),
+}
+
+/// Gateway API `HTTPHeaderFilter`: set, then add, then remove.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderModifier {
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    pub add: Vec<(HeaderName, HeaderValue)>,
+    pub remove: Vec<HeaderName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendRef {
+    /// An invalid reference keeps its weight: its share of the requests fails with 500, as specified.
+    pub target: Result<BackendName, InvalidRef>,
+    pub weight: u32,
+    pub filters: Vec<RouteFilter>,
+}
+
+/// Why a backendRef cannot be used; the reasons of the Gateway API's `ResolvedRefs` condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum InvalidRef {
+    InvalidKind,
+    BackendNotFound,
+    RefNotPermitted,
+    UnsupportedProtocol,
+}
+
+/// `None` means no limit of this kind was written; zero has already been turned into `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Timeouts {
+    /// The whole transaction, retries included.
+    pub request: Option<Duration>,
+    /// One attempt.
+    pub backend_request: Option<Duration>,
+}

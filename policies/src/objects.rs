@@ -1,0 +1,1 @@
+//! The kinds of objects people write, as written: Gateway API, Kubernetes core and tidegate.io specs.

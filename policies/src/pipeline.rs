@@ -1,0 +1,110 @@
+//! Runs the filters of a route over one request, in the order of their phases.
+//!
+//! Filters are compiled and ordered when the snapshot is built; per request this is a walk over a slice.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, request, response};
+
+use crate::decision::Decisions;
+use crate::model::Peer;
+use crate::reason::Reason;
+use crate::time::Timestamp;
+
+/// The order of policies after routing, said once. Within a phase, the order is that of the registry, then of the
+/// documents. Per attempt follow: breaker, balance, connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// First: a preflight carries no credentials and must be answered without any.
+    Cors,
+    /// Who is it? Before anything that depends on the answer.
+    Authenticate,
+    /// May they? Before a stranger can spend anybody's budget.
+    Authorize,
+    /// How often? Only for those who may, and before any work is done for them.
+    RateLimit,
+    /// Injected faults count as the service's own, so they come after all refusals.
+    Fault,
+    /// Plugins see only traffic that is let through.
+    Plugin,
+    /// Last: policies before judged the request as the client sent it.
+    Transform,
+}
+
+/// One policy (or route filter) compiled for the hot path.
+pub trait Filter: Debug + Send + Sync {
+    fn phase(&self) -> Phase;
+
+    /// Called with the request head before a backend is called.
+    fn on_request(&self, cx: &mut RequestContext<'_>) -> Verdict;
+
+    /// Called with the head of the final response, whoever gave it, in reverse order. Only filters whose
+    /// `on_request` ran are called.
+    fn on_response(&self, _head: &mut response::Parts) {}
+}
+
+/// What a filter sees and may change.
+#[derive(Debug)]
+pub struct RequestContext<'a> {
+    pub head: &'a mut request::Parts,
+    pub peer: &'a Peer,
+    /// Name of the matched route, if any, for keys and logs.
+    pub route: Option<&'a str>,
+    pub now: Timestamp,
+    pub rng: &'a mut fastrand::Rng,
+    /// Every rule that was looked at writes its decision here.
+    pub decisions: &'a mut Decisions,
+    /// Set on the response whoever answers it (a limit's remaining tokens, …).
+    pub response_headers: &'a mut HeaderMap,
+}
+
+/// A filter's word.
+#[derive(Debug)]
+pub enum Verdict {
+    Continue,
+    /// Answer now; no later filter and no backend sees the request.
+    Reply(LocalReply),
+}
+
+/// An answer that the mesh gives itself. Status, gRPC code and body follow from the reason's table row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    pub reason: Reason,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl From<Reason> for LocalReply {
+    fn from(reason: Reason) -> Self {
+        Self { reason, headers: Vec::new() }
+    }
+}
+
+/// How far a request got: needed to run `on_response` on exactly the filters that saw it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress(usize);
+
+/// Runs the filters in order until one replies.
+///
+/// # Errors
+/// The reply of the filter that refused. `progress` says which filters ran, either way.
+pub fn on_request(
+    filters: &[Arc<dyn Filter>],
+    cx: &mut RequestContext<'_>,
+    progress: &mut Progress,
+) -> Result<(), LocalReply> {
+    for filter in filters.iter().skip(progress.0) {
+        progress.0 += 1;
+        if let Verdict::Reply(reply) = filter.on_request(cx) {
+            return Err(reply);
+        }
+    }
+    Ok(())
+}
+
+/// Runs the response side of the filters that saw the request, last first.
+pub fn on_response(filters: &[Arc<dyn Filter>], progress: Progress, head: &mut response::Parts) {
+    for filter in filters.iter().take(progress.0).rev() {
+        filter.on_response(head);
+    }
+}

@@ -1,0 +1,197 @@
+//! Why a request did not get its answer from a backend, and the one table that says what follows.
+//!
+//! Every failure, from any hop, becomes a [`Reason`]; [`Reason::answer`] is the only place that turns one into a
+//! status, a gRPC code, a flag and a retry rule. The match is exhaustive on purpose: a new reason does not compile
+//! until its row is written. gRPC codes follow `google.rpc.Code`; statuses follow RFC 9110.
+
+use http::StatusCode;
+use serde::Serialize;
+
+/// Everything that can make the mesh answer in a backend's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The request itself cannot be understood or forwarded (no host, bad target).
+    BadRequest,
+    /// No rule of the listener or service matches.
+    NoRoute,
+    /// The matched rule has no backend to send to, or all its weights are zero.
+    NoBackend,
+    /// The picked backendRef is invalid (unknown kind, missing object, not permitted).
+    InvalidBackend,
+    /// The backend has no ready endpoint.
+    NoEndpoint,
+    /// A rate limit refused the request.
+    RateLimited,
+    /// A backend's circuit breaker is open.
+    CircuitOpen,
+    /// Every endpoint of the backend is held back by its own breaker.
+    EndpointsOpen,
+    /// The cap on connections is reached and nothing became free in time.
+    ConnectionCap,
+    /// The cap on requests waiting for a connection is reached.
+    PendingCap,
+    /// The cap on requests in flight is reached.
+    RequestCap,
+    /// The endpoint refused the connection or could not be reached.
+    ConnectFailed,
+    /// No connection within the connect timeout.
+    ConnectTimeout,
+    /// The endpoint closed or reset the connection before it answered.
+    UpstreamReset,
+    /// The endpoint sent something that is not valid HTTP.
+    UpstreamProtocol,
+    /// The whole request took longer than its timeout.
+    RequestTimeout,
+    /// The client went away before the answer was complete.
+    ClientGone,
+    /// The proxy is draining and takes no new requests on this connection.
+    Draining,
+    /// A defect in Tidegate itself.
+    Internal,
+}
+
+/// What a [`Reason`] means on the wire and to a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Status for plain HTTP. 499 (client closed request) is never sent; it is what logs and metrics show.
+    pub status: StatusCode,
+    /// `grpc-status` for gRPC requests, sent as a trailers-only response with HTTP status 200.
+    pub grpc: u8,
+    /// Short flag for access log, span and metrics; unique per reason.
+    pub flag: &'static str,
+    /// One sentence for the response body.
+    pub message: &'static str,
+    /// Whether another attempt is safe whatever the method: no byte of the request reached an application.
+    pub retry_safe: bool,
+    /// Whether the downstream connection is closed after the answer.
+    pub closes: bool,
+}
+
+const INVALID_ARGUMENT: u8 = 3;
+const CANCELLED: u8 = 1;
+const DEADLINE_EXCEEDED: u8 = 4;
+const RESOURCE_EXHAUSTED: u8 = 8;
+const UNIMPLEMENTED: u8 = 12;
+const INTERNAL: u8 = 13;
+const UNAVAILABLE: u8 = 14;
+
+impl Reason {
+    pub const ALL: [Self; 19] = [
+        Self::BadRequest,
+        Self::NoRoute,
+        Self::NoBackend,
+        Self::InvalidBackend,
+        Self::NoEndpoint,
+        Self::RateLimited,
+        Self::CircuitOpen,
+        Self::EndpointsOpen,
+        Self::ConnectionCap,
+        Self::PendingCap,
+        Self::RequestCap,
+        Self::ConnectFailed,
+        Self::ConnectTimeout,
+        Self::UpstreamReset,
+        Self::UpstreamProtocol,
+        Self::RequestTimeout,
+        Self::ClientGone,
+        Self::Draining,
+        Self::Internal,
+    ];
+
+    /// THE TABLE: reason -> (status, gRPC code, flag, message, safe to retry, closes the connection).
+    pub fn answer(self) -> Answer {
+        let row = |status: u16, grpc, flag, message, retry_safe, closes| Answer {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            grpc,
+            flag,
+            message,
+            retry_safe,
+            closes,
+        };
+        match self {
+            Self::BadRequest => {
+                row(400, INVALID_ARGUMENT, "bad_request", "the request cannot be forwarded", false, true)
+            }
+            Self::NoRoute => row(404, UNIMPLEMENTED, "no_route", "no route matches", false, false),
+            Self::NoBackend => row(500, UNAVAILABLE, "no_backend", "the route has no backend", false, false),
+            Self::InvalidBackend => {
+                row(500, UNAVAILABLE, "invalid_backend", "the route's backend is not valid", false, false)
+            }
+            Self::NoEndpoint => row(503, UNAVAILABLE, "no_endpoint", "no endpoint is ready", true, false),
+            Self::RateLimited => {
+                row(429, RESOURCE_EXHAUSTED, "rate_limited", "too many requests", false, false)
+            }
+            Self::CircuitOpen => row(503, UNAVAILABLE, "circuit_open", "the circuit is open", true, false),
+            Self::EndpointsOpen => {
+                row(503, UNAVAILABLE, "endpoints_open", "the circuit of every endpoint is open", true, false)
+            }
+            Self::ConnectionCap => {
+                row(503, UNAVAILABLE, "connection_cap", "too many connections to the backend", true, false)
+            }
+            Self::PendingCap => {
+                row(503, UNAVAILABLE, "pending_cap", "too many requests wait for the backend", true, false)
+            }
+            Self::RequestCap => row(
+                503,
+                UNAVAILABLE,
+                "request_cap",
+                "too many requests in flight to the backend",
+                true,
+                false,
+            ),
+            Self::ConnectFailed => {
+                row(503, UNAVAILABLE, "connect_failed", "the endpoint cannot be reached", true, false)
+            }
+            Self::ConnectTimeout => {
+                row(503, UNAVAILABLE, "connect_timeout", "the endpoint did not accept in time", true, false)
+            }
+            Self::UpstreamReset => {
+                row(502, UNAVAILABLE, "upstream_reset", "the endpoint closed the connection", false, false)
+            }
+            Self::UpstreamProtocol => {
+                row(502, INTERNAL, "upstream_protocol", "the endpoint broke the protocol", false, false)
+            }
+            Self::RequestTimeout => {
+                row(504, DEADLINE_EXCEEDED, "request_timeout", "the request timed out", false, false)
+            }
+            Self::ClientGone => row(499, CANCELLED, "client_gone", "the client went away", false, true),
+            Self::Draining => row(503, UNAVAILABLE, "draining", "the proxy is shutting down", true, true),
+            Self::Internal => row(500, INTERNAL, "internal", "internal error of the proxy", false, true),
+        }
+    }
+
+    /// The response flag: what the access log, the span and the metrics call this reason.
+    pub fn flag(self) -> &'static str {
+        self.answer().flag
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_two_reasons_share_a_flag() {
+        let flags: HashSet<_> = Reason::ALL.iter().map(|r| r.flag()).collect();
+        assert_eq!(flags.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn every_status_is_an_error_and_every_code_is_a_grpc_error() {
+        for reason in Reason::ALL {
+            let answer = reason.answer();
+            assert!(answer.status.as_u16() >= 400, "{reason:?}");
+            assert!((1..=16).contains(&answer.grpc), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn limits_and_circuits_answer_as_the_field_expects() {
+        assert_eq!(Reason::RateLimited.answer().status, 429);
+        assert_eq!(Reason::RateLimited.answer().grpc, 8);
+        assert_eq!(Reason::CircuitOpen.answer().status, 503);
+        assert_eq!(Reason::CircuitOpen.answer().grpc, 14);
+    }
+}

@@ -1,0 +1,140 @@
+//! Resources -> one immutable [`Snapshot`]: everything a request needs, looked up and merged beforehand.
+//!
+//! A request loads the snapshot once and keeps it, so it never sees half a push. Counters are not in here: filters
+//! and backends hold handles into the [`crate::state::StateStore`], which outlives snapshots.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request;
+
+use crate::health::CircuitGuard;
+use crate::model::{AppProtocol, BackendName, ResourceName, ResourceType, Resources, SourceRef, Timeouts};
+use crate::pipeline::Filter;
+use crate::reason::Reason;
+use crate::state::StateStore;
+
+/// What a proxy knows of itself, not from the control plane.
+#[derive(Clone, Debug, Default)]
+pub struct Local {
+    /// Services this workload serves: their policies hold on the inbound listener.
+    pub services: Vec<ResourceName>,
+    /// Where the application listens, and what it speaks; `None` for a pure gateway.
+    pub app: Option<(SocketAddr, AppProtocol)>,
+    /// The workload's namespace: short names of outbound hosts are looked up here first.
+    pub namespace: Arc<str>,
+}
+
+/// A socket of a gateway; several listeners (told apart by host name) may share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BindAddress {
+    /// `None`: all addresses.
+    pub ip: Option<IpAddr>,
+    pub port: u16,
+}
+
+/// Which side of the proxy a connection came in on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// On a gateway's socket: routed by the listeners there.
+    Gateway(BindAddress),
+    /// For our own application: its services' policies, then the app.
+    Inbound,
+    /// From our own application: routed by the Service it names (`Host`), with that Service's routes.
+    Outbound,
+}
+
+/// One rule as requests meet it.
+#[derive(Debug)]
+pub struct Rule {
+    /// `namespace/name` of the route; `None` where a Service has no route and for inbound traffic.
+    pub route: Option<Arc<str>>,
+    /// Rule name, else its index; with its line.
+    pub name: Arc<str>,
+    pub source: Option<SourceRef>,
+    pub timeouts: Timeouts,
+    pub targets: Box<[Target]>,
+    /// Running sums of the targets' weights, for the weighted pick.
+    pub(crate) cumulative: Box<[u64]>,
+}
+
+/// One backendRef of a rule with everything that applies on the way to it, merged.
+#[derive(Debug)]
+pub struct Target {
+    /// `Err` for an invalid reference: its share of requests fails, after the filters ran.
+    pub backend: Result<Arc<BackendState>, Reason>,
+    pub weight: u32,
+    /// Policies and route filters, ordered by phase.
+    pub filters: Box<[Arc<dyn Filter>]>,
+    pub guard: Option<Arc<CircuitGuard>>,
+}
+
+/// A backend as calls meet it. Endpoint state survives pushes.
+#[derive(Debug)]
+pub struct BackendState {
+    pub name: BackendName,
+    /// Pre-rendered `name`, for labels.
+    pub label: Arc<str>,
+    pub protocol: AppProtocol,
+    pub connect_timeout: Option<Duration>,
+    pub endpoints: Box<[Arc<crate::balance::EndpointState>]>,
+}
+
+/// The outcome of routing: a rule and the picked one of its targets.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    pub rule: Arc<Rule>,
+    target: usize,
+}
+
+impl Selected {
+    pub fn target(&self) -> &Target {
+        &self.rule.targets[self.target]
+    }
+}
+
+/// A resource that could not be used, and why; its siblings were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    pub resource_type: ResourceType,
+    pub name: String,
+    pub reason: String,
+}
+
+impl Snapshot {
+    /// Builds what can be built; `rejected` names the rest. State is found again in `state`.
+    pub fn build(resources: &Resources, local: &Local, state: &StateStore) -> (Self, Vec<Rejected>) {
+        let _ = (resources, local, state);
+        (Self {}, Vec::new())
+    }
+
+    /// The sockets that a gateway proxy must listen on.
+    pub fn binds(&self) -> Vec<BindAddress> {
+        Vec::new()
+    }
+
+    /// Finds the rule for a request and picks one of its targets by weight.
+    ///
+    /// # Errors
+    /// [`Reason::NoRoute`] where no rule matches, [`Reason::NoBackend`] where the rule has no target or all weights are
+    /// zero, [`Reason::BadRequest`] without a host where one is needed.
+    pub fn route(
+        &self,
+        scope: Scope,
+        head: &request::Parts,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Selected, Reason> {
+        let _ = (scope, head, rng);
+        Err(Reason::NoRoute)
+    }
+
+    /// Every backend, for status and metrics.
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<BackendState>> {
+        std::iter::empty()
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Snapshot {}

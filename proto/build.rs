@@ -1,0 +1,11 @@
+//! Compiles the .proto files with protox, so that no protoc has to be installed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = ["xds/envoy/service/discovery/v3/discovery.proto", "tidegate/v1/resources.proto"];
+    let descriptors = protox::compile(files, ["xds", "."])?;
+    // Only messages: services belong to the crate that speaks gRPC.
+    prost_build::Config::new().btree_map(["."]).compile_fds(descriptors)?;
+    println!("cargo::rerun-if-changed=xds");
+    println!("cargo::rerun-if-changed=tidegate");
+    Ok(())
+}

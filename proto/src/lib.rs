@@ -1,0 +1,33 @@
+//! Protobuf messages that Tidegate speaks: prost types only, no logic.
+//!
+//! `envoy` and `google` are wire-compatible subsets of the public protocols of those names; `tidegate` is ours.
+#![allow(missing_debug_implementations, clippy::all)]
+
+pub mod envoy {
+    pub mod config {
+        pub mod core {
+            pub mod v3 {
+                include!(concat!(env!("OUT_DIR"), "/envoy.config.core.v3.rs"));
+            }
+        }
+    }
+    pub mod service {
+        pub mod discovery {
+            pub mod v3 {
+                include!(concat!(env!("OUT_DIR"), "/envoy.service.discovery.v3.rs"));
+            }
+        }
+    }
+}
+
+pub mod google {
+    pub mod rpc {
+        include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
+    }
+}
+
+pub mod tidegate {
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/tidegate.v1.rs"));
+    }
+}

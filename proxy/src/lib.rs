@@ -1,0 +1,1 @@
+//! The data plane: accepts connections, asks the policy core, moves the bytes.

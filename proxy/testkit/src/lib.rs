@@ -1,0 +1,1 @@
+//! Parts for tests: a scripted control plane, backends that misbehave on demand, clients.
