@@ -1,1 +1,4 @@
 //! The data plane: accepts connections, asks the policy core, moves the bytes.
+
+pub mod admin;
+pub mod telemetry;

@@ -1,0 +1,116 @@
+//! What the proxy tells about each request: one span per hop, one log line, a few counters.
+//!
+//! The request path calls [`Telemetry::begin`] and drives the returned [`Exchange`]; everything that may wait
+//! (export, writing, scraping) happens elsewhere, behind bounded queues. Nothing here may block or slow a
+//! request: what does not fit a queue is dropped and counted.
+
+mod access_log;
+mod attributes;
+mod exchange;
+mod exporter;
+mod metrics;
+mod propagate;
+mod settings;
+mod trace;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request;
+use tidegate_policy::model::Peer;
+use tokio::runtime::Handle;
+
+pub use access_log::LogTarget;
+pub use exchange::{AttemptInfo, Destination, Exchange, Finished};
+pub use metrics::{BreakerSample, ConnectionGuard, ConnectionSide, Scrape};
+pub use settings::{Sampling, TelemetryConfig, TraceSettings};
+
+use access_log::{AccessLog, LogWriter};
+use exporter::SpanQueue;
+use metrics::Metrics;
+use trace::Tracing;
+
+/// Where requests are told about. One per process; shared by all listeners.
+#[derive(Debug)]
+pub struct Telemetry {
+    tracing: Tracing,
+    log: AccessLog,
+    metrics: Arc<Metrics>,
+}
+
+/// Ends telemetry in order; without it, what is still queued at exit is lost.
+#[derive(Debug)]
+pub struct TelemetryGuard {
+    spans: Option<SpanQueue>,
+    log: Option<LogWriter>,
+    bound: Duration,
+}
+
+/// Which way a request goes through the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// To our own application.
+    Inbound,
+    /// From our own application.
+    Outbound,
+    /// Through a gateway's listener.
+    Gateway,
+}
+
+impl Direction {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+impl Telemetry {
+    /// Starts the exporter task on `runtime` and the log thread.
+    ///
+    /// Never fails: a collector address that makes no sense, or a log file that cannot be opened, is reported
+    /// with `tracing::error` and that output stays off, for traffic is worth more than its record.
+    #[must_use = "without the guard nothing is flushed at exit"]
+    pub fn start(config: TelemetryConfig, runtime: &Handle) -> (Arc<Self>, TelemetryGuard) {
+        let metrics = Arc::new(Metrics::new(config.series_cap));
+        let (log, log_writer) = AccessLog::start(&config.access_log, &metrics);
+        let bound = config.flush_bound;
+        let (tracing, spans) = Tracing::start(config, runtime, &metrics);
+        let telemetry = Arc::new(Self { tracing, log, metrics });
+        (telemetry, TelemetryGuard { spans, log: log_writer, bound })
+    }
+
+    /// A request head has arrived. Continues the trace it names, or starts one.
+    pub fn begin(self: &Arc<Self>, head: &request::Parts, peer: &Peer, direction: Direction) -> Exchange {
+        Exchange::begin(self.clone(), head, peer, direction)
+    }
+
+    /// Counts a connection for as long as the guard is held.
+    pub fn connection(&self, side: ConnectionSide) -> ConnectionGuard {
+        self.metrics.connection(side)
+    }
+
+    /// All metrics in Prometheus' text format (OpenMetrics 1.0), with what only the caller knows at this moment.
+    pub fn render_metrics(&self, scrape: &Scrape) -> String {
+        self.metrics.render(scrape)
+    }
+}
+
+impl TelemetryGuard {
+    /// Sends and writes what is still queued, within [`TelemetryConfig::flush_bound`].
+    pub async fn shutdown(self) {
+        let spans = async {
+            if let Some(spans) = self.spans {
+                spans.flush(self.bound).await;
+            }
+        };
+        let log = async {
+            if let Some(log) = self.log {
+                log.flush(self.bound).await;
+            }
+        };
+        tokio::join!(spans, log);
+    }
+}

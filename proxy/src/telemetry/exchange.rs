@@ -1,0 +1,190 @@
+//! One request on its way through the proxy, as telemetry sees it.
+//!
+//! The request path owns an [`Exchange`] from the request head to the end of the response body and tells it what
+//! happens. However the exchange ends, it is counted and logged exactly once: dropped without
+//! [`Exchange::finish`], it counts as given up by the client.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
+use tidegate_policy::decision::CallResult;
+use tidegate_policy::model::{Identity, Peer};
+use tidegate_policy::snapshot::Selected;
+use tidegate_policy::{Decisions, Reason};
+
+use super::trace::RequestTrace;
+use super::{Direction, Telemetry};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Exchange {
+    telemetry: Arc<Telemetry>,
+    record: Record,
+    trace: RequestTrace,
+    closed: bool,
+}
+
+/// Where routing sent the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// `namespace/name` of the route, if one matched.
+    pub route: Option<Arc<str>>,
+    /// Name of the rule, else its index.
+    pub rule: Arc<str>,
+    /// The picked backend; `None` where the backendRef is invalid.
+    pub backend: Option<Arc<str>>,
+    /// The backend's weight in its rule.
+    pub weight: u32,
+}
+
+/// One attempt to get the answer from an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptInfo {
+    pub backend: Arc<str>,
+    pub endpoint: Arc<str>,
+    /// The backend's weight in its rule.
+    pub weight: u32,
+    /// From 1.
+    pub number: u32,
+}
+
+/// How an exchange ended: told once, when the response body has ended or was dropped.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// What the client was sent; 499 where it went away before.
+    pub status: StatusCode,
+    /// `grpc-status` of a gRPC response, from its trailers or its head.
+    pub grpc_status: Option<u8>,
+    /// Why the mesh answered, or cut the answer short; `None` for a backend's whole answer.
+    pub reason: Option<Reason>,
+    pub decisions: Decisions,
+    /// Bytes of the request body that were received.
+    pub bytes_in: u64,
+    /// Bytes of the response body that were sent.
+    pub bytes_out: u64,
+}
+
+/// What is known of a request before it ends. Cheap to take: everything is counted by reference.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) direction: Direction,
+    pub(super) started: Instant,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) version: Version,
+    pub(super) host: Option<HeaderValue>,
+    pub(super) user_agent: Option<HeaderValue>,
+    pub(super) grpc: bool,
+    pub(super) client: SocketAddr,
+    pub(super) identity: Option<Identity>,
+    pub(super) destination: Option<Destination>,
+    /// The last attempt.
+    pub(super) attempt: Option<AttemptInfo>,
+}
+
+impl Exchange {
+    pub(super) fn begin(
+        telemetry: Arc<Telemetry>,
+        head: &request::Parts,
+        peer: &Peer,
+        direction: Direction,
+    ) -> Self {
+        let record = Record::new(head, peer, direction);
+        let trace = telemetry.tracing.begin(&head.headers, &record);
+        telemetry.metrics.begun(direction);
+        Self { telemetry, record, trace, closed: false }
+    }
+
+    /// Routing has picked a rule and a backend.
+    pub fn decided(&mut self, destination: impl Into<Destination>) {
+        self.record.destination = Some(destination.into());
+    }
+
+    /// A call to an endpoint is about to be made: starts its span and writes the trace context into `headers`.
+    /// An attempt that is still open is ended.
+    pub fn attempt(&mut self, info: AttemptInfo, headers: &mut HeaderMap) {
+        self.telemetry.tracing.attempt(&mut self.trace, &self.record, &info, headers);
+        self.record.attempt = Some(info);
+    }
+
+    /// The attempt has a response head, or has failed.
+    pub fn attempt_done(&mut self, result: CallResult) {
+        self.trace.attempt_done(result);
+    }
+
+    /// The response body has ended or was dropped.
+    pub fn finish(mut self, finished: Finished) {
+        self.close(&finished);
+    }
+
+    /// The request's trace id in hex, if it has one: for error pages and the proxy's own log.
+    pub fn trace_id(&self) -> Option<String> {
+        self.trace.ids().map(|(trace, _)| trace)
+    }
+
+    fn close(&mut self, finished: &Finished) {
+        self.closed = true;
+        let duration = self.record.started.elapsed();
+        self.telemetry.metrics.ended(&self.record, finished, duration);
+        if self.telemetry.log.is_on() {
+            self.telemetry.log.write(&self.record, finished, duration, self.trace.ids());
+        }
+        self.trace.end(&self.record, finished);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.close(&Finished::client_gone());
+        }
+    }
+}
+
+impl From<&Selected> for Destination {
+    fn from(selected: &Selected) -> Self {
+        let target = selected.target();
+        Self {
+            route: selected.rule.route.clone(),
+            rule: selected.rule.name.clone(),
+            backend: target.backend.as_ref().ok().map(|backend| backend.label.clone()),
+            weight: target.weight,
+        }
+    }
+}
+
+impl Finished {
+    fn client_gone() -> Self {
+        Self {
+            status: Reason::ClientGone.answer().status,
+            grpc_status: None,
+            reason: Some(Reason::ClientGone),
+            decisions: Decisions::new(),
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+}
+
+impl Record {
+    fn new(head: &request::Parts, peer: &Peer, direction: Direction) -> Self {
+        let content_type = head.headers.get(CONTENT_TYPE);
+        Self {
+            direction,
+            started: Instant::now(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
+            host: head.headers.get(HOST).cloned(),
+            user_agent: head.headers.get(USER_AGENT).cloned(),
+            grpc: content_type.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc")),
+            client: peer.address,
+            identity: peer.identity.clone(),
+            destination: None,
+            attempt: None,
+        }
+    }
+}
