@@ -1,11 +1,13 @@
 //! What the policies said about one request: the record that makes every refusal traceable to a line of YAML.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
+use crate::health::BreakerPhase;
 use crate::model::{PolicyRef, SourceRef};
 use crate::reason::Reason;
 
@@ -15,9 +17,23 @@ pub struct Decision {
     pub policy: Arc<PolicyRef>,
     pub rule: Arc<RuleRef>,
     pub outcome: Outcome,
-    /// What the rule knew, in its own few words: `remaining=3`, `state=half_open`.
+    /// What the rule knew when it decided.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<Box<str>>,
+    pub detail: Option<Detail>,
+}
+
+/// What a rule knew, in one value; prints (and serializes) as `remaining=3`, `state=half_open`. A value and not a
+/// text, because most decisions allow and are read by nobody: they must not allocate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Requests that the tightest limit would still let through at once.
+    Remaining(u32),
+    /// How long until the refusing limit lets one more through.
+    RetryAfter(Duration),
+    /// The breaker's phase when it was asked.
+    State(BreakerPhase),
+    /// The cap that is reached.
+    Cap(u32),
 }
 
 /// One rule inside a policy: its name and the line it was written on.
@@ -47,6 +63,23 @@ impl Outcome {
     }
 }
 
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remaining(n) => write!(f, "remaining={n}"),
+            Self::RetryAfter(d) => write!(f, "retry_after={:.3}s", d.as_secs_f64()),
+            Self::State(phase) => write!(f, "state={}", phase.as_str()),
+            Self::Cap(n) => write!(f, "cap={n}"),
+        }
+    }
+}
+
+impl Serialize for Detail {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// All decisions of one request, in the order they were taken. Two fit without an allocation.
 pub type Decisions = SmallVec<[Decision; 2]>;
 
@@ -66,4 +99,17 @@ pub enum CallResult {
     Grpc(u8),
     /// No response: connect error, reset, timeout, protocol error.
     Failed(Reason),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_reads_as_name_and_value() {
+        assert_eq!(Detail::Remaining(3).to_string(), "remaining=3");
+        assert_eq!(Detail::RetryAfter(Duration::from_millis(1500)).to_string(), "retry_after=1.500s");
+        assert_eq!(Detail::State(BreakerPhase::HalfOpen).to_string(), "state=half_open");
+        assert_eq!(Detail::Cap(128).to_string(), "cap=128");
+    }
 }

@@ -1,0 +1,130 @@
+//! Power of two choices: draw two endpoints by weight, take the one with less in flight per weight.
+//!
+//! With nothing in flight the shares are exactly the weights; under load a slow endpoint gets less. See
+//! M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001).
+
+use std::sync::Arc;
+
+use super::EndpointState;
+
+/// The index of the endpoint for the next call, among those with a weight above zero that `admits` lets through;
+/// `None` where there is none. Two passes, no allocation.
+pub fn pick(
+    endpoints: &[Arc<EndpointState>],
+    admits: impl Fn(usize) -> bool,
+    rng: &mut fastrand::Rng,
+) -> Option<usize> {
+    let weight = |i: usize| if admits(i) { endpoints[i].weight() } else { 0 };
+    let first = draw(endpoints.len(), weight, rng)?;
+    let second = draw(endpoints.len(), |i| if i == first { 0 } else { weight(i) }, rng);
+    Some(second.map_or(first, |second| less_loaded(endpoints, first, second)))
+}
+
+/// Draws an index with probability proportional to its weight.
+fn draw(len: usize, weight: impl Fn(usize) -> u32, rng: &mut fastrand::Rng) -> Option<usize> {
+    let total: u64 = (0..len).map(|i| u64::from(weight(i))).sum();
+    if total == 0 {
+        return None;
+    }
+    let mut left = rng.u64(..total);
+    let mut last = None;
+    for i in 0..len {
+        let w = u64::from(weight(i));
+        if w == 0 {
+            continue;
+        }
+        last = Some(i);
+        if left < w {
+            return last;
+        }
+        left -= w;
+    }
+    // Only where another thread lowered a weight or closed an endpoint between the two passes.
+    last
+}
+
+/// Ties go to the first drawn, so that idle endpoints are taken by weight.
+fn less_loaded(endpoints: &[Arc<EndpointState>], first: usize, second: usize) -> usize {
+    let (a, b) = (&endpoints[first], &endpoints[second]);
+    let load_a = u64::from(a.in_flight()) * u64::from(b.weight());
+    let load_b = u64::from(b.in_flight()) * u64::from(a.weight());
+    if load_a <= load_b { first } else { second }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Address;
+    use proptest::prelude::*;
+
+    fn endpoints(weights: &[u32]) -> Vec<Arc<EndpointState>> {
+        let make = |(i, weight): (usize, &u32)| {
+            let endpoint = EndpointState::new(Address::Name { host: format!("e{i}").into(), port: 80 });
+            endpoint.set_weight(*weight);
+            Arc::new(endpoint)
+        };
+        weights.iter().enumerate().map(make).collect()
+    }
+
+    #[test]
+    fn one_endpoint_is_always_picked_and_none_never() {
+        let rng = &mut fastrand::Rng::with_seed(1);
+        assert_eq!(pick(&endpoints(&[1]), |_| true, rng), Some(0));
+        assert_eq!(pick(&endpoints(&[]), |_| true, rng), None);
+        assert_eq!(pick(&endpoints(&[0]), |_| true, rng), None);
+        assert_eq!(pick(&endpoints(&[1]), |_| false, rng), None);
+    }
+
+    #[test]
+    fn of_two_endpoints_the_less_loaded_is_always_picked() {
+        let two = endpoints(&[1, 1]);
+        let _busy = two[0].start();
+        let rng = &mut fastrand::Rng::with_seed(1);
+        assert!((0..1000).all(|_| pick(&two, |_| true, rng) == Some(1)));
+    }
+
+    #[test]
+    fn load_is_compared_per_weight() {
+        let two = endpoints(&[3, 1]);
+        let _busy = [two[0].start(), two[0].start(), two[1].start()];
+        let rng = &mut fastrand::Rng::with_seed(1);
+        assert!((0..1000).all(|_| pick(&two, |_| true, rng) == Some(0)));
+    }
+
+    #[test]
+    fn a_slow_endpoint_gets_less_than_its_weight() {
+        let four = endpoints(&[1, 1, 1, 1]);
+        let _slow: Vec<_> = (0..50).map(|_| four[0].start()).collect();
+        let rng = &mut fastrand::Rng::with_seed(1);
+        assert!((0..1000).all(|_| pick(&four, |_| true, rng) != Some(0)));
+    }
+
+    proptest! {
+        #[test]
+        fn idle_endpoints_get_their_weights_share(
+            weights in prop::collection::vec(0_u32..10, 1..8),
+            barred in any::<u8>(),
+            seed in any::<u64>(),
+        ) {
+            let all = endpoints(&weights);
+            let admits = |i: usize| barred & (1 << i) == 0;
+            let rng = &mut fastrand::Rng::with_seed(seed);
+            const DRAWS: u32 = 20_000;
+            let mut got = vec![0_u32; weights.len()];
+            for _ in 0..DRAWS {
+                if let Some(i) = pick(&all, admits, rng) {
+                    got[i] += 1;
+                }
+            }
+            let share = |i: usize| if admits(i) { weights[i] } else { 0 };
+            let total: u32 = (0..weights.len()).map(share).sum();
+            for (i, got) in got.into_iter().enumerate() {
+                let want = if total == 0 { 0.0 } else { f64::from(share(i)) / f64::from(total) };
+                // Six standard deviations of a binomial share: never by chance.
+                let slack = 6.0 * (want * (1.0 - want) / f64::from(DRAWS)).sqrt();
+                let share = f64::from(got) / f64::from(DRAWS);
+                prop_assert!((share - want).abs() <= slack, "endpoint {i}: {share} instead of {want}");
+            }
+        }
+    }
+}
