@@ -1,5 +1,121 @@
 //! The kinds of objects people write, as written: Gateway API, Kubernetes core and tidegate.io specs.
+//!
+//! A spec holds the author's words with the defaults that the kind's CRD gives; its `check` refuses what a JSON
+//! schema cannot. What objects mean to each other (does the parent exist, may this backend be used) is not judged
+//! here but in [`crate::resolve`].
 
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::model::{Meta, Policy, SourceMap};
+
+mod backend;
 mod duration;
+mod endpoint_slice;
+mod fault;
+mod gateway;
+mod http_route;
+mod label;
+mod metadata;
+mod policy;
+mod rules;
+mod service;
 
+pub use backend::{BackendEndpoint, BackendProtocol, BackendSpec};
 pub use duration::{GepDuration, InvalidDuration};
+pub use endpoint_slice::{AddressType, EndpointConditions, EndpointSliceSpec, SliceEndpoint, SlicePort};
+pub use fault::Fault;
+pub(crate) use fault::Faults;
+pub use gateway::{
+    AddressKind, AllowedRoutes, FromNamespaces, GatewayAddress, GatewaySpec, ListenerProtocol, ListenerSpec,
+    RouteGroupKind, RouteNamespaces,
+};
+pub use http_route::{
+    FilterType, HeaderMatchSpec, HeaderModifierSpec, HeaderPair, HttpBackendRef, HttpFilterSpec,
+    HttpRouteSpec, HttpRule, MatchMethod, MatchSpec, ParentRef, PathMatchSpec, PathMatchType, QueryMatchSpec,
+    TimeoutsSpec, ValueMatchType, compile_pattern,
+};
+pub use label::{LabelExpression, LabelOperator, LabelSelector};
+pub(crate) use metadata::Metadata;
+pub use policy::{PolicyTargetRef, PolicyTargets};
+pub use service::{IntOrString, ServicePort, ServiceSpec, TransportProtocol};
+
+/// The group of Gateway, HTTPRoute and their kin.
+pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+/// The group of Backend and every policy kind.
+pub const TIDEGATE_GROUP: &str = "tidegate.io";
+
+/// One object of any kind, valid in itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    Gateway(Box<Gateway>),
+    HttpRoute(Box<HttpRoute>),
+    Service(Box<Service>),
+    EndpointSlice(Box<EndpointSlice>),
+    Backend(Box<Backend>),
+    Policy(Box<Policy>),
+    /// A well-known kind that the mesh has no use for.
+    Ignored,
+}
+
+pub type Gateway = Written<GatewaySpec>;
+pub type HttpRoute = Written<HttpRouteSpec>;
+pub type Service = Written<ServiceSpec>;
+pub type EndpointSlice = Written<EndpointSliceSpec>;
+pub type Backend = Written<BackendSpec>;
+
+/// An object as its author wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written<S> {
+    pub meta: Meta,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub spec: S,
+    /// The line of every list item that is itself an object (`/rules/0/backendRefs/1`), by pointer relative to the
+    /// spec; relative to the document for an EndpointSlice, which has no `spec`.
+    pub lines: SourceMap,
+}
+
+/// A spec that can judge itself.
+pub(crate) trait Spec: DeserializeOwned + JsonSchema {
+    /// Reports what the schema cannot say. Pointers are relative to the spec.
+    fn check(object: &Written<Self>, faults: &mut Faults);
+}
+
+impl Object {
+    /// Identity and place; `None` for [`Object::Ignored`].
+    pub fn meta(&self) -> Option<&Meta> {
+        match self {
+            Self::Gateway(o) => Some(&o.meta),
+            Self::HttpRoute(o) => Some(&o.meta),
+            Self::Service(o) => Some(&o.meta),
+            Self::EndpointSlice(o) => Some(&o.meta),
+            Self::Backend(o) => Some(&o.meta),
+            Self::Policy(o) => Some(&o.meta),
+            Self::Ignored => None,
+        }
+    }
+
+    /// As in `kind:` of the document; `None` for [`Object::Ignored`].
+    pub fn kind(&self) -> Option<&str> {
+        match self {
+            Self::Gateway(_) => Some("Gateway"),
+            Self::HttpRoute(_) => Some("HTTPRoute"),
+            Self::Service(_) => Some("Service"),
+            Self::EndpointSlice(_) => Some("EndpointSlice"),
+            Self::Backend(_) => Some("Backend"),
+            Self::Policy(o) => Some(&o.kind),
+            Self::Ignored => None,
+        }
+    }
+}
+
+fn gateway_group() -> String {
+    GATEWAY_GROUP.to_owned()
+}
+
+const fn one() -> u32 {
+    1
+}

@@ -1,0 +1,361 @@
+//! Text -> located trees: YAML 1.2 (and so JSON) with the core schema, one tree per document.
+//!
+//! Every node knows its place, so that whatever is found wrong later can be pointed to. Input is hostile until proven
+//! otherwise: size, nesting and alias expansion are bounded before anything is built.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
+
+use super::scalar;
+
+/// How deeply sequences and mappings may nest.
+pub const MAX_DEPTH: usize = 64;
+/// How many nodes a document may have once its aliases are expanded.
+pub const MAX_NODES: usize = 200_000;
+
+/// A place in a text, both from 1; zero for values that were never text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub line: u32,
+    pub column: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    pub value: Value,
+    pub place: Place,
+    /// Nodes in this tree, itself included, aliases expanded.
+    size: usize,
+    height: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    String(String),
+    /// Children are shared where an alias repeats them.
+    Sequence(Vec<Arc<Node>>),
+    Mapping(Vec<Entry>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub key: String,
+    pub place: Place,
+    pub value: Arc<Node>,
+}
+
+/// Something wrong with the YAML itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct YamlError {
+    pub place: Place,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+/// One document of a stream.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// What could be read; complete unless `errors` says otherwise.
+    pub root: Option<Arc<Node>>,
+    pub errors: Vec<YamlError>,
+}
+
+/// Every document that could be read, and whether a syntax error hid others.
+#[derive(Debug)]
+pub struct Stream {
+    pub documents: Vec<Document>,
+    pub syntax_errors: Vec<YamlError>,
+}
+
+impl Node {
+    pub fn new(value: Value, place: Place) -> Self {
+        let (size, height) = match &value {
+            Value::Sequence(items) => measure(items.iter()),
+            Value::Mapping(entries) => measure(entries.iter().map(|e| &e.value)),
+            _ => (1, 0),
+        };
+        Self { value, place, size, height }
+    }
+
+    /// The value of `key`; an explicit null counts as absent, as in Kubernetes.
+    pub fn get(&self, key: &str) -> Option<&Arc<Self>> {
+        self.entry(key).map(|e| &e.value).filter(|n| n.value != Value::Null)
+    }
+
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries().iter().find(|e| e.key == key)
+    }
+
+    /// The entries of a mapping; none for anything else.
+    pub fn entries(&self) -> &[Entry] {
+        match &self.value {
+            Value::Mapping(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+fn measure<'a>(children: impl Iterator<Item = &'a Arc<Node>>) -> (usize, usize) {
+    children.fold((1, 1), |(size, height), child| {
+        (usize::saturating_add(size, child.size), usize::max(height, child.height + 1))
+    })
+}
+
+/// Reads every document of `text`. A syntax error costs the document it is in, not its neighbours.
+pub fn read(text: &str) -> Stream {
+    let mut stream = Stream { documents: Vec::new(), syntax_errors: Vec::new() };
+    for (first_line, chunk) in chunks(text) {
+        let mut reader = Reader::new(first_line);
+        for next in Parser::new_from_str(chunk) {
+            match next {
+                Ok((event, span)) => reader.event(event, span),
+                Err(error) => {
+                    let place = reader.place(*error.marker());
+                    stream.syntax_errors.push(syntax_error(chunk, place, first_line, error.info()));
+                    break;
+                }
+            }
+        }
+        stream.documents.append(&mut reader.documents);
+    }
+    stream
+}
+
+/// Cuts at every `---` that starts a line, which no scalar may hold (YAML 1.2.2, 9.1.2 and 7.3), with the number of
+/// lines before each piece.
+fn chunks(text: &str) -> Vec<(u32, &str)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut chunks = Vec::new();
+    let (mut start, mut start_line, mut has_content) = (0, 0, false);
+    let (mut offset, mut line_number) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        let marker = line.strip_prefix("---").is_some_and(|l| l.trim_end_matches(['\r', '\n']).is_empty() || l.starts_with([' ', '\t']));
+        if marker && has_content {
+            chunks.push((start_line, &text[start..offset]));
+            (start, start_line) = (offset, line_number);
+        }
+        // Comments and directives belong to the document after them.
+        has_content |= marker || !(line.trim().is_empty() || line.starts_with(['#', '%']));
+        offset += line.len();
+        line_number += 1;
+    }
+    if has_content {
+        chunks.push((start_line, &text[start..]));
+    }
+    chunks
+}
+
+fn syntax_error(chunk: &str, place: Place, first_line: u32, info: &str) -> YamlError {
+    let line = chunk.lines().nth(place.line.saturating_sub(first_line + 1) as usize).unwrap_or_default();
+    let indent = &line[..line.len() - line.trim_start().len()];
+    let help = indent.contains('\t').then(|| String::from("indent with spaces: YAML does not allow tabs there"));
+    YamlError { place, message: info.to_owned(), help }
+}
+
+/// Builds trees from events, without recursion.
+struct Reader {
+    first_line: u32,
+    documents: Vec<Document>,
+    errors: Vec<YamlError>,
+    open: Vec<Open>,
+    root: Option<Arc<Node>>,
+    anchors: HashMap<usize, Arc<Node>>,
+    nodes: usize,
+    /// A bound was exceeded: the rest of the document is passed over.
+    given_up: bool,
+}
+
+/// A collection whose end has not come yet.
+struct Open {
+    place: Place,
+    anchor: usize,
+    items: Items,
+}
+
+enum Items {
+    Sequence(Vec<Arc<Node>>),
+    Mapping { entries: Vec<Entry>, lines: HashMap<String, u32>, key: Option<(Option<String>, Place)> },
+}
+
+impl Reader {
+    fn new(first_line: u32) -> Self {
+        Self {
+            first_line,
+            documents: Vec::new(),
+            errors: Vec::new(),
+            open: Vec::new(),
+            root: None,
+            anchors: HashMap::new(),
+            nodes: 0,
+            given_up: false,
+        }
+    }
+
+    fn place(&self, marker: Marker) -> Place {
+        let line = u32::try_from(marker.line()).unwrap_or(u32::MAX).max(1);
+        let column = u32::try_from(marker.col()).unwrap_or(u32::MAX - 1) + 1;
+        Place { line: self.first_line.saturating_add(line), column }
+    }
+
+    fn event(&mut self, event: Event<'_>, span: Span) {
+        match event {
+            Event::DocumentStart(_) => self.start_document(),
+            Event::DocumentEnd => self.end_document(),
+            _ if self.given_up => {}
+            Event::Alias(id) => self.alias(id, self.place(span.start)),
+            Event::Scalar(text, style, anchor, tag) => {
+                let place = self.place(span.start);
+                let value = self.scalar(&text, style, tag.as_deref(), place);
+                self.finish(Node::new(value, place), anchor);
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.start(span, anchor, tag.as_deref(), "seq", Items::Sequence(Vec::new()));
+            }
+            Event::MappingStart(anchor, tag) => {
+                let items = Items::Mapping { entries: Vec::new(), lines: HashMap::new(), key: None };
+                self.start(span, anchor, tag.as_deref(), "map", items);
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end_collection(),
+            Event::Nothing | Event::StreamStart | Event::StreamEnd => {}
+        }
+    }
+
+    fn start_document(&mut self) {
+        self.anchors.clear();
+        self.open.clear();
+        self.errors.clear();
+        self.root = None;
+        self.nodes = 0;
+        self.given_up = false;
+    }
+
+    fn end_document(&mut self) {
+        while !self.open.is_empty() {
+            self.end_collection();
+        }
+        let errors = std::mem::take(&mut self.errors);
+        self.documents.push(Document { root: self.root.take(), errors });
+    }
+
+    fn start(&mut self, span: Span, anchor: usize, tag: Option<&Tag>, expected: &str, items: Items) {
+        let place = self.place(span.start);
+        if self.open.len() >= MAX_DEPTH {
+            return self.give_up(place, format!("nested more than {MAX_DEPTH} levels deep"));
+        }
+        if let Some(tag) = tag.filter(|t| !(t.is_yaml_core_schema() && t.suffix == expected)) {
+            self.bad_tag(tag, place);
+        }
+        self.open.push(Open { place, anchor, items });
+    }
+
+    fn end_collection(&mut self) {
+        let Some(open) = self.open.pop() else { return };
+        let value = match open.items {
+            Items::Sequence(items) => Value::Sequence(items),
+            Items::Mapping { entries, .. } => Value::Mapping(entries),
+        };
+        self.finish(Node::new(value, open.place), open.anchor);
+    }
+
+    fn finish(&mut self, node: Node, anchor: usize) {
+        let node = Arc::new(node);
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        self.count(1, node.place);
+        self.attach(node);
+    }
+
+    fn alias(&mut self, id: usize, place: Place) {
+        let Some(node) = self.anchors.get(&id).cloned() else {
+            self.error(place, "the alias refers to an anchor that is not complete yet");
+            return self.attach(Arc::new(Node::new(Value::Null, place)));
+        };
+        if self.open.len() + node.height > MAX_DEPTH {
+            return self.give_up(place, format!("nested more than {MAX_DEPTH} levels deep by an alias"));
+        }
+        self.count(node.size, place);
+        if !self.given_up {
+            self.attach(node);
+        }
+    }
+
+    fn count(&mut self, nodes: usize, place: Place) {
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.nodes > MAX_NODES && !self.given_up {
+            self.give_up(place, format!("more than {MAX_NODES} values in one document, aliases included"));
+        }
+    }
+
+    /// Puts a finished node where it belongs: into its parent, or at the root.
+    fn attach(&mut self, node: Arc<Node>) {
+        let Some(parent) = self.open.last_mut() else {
+            self.root = Some(node);
+            return;
+        };
+        match &mut parent.items {
+            Items::Sequence(items) => items.push(node),
+            Items::Mapping { entries, lines, key } => {
+                let place = node.place;
+                let Some((name, key_place)) = key.take() else {
+                    let name = scalar::key(&node.value);
+                    *key = Some((name.clone(), place));
+                    let Some(name) = name else { return self.error(place, "a key must be a string") };
+                    if let Some(first) = lines.get(&name).copied() {
+                        *key = Some((None, place));
+                        let line = place.line;
+                        return self.error(place, format!("key `{name}` is written twice, on lines {first} and {line}"));
+                    }
+                    lines.insert(name, place.line);
+                    return;
+                };
+                if let Some(key) = name {
+                    entries.push(Entry { key, place: key_place, value: node });
+                }
+            }
+        }
+    }
+
+    fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, place: Place) -> Value {
+        let Some(tag) = tag else {
+            return match style {
+                ScalarStyle::Plain => scalar::plain(text),
+                _ => Value::String(text.to_owned()),
+            };
+        };
+        if !tag.is_yaml_core_schema() && !(tag.handle.is_empty() && tag.suffix == "!") {
+            self.bad_tag(tag, place);
+            return Value::String(text.to_owned());
+        }
+        scalar::tagged(text, &tag.suffix).unwrap_or_else(|| {
+            self.error(place, format!("`{text}` is not a !!{}", tag.suffix));
+            Value::String(text.to_owned())
+        })
+    }
+
+    fn bad_tag(&mut self, tag: &Tag, place: Place) {
+        self.error(place, format!("the tag `{tag}` has no meaning here"));
+    }
+
+    fn error(&mut self, place: Place, message: impl Into<String>) {
+        self.errors.push(YamlError { place, message: message.into(), help: None });
+    }
+
+    fn give_up(&mut self, place: Place, message: impl Into<String>) {
+        self.error(place, message);
+        self.given_up = true;
+    }
+}

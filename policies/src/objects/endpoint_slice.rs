@@ -1,0 +1,105 @@
+//! Kubernetes discovery.k8s.io/v1 `EndpointSlice`: the addresses behind a Service.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::rules::is_dns_subdomain;
+use super::{Faults, Spec, TransportProtocol, Written};
+
+/// The label that says which Service a slice belongs to.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+/// The parts of an EndpointSlice beside its metadata: the kind has no `spec`.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointSliceSpec {
+    pub address_type: AddressType,
+    #[serde(default)]
+    #[schemars(length(max = 1000))]
+    pub endpoints: Vec<SliceEndpoint>,
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub ports: Vec<SlicePort>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum AddressType {
+    IPv4,
+    IPv6,
+    #[serde(rename = "FQDN")]
+    Fqdn,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-ignored" = ["deprecatedTopology", "hints", "targetRef"]))]
+pub struct SliceEndpoint {
+    /// All addresses of one endpoint; consumers take the first.
+    #[schemars(length(min = 1, max = 100))]
+    pub addresses: Vec<String>,
+    #[serde(default)]
+    pub conditions: EndpointConditions,
+    pub hostname: Option<String>,
+    pub node_name: Option<String>,
+    pub zone: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointConditions {
+    /// Absent means ready.
+    pub ready: Option<bool>,
+    pub serving: Option<bool>,
+    pub terminating: Option<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+pub struct SlicePort {
+    /// The name of the Service port it stands behind.
+    pub name: String,
+    /// Absent means all ports; such an entry cannot be balanced over.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    pub protocol: TransportProtocol,
+    pub app_protocol: Option<String>,
+}
+
+impl Written<EndpointSliceSpec> {
+    /// The name of the Service, in the slice's own namespace.
+    pub fn service(&self) -> Option<&str> {
+        self.labels.get(SERVICE_LABEL).map(String::as_str)
+    }
+}
+
+impl SliceEndpoint {
+    pub fn is_ready(&self) -> bool {
+        self.conditions.ready.unwrap_or(true)
+    }
+}
+
+impl Spec for EndpointSliceSpec {
+    fn check(object: &Written<Self>, faults: &mut Faults) {
+        if object.service().is_none() {
+            faults.warn("", format!("without the label `{SERVICE_LABEL}` it belongs to no Service"));
+        }
+        let (wanted, fits): (_, fn(&str) -> bool) = match object.spec.address_type {
+            AddressType::IPv4 => ("an IPv4 address", |a| a.parse::<Ipv4Addr>().is_ok()),
+            AddressType::IPv6 => ("an IPv6 address", |a| a.parse::<Ipv6Addr>().is_ok()),
+            AddressType::Fqdn => {
+                ("a DNS name", |a| is_dns_subdomain(&a.to_ascii_lowercase()) && a.parse::<IpAddr>().is_err())
+            }
+        };
+        for (i, endpoint) in object.spec.endpoints.iter().enumerate() {
+            for (j, address) in endpoint.addresses.iter().enumerate().filter(|(_, a)| !fits(a)) {
+                faults.error(
+                    format!("/endpoints/{i}/addresses/{j}"),
+                    format!("`{address}` is not {wanted}, as addressType says"),
+                );
+            }
+        }
+    }
+}

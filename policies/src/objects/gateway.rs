@@ -1,0 +1,161 @@
+//! Gateway API `Gateway`: where a gateway proxy listens and which routes may attach.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::rules::{check_hostname, check_section_name};
+use super::{Faults, LabelSelector, Spec, Written, gateway_group};
+
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-ignored" = ["infrastructure"], "x-unsupported" = [
+    "tls", "backendTLS", "allowedListeners", "defaultScope"
+]))]
+pub struct GatewaySpec {
+    #[schemars(length(min = 1, max = 253))]
+    pub gateway_class_name: String,
+    #[schemars(length(min = 1, max = 64))]
+    pub listeners: Vec<ListenerSpec>,
+    /// Addresses to bind; empty means all.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub addresses: Vec<GatewayAddress>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-unsupported" = ["tls"]))]
+pub struct ListenerSpec {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Empty or absent: any host.
+    #[serde(default)]
+    #[schemars(length(max = 253))]
+    pub hostname: String,
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    pub protocol: ListenerProtocol,
+    #[serde(default)]
+    pub allowed_routes: AllowedRoutes,
+}
+
+/// The Gateway API's own protocols; a listener that is not HTTP is refused by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ListenerProtocol {
+    Http,
+    Https,
+    Tls,
+    Tcp,
+    Udp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AllowedRoutes {
+    pub namespaces: RouteNamespaces,
+    /// Empty: every kind that the listener's protocol can carry.
+    #[schemars(length(max = 8))]
+    pub kinds: Vec<RouteGroupKind>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RouteNamespaces {
+    pub from: FromNamespaces,
+    /// On the labels of the route's Namespace; only with `from: Selector`.
+    pub selector: Option<LabelSelector>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum FromNamespaces {
+    All,
+    Selector,
+    #[default]
+    Same,
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteGroupKind {
+    #[serde(default = "gateway_group")]
+    pub group: String,
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayAddress {
+    #[serde(default, rename = "type")]
+    pub kind: AddressKind,
+    #[schemars(length(min = 1, max = 253))]
+    pub value: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum AddressKind {
+    #[default]
+    IPAddress,
+    Hostname,
+    NamedAddress,
+}
+
+impl Spec for GatewaySpec {
+    fn check(object: &Written<Self>, faults: &mut Faults) {
+        let mut names = HashMap::new();
+        let mut places = HashMap::new();
+        for (i, listener) in object.spec.listeners.iter().enumerate() {
+            let at = format!("/listeners/{i}");
+            check_listener(&at, listener, faults);
+            if let Some(first) = names.insert(&listener.name, i) {
+                faults.error(format!("{at}/name"), format!("listener {first} has the same name"));
+            }
+            let host = listener.hostname.to_ascii_lowercase();
+            if let Some(first) = places.insert((listener.port, listener.protocol, host), &listener.name) {
+                faults.error(&at, format!("listener `{first}` has the same port, protocol and hostname"));
+            }
+        }
+        for (i, address) in object.spec.addresses.iter().enumerate() {
+            let at = format!("/addresses/{i}");
+            match address.kind {
+                AddressKind::IPAddress if address.value.parse::<IpAddr>().is_err() => {
+                    faults.error(format!("{at}/value"), format!("`{}` is not an IP address", address.value));
+                }
+                AddressKind::IPAddress => {}
+                AddressKind::Hostname => {
+                    faults.unsupported(format!("{at}/type"), "an address of type Hostname")
+                }
+                AddressKind::NamedAddress => {
+                    faults.unsupported(format!("{at}/type"), "an address of type NamedAddress");
+                }
+            }
+        }
+    }
+}
+
+fn check_listener(at: &str, listener: &ListenerSpec, faults: &mut Faults) {
+    check_section_name(&format!("{at}/name"), &listener.name, faults);
+    check_hostname(&format!("{at}/hostname"), &listener.hostname, faults);
+    let protocol = match listener.protocol {
+        ListenerProtocol::Http => None,
+        ListenerProtocol::Https => Some("protocol HTTPS"),
+        ListenerProtocol::Tls => Some("protocol TLS"),
+        ListenerProtocol::Tcp => Some("protocol TCP"),
+        ListenerProtocol::Udp => Some("protocol UDP"),
+    };
+    if let Some(protocol) = protocol {
+        faults.unsupported(format!("{at}/protocol"), protocol);
+    }
+    let namespaces = &listener.allowed_routes.namespaces;
+    let at = format!("{at}/allowedRoutes/namespaces");
+    match (namespaces.from, &namespaces.selector) {
+        (FromNamespaces::Selector, None) => faults.error(at, "`from: Selector` needs a `selector`"),
+        (FromNamespaces::Selector, Some(_)) | (_, None) => {}
+        (_, Some(_)) => faults.error(format!("{at}/selector"), "a selector needs `from: Selector`"),
+    }
+}

@@ -1,0 +1,253 @@
+//! Gateway API `HTTPRoute`: which requests go where, and what changes on the way.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{GepDuration, gateway_group, one};
+
+mod check;
+mod pattern;
+
+pub use pattern::compile_pattern;
+
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-unsupported" = ["useDefaultGateways"]))]
+pub struct HttpRouteSpec {
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub parent_refs: Vec<ParentRef>,
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub hostnames: Vec<String>,
+    #[serde(default = "default_rules")]
+    #[schemars(length(min = 1, max = 16))]
+    pub rules: Vec<HttpRule>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentRef {
+    #[serde(default = "gateway_group")]
+    #[schemars(length(max = 253))]
+    pub group: String,
+    #[serde(default = "gateway_kind")]
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Absent: the route's own.
+    pub namespace: Option<String>,
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// A listener of a Gateway, or a port name of a Service.
+    pub section_name: Option<String>,
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-unsupported" = ["retry", "sessionPersistence"]))]
+pub struct HttpRule {
+    pub name: Option<String>,
+    /// ORed. Absent: one match, every path.
+    #[serde(default = "default_matches")]
+    #[schemars(length(max = 64))]
+    pub matches: Vec<MatchSpec>,
+    #[schemars(length(max = 16))]
+    pub filters: Vec<HttpFilterSpec>,
+    #[schemars(length(max = 16))]
+    pub backend_refs: Vec<HttpBackendRef>,
+    pub timeouts: TimeoutsSpec,
+}
+
+/// All parts must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MatchSpec {
+    pub path: PathMatchSpec,
+    #[schemars(length(max = 16))]
+    pub headers: Vec<HeaderMatchSpec>,
+    #[schemars(length(max = 16))]
+    pub query_params: Vec<QueryMatchSpec>,
+    pub method: Option<MatchMethod>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PathMatchSpec {
+    #[serde(rename = "type")]
+    pub kind: PathMatchType,
+    #[schemars(length(max = 1024))]
+    pub value: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum PathMatchType {
+    Exact,
+    #[default]
+    PathPrefix,
+    RegularExpression,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeaderMatchSpec {
+    #[serde(default, rename = "type")]
+    pub kind: ValueMatchType,
+    #[schemars(length(min = 1, max = 256))]
+    pub name: String,
+    #[schemars(length(min = 1, max = 4096))]
+    pub value: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueryMatchSpec {
+    #[serde(default, rename = "type")]
+    pub kind: ValueMatchType,
+    #[schemars(length(min = 1, max = 256))]
+    pub name: String,
+    #[schemars(length(min = 1, max = 1024))]
+    pub value: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum ValueMatchType {
+    #[default]
+    Exact,
+    RegularExpression,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum MatchMethod {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Connect,
+    Options,
+    Trace,
+    Patch,
+}
+
+/// One filter of a rule or a backendRef. Only header modifiers are done; the others are refused by name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-ignored" = [
+    "requestMirror", "requestRedirect", "urlRewrite", "cors", "externalAuth", "extensionRef"
+]))]
+pub struct HttpFilterSpec {
+    #[serde(rename = "type")]
+    pub kind: FilterType,
+    pub request_header_modifier: Option<HeaderModifierSpec>,
+    pub response_header_modifier: Option<HeaderModifierSpec>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+pub enum FilterType {
+    RequestHeaderModifier,
+    ResponseHeaderModifier,
+    RequestMirror,
+    RequestRedirect,
+    #[serde(rename = "URLRewrite")]
+    UrlRewrite,
+    #[serde(rename = "CORS")]
+    Cors,
+    ExternalAuth,
+    ExtensionRef,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HeaderModifierSpec {
+    /// Replaces every field of the name.
+    #[schemars(length(max = 16))]
+    pub set: Vec<HeaderPair>,
+    /// Appends to what is there.
+    #[schemars(length(max = 16))]
+    pub add: Vec<HeaderPair>,
+    #[schemars(length(max = 16))]
+    pub remove: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeaderPair {
+    #[schemars(length(min = 1, max = 256))]
+    pub name: String,
+    #[schemars(length(min = 1, max = 4096))]
+    pub value: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpBackendRef {
+    /// The empty group is the core one, of Service.
+    #[serde(default)]
+    #[schemars(length(max = 253))]
+    pub group: String,
+    #[serde(default = "service_kind")]
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Absent: the route's own.
+    pub namespace: Option<String>,
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Required for a Service; a Backend has one port only.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    #[serde(default = "one")]
+    #[schemars(range(max = 1_000_000))]
+    pub weight: u32,
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub filters: Vec<HttpFilterSpec>,
+}
+
+/// `0s` switches a timeout off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TimeoutsSpec {
+    pub request: Option<GepDuration>,
+    pub backend_request: Option<GepDuration>,
+}
+
+impl Default for PathMatchSpec {
+    fn default() -> Self {
+        Self { kind: PathMatchType::PathPrefix, value: String::from("/") }
+    }
+}
+
+impl MatchMethod {
+    pub fn method(self) -> http::Method {
+        match self {
+            Self::Get => http::Method::GET,
+            Self::Head => http::Method::HEAD,
+            Self::Post => http::Method::POST,
+            Self::Put => http::Method::PUT,
+            Self::Delete => http::Method::DELETE,
+            Self::Connect => http::Method::CONNECT,
+            Self::Options => http::Method::OPTIONS,
+            Self::Trace => http::Method::TRACE,
+            Self::Patch => http::Method::PATCH,
+        }
+    }
+}
+
+fn default_rules() -> Vec<HttpRule> {
+    vec![HttpRule { matches: default_matches(), ..HttpRule::default() }]
+}
+
+fn default_matches() -> Vec<MatchSpec> {
+    vec![MatchSpec::default()]
+}
+
+fn gateway_kind() -> String {
+    String::from("Gateway")
+}
+
+fn service_kind() -> String {
+    String::from("Service")
+}

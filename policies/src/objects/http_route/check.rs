@@ -1,0 +1,232 @@
+use std::collections::{HashMap, HashSet};
+
+use http::{HeaderName, HeaderValue};
+
+use super::super::rules::{check_hostname, check_section_name};
+use super::super::{Faults, GATEWAY_GROUP, Spec, TIDEGATE_GROUP, Written};
+use super::{
+    FilterType, HeaderModifierSpec, HeaderPair, HttpBackendRef, HttpFilterSpec, HttpRouteSpec, HttpRule,
+    MatchSpec, ParentRef, PathMatchSpec, PathMatchType, TimeoutsSpec, ValueMatchType, compile_pattern,
+};
+
+/// Limit of the HTTPRoute CRD over all rules together.
+const MAX_MATCHES: usize = 128;
+
+impl Spec for HttpRouteSpec {
+    fn check(object: &Written<Self>, faults: &mut Faults) {
+        let spec = &object.spec;
+        let mut parents = HashSet::new();
+        for (i, parent) in spec.parent_refs.iter().enumerate() {
+            let at = format!("/parentRefs/{i}");
+            check_parent(&at, parent, faults);
+            if !parents.insert(parent) {
+                faults.error(at, format!("{} `{}` is written twice", parent.kind, parent.name));
+            }
+        }
+        if spec.parent_refs.is_empty() {
+            faults.warn("", "without parentRefs the route attaches to nothing");
+        }
+        for (i, hostname) in spec.hostnames.iter().enumerate() {
+            let at = format!("/hostnames/{i}");
+            if hostname.is_empty() {
+                faults.error(at, "a hostname must not be empty");
+            } else {
+                check_hostname(&at, hostname, faults);
+            }
+        }
+        check_rules(&spec.rules, faults);
+    }
+}
+
+fn check_parent(at: &str, parent: &ParentRef, faults: &mut Faults) {
+    match (parent.group.as_str(), parent.kind.as_str()) {
+        (GATEWAY_GROUP, "Service") => faults.error_with_help(
+            at,
+            "there is no Service in the group gateway.networking.k8s.io",
+            "add `group: \"\"`, the group of Service",
+        ),
+        ("", "Gateway") => faults.error_with_help(
+            format!("{at}/group"),
+            "there is no Gateway in the core group",
+            format!("leave `group` out or write {GATEWAY_GROUP}"),
+        ),
+        _ => {}
+    }
+}
+
+fn check_rules(rules: &[HttpRule], faults: &mut Faults) {
+    let matches: usize = rules.iter().map(|r| r.matches.len()).sum();
+    if matches > MAX_MATCHES {
+        faults.error("/rules", format!("{matches} matches in all; at most {MAX_MATCHES} are allowed"));
+    }
+    let mut names = HashMap::new();
+    for (i, rule) in rules.iter().enumerate() {
+        let at = format!("/rules/{i}");
+        if let Some(name) = &rule.name {
+            check_section_name(&format!("{at}/name"), name, faults);
+            if let Some(first) = names.insert(name, i) {
+                faults.error(format!("{at}/name"), format!("rule {first} is named `{name}` too"));
+            }
+        }
+        for (j, route_match) in rule.matches.iter().enumerate() {
+            check_match(&format!("{at}/matches/{j}"), route_match, faults);
+        }
+        check_filters(&at, &rule.filters, faults);
+        for (j, backend) in rule.backend_refs.iter().enumerate() {
+            check_backend(&format!("{at}/backendRefs/{j}"), backend, faults);
+        }
+        check_timeouts(&at, &rule.timeouts, faults);
+    }
+}
+
+fn check_match(at: &str, route_match: &MatchSpec, faults: &mut Faults) {
+    check_path(&format!("{at}/path/value"), &route_match.path, faults);
+    for (i, header) in route_match.headers.iter().enumerate() {
+        let at = format!("{at}/headers/{i}");
+        check_header_name(&format!("{at}/name"), &header.name, faults);
+        check_value(&at, header.kind, &header.value, faults);
+    }
+    for (i, query) in route_match.query_params.iter().enumerate() {
+        check_value(&format!("{at}/queryParams/{i}"), query.kind, &query.value, faults);
+    }
+}
+
+fn check_value(at: &str, kind: ValueMatchType, value: &str, faults: &mut Faults) {
+    if kind == ValueMatchType::RegularExpression {
+        check_pattern(&format!("{at}/value"), value, faults);
+    }
+}
+
+fn check_path(at: &str, path: &PathMatchSpec, faults: &mut Faults) {
+    if path.kind == PathMatchType::RegularExpression {
+        return check_pattern(at, &path.value, faults);
+    }
+    let value = &path.value;
+    if !value.starts_with('/') {
+        return faults.error(at, format!("`{value}` must begin with `/`"));
+    }
+    // The CRD's own list: such a path could never be met after normalisation.
+    let banned = ["//", "/./", "/../", "%2f", "%2F", "#"].into_iter().find(|b| value.contains(b));
+    let banned = banned.or_else(|| ["/..", "/."].into_iter().find(|b| value.ends_with(b)));
+    if let Some(banned) = banned {
+        faults.error(at, format!("`{value}` must not contain `{banned}`"));
+    } else if value.contains('?') {
+        faults.error_with_help(at, format!("`{value}` holds a query"), "match the query with `queryParams`");
+    }
+}
+
+fn check_pattern(at: &str, pattern: &str, faults: &mut Faults) {
+    if let Err(error) = compile_pattern(pattern) {
+        faults.error(at, format!("`{pattern}` is not a regular expression: {error}"));
+    }
+}
+
+fn check_header_name(at: &str, name: &str, faults: &mut Faults) {
+    if name.parse::<HeaderName>().is_err() {
+        faults.error(at, format!("`{name}` is not a header name"));
+    }
+}
+
+fn check_filters(at: &str, filters: &[HttpFilterSpec], faults: &mut Faults) {
+    let mut seen = HashSet::new();
+    for (i, filter) in filters.iter().enumerate() {
+        let at = format!("{at}/filters/{i}");
+        let repeatable = matches!(filter.kind, FilterType::RequestMirror | FilterType::ExtensionRef);
+        if !repeatable && !seen.insert(filter.kind) {
+            faults.error(&at, format!("a second {} filter: put all changes in one", filter.kind.name()));
+        }
+        check_filter(&at, filter, faults);
+    }
+}
+
+fn check_filter(at: &str, filter: &HttpFilterSpec, faults: &mut Faults) {
+    let (request, response) = (&filter.request_header_modifier, &filter.response_header_modifier);
+    let (field, wanted, other, other_field) = match filter.kind {
+        FilterType::RequestHeaderModifier => {
+            ("requestHeaderModifier", request, response, "responseHeaderModifier")
+        }
+        FilterType::ResponseHeaderModifier => {
+            ("responseHeaderModifier", response, request, "requestHeaderModifier")
+        }
+        FilterType::RequestMirror
+        | FilterType::RequestRedirect
+        | FilterType::UrlRewrite
+        | FilterType::Cors
+        | FilterType::ExternalAuth
+        | FilterType::ExtensionRef => {
+            return faults.unsupported(format!("{at}/type"), &format!("the filter {}", filter.kind.name()));
+        }
+    };
+    match wanted {
+        Some(modifier) => check_modifier(&format!("{at}/{field}"), modifier, faults),
+        None => faults.error(at, format!("a filter of type {} needs `{field}`", filter.kind.name())),
+    }
+    if other.is_some() {
+        faults.error(
+            format!("{at}/{other_field}"),
+            format!("does not belong in a filter of type {}", filter.kind.name()),
+        );
+    }
+}
+
+fn check_modifier(at: &str, modifier: &HeaderModifierSpec, faults: &mut Faults) {
+    check_pairs(&format!("{at}/set"), &modifier.set, faults);
+    check_pairs(&format!("{at}/add"), &modifier.add, faults);
+    for (i, name) in modifier.remove.iter().enumerate() {
+        check_header_name(&format!("{at}/remove/{i}"), name, faults);
+    }
+}
+
+fn check_pairs(at: &str, pairs: &[HeaderPair], faults: &mut Faults) {
+    let mut seen = HashSet::new();
+    for (i, pair) in pairs.iter().enumerate() {
+        check_header_name(&format!("{at}/{i}/name"), &pair.name, faults);
+        if HeaderValue::from_str(&pair.value).is_err() {
+            faults.error(format!("{at}/{i}/value"), "holds a character that headers cannot carry");
+        }
+        if !seen.insert(pair.name.to_ascii_lowercase()) {
+            faults.error(format!("{at}/{i}/name"), format!("`{}` is written twice", pair.name));
+        }
+    }
+}
+
+fn check_backend(at: &str, backend: &HttpBackendRef, faults: &mut Faults) {
+    match (backend.group.as_str(), backend.kind.as_str()) {
+        ("", "Service") if backend.port.is_none() => {
+            faults.error(at, format!("the Service `{}` needs a `port`", backend.name));
+        }
+        ("", "Backend") => faults.error_with_help(
+            at,
+            "there is no Backend in the core group",
+            format!("add `group: {TIDEGATE_GROUP}`"),
+        ),
+        _ => {}
+    }
+    check_filters(at, &backend.filters, faults);
+}
+
+fn check_timeouts(at: &str, timeouts: &TimeoutsSpec, faults: &mut Faults) {
+    let (Some(request), Some(backend)) = (timeouts.request, timeouts.backend_request) else { return };
+    if !request.get().is_zero() && backend > request {
+        faults.error(
+            format!("{at}/timeouts/backendRequest"),
+            format!("{backend} is longer than the whole request may take ({request})"),
+        );
+    }
+}
+
+impl FilterType {
+    /// As in `type:` of the document.
+    fn name(self) -> &'static str {
+        match self {
+            Self::RequestHeaderModifier => "RequestHeaderModifier",
+            Self::ResponseHeaderModifier => "ResponseHeaderModifier",
+            Self::RequestMirror => "RequestMirror",
+            Self::RequestRedirect => "RequestRedirect",
+            Self::UrlRewrite => "URLRewrite",
+            Self::Cors => "CORS",
+            Self::ExternalAuth => "ExternalAuth",
+            Self::ExtensionRef => "ExtensionRef",
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What every policy kind has in its spec: what it applies to, and whether it acts.
+
+use std::collections::HashSet;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Faults, GATEWAY_GROUP, TIDEGATE_GROUP};
+use crate::model::{Mode, ResourceName, TargetKind, TargetRef};
+
+/// The part of a policy's spec that is the same for every kind.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyTargets {
+    /// What the policy applies to, in its own namespace.
+    #[schemars(length(min = 1, max = 16))]
+    pub target_refs: Vec<PolicyTargetRef>,
+    /// `Shadow` decides and tells, but refuses nobody.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// GEP-713 `LocalPolicyTargetReferenceWithSectionName`; `group` and `namespace` may be left out.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyTargetRef {
+    #[schemars(length(max = 253))]
+    pub group: Option<String>,
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Only the policy's own namespace.
+    pub namespace: Option<String>,
+    /// A listener of a Gateway, a named rule of an HTTPRoute, or a port name of a Service.
+    #[schemars(length(min = 1, max = 253))]
+    pub section_name: Option<String>,
+}
+
+const TARGET_KINDS: [TargetKind; 5] = [
+    TargetKind::Namespace,
+    TargetKind::Gateway,
+    TargetKind::HTTPRoute,
+    TargetKind::Service,
+    TargetKind::Backend,
+];
+
+impl PolicyTargets {
+    /// The targets in full. A target that is at fault is reported and left out.
+    pub(crate) fn resolve(
+        &self,
+        namespace: &str,
+        allowed: &[TargetKind],
+        faults: &mut Faults,
+    ) -> Vec<TargetRef> {
+        let mut seen = HashSet::new();
+        let mut targets = Vec::new();
+        for (i, target) in self.target_refs.iter().enumerate() {
+            let at = format!("/targetRefs/{i}");
+            let before = faults.0.len();
+            let Some(resolved) = target.resolve(&at, namespace, allowed, faults) else { continue };
+            if !seen.insert(resolved.clone()) {
+                faults.error(at, format!("{resolved} is written twice"));
+            }
+            if faults.0.len() == before {
+                targets.push(resolved);
+            }
+        }
+        targets
+    }
+}
+
+impl PolicyTargetRef {
+    fn resolve(
+        &self,
+        at: &str,
+        namespace: &str,
+        allowed: &[TargetKind],
+        faults: &mut Faults,
+    ) -> Option<TargetRef> {
+        let Some(kind) = TARGET_KINDS.into_iter().find(|k| k.as_str() == self.kind && allowed.contains(k))
+        else {
+            let names: Vec<_> = allowed.iter().map(|k| k.as_str()).collect();
+            let message = format!("this policy cannot be attached to a {}", self.kind);
+            faults.error_with_help(format!("{at}/kind"), message, format!("use one of {}", names.join(", ")));
+            return None;
+        };
+        if self.group.as_deref().is_some_and(|g| g != group_of(kind)) {
+            let group = group_of(kind);
+            faults.error(format!("{at}/group"), format!("the group of {} is \"{group}\"", self.kind));
+        }
+        let other = self.namespace.as_deref().filter(|n| *n != namespace);
+        let other =
+            other.or_else(|| Some(&*self.name).filter(|n| kind == TargetKind::Namespace && *n != namespace));
+        if let Some(other) = other {
+            let message = format!("a policy in namespace `{namespace}` cannot be attached in `{other}`");
+            let field = if kind == TargetKind::Namespace { "name" } else { "namespace" };
+            faults.error_with_help(
+                format!("{at}/{field}"),
+                message,
+                format!("put the policy into namespace `{other}`"),
+            );
+        }
+        if self.section_name.is_some() && matches!(kind, TargetKind::Namespace | TargetKind::Backend) {
+            faults.error(format!("{at}/sectionName"), format!("a {} has no sections", self.kind));
+        }
+        let object = ResourceName::new(namespace, self.name.as_str());
+        Some(TargetRef { kind, object, section: self.section_name.as_deref().map(Into::into) })
+    }
+}
+
+fn group_of(kind: TargetKind) -> &'static str {
+    match kind {
+        TargetKind::Gateway | TargetKind::HTTPRoute => GATEWAY_GROUP,
+        TargetKind::Namespace | TargetKind::Service => "",
+        TargetKind::Backend => TIDEGATE_GROUP,
+    }
+}
