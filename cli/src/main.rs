@@ -1,1 +1,52 @@
-fn main() {}
+//! The one command people type: a whole mesh on one machine, or any one part of it.
+//!
+//! This crate starts, shows and sums up. It must not decide anything about traffic: that is the policy core's, and
+//! what acts on it is the proxy's and the control plane's.
+
+mod demo;
+mod exit;
+mod http_client;
+mod logging;
+mod prometheus;
+mod shutdown;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate demo                                   see limits, a breaker and a canary at work, live
+  tidegate run --app 127.0.0.1:3000 --listen 127.0.0.1:8080
+                                                  a sidecar in front of one app, no file needed
+  tidegate run --policies ./policies              a gateway and its policies from a directory
+  tidegate status                                 what is in force, and what was refused and why
+
+Exit codes: 0 all is well, 1 a check failed, 2 a wrong flag or a configuration that cannot be used.";
+
+/// Traffic policy for every service: limits, breakers and canaries, written once as YAML, enforced by sidecars.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a small mesh with load on it, and watch what its policies do
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::DemoArgs),
+    /// One of the demo's services
+    #[command(hide = true)]
+    DemoService(demo::ServiceArgs),
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let done = match command {
+        Command::Demo(args) => demo::command(args),
+        Command::DemoService(args) => demo::service_command(args),
+    };
+    exit::code(done)
+}

@@ -13,7 +13,8 @@ pub(crate) struct Workload {
     /// The Services whose policies hold on its inbound listener.
     pub(crate) serves: &'static [&'static str],
     pub(crate) inbound: u16,
-    pub(crate) outbound: u16,
+    /// Only for who calls others.
+    pub(crate) outbound: Option<u16>,
     pub(crate) admin: u16,
     pub(crate) app: u16,
 }
@@ -25,7 +26,7 @@ pub(crate) const STOREFRONT: Workload = Workload {
     name: "storefront",
     serves: &["storefront"],
     inbound: 19100,
-    outbound: 19101,
+    outbound: Some(19101),
     admin: 19102,
     app: 19103,
 };
@@ -33,7 +34,7 @@ pub(crate) const CHECKOUT_V1: Workload = Workload {
     name: "checkout-v1",
     serves: &["checkout-v1", "checkout"],
     inbound: 19110,
-    outbound: 19111,
+    outbound: None,
     admin: 19112,
     app: 19113,
 };
@@ -41,7 +42,7 @@ pub(crate) const CHECKOUT_V2: Workload = Workload {
     name: "checkout-v2",
     serves: &["checkout-v2", "checkout"],
     inbound: 19120,
-    outbound: 19121,
+    outbound: None,
     admin: 19122,
     app: 19123,
 };
@@ -60,7 +61,9 @@ pub(crate) fn ports() -> Vec<(u16, String)> {
     ];
     for w in WORKLOADS {
         ports.push((w.inbound, format!("sidecar of {}, inbound", w.name)));
-        ports.push((w.outbound, format!("sidecar of {}, outbound", w.name)));
+        if let Some(outbound) = w.outbound {
+            ports.push((outbound, format!("sidecar of {}, outbound", w.name)));
+        }
         ports.push((w.admin, format!("sidecar of {}, admin", w.name)));
         ports.push((w.app, format!("service {}", w.name)));
     }
