@@ -8,6 +8,7 @@ mod access_log;
 mod attributes;
 mod exchange;
 mod exporter;
+mod fields;
 mod metrics;
 mod propagate;
 mod settings;
@@ -77,7 +78,7 @@ impl Telemetry {
         let metrics = Arc::new(Metrics::new(config.series_cap));
         let (log, log_writer) = AccessLog::start(&config.access_log, &metrics);
         let bound = config.flush_bound;
-        let (tracing, spans) = Tracing::start(config, runtime, &metrics);
+        let (tracing, spans) = Tracing::start(&config, runtime, &metrics);
         let telemetry = Arc::new(Self { tracing, log, metrics });
         (telemetry, TelemetryGuard { spans, log: log_writer, bound })
     }

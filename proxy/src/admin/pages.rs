@@ -1,1 +1,78 @@
-//! What each page of the admin port says.
+//! What each page of the admin port says. Pure: a path in, a page out.
+
+use http::StatusCode;
+
+use super::AdminSource;
+use crate::telemetry::Telemetry;
+
+/// A page, whole.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) status: StatusCode,
+    pub(super) content_type: &'static str,
+    pub(super) body: String,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+/// RFC 9512.
+const YAML: &str = "application/yaml";
+/// OpenMetrics 1.0, which Prometheus asks for first.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const INDEX: [(&str, &str); 6] = [
+    ("/", "this list"),
+    ("/ready", "200 when traffic is welcome, else 503 and what is missing"),
+    ("/live", "200 while the process answers"),
+    ("/metrics", "counters, for Prometheus"),
+    ("/config", "what is in force, as YAML"),
+    ("/status", "node, versions, connection to the control plane, listeners, breakers, as JSON"),
+];
+
+pub(super) fn page(path: &str, source: &impl AdminSource, telemetry: &Telemetry) -> Page {
+    match path {
+        "/" => text(StatusCode::OK, index("Tidegate proxy, admin port.")),
+        "/ready" => match source.ready() {
+            Ok(()) => text(StatusCode::OK, String::from("ready\n")),
+            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", one_line(&reason))),
+        },
+        "/live" => text(StatusCode::OK, String::from("live\n")),
+        "/metrics" => Page {
+            status: StatusCode::OK,
+            content_type: OPEN_METRICS,
+            body: telemetry.render_metrics(&source.scrape()),
+        },
+        "/config" => match source.config_yaml() {
+            Ok(body) => Page { status: StatusCode::OK, content_type: YAML, body },
+            Err(reason) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{reason}\n")),
+        },
+        "/status" => {
+            // `{:#}` of a JSON value is JSON, indented.
+            let body = format!("{:#}\n", source.status());
+            Page { status: StatusCode::OK, content_type: JSON, body }
+        }
+        _ => text(StatusCode::NOT_FOUND, index("There is no such page. There are:")),
+    }
+}
+
+pub(super) fn method_not_allowed() -> Page {
+    let body = String::from("This port only answers: GET and HEAD, nothing is changed here.\n");
+    text(StatusCode::METHOD_NOT_ALLOWED, body)
+}
+
+pub(super) fn busy() -> Page {
+    text(StatusCode::SERVICE_UNAVAILABLE, String::from("Too many scrapes at once; come back later.\n"))
+}
+
+fn text(status: StatusCode, body: String) -> Page {
+    Page { status, content_type: TEXT, body }
+}
+
+fn index(head: &str) -> String {
+    let lines = INDEX.iter().map(|(path, about)| format!("  {path:<10}{about}\n"));
+    std::iter::once(format!("{head}\n")).chain(lines).collect()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

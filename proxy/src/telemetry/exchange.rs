@@ -18,13 +18,15 @@ use tidegate_policy::{Decisions, Reason};
 use super::trace::RequestTrace;
 use super::{Direction, Telemetry};
 
-/// See the module.
+/// See the module. Small, because it travels with the request through every future and body of the proxy.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct Exchange(Option<Box<Open>>);
+
+#[derive(Debug)]
+struct Open {
     telemetry: Arc<Telemetry>,
     record: Record,
     trace: RequestTrace,
-    closed: bool,
 }
 
 /// Where routing sent the request.
@@ -95,24 +97,31 @@ impl Exchange {
         let record = Record::new(head, peer, direction);
         let trace = telemetry.tracing.begin(&head.headers, &record);
         telemetry.metrics.begun(direction);
-        Self { telemetry, record, trace, closed: false }
+        Self(Some(Box::new(Open { telemetry, record, trace })))
     }
 
     /// Routing has picked a rule and a backend.
     pub fn decided(&mut self, destination: impl Into<Destination>) {
-        self.record.destination = Some(destination.into());
+        if let Some(open) = &mut self.0 {
+            open.record.destination = Some(destination.into());
+        }
     }
 
     /// A call to an endpoint is about to be made: starts its span and writes the trace context into `headers`.
     /// An attempt that is still open is ended.
     pub fn attempt(&mut self, info: AttemptInfo, headers: &mut HeaderMap) {
-        self.telemetry.tracing.attempt(&mut self.trace, &self.record, &info, headers);
-        self.record.attempt = Some(info);
+        if let Some(open) = &mut self.0 {
+            open.telemetry.tracing.attempt(&mut open.trace, &open.record, &info, headers);
+            open.record.attempt = Some(info);
+        }
     }
 
     /// The attempt has a response head, or has failed.
     pub fn attempt_done(&mut self, result: CallResult) {
-        self.trace.attempt_done(result);
+        if let Some(open) = &mut self.0 {
+            open.telemetry.metrics.attempted(&open.record, result);
+            open.trace.attempt_done(&open.record, result);
+        }
     }
 
     /// The response body has ended or was dropped.
@@ -120,25 +129,24 @@ impl Exchange {
         self.close(&finished);
     }
 
-    /// The request's trace id in hex, if it has one: for error pages and the proxy's own log.
+    /// The request's trace id in hex, if it is in a trace: for error pages and the proxy's own log.
     pub fn trace_id(&self) -> Option<String> {
-        self.trace.ids().map(|(trace, _)| trace)
+        Some(self.0.as_ref()?.trace.context()?.trace_id().to_string())
     }
 
     fn close(&mut self, finished: &Finished) {
-        self.closed = true;
-        let duration = self.record.started.elapsed();
-        self.telemetry.metrics.ended(&self.record, finished, duration);
-        if self.telemetry.log.is_on() {
-            self.telemetry.log.write(&self.record, finished, duration, self.trace.ids());
-        }
-        self.trace.end(&self.record, finished);
+        let Some(open) = self.0.take() else { return };
+        let Open { telemetry, record, trace } = *open;
+        let duration = record.started.elapsed();
+        telemetry.metrics.ended(&record, finished, duration);
+        telemetry.log.write(&record, finished, duration, trace.context());
+        trace.end(&record, finished);
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if !self.closed {
+        if self.0.is_some() {
             self.close(&Finished::client_gone());
         }
     }

@@ -1,32 +1,38 @@
-//! Counters.
+//! Counters, gauges and histograms, in the names that the dashboards use.
+//!
+//! Counting happens on the request path with atomics and short read locks; rendering happens on the admin port's
+//! runtime. Every family is capped (see [`series`]).
+
+mod decisions;
+mod labels;
+mod scrape;
+mod series;
+
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use tidegate_policy::decision::CallResult;
 
 use super::Direction;
 use super::exchange::{Finished, Record};
+use super::fields;
+use decisions::DecisionCounts;
+use labels::{
+    AttemptLabels, DirectionLabel, RequestLabels, RouteLabels, SideLabel, SignalLabel, VersionLabel,
+};
+pub use scrape::{BreakerSample, Scrape};
+use series::Series;
 
-/// What only the rest of the proxy knows, asked for at each scrape.
-#[derive(Clone, Debug, Default)]
-pub struct Scrape {
-    /// `None` for a proxy without a control plane.
-    pub xds_connected: Option<bool>,
-    /// Since the configuration in force was applied.
-    pub config_age: Option<Duration>,
-    pub breakers: Vec<BreakerSample>,
-}
-
-/// State of one rule of a circuit breaker.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct BreakerSample {
-    /// `namespace/name` of the policy.
-    pub policy: Arc<str>,
-    pub backend: Arc<str>,
-    /// `None` for a rule over the whole backend.
-    pub endpoint: Option<Arc<str>>,
-    pub rule: Arc<str>,
-    /// 0 closed, 1 half-open, 2 open.
-    pub state: u8,
-}
+/// Seconds. Half a millisecond is what a near backend takes; beyond ten seconds it is not the number that matters.
+const BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Which side of the proxy a connection is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,30 +43,167 @@ pub enum ConnectionSide {
 
 /// An open connection holds this.
 #[derive(Debug)]
-pub struct ConnectionGuard {
-    metrics: Arc<Metrics>,
-    side: ConnectionSide,
+#[must_use = "the connection counts as closed once this is dropped"]
+pub struct ConnectionGuard(Gauge);
+
+/// What may be dropped rather than make traffic wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    Traces,
+    AccessLog,
 }
 
 #[derive(Debug)]
-pub(super) struct Metrics {}
+pub(super) struct Metrics {
+    registry: Registry,
+    cap: usize,
+    requests: Series<RequestLabels, Counter>,
+    durations: Series<RouteLabels, Histogram>,
+    attempts: Series<AttemptLabels, Counter>,
+    decisions: Arc<DecisionCounts>,
+    in_flight: [Gauge; 3],
+    connections: [(Gauge, Counter); 2],
+    dropped: [Counter; 2],
+}
 
 impl Metrics {
-    pub(super) fn new(_series_cap: usize) -> Self {
-        Self {}
+    pub(super) fn new(cap: usize) -> Self {
+        let mut registry = Registry::default();
+        let requests = Series::new(cap, Counter::default);
+        registry.register("tidegate_requests", "Requests that have ended", requests.clone());
+        let durations = Series::new(cap, || Histogram::new(BUCKETS));
+        registry.register_with_unit(
+            "tidegate_request_duration",
+            "From the request head to the end of the response body",
+            Unit::Seconds,
+            durations.clone(),
+        );
+        let attempts = Series::new(cap, Counter::default);
+        registry.register("tidegate_attempts", "Calls to endpoints, by result", attempts.clone());
+        let decisions = Arc::new(DecisionCounts::new(cap));
+        registry.register_collector(Box::new(decisions.clone()));
+        register_process(&mut registry);
+        Self {
+            cap,
+            requests,
+            durations,
+            attempts,
+            decisions,
+            in_flight: register_in_flight(&mut registry),
+            connections: register_connections(&mut registry),
+            dropped: register_dropped(&mut registry),
+            registry,
+        }
     }
-    pub(super) fn begun(&self, _direction: Direction) {}
-    pub(super) fn ended(&self, _record: &Record, _finished: &Finished, _duration: Duration) {}
-    pub(super) fn connection(self: &Arc<Self>, side: ConnectionSide) -> ConnectionGuard {
-        ConnectionGuard { metrics: self.clone(), side }
+
+    pub(super) fn begun(&self, direction: Direction) {
+        self.in_flight[direction as usize].inc();
     }
-    pub(super) fn render(&self, _scrape: &Scrape) -> String {
-        String::new()
+
+    pub(super) fn ended(&self, record: &Record, finished: &Finished, duration: Duration) {
+        self.in_flight[record.direction as usize].dec();
+        let direction = record.direction.as_str();
+        let destination = record.destination.as_ref();
+        let route = destination.and_then(|destination| destination.route.clone());
+        self.requests.with(
+            &RequestLabels {
+                direction,
+                route: route.clone(),
+                backend: destination.and_then(|destination| destination.backend.clone()),
+                code: finished.status.as_u16(),
+                grpc_code: finished.grpc_status.map_or("", fields::grpc_code),
+                reason: finished.reason.map_or("", |reason| reason.flag()),
+            },
+            Counter::inc,
+        );
+        let seconds = duration.as_secs_f64();
+        self.durations.with(&RouteLabels { direction, route }, |histogram| histogram.observe(seconds));
+        for decision in &finished.decisions {
+            self.decisions.count(decision);
+        }
+    }
+
+    pub(super) fn attempted(&self, record: &Record, result: CallResult) {
+        let Some(attempt) = &record.attempt else { return };
+        let result = match result {
+            CallResult::Status(status) => status_class(status),
+            CallResult::Grpc(code) => fields::grpc_code(code),
+            CallResult::Failed(reason) => reason.flag(),
+        };
+        self.attempts.with(&AttemptLabels { backend: attempt.backend.clone(), result }, Counter::inc);
+    }
+
+    pub(super) fn dropped(&self, signal: Signal, count: u64) {
+        self.dropped[signal as usize].inc_by(count);
+    }
+
+    #[cfg(test)]
+    pub(super) fn dropped_so_far(&self, signal: Signal) -> u64 {
+        self.dropped[signal as usize].get()
+    }
+
+    pub(super) fn connection(&self, side: ConnectionSide) -> ConnectionGuard {
+        let (open, all) = &self.connections[side as usize];
+        open.inc();
+        all.inc();
+        ConnectionGuard(open.clone())
+    }
+
+    pub(super) fn render(&self, scrape: &Scrape) -> String {
+        let mut out = String::new();
+        let now = scrape::registry(scrape, self.cap);
+        // Writing to a String cannot fail.
+        let _ = text::encode_registry(&mut out, &self.registry);
+        let _ = text::encode(&mut out, &now);
+        out
     }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let _ = (&self.metrics, self.side);
+        self.0.dec();
     }
+}
+
+fn status_class(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
+
+fn register_in_flight(registry: &mut Registry) -> [Gauge; 3] {
+    let family = Family::<DirectionLabel, Gauge>::default();
+    registry.register("tidegate_in_flight_requests", "Requests that have not ended yet", family.clone());
+    [Direction::Inbound, Direction::Outbound, Direction::Gateway]
+        .map(|d| family.get_or_create_owned(&DirectionLabel { direction: d.as_str() }))
+}
+
+fn register_connections(registry: &mut Registry) -> [(Gauge, Counter); 2] {
+    let open = Family::<SideLabel, Gauge>::default();
+    let all = Family::<SideLabel, Counter>::default();
+    registry.register("tidegate_connections", "Open connections", open.clone());
+    registry.register("tidegate_connections_opened", "Connections opened so far", all.clone());
+    ["downstream", "upstream"].map(|side| {
+        let label = SideLabel { side };
+        (open.get_or_create_owned(&label), all.get_or_create_owned(&label))
+    })
+}
+
+fn register_dropped(registry: &mut Registry) -> [Counter; 2] {
+    let family = Family::<SignalLabel, Counter>::default();
+    let help = "Spans and log lines dropped rather than make traffic wait";
+    registry.register("tidegate_telemetry_dropped", help, family.clone());
+    ["traces", "access_log"].map(|signal| family.get_or_create_owned(&SignalLabel { signal }))
+}
+
+fn register_process(registry: &mut Registry) {
+    let build = Info::new(VersionLabel { version: env!("CARGO_PKG_VERSION") });
+    registry.register("tidegate_build", "Which Tidegate this is", build);
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started = ConstGauge::new(started.as_secs_f64());
+    registry.register_with_unit("process_start_time", "Unix time of the start", Unit::Seconds, started);
 }

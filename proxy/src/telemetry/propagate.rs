@@ -1,1 +1,157 @@
-//! W3C.
+//! W3C Trace Context in and out of HTTP headers.
+//!
+//! Source: <https://www.w3.org/TR/trace-context/>. The SDK's propagator reads and writes; the shape of `traceparent` is
+//! checked here first, because the SDK also takes ids of the wrong length.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::Context;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::trace::{SpanContext, TraceContextExt};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// `00-` + 32 + `-` + 16 + `-` + 2.
+const VERSION_0_LENGTH: usize = 55;
+
+struct Incoming<'a> {
+    traceparent: &'a str,
+    tracestate: Option<Cow<'a, str>>,
+}
+
+struct Outgoing<'a>(&'a mut HeaderMap);
+
+/// The trace that the sender of `headers` is in, if they name a valid one.
+pub(super) fn extract(headers: &HeaderMap) -> Option<SpanContext> {
+    let mut parents = headers.get_all(TRACEPARENT).iter();
+    let traceparent = parents.next()?.to_str().ok()?;
+    // Two parents contradict each other: neither is believed.
+    if parents.next().is_some() || !is_well_formed(traceparent) {
+        return None;
+    }
+    let incoming = Incoming { traceparent, tracestate: joined_tracestate(headers) };
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &incoming);
+    let span = context.span().span_context().clone();
+    span.is_valid().then_some(span)
+}
+
+/// Makes `context` the parent that the receiver of `headers` sees, in place of any other.
+pub(super) fn inject(context: &SpanContext, headers: &mut HeaderMap) {
+    let context = Context::new().with_remote_span_context(context.clone());
+    TraceContextPropagator::new().inject_context(&context, &mut Outgoing(headers));
+}
+
+fn is_well_formed(traceparent: &str) -> bool {
+    let bytes = traceparent.as_bytes();
+    let lower_hex = |range: std::ops::Range<usize>| {
+        bytes.get(range).is_some_and(|part| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    };
+    let dash = |at: usize| bytes.get(at) == Some(&b'-');
+    let fields = lower_hex(0..2)
+        && dash(2)
+        && lower_hex(3..35)
+        && dash(35)
+        && lower_hex(36..52)
+        && dash(52)
+        && lower_hex(53..55);
+    // Later versions may append fields, after another dash.
+    let end = bytes.len() == VERSION_0_LENGTH || (!traceparent.starts_with("00") && dash(VERSION_0_LENGTH));
+    fields && end && !traceparent.starts_with("ff")
+}
+
+/// RFC 9110, 5.2: several headers of one name are one list.
+fn joined_tracestate(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let mut values = headers.get_all(TRACESTATE).iter().map(HeaderValue::to_str);
+    let first = values.next()?.ok()?;
+    let mut joined = Cow::Borrowed(first);
+    for value in values {
+        let joined = joined.to_mut();
+        joined.push(',');
+        joined.push_str(value.ok()?);
+    }
+    Some(joined)
+}
+
+impl Extractor for Incoming<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        match key {
+            "traceparent" => Some(self.traceparent),
+            "tracestate" => self.tracestate.as_deref(),
+            _ => None,
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec!["traceparent", "tracestate"]
+    }
+}
+
+impl Injector for Outgoing<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        let Ok(name) = HeaderName::try_from(key) else { return };
+        match HeaderValue::try_from(value) {
+            Ok(value) if !value.is_empty() => drop(self.0.insert(name, value)),
+            // An empty tracestate is not sent, and a stale one must not stay.
+            _ => drop(self.0.remove(name)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_context_survives_the_way_in_and_out() {
+        let incoming = headers(&[("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")]);
+        let context = extract(&incoming).unwrap();
+        let mut outgoing = headers(&[("tracestate", "stale=1")]);
+        inject(&context, &mut outgoing);
+        assert_eq!(outgoing["traceparent"], PARENT);
+        assert_eq!(outgoing["tracestate"], "a=1,b=2");
+    }
+
+    #[test]
+    fn what_is_not_a_traceparent_is_no_context() {
+        let long = format!("{PARENT}-00");
+        let all_zero_trace = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+        let all_zero_span = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01";
+        let short_ids = "00-4bf92f-00f067-01";
+        let upper = PARENT.to_uppercase();
+        let forbidden_version = PARENT.replacen("00", "ff", 1);
+        let plus = "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        for bad in
+            ["", "x", &long, all_zero_trace, all_zero_span, short_ids, &upper, &forbidden_version, plus]
+        {
+            assert_eq!(extract(&headers(&[("traceparent", bad)])), None, "{bad}");
+        }
+        assert_eq!(extract(&headers(&[("traceparent", PARENT), ("traceparent", PARENT)])), None);
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_known() {
+        let later = format!("{}-what-comes", PARENT.replacen("00", "42", 1));
+        assert!(extract(&headers(&[("traceparent", &later)])).unwrap().is_sampled());
+    }
+
+    #[test]
+    fn an_empty_tracestate_replaces_a_stale_one() {
+        let context = extract(&headers(&[("traceparent", PARENT)])).unwrap();
+        let mut outgoing = headers(&[("tracestate", "stale=1")]);
+        inject(&context, &mut outgoing);
+        assert!(!outgoing.contains_key("tracestate"));
+    }
+}

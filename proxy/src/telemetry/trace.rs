@@ -1,33 +1,314 @@
-//! Spans.
+//! Spans: one for the request as it came in, one for each attempt to answer it.
+//!
+//! What is told about a request is written when its span ends, and only if it is recorded: an unsampled request
+//! costs two random numbers.
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, TraceFlags, TraceState,
+    Tracer as _, TracerProvider as _,
+};
+use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry_sdk::trace::{
+    IdGenerator, RandomIdGenerator, Sampler, SamplingDecision, SdkTracer, SdkTracerProvider, ShouldSample,
+    Span,
+};
 use tidegate_policy::decision::CallResult;
+use tidegate_policy::{Decision, Outcome};
 use tokio::runtime::Handle;
 
+use super::attributes as name;
 use super::exchange::{AttemptInfo, Finished, Record};
-use super::exporter::SpanQueue;
+use super::exporter::{self, SpanQueue};
+use super::fields::{self, Field};
 use super::metrics::Metrics;
-use super::settings::TelemetryConfig;
+use super::propagate;
+use super::settings::{Sampling, TelemetryConfig};
+
+/// How much of a trace this proxy is.
+#[derive(Debug)]
+pub(super) enum Tracing {
+    /// Context passes through untouched and no trace is started.
+    Off,
+    /// No span is recorded, so none may stand between the caller's span and the callee's: a trace that comes in
+    /// passes through as it is. A request without one gets one, so that log lines of its hops share an id.
+    PassOn {
+        ids: RandomIdGenerator,
+        sampler: Sampler,
+    },
+    Record(SdkTracer),
+}
+
+/// The spans of one request.
+#[derive(Debug)]
+pub(super) struct RequestTrace {
+    /// Where the request is in its trace; `None` when it is in none.
+    context: Option<SpanContext>,
+    /// Whether the context came in with the request and goes on unchanged.
+    untouched: bool,
+    server: Option<Span>,
+    client: Option<ClientSpan>,
+}
 
 #[derive(Debug)]
-pub(super) struct Tracing {}
-#[derive(Debug)]
-pub(super) struct RequestTrace {}
+struct ClientSpan {
+    span: Span,
+    info: AttemptInfo,
+    result: Option<CallResult>,
+}
 
 impl Tracing {
-    pub(super) fn start(_c: TelemetryConfig, _h: &Handle, _m: &Arc<Metrics>) -> (Self, Option<SpanQueue>) {
-        (Self {}, Some(SpanQueue {}))
+    pub(super) fn start(
+        config: &TelemetryConfig,
+        runtime: &Handle,
+        metrics: &Arc<Metrics>,
+    ) -> (Self, Option<SpanQueue>) {
+        let settings = &config.traces;
+        if settings.disabled {
+            return (Self::Off, None);
+        }
+        let sampler = sampler(settings.sampling);
+        let started = settings.endpoint.as_deref().and_then(|endpoint| {
+            let resource = exporter::resource(config);
+            let (processor, queue) = exporter::start(config, endpoint, &resource, runtime, metrics)?;
+            Some((processor, queue, resource))
+        });
+        let Some((processor, queue, resource)) = started else {
+            return (Self::PassOn { ids: RandomIdGenerator::default(), sampler }, None);
+        };
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(sampler)
+            .with_resource(resource)
+            .with_span_processor(processor)
+            .build();
+        (Self::Record(provider.tracer("tidegate")), Some(queue))
     }
-    pub(super) fn begin(&self, _headers: &HeaderMap, _record: &Record) -> RequestTrace {
-        RequestTrace {}
+
+    pub(super) fn begin(&self, headers: &HeaderMap, record: &Record) -> RequestTrace {
+        let incoming = propagate::extract(headers);
+        let untouched = incoming.is_some();
+        match self {
+            Self::Off => RequestTrace { context: incoming, untouched: true, server: None, client: None },
+            Self::PassOn { ids, sampler } => {
+                let context = incoming.unwrap_or_else(|| new_context(ids, sampler));
+                RequestTrace { context: Some(context), untouched, server: None, client: None }
+            }
+            Self::Record(tracer) => {
+                let span = start_span(tracer, incoming, SpanKind::Server, span_name(record));
+                let context = Some(span.span_context().clone());
+                RequestTrace { context, untouched: false, server: Some(span), client: None }
+            }
+        }
     }
-    pub(super) fn attempt(&self, _t: &mut RequestTrace, _r: &Record, _i: &AttemptInfo, _h: &mut HeaderMap) {}
+
+    pub(super) fn attempt(
+        &self,
+        trace: &mut RequestTrace,
+        record: &Record,
+        info: &AttemptInfo,
+        headers: &mut HeaderMap,
+    ) {
+        trace.end_client(record, None);
+        if trace.untouched {
+            return;
+        }
+        let Self::Record(tracer) = self else {
+            if let Some(context) = &trace.context {
+                propagate::inject(context, headers);
+            }
+            return;
+        };
+        let span = start_span(tracer, trace.context.clone(), SpanKind::Client, span_name(record));
+        propagate::inject(span.span_context(), headers);
+        trace.client = Some(ClientSpan { span, info: info.clone(), result: None });
+    }
 }
+
 impl RequestTrace {
-    pub(super) fn attempt_done(&mut self, _result: CallResult) {}
-    pub(super) fn ids(&self) -> Option<(String, String)> {
-        None
+    pub(super) fn context(&self) -> Option<&SpanContext> {
+        self.context.as_ref()
     }
-    pub(super) fn end(&mut self, _record: &Record, _finished: &Finished) {}
+
+    /// The span of a failed attempt ends here; that of a response lives on until its body has ended.
+    pub(super) fn attempt_done(&mut self, record: &Record, result: CallResult) {
+        if let Some(client) = &mut self.client {
+            client.result = Some(result);
+        }
+        if matches!(result, CallResult::Failed(_)) {
+            self.end_client(record, None);
+        }
+    }
+
+    pub(super) fn end(mut self, record: &Record, finished: &Finished) {
+        self.end_client(record, finished.grpc_status);
+        let Some(mut span) = self.server.take().filter(Span::is_recording) else { return };
+        if let Some(route) = record.destination.as_ref().and_then(|d| d.route.as_deref())
+            && !record.grpc
+        {
+            span.update_name(format!("{} {route}", fields::method(&record.method).0));
+        }
+        let mut attributes = Vec::with_capacity(32);
+        fields::visit(record, finished, &mut |name, field| {
+            attributes.push(KeyValue::new(name, Value::from(field)));
+        });
+        span.set_attributes(attributes);
+        for decision in &finished.decisions {
+            span.add_event(name::DECISION_EVENT, decision_attributes(decision));
+        }
+        if fields::server_error(record, finished).is_some() {
+            span.set_status(Status::error(finished.reason.map_or("", |reason| reason.answer().message)));
+        }
+        span.end();
+    }
+
+    fn end_client(&mut self, record: &Record, grpc_status: Option<u8>) {
+        let Some(mut client) = self.client.take().filter(|client| client.span.is_recording()) else { return };
+        let mut attributes = client_attributes(record, &client.info);
+        let error = client_outcome(client.result, grpc_status, record.grpc, &mut attributes);
+        if let Some(error) = error {
+            attributes.push(KeyValue::new(name::ERROR_TYPE, error));
+            client.span.set_status(Status::error(""));
+        }
+        client.span.set_attributes(attributes);
+        client.span.end();
+    }
+}
+
+fn start_span(
+    tracer: &SdkTracer,
+    parent: Option<SpanContext>,
+    kind: SpanKind,
+    name: Cow<'static, str>,
+) -> Span {
+    let context = Context::new();
+    let context = parent.map_or(context.clone(), |parent| context.with_remote_span_context(parent));
+    tracer.build_with_context(SpanBuilder::from_name(name).with_kind(kind), &context)
+}
+
+fn new_context(ids: &RandomIdGenerator, sampler: &Sampler) -> SpanContext {
+    let trace_id = ids.new_trace_id();
+    let sampled = sampler.should_sample(None, trace_id, "", &SpanKind::Server, &[], &[]);
+    let flags = TraceFlags::default().with_sampled(sampled.decision == SamplingDecision::RecordAndSample);
+    SpanContext::new(trace_id, ids.new_span_id(), flags, false, TraceState::default())
+}
+
+fn sampler(sampling: Sampling) -> Sampler {
+    let by_parent = |root| Sampler::ParentBased(Box::new(root));
+    match sampling {
+        Sampling::AlwaysOn => Sampler::AlwaysOn,
+        Sampling::AlwaysOff => Sampler::AlwaysOff,
+        Sampling::Ratio(ratio) => Sampler::TraceIdRatioBased(ratio),
+        Sampling::ParentOrOn => by_parent(Sampler::AlwaysOn),
+        Sampling::ParentOrOff => by_parent(Sampler::AlwaysOff),
+        Sampling::ParentOrRatio(ratio) => by_parent(Sampler::TraceIdRatioBased(ratio)),
+    }
+}
+
+/// HTTP conventions: the method alone until a route is known, `HTTP` for an unknown one. RPC: the full method.
+fn span_name(record: &Record) -> Cow<'static, str> {
+    if record.grpc {
+        return Cow::Owned(fields::clip(fields::rpc_method(record)).into_owned());
+    }
+    match fields::method(&record.method) {
+        (known, None) => Cow::Borrowed(known),
+        _ => Cow::Borrowed("HTTP"),
+    }
+}
+
+fn client_attributes(record: &Record, info: &AttemptInfo) -> Vec<KeyValue> {
+    let (address, port) = match info.endpoint.rsplit_once(':') {
+        Some((address, port)) => (address, port.parse::<i64>().ok()),
+        None => (&*info.endpoint, None),
+    };
+    let (method, original) = fields::method(&record.method);
+    let mut attributes = vec![
+        KeyValue::new(name::HTTP_REQUEST_METHOD, method),
+        KeyValue::new(name::SERVER_ADDRESS, address.trim_matches(['[', ']']).to_owned()),
+        KeyValue::new(name::BACKEND, info.backend.clone()),
+        KeyValue::new(name::ENDPOINT, info.endpoint.clone()),
+        KeyValue::new(name::WEIGHT, i64::from(info.weight)),
+        KeyValue::new(name::ATTEMPT, i64::from(info.number)),
+    ];
+    attributes.extend(port.map(|port| KeyValue::new(name::SERVER_PORT, port)));
+    attributes.extend(
+        original.map(|o| KeyValue::new(name::HTTP_REQUEST_METHOD_ORIGINAL, fields::clip(o).into_owned())),
+    );
+    let authority = fields::authority(record);
+    let host = authority.as_ref().map_or(&*info.endpoint, |authority| authority.as_str());
+    let url = format!("{}://{host}{}", fields::scheme(record), record.uri.path());
+    attributes.push(KeyValue::new(name::URL_FULL, fields::clip(&url).into_owned()));
+    if info.number > 1 {
+        attributes.push(KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(info.number) - 1));
+    }
+    if record.grpc {
+        attributes.push(KeyValue::new(name::RPC_SYSTEM_NAME, "grpc"));
+        let method = fields::clip(fields::rpc_method(record)).into_owned();
+        attributes.push(KeyValue::new(name::RPC_METHOD, method));
+    }
+    attributes
+}
+
+/// Adds how the call ended; the result is its `error.type`, if it failed. To a client every 4xx is an error.
+fn client_outcome(
+    result: Option<CallResult>,
+    grpc_status: Option<u8>,
+    grpc: bool,
+    attributes: &mut Vec<KeyValue>,
+) -> Option<Cow<'static, str>> {
+    let code = match result {
+        Some(CallResult::Grpc(code)) => Some(code),
+        Some(CallResult::Status(_)) if grpc => grpc_status,
+        _ => None,
+    };
+    let status = match result {
+        Some(CallResult::Status(status)) => Some(status),
+        Some(CallResult::Grpc(_)) => Some(200),
+        _ => None,
+    };
+    attributes.extend(status.map(|s| KeyValue::new(name::HTTP_RESPONSE_STATUS_CODE, i64::from(s))));
+    attributes.extend(code.map(|c| KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, fields::grpc_code(c))));
+    match (result, status, code) {
+        (Some(CallResult::Failed(reason)), ..) => {
+            attributes.push(KeyValue::new(name::REASON, reason.flag()));
+            Some(Cow::Borrowed(reason.flag()))
+        }
+        // The request ended before the attempt did.
+        (None, ..) => Some(Cow::Borrowed("cancelled")),
+        (_, _, Some(code)) if code != 0 => Some(Cow::Borrowed(fields::grpc_code(code))),
+        (_, Some(status), _) if status >= 400 => Some(Cow::Owned(status.to_string())),
+        _ => None,
+    }
+}
+
+fn decision_attributes(decision: &Decision) -> Vec<KeyValue> {
+    let mut attributes = vec![
+        KeyValue::new(name::DECISION, decision.outcome.as_str()),
+        KeyValue::new(name::POLICY_KIND, decision.policy.kind.clone()),
+        KeyValue::new(name::POLICY_NAMESPACE, decision.policy.name.namespace.clone()),
+        KeyValue::new(name::POLICY_NAME, decision.policy.name.name.clone()),
+        KeyValue::new(name::POLICY_RULE, decision.rule.name.clone()),
+        KeyValue::new(name::POLICY_SOURCE, decision.rule.source.to_string()),
+    ];
+    if let Outcome::Refused(reason) | Outcome::WouldRefuse(reason) = decision.outcome {
+        attributes.push(KeyValue::new(name::REASON, reason.flag()));
+    }
+    if let Some(detail) = &decision.detail {
+        attributes.push(KeyValue::new(name::POLICY_DETAIL, fields::clip(detail).into_owned()));
+    }
+    attributes
+}
+
+impl From<Field<'_>> for Value {
+    fn from(field: Field<'_>) -> Self {
+        match field {
+            Field::Static(text) => Self::from(text),
+            Field::Shared(text) => Self::from(text.clone()),
+            Field::Text(text) => Self::from(text.into_owned()),
+            Field::Shown(value) => Self::from(value.to_string()),
+            Field::Int(value) => Self::I64(value),
+        }
+    }
 }

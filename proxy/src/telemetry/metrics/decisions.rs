@@ -1,0 +1,97 @@
+//! What the policies said, counted per rule; and, per rule, where it was written.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use tidegate_policy::decision::RuleRef;
+use tidegate_policy::{Decision, Outcome};
+
+use super::labels::{OutcomeLabels, PolicyName, RuleLabels, SourceLabels};
+use super::series::{OTHER, Series};
+
+/// A source line moves with every edit of its file, so it is no label of the counters: it is told by an info
+/// metric, for the last rule seen under a name.
+#[derive(Debug)]
+pub(super) struct DecisionCounts(Series<RuleLabels, RuleCounts>);
+
+#[derive(Debug, Default)]
+struct RuleCounts {
+    allowed: Counter,
+    refused: Counter,
+    would_refuse: Counter,
+    rule: ArcSwapOption<RuleRef>,
+}
+
+impl DecisionCounts {
+    pub(super) fn new(cap: usize) -> Self {
+        Self(Series::new(cap, RuleCounts::default))
+    }
+
+    pub(super) fn count(&self, decision: &Decision) {
+        let labels = RuleLabels {
+            kind: decision.policy.kind.clone(),
+            policy: PolicyName(decision.policy.name.clone()),
+            rule: decision.rule.name.clone(),
+        };
+        self.0.with(&labels, |counts| counts.count(decision));
+    }
+}
+
+impl RuleCounts {
+    fn count(&self, decision: &Decision) {
+        let counter = match decision.outcome {
+            Outcome::Allowed => &self.allowed,
+            Outcome::Refused(_) => &self.refused,
+            Outcome::WouldRefuse(_) => &self.would_refuse,
+        };
+        counter.inc();
+        let known = self.rule.load();
+        if !known.as_ref().is_some_and(|known| Arc::ptr_eq(known, &decision.rule)) {
+            self.rule.store(Some(decision.rule.clone()));
+        }
+    }
+
+    fn each(&self) -> [(&'static str, &Counter); 3] {
+        [("allowed", &self.allowed), ("refused", &self.refused), ("would_refuse", &self.would_refuse)]
+    }
+}
+
+impl Collector for DecisionCounts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut counters = encoder.encode_descriptor(
+            "tidegate_policy_decisions",
+            "Decisions of policies, by rule and outcome",
+            None,
+            MetricType::Counter,
+        )?;
+        self.0.each(|labels, counts| {
+            counts.each().into_iter().try_for_each(|(outcome, counter)| {
+                let RuleLabels { kind, policy, rule } = labels.clone();
+                counter.encode(counters.encode_family(&OutcomeLabels { kind, policy, rule, outcome })?)
+            })
+        })?;
+        let mut infos = encoder.encode_descriptor(
+            "tidegate_policy_rule",
+            "Where the rule that decided last under this name is written",
+            None,
+            MetricType::Info,
+        )?;
+        self.0.each(|labels, counts| {
+            let Some(source) = counts.rule.load().as_ref().map(|rule| rule.source.to_string()) else {
+                return Ok(());
+            };
+            let RuleLabels { kind, policy, rule } = labels.clone();
+            // Many rules share the overflow labels; no line is theirs.
+            if &*rule == OTHER {
+                return Ok(());
+            }
+            infos.encode_info(&SourceLabels { kind, policy, rule, source })
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! The label sets. All by reference or static: counting a request formats nothing.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use tidegate_policy::model::ResourceName;
+
+use super::series::{Labels, OTHER};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub(super) direction: &'static str,
+    /// `namespace/name`; empty where no route matched or applies.
+    pub(super) route: Option<Arc<str>>,
+    pub(super) backend: Option<Arc<str>>,
+    /// HTTP status.
+    pub(super) code: u16,
+    /// `google.rpc.Code` by name; empty for what is not gRPC.
+    pub(super) grpc_code: &'static str,
+    /// Response flag; empty for a backend's own answer.
+    pub(super) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RouteLabels {
+    pub(super) direction: &'static str,
+    pub(super) route: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct AttemptLabels {
+    pub(super) backend: Arc<str>,
+    /// `2xx` … `5xx`, a gRPC code by name, or the response flag of a failure.
+    pub(super) result: &'static str,
+}
+
+/// A rule of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RuleLabels {
+    pub(super) kind: Arc<str>,
+    pub(super) policy: PolicyName,
+    pub(super) rule: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PolicyName(pub(super) ResourceName);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OutcomeLabels {
+    pub(super) kind: Arc<str>,
+    pub(super) policy: PolicyName,
+    pub(super) rule: Arc<str>,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SourceLabels {
+    pub(super) kind: Arc<str>,
+    pub(super) policy: PolicyName,
+    pub(super) rule: Arc<str>,
+    /// `file:line`, or `namespace/name@generation`.
+    pub(super) source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct BreakerLabels {
+    pub(super) policy: Arc<str>,
+    pub(super) backend: Arc<str>,
+    pub(super) endpoint: Option<Arc<str>>,
+    pub(super) rule: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DirectionLabel {
+    pub(super) direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SideLabel {
+    pub(super) side: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SignalLabel {
+    pub(super) signal: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct VersionLabel {
+    pub(super) version: &'static str,
+}
+
+impl Labels for RequestLabels {
+    fn overflow(&self) -> Self {
+        let other = || Some(Arc::from(OTHER));
+        Self { route: other(), backend: other(), code: self.code / 100 * 100, ..self.clone() }
+    }
+}
+
+impl Labels for RouteLabels {
+    fn overflow(&self) -> Self {
+        Self { direction: self.direction, route: Some(OTHER.into()) }
+    }
+}
+
+impl Labels for AttemptLabels {
+    fn overflow(&self) -> Self {
+        Self { backend: OTHER.into(), result: self.result }
+    }
+}
+
+impl Labels for RuleLabels {
+    fn overflow(&self) -> Self {
+        let policy = PolicyName(ResourceName::new(OTHER, OTHER));
+        Self { kind: self.kind.clone(), policy, rule: OTHER.into() }
+    }
+}
+
+impl EncodeLabelValue for PolicyName {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.0.to_string().encode(encoder)
+    }
+}

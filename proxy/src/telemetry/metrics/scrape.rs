@@ -1,0 +1,71 @@
+//! What is measured at the moment of a scrape, not counted on the way.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::labels::BreakerLabels;
+
+/// What only the rest of the proxy knows, asked for at each scrape.
+#[derive(Clone, Debug, Default)]
+pub struct Scrape {
+    /// `None` for a proxy without a control plane.
+    pub xds_connected: Option<bool>,
+    /// Since the configuration in force was applied; `None` while there is none.
+    pub config_age: Option<Duration>,
+    pub breakers: Vec<BreakerSample>,
+}
+
+/// State of one rule of a circuit breaker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BreakerSample {
+    /// `namespace/name` of the policy.
+    pub policy: Arc<str>,
+    pub backend: Arc<str>,
+    /// `None` for a rule over the whole backend.
+    pub endpoint: Option<Arc<str>>,
+    pub rule: Arc<str>,
+    /// 0 closed, 1 half-open, 2 open.
+    pub state: u8,
+}
+
+/// A registry of this moment's values only. At most `cap` breakers are told.
+pub(super) fn registry(scrape: &Scrape, cap: usize) -> Registry {
+    let mut registry = Registry::default();
+    if let Some(connected) = scrape.xds_connected {
+        let gauge = ConstGauge::new(i64::from(connected));
+        registry.register("tidegate_xds_connected", "1 while a stream to the control plane is open", gauge);
+    }
+    if let Some(age) = scrape.config_age {
+        let gauge = ConstGauge::new(age.as_secs_f64());
+        let help = "Time since the configuration in force was applied";
+        registry.register_with_unit("tidegate_config_age", help, Unit::Seconds, gauge);
+    }
+    if !scrape.breakers.is_empty() {
+        let breakers = Family::<BreakerLabels, Gauge>::default();
+        for breaker in scrape.breakers.iter().take(cap) {
+            let BreakerSample { policy, backend, endpoint, rule, state } = breaker.clone();
+            let labels = BreakerLabels { policy, backend, endpoint, rule };
+            breakers.get_or_create(&labels).set(state.into());
+        }
+        registry.register("tidegate_breaker_state", "0 closed, 1 half-open, 2 open", breakers);
+    }
+    if let Some(bytes) = resident_memory() {
+        let gauge = ConstGauge::new(bytes);
+        registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, gauge);
+    }
+    registry
+}
+
+/// Bytes, where the system tells (Linux).
+fn resident_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1_024)
+}
