@@ -1,6 +1,6 @@
 //! The program's own log, on standard error. What a command has to say to its user is not log and goes elsewhere.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
@@ -16,6 +16,6 @@ pub(crate) fn start(usual: &str) {
 }
 
 /// Colour is for terminals, and not for those who said no: <https://no-color.org>.
-pub(crate) fn colour(stream: &impl io::IsTerminal) -> bool {
+pub(crate) fn colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

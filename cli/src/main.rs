@@ -8,6 +8,8 @@ mod exit;
 mod http_client;
 mod logging;
 mod prometheus;
+mod runtime;
+mod say;
 mod shutdown;
 
 use std::process::ExitCode;

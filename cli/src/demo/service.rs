@@ -90,6 +90,13 @@ impl BadPhase {
         let at = Duration::from_nanos((elapsed.as_nanos() % self.every.as_nanos()) as u64);
         (self.from..self.until).contains(&at)
     }
+
+    /// Whether a bad phase begins and ends between the two moments.
+    pub(crate) fn whole_between(&self, start: Duration, end: Duration) -> bool {
+        let cycles = start.saturating_sub(self.from).as_nanos().div_ceil(self.every.as_nanos());
+        let begins = self.every * u32::try_from(cycles).unwrap_or(u32::MAX) + self.from;
+        begins >= start && begins + (self.until - self.from) <= end
+    }
 }
 
 impl Role {
@@ -210,6 +217,15 @@ mod tests {
         let bad = |seconds: f64| BAD_PHASE.covers(Duration::from_secs_f64(seconds));
         assert!(!bad(0.0) && !bad(4.9) && bad(5.0) && bad(8.9) && !bad(9.0));
         assert!(!bad(19.9) && bad(20.0) && bad(23.5) && !bad(24.0));
+    }
+
+    #[test]
+    fn a_whole_bad_phase_needs_its_beginning_and_its_end() {
+        let whole = |start: u64, end: u64| {
+            BAD_PHASE.whole_between(Duration::from_secs(start), Duration::from_secs(end))
+        };
+        assert!(whole(0, 9) && whole(5, 9) && whole(6, 24) && whole(20, 24) && whole(0, 100));
+        assert!(!whole(0, 8) && !whole(6, 23) && !whole(6, 10) && !whole(21, 24));
     }
 
     fn checkout(bad: Option<BadPhase>) -> Role {
