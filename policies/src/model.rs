@@ -4,6 +4,8 @@
 //! [`crate::snapshot`] indexes them for requests. Nothing here decides anything.
 
 mod backend;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod host;
 mod identity;
 mod listener;

@@ -61,6 +61,9 @@ pub enum AppProtocol {
 pub struct Backend {
     pub name: BackendName,
     pub source: SourceRef,
+    /// The port's name in its Service, which a policy's `sectionName` may give.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_name: Option<Arc<str>>,
     pub protocol: AppProtocol,
     /// How long one connection attempt may take; `None` means the proxy's default.
     #[serde(skip_serializing_if = "Option::is_none")]

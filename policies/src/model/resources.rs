@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use super::{Backend, BackendName, Endpoints, Listener, ListenerName, Policy, ResourceName, Route};
+use super::{
+    Backend, BackendKind, BackendName, Endpoints, Listener, ListenerName, Policy, ResourceName, Route,
+};
 
 /// Everything one proxy knows: the input of a snapshot. Keys are the resources' own names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +89,12 @@ impl Resources {
             Resource::Listener(l) => drop(self.listeners.insert(l.name.clone(), l)),
             Resource::Route(r) => drop(self.routes.insert(r.meta.name.clone(), r)),
         }
+    }
+
+    /// The ports of a Service, as backends.
+    pub fn ports_of(&self, service: &ResourceName) -> impl Iterator<Item = &Backend> {
+        let port = |port| BackendName { kind: BackendKind::Service, object: service.clone(), port };
+        self.backends.range(port(0)..=port(u16::MAX)).map(|(_, backend)| backend)
     }
 
     /// Every resource, in push order.
