@@ -1,0 +1,58 @@
+use std::cmp::{Ordering, Reverse};
+use std::sync::Arc;
+
+use crate::model::{Meta, PathMatch, ResourceName, RouteMatch};
+
+/// Where a match was written, which decides between matches that are otherwise equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleOrder {
+    /// Seconds since the Unix epoch; unknown is youngest.
+    created: i64,
+    route: ResourceName,
+    rule: usize,
+    position: usize,
+}
+
+/// One match of one rule, competing with all others of its host on its own.
+#[derive(Clone, Debug)]
+pub struct Candidate<T> {
+    pub wanted: Arc<RouteMatch>,
+    pub order: RuleOrder,
+    pub value: T,
+}
+
+impl RuleOrder {
+    /// `rule` and `position` count rules in the route and matches in the rule.
+    pub fn new(route: &Meta, rule: usize, position: usize) -> Self {
+        let (created, name) = route.precedence();
+        Self { created, route: name.clone(), rule, position }
+    }
+
+    fn key(&self) -> (i64, &str, &str, usize, usize) {
+        (self.created, &self.route.namespace, &self.route.name, self.rule, self.position)
+    }
+}
+
+/// The Gateway API's precedence (`HTTPRouteRule.matches`): exact path, regular expression, longest prefix; then a
+/// method; then more headers; then more query parameters; then the older route; then namespace/name; then the
+/// earlier rule. `Less` goes first.
+///
+/// The place of regular expressions is left to implementations. They come before prefixes, because a rule for
+/// `PathPrefix /` is in most routes and would make every expression of the host unreachable. Length says nothing
+/// about how much an expression covers, so among themselves the rest of the list decides.
+pub fn compare<T>(a: &Candidate<T>, b: &Candidate<T>) -> Ordering {
+    let by_match = path_rank(&a.wanted.path)
+        .cmp(&path_rank(&b.wanted.path))
+        .then_with(|| b.wanted.method.is_some().cmp(&a.wanted.method.is_some()))
+        .then_with(|| b.wanted.headers.len().cmp(&a.wanted.headers.len()))
+        .then_with(|| b.wanted.query.len().cmp(&a.wanted.query.len()));
+    by_match.then_with(|| a.order.key().cmp(&b.order.key()))
+}
+
+fn path_rank(path: &PathMatch) -> (u8, Reverse<usize>) {
+    match path {
+        PathMatch::Exact(_) => (0, Reverse(0)),
+        PathMatch::Regex(_) => (1, Reverse(0)),
+        PathMatch::Prefix(prefix) => (2, Reverse(prefix.len())),
+    }
+}
