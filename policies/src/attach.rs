@@ -1,1 +1,60 @@
-//! Target refs -> the effective policy per scope, and the conditions that tell a policy's author about it.
+//! Target refs -> the effective policy per scope, and what to tell each policy's author about it.
+//!
+//! The control plane asks for conditions, the proxy for effects; both come from [`Attachments`], so what a status
+//! says is what a request meets. Nothing here looks into a policy's spec.
+
+mod chain;
+mod standing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{Policy, TargetRef};
+
+pub use chain::{Chain, Place};
+pub use standing::{Known, Standing, standings};
+
+/// Policies by what they are attached to and by kind; where several of one kind meet on one target, the winner
+/// first.
+#[derive(Clone, Debug, Default)]
+pub struct Attachments<'a> {
+    by_target: BTreeMap<TargetRef, BTreeMap<Arc<str>, Vec<&'a Policy>>>,
+}
+
+impl<'a> Attachments<'a> {
+    pub fn new(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
+        let mut by_target = BTreeMap::<TargetRef, BTreeMap<Arc<str>, Vec<&Policy>>>::new();
+        for policy in policies {
+            for target in &policy.targets {
+                let kinds = by_target.entry(target.clone()).or_default();
+                let rivals = kinds.entry(policy.kind.clone()).or_default();
+                if !rivals.iter().any(|rival| std::ptr::eq(*rival, policy)) {
+                    rivals.push(policy);
+                }
+            }
+        }
+        for rivals in by_target.values_mut().flat_map(BTreeMap::values_mut) {
+            rivals.sort_by(|a, b| a.meta.precedence().cmp(&b.meta.precedence()));
+        }
+        Self { by_target }
+    }
+
+    /// The policies that hold where `chain` leads: per kind the winner of the most specific target that has one
+    /// (GEP-713, the more specific target overrides). Ordered by kind.
+    pub fn effective(&self, chain: &Chain) -> Vec<&'a Policy> {
+        let mut winners = BTreeMap::new();
+        for target in chain.targets() {
+            for (kind, rivals) in self.by_target.get(target).into_iter().flatten() {
+                if let Some(winner) = rivals.first() {
+                    winners.insert(kind, *winner);
+                }
+            }
+        }
+        winners.into_values().collect()
+    }
+
+    /// The policies of one kind on one target, winner first.
+    pub fn rivals(&self, target: &TargetRef, kind: &str) -> &[&'a Policy] {
+        self.by_target.get(target).and_then(|kinds| kinds.get(kind)).map_or(&[], Vec::as_slice)
+    }
+}
