@@ -2,6 +2,8 @@
 //!
 //! Filters are compiled and ordered when the snapshot is built; per request this is a walk over a slice.
 
+mod headers;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use crate::decision::Decisions;
 use crate::model::Peer;
 use crate::reason::Reason;
 use crate::time::Timestamp;
+
+pub(crate) use headers::route_filter;
 
 /// The order of policies after routing, said once. Within a phase, the order is that of the registry, then of the
 /// documents. Per attempt follow: breaker, balance, connect.

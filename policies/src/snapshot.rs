@@ -3,17 +3,45 @@
 //! A request loads the snapshot once and keeps it, so it never sees half a push. Counters are not in here: filters
 //! and backends hold handles into the [`crate::state::StateStore`], which outlives snapshots.
 
+mod build;
+mod describe;
+mod gateway;
+mod inbound;
+mod outbound;
+mod policies;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::request;
+use rustc_hash::FxHashMap;
 
+use crate::balance::EndpointState;
 use crate::health::CircuitGuard;
-use crate::model::{AppProtocol, BackendName, ResourceName, ResourceType, Resources, SourceRef, Timeouts};
+use crate::matching::{RequestView, authority};
+use crate::model::{
+    AppProtocol, BackendName, PolicyRef, ResourceName, ResourceType, Resources, SourceRef, Timeouts,
+};
 use crate::pipeline::Filter;
 use crate::reason::Reason;
 use crate::state::StateStore;
+
+pub use describe::Description;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Snapshot {
+    sockets: FxHashMap<BindAddress, gateway::Socket>,
+    outbound: outbound::Services,
+    inbound: Option<Arc<Rule>>,
+    backends: BTreeMap<BackendName, Arc<BackendState>>,
+    policies: Vec<policies::InForce>,
+}
 
 /// What a proxy knows of itself, not from the control plane.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +85,8 @@ pub struct Rule {
     pub targets: Box<[Target]>,
     /// Running sums of the targets' weights, for the weighted pick.
     pub(crate) cumulative: Box<[u64]>,
+    /// Which policies hold for each of the targets, for descriptions.
+    pub(crate) applied: Box<[Box<[Arc<PolicyRef>]>]>,
 }
 
 /// One backendRef of a rule with everything that applies on the way to it, merged.
@@ -78,7 +108,7 @@ pub struct BackendState {
     pub label: Arc<str>,
     pub protocol: AppProtocol,
     pub connect_timeout: Option<Duration>,
-    pub endpoints: Box<[Arc<crate::balance::EndpointState>]>,
+    pub endpoints: Box<[Arc<EndpointState>]>,
 }
 
 /// The outcome of routing: a rule and the picked one of its targets.
@@ -86,12 +116,6 @@ pub struct BackendState {
 pub struct Selected {
     pub rule: Arc<Rule>,
     target: usize,
-}
-
-impl Selected {
-    pub fn target(&self) -> &Target {
-        &self.rule.targets[self.target]
-    }
 }
 
 /// A resource that could not be used, and why; its siblings were.
@@ -105,13 +129,14 @@ pub struct Rejected {
 impl Snapshot {
     /// Builds what can be built; `rejected` names the rest. State is found again in `state`.
     pub fn build(resources: &Resources, local: &Local, state: &StateStore) -> (Self, Vec<Rejected>) {
-        let _ = (resources, local, state);
-        (Self {}, Vec::new())
+        build::build(resources, local, state)
     }
 
     /// The sockets that a gateway proxy must listen on.
     pub fn binds(&self) -> Vec<BindAddress> {
-        Vec::new()
+        let mut binds: Vec<_> = self.sockets.keys().copied().collect();
+        binds.sort();
+        binds
     }
 
     /// Finds the rule for a request and picks one of its targets by weight.
@@ -125,16 +150,38 @@ impl Snapshot {
         head: &request::Parts,
         rng: &mut fastrand::Rng,
     ) -> Result<Selected, Reason> {
-        let _ = (scope, head, rng);
-        Err(Reason::NoRoute)
+        let rule = match scope {
+            Scope::Inbound => self.inbound.as_ref(),
+            Scope::Gateway(bind) => {
+                let host = authority(head)?.host;
+                self.sockets.get(&bind).and_then(|socket| socket.find(&host, &RequestView::new(head)))
+            }
+            Scope::Outbound => self.outbound.find(&authority(head)?, &RequestView::new(head)),
+        };
+        Selected::pick(rule.ok_or(Reason::NoRoute)?, rng)
     }
 
     /// Every backend, for status and metrics.
     pub fn backends(&self) -> impl Iterator<Item = &Arc<BackendState>> {
-        std::iter::empty()
+        self.backends.values()
+    }
+
+    /// What is in force, for people.
+    pub fn describe(&self) -> Description<'_> {
+        Description::of(self)
     }
 }
 
-/// See the module.
-#[derive(Debug)]
-pub struct Snapshot {}
+impl Selected {
+    /// Picks a target in proportion to the weights.
+    fn pick(rule: &Arc<Rule>, rng: &mut fastrand::Rng) -> Result<Self, Reason> {
+        let total = rule.cumulative.last().copied().filter(|total| *total > 0).ok_or(Reason::NoBackend)?;
+        let drawn = rng.u64(..total);
+        let target = rule.cumulative.partition_point(|sum| *sum <= drawn);
+        Ok(Self { rule: rule.clone(), target })
+    }
+
+    pub fn target(&self) -> &Target {
+        &self.rule.targets[self.target]
+    }
+}

@@ -1,0 +1,59 @@
+//! Puts a snapshot together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::policies::Policies;
+use super::{BackendState, Local, Rejected, Snapshot};
+use crate::attach::Attachments;
+use crate::balance::EndpointState;
+use crate::model::{Backend, BackendName, Resources};
+use crate::state::{StateKey, StateStore};
+
+/// What the parts of a snapshot are built from.
+pub(super) struct Builder<'a> {
+    pub(super) resources: &'a Resources,
+    pub(super) local: &'a Local,
+    pub(super) state: &'a StateStore,
+    pub(super) policies: Policies<'a>,
+    pub(super) attachments: Attachments<'a>,
+    pub(super) backends: BTreeMap<BackendName, Arc<BackendState>>,
+    pub(super) rejected: Vec<Rejected>,
+}
+
+pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) -> (Snapshot, Vec<Rejected>) {
+    let mut rejected = Vec::new();
+    let policies = Policies::compile(resources, state, &mut rejected);
+    let usable = resources.policies.values().filter(|policy| policies.get(policy).is_some());
+    let attachments = Attachments::new(usable);
+    let backends = resources.backends.values();
+    let backends = backends.map(|b| (b.name.clone(), Arc::new(backend_state(b, resources, state)))).collect();
+    let mut builder = Builder { resources, local, state, policies, attachments, backends, rejected };
+    let snapshot = Snapshot {
+        sockets: builder.sockets(),
+        outbound: builder.services(),
+        inbound: builder.inbound().map(Arc::new),
+        policies: builder.policies.in_force(resources),
+        backends: builder.backends,
+    };
+    (snapshot, builder.rejected)
+}
+
+fn backend_state(backend: &Backend, resources: &Resources, state: &StateStore) -> BackendState {
+    let owner: Arc<str> = format!("endpoint/{}", backend.name).into();
+    let mut seen = BTreeSet::new();
+    let listed = resources.endpoints.get(&backend.name).map_or(&[][..], |e| e.endpoints.as_slice());
+    let endpoints = listed.iter().filter(|endpoint| seen.insert(&endpoint.address)).map(|endpoint| {
+        let key = StateKey::new(owner.clone(), endpoint.address.to_string());
+        let found = state.get_or_insert(key, || EndpointState::new(endpoint.address.clone()));
+        found.set_weight(endpoint.weight);
+        found
+    });
+    BackendState {
+        name: backend.name.clone(),
+        label: backend.name.to_string().into(),
+        protocol: backend.protocol,
+        connect_timeout: backend.connect_timeout,
+        endpoints: endpoints.collect(),
+    }
+}

@@ -1,0 +1,55 @@
+//! The way to our own application: the filters of every Service it serves, then the app.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::build::Builder;
+use super::policies::Behaviour;
+use super::rule::Filters;
+use super::{BackendState, Rule, Target};
+use crate::attach::Chain;
+use crate::balance::EndpointState;
+use crate::model::{Address, BackendKind, BackendName, ResourceName};
+use crate::state::StateKey;
+
+impl Builder<'_> {
+    /// `None` where there is no application. A policy that several of its Services share holds once.
+    pub(super) fn inbound(&mut self) -> Option<Rule> {
+        let app = self.app()?;
+        let (mut filters, mut applied, mut seen) = (Filters::default(), Vec::new(), BTreeSet::new());
+        for service in &self.local.services {
+            let chains = Chain::inbound(service, self.resources);
+            for policy in chains.iter().flat_map(|chain| self.attachments.effective(chain)) {
+                if !seen.insert((&policy.kind, &policy.meta.name)) {
+                    continue;
+                }
+                if let Some(bound) = self.policies.get(policy)
+                    && let Behaviour::Filter(filter) = &bound.behaviour
+                {
+                    filters.push(bound.order, filter.clone());
+                    applied.push(bound.reference.clone());
+                }
+            }
+        }
+        let target = Target { backend: Ok(app), weight: 1, filters: filters.ordered(), guard: None };
+        let named = Rule { name: "inbound".into(), ..Rule::empty() };
+        Some(named.leading_to(vec![(target, applied.into())]))
+    }
+
+    fn app(&self) -> Option<Arc<BackendState>> {
+        let (address, protocol) = self.local.app?;
+        let unnamed = || ResourceName::new(self.local.namespace.clone(), "app");
+        let object = self.local.services.first().cloned().unwrap_or_else(unnamed);
+        let name = BackendName { kind: BackendKind::Service, object, port: address.port() };
+        let address = Address::Socket(address);
+        let key = StateKey::new("endpoint/app", address.to_string());
+        let endpoint = self.state.get_or_insert(key, || EndpointState::new(address));
+        Some(Arc::new(BackendState {
+            name,
+            label: "app".into(),
+            protocol,
+            connect_timeout: None,
+            endpoints: Box::new([endpoint]),
+        }))
+    }
+}

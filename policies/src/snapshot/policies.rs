@@ -1,0 +1,106 @@
+//! Compiled policies joined to their state: each once per snapshot, wherever it holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{BackendState, Rejected};
+use crate::health::{CircuitBreaker, CircuitGuard};
+use crate::kind::Compiled;
+use crate::kinds::KINDS;
+use crate::model::{
+    BackendName, Mode, Policy, PolicyRef, Resource, ResourceName, ResourceType, Resources, TargetRef,
+};
+use crate::pipeline::Filter;
+use crate::state::StateStore;
+
+/// A policy as the snapshot uses it.
+#[derive(Clone, Debug)]
+pub(super) struct Bound {
+    pub(super) reference: Arc<PolicyRef>,
+    /// Place of its kind in the registry.
+    pub(super) order: usize,
+    pub(super) behaviour: Behaviour,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Behaviour {
+    Filter(Arc<dyn Filter>),
+    CircuitBreaker(Arc<CircuitBreaker>),
+}
+
+/// What descriptions say of a policy.
+#[derive(Debug)]
+pub(super) struct InForce {
+    pub(super) reference: Arc<PolicyRef>,
+    pub(super) mode: Mode,
+    pub(super) targets: Vec<TargetRef>,
+}
+
+/// All policies that could be compiled, and the guards made from them.
+#[derive(Debug)]
+pub(super) struct Policies<'a> {
+    by_key: BTreeMap<(&'a str, &'a ResourceName), Bound>,
+    guards: BTreeMap<(ResourceName, BackendName), Arc<CircuitGuard>>,
+    state: &'a StateStore,
+}
+
+impl<'a> Policies<'a> {
+    pub(super) fn compile(
+        resources: &'a Resources,
+        state: &'a StateStore,
+        rejected: &mut Vec<Rejected>,
+    ) -> Self {
+        let mut by_key = BTreeMap::new();
+        for policy in resources.policies.values() {
+            match bind(policy, state) {
+                Ok(bound) => drop(by_key.insert((&*policy.kind, &policy.meta.name), bound)),
+                Err(reason) => rejected.push(Rejected {
+                    resource_type: ResourceType::Policy,
+                    name: Resource::Policy(policy.clone()).name(),
+                    reason,
+                }),
+            }
+        }
+        Self { by_key, guards: BTreeMap::new(), state }
+    }
+
+    pub(super) fn get<'s>(&'s self, policy: &'s Policy) -> Option<&'s Bound> {
+        self.by_key.get(&(&*policy.kind, &policy.meta.name))
+    }
+
+    /// The one guard of a breaker on a backend, shared by every rule that leads there.
+    pub(super) fn guard(
+        &mut self,
+        circuit: &Arc<CircuitBreaker>,
+        backend: &BackendState,
+    ) -> Arc<CircuitGuard> {
+        let key = (circuit.policy.name.clone(), backend.name.clone());
+        let bind = || CircuitGuard::bind(circuit, &backend.name, &backend.endpoints, self.state);
+        self.guards.entry(key).or_insert_with(bind).clone()
+    }
+
+    pub(super) fn in_force(&self, resources: &Resources) -> Vec<InForce> {
+        let compiled = resources.policies.values().filter_map(|policy| Some((policy, self.get(policy)?)));
+        compiled
+            .map(|(policy, bound)| InForce {
+                reference: bound.reference.clone(),
+                mode: policy.mode,
+                targets: policy.targets.clone(),
+            })
+            .collect()
+    }
+}
+
+fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
+    let found = KINDS.iter().enumerate().find(|(_, entry)| *entry.kind == *policy.kind);
+    let (order, entry) = found.ok_or_else(|| format!("`{}` is not a policy kind", policy.kind))?;
+    let compiled = entry.compile(policy).map_err(|errors| {
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        format!("{}: {}", policy.meta.source, lines.join("; "))
+    })?;
+    let behaviour = match compiled {
+        Compiled::Filter(filter) => Behaviour::Filter(filter.bind(state)),
+        Compiled::CircuitBreaker(circuit) => Behaviour::CircuitBreaker(circuit),
+    };
+    Ok(Bound { reference: Arc::new(policy.reference()), order, behaviour })
+}

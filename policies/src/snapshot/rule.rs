@@ -1,0 +1,173 @@
+//! One rule of a route and everything that holds on the way to its backends.
+
+use std::sync::Arc;
+
+use super::build::Builder;
+use super::policies::Behaviour;
+use super::{Rule, Target};
+use crate::attach::Place;
+use crate::model::{
+    BackendName, BackendRef, ListenerName, Policy, PolicyRef, Route, RouteFilter, RouteRule, Timeouts,
+};
+use crate::pipeline::{Filter, Phase, route_filter};
+use crate::reason::Reason;
+
+/// From where a rule is reached.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Side<'a> {
+    Gateway(&'a ListenerName),
+    /// Through this port of a Service.
+    Outbound(&'a BackendName),
+}
+
+/// Filters on their way to a target, with their place in the order.
+#[derive(Default)]
+pub(super) struct Filters(Vec<(Phase, usize, Arc<dyn Filter>)>);
+
+/// A target with the policies that hold for it.
+pub(super) type Applied = (Target, Box<[Arc<PolicyRef>]>);
+
+/// Where in its phase a route's own filters run: after every policy.
+const ROUTE_ORDER: usize = usize::MAX;
+
+impl Filters {
+    pub(super) fn push(&mut self, order: usize, filter: Arc<dyn Filter>) {
+        self.0.push((filter.phase(), order, filter));
+    }
+
+    /// By phase, then registry, then as written.
+    pub(super) fn ordered(mut self) -> Box<[Arc<dyn Filter>]> {
+        self.0.sort_by_key(|(phase, order, _)| (*phase, *order));
+        self.0.into_iter().map(|(_, _, filter)| filter).collect()
+    }
+}
+
+impl<'a> Builder<'a> {
+    /// The rules of a route as they are met on one side.
+    pub(super) fn rules(&mut self, route: &Route, side: Side<'_>) -> Vec<Arc<Rule>> {
+        let label: Arc<str> = route.meta.name.to_string().into();
+        let rules = route.rules.iter().enumerate();
+        rules.map(|(index, rule)| Arc::new(self.rule(route, (index, rule), &label, side))).collect()
+    }
+
+    fn rule(
+        &mut self,
+        route: &Route,
+        (index, rule): (usize, &RouteRule),
+        label: &Arc<str>,
+        side: Side<'_>,
+    ) -> Rule {
+        let place = Place { resources: self.resources, rule: Some((route, rule.name.as_ref())) };
+        let own: Vec<_> = rule.filters.iter().map(route_filter).collect();
+        let targets = rule.backends.iter().map(|backend| self.target(place, side, &own, backend)).collect();
+        let named = Rule {
+            route: Some(label.clone()),
+            name: rule.name.clone().unwrap_or_else(|| index.to_string().into()),
+            source: Some(rule.source.clone()),
+            timeouts: rule.timeouts,
+            ..Rule::empty()
+        };
+        named.leading_to(targets)
+    }
+
+    /// What a call through a Service's port meets when no route says otherwise.
+    pub(super) fn direct_rule(&mut self, backend: &crate::model::Backend) -> Rule {
+        let place = Place { resources: self.resources, rule: None };
+        let target = BackendRef { target: Ok(backend.name.clone()), weight: 1, filters: Vec::new() };
+        let target = self.target(place, Side::Outbound(&backend.name), &[], &target);
+        let named = Rule { name: "default".into(), source: Some(backend.source.clone()), ..Rule::empty() };
+        named.leading_to(vec![target])
+    }
+
+    fn target(
+        &mut self,
+        place: Place<'_>,
+        side: Side<'_>,
+        own: &[Arc<dyn Filter>],
+        backend: &BackendRef,
+    ) -> Applied {
+        let name = backend.target.as_ref().ok();
+        let (filtering, breaking) = self.effective(place, side, name);
+        let mut applied = Vec::new();
+        let mut filters = Filters::default();
+        for policy in filtering {
+            if let Some(bound) = self.policies.get(policy)
+                && let Behaviour::Filter(filter) = &bound.behaviour
+            {
+                filters.push(bound.order, filter.clone());
+                applied.push(bound.reference.clone());
+            }
+        }
+        for filter in own.iter().cloned().chain(backend.filters.iter().map(RouteFilter::ready)) {
+            filters.push(ROUTE_ORDER, filter);
+        }
+        let state = name.and_then(|name| self.backends.get(name)).cloned();
+        let circuit = breaking.into_iter().find_map(|policy| match &self.policies.get(policy)?.behaviour {
+            Behaviour::CircuitBreaker(circuit) => Some(circuit.clone()),
+            Behaviour::Filter(_) => None,
+        });
+        let guard = match (&state, &circuit) {
+            (Some(state), Some(circuit)) => {
+                applied.push(circuit.policy.clone());
+                Some(self.policies.guard(circuit, state))
+            }
+            _ => None,
+        };
+        let backend_state = state.ok_or(Reason::InvalidBackend);
+        let target =
+            Target { backend: backend_state, weight: backend.weight, filters: filters.ordered(), guard };
+        (target, applied.into())
+    }
+
+    /// The policies whose filters hold on the way, and those whose breakers do.
+    fn effective(
+        &self,
+        place: Place<'_>,
+        side: Side<'_>,
+        backend: Option<&BackendName>,
+    ) -> (Vec<&'a Policy>, Vec<&'a Policy>) {
+        match side {
+            Side::Gateway(listener) => {
+                let all = self.attachments.effective(&place.gateway(listener, backend));
+                (all.clone(), all)
+            }
+            Side::Outbound(parent) => (
+                self.attachments.effective(&place.outbound_filters()),
+                self.attachments.effective(&place.outbound_breakers(parent, backend)),
+            ),
+        }
+    }
+}
+
+impl RouteFilter {
+    fn ready(&self) -> Arc<dyn Filter> {
+        route_filter(self)
+    }
+}
+
+impl Rule {
+    /// Without name and targets.
+    pub(super) fn empty() -> Self {
+        Self {
+            route: None,
+            name: Arc::from(""),
+            source: None,
+            timeouts: Timeouts::default(),
+            targets: Box::default(),
+            cumulative: Box::default(),
+            applied: Box::default(),
+        }
+    }
+
+    pub(super) fn leading_to(mut self, targets: Vec<Applied>) -> Self {
+        let running = |sum: &mut u64, (target, _): &Applied| {
+            *sum += u64::from(target.weight);
+            Some(*sum)
+        };
+        self.cumulative = targets.iter().scan(0, running).collect();
+        let (targets, applied): (Vec<_>, Vec<_>) = targets.into_iter().unzip();
+        self.targets = targets.into();
+        self.applied = applied.into();
+        self
+    }
+}

@@ -1,0 +1,230 @@
+use std::sync::Arc;
+
+use http::request;
+
+use super::*;
+use crate::model::fixture::*;
+use crate::model::{InvalidRef, Resource, Route};
+
+const GATEWAY: Scope = Scope::Gateway(BindAddress { ip: None, port: 8080 });
+
+fn head(method: &str, uri: &str, host: &str) -> request::Parts {
+    let request = http::Request::builder().method(method).uri(uri).header("host", host);
+    request.body(()).unwrap().into_parts().0
+}
+
+fn local() -> Local {
+    Local { namespace: "shop".into(), ..Local::default() }
+}
+
+fn build(resources: &Resources) -> Snapshot {
+    let (snapshot, rejected) = Snapshot::build(resources, &local(), &StateStore::new());
+    assert_eq!(rejected, []);
+    snapshot
+}
+
+/// `route/rule`, or the reason.
+fn routed(snapshot: &Snapshot, scope: Scope, host: &str, uri: &str) -> String {
+    let selected = snapshot.route(scope, &head("GET", uri, host), &mut fastrand::Rng::with_seed(7));
+    match selected {
+        Ok(s) => format!("{}#{}", s.rule.route.as_deref().unwrap_or("-"), s.rule.name),
+        Err(reason) => reason.flag().to_owned(),
+    }
+}
+
+fn simple(name: &str, parent: RouteParent, matches: &[&str]) -> Route {
+    route(name, vec![parent], vec![rule("r", matches, vec![to("cart", 1)])])
+}
+
+use crate::model::RouteParent;
+
+#[test]
+fn a_request_belongs_to_the_most_specific_listener_and_never_falls_to_another() {
+    let mut all = vec![
+        Resource::Listener(listener("gw", "any", "")),
+        Resource::Listener(listener("gw", "wild", "*.example.com")),
+        Resource::Listener(listener("gw", "exact", "a.example.com")),
+        Resource::Route(simple("any", on_listener("gw", "any", &[""]), &["/"])),
+        Resource::Route(simple("wild", on_listener("gw", "wild", &["*.example.com"]), &["/wild"])),
+        Resource::Route(simple("exact", on_listener("gw", "exact", &["a.example.com"]), &["/exact"])),
+    ];
+    all.extend(service("cart", 80, &[9001]));
+    let snapshot = build(&resources(all));
+    for (host, path, want) in [
+        ("a.example.com", "/exact", "shop/exact#r"),
+        ("A.EXAMPLE.com:8080", "/exact", "shop/exact#r"),
+        ("a.example.com", "/wild", "no_route"),
+        ("b.example.com", "/wild", "shop/wild#r"),
+        ("b.example.com", "/other", "no_route"),
+        ("example.com", "/other", "shop/any#r"),
+        ("other.org", "/", "shop/any#r"),
+    ] {
+        assert_eq!(routed(&snapshot, GATEWAY, host, path), want, "{host}{path}");
+    }
+    assert_eq!(snapshot.binds(), [BindAddress { ip: None, port: 8080 }]);
+}
+
+#[test]
+fn within_a_listener_a_host_without_a_matching_rule_falls_back_to_a_less_specific_one() {
+    let snapshot = build(&resources([
+        Resource::Listener(listener("gw", "any", "")),
+        Resource::Route(simple("exact", on_listener("gw", "any", &["a.example.com"]), &["/exact"])),
+        Resource::Route(simple("wild", on_listener("gw", "any", &["*.example.com"]), &["/"])),
+    ]));
+    assert_eq!(routed(&snapshot, GATEWAY, "a.example.com", "/exact/x"), "shop/exact#r");
+    assert_eq!(routed(&snapshot, GATEWAY, "a.example.com", "/x"), "shop/wild#r");
+}
+
+#[test]
+fn a_gateway_request_without_host_is_a_bad_request_and_an_unknown_socket_has_no_route() {
+    let snapshot = build(&resources([Resource::Listener(listener("gw", "any", ""))]));
+    let bare = http::Request::builder().uri("/").body(()).unwrap().into_parts().0;
+    let mut rng = fastrand::Rng::with_seed(1);
+    assert_eq!(snapshot.route(GATEWAY, &bare, &mut rng).unwrap_err(), Reason::BadRequest);
+    assert_eq!(snapshot.route(Scope::Outbound, &bare, &mut rng).unwrap_err(), Reason::BadRequest);
+    let elsewhere = Scope::Gateway(BindAddress { ip: None, port: 1 });
+    assert_eq!(routed(&snapshot, elsewhere, "a", "/"), "no_route");
+}
+
+#[test]
+fn an_application_names_a_service_in_four_ways_with_or_without_port() {
+    let mut all = Vec::from(service("cart", 80, &[9001]));
+    all.extend(service("other/pay", 8443, &[9002]));
+    all.extend(service("two", 81, &[9003]));
+    all.extend(service("two", 82, &[9004]));
+    let snapshot = build(&resources(all));
+    let target = |host: &str| {
+        let selected =
+            snapshot.route(Scope::Outbound, &head("GET", "/", host), &mut fastrand::Rng::with_seed(1));
+        selected.map(|s| s.target().backend.as_ref().unwrap().label.to_string())
+    };
+    for host in ["cart", "cart:80", "CART.shop", "cart.shop.svc", "cart.shop.svc.cluster.local."] {
+        assert_eq!(target(host).as_deref(), Ok("shop/cart:80"), "{host}");
+    }
+    assert_eq!(target("pay.other").as_deref(), Ok("other/pay:8443"));
+    for host in ["pay", "cart:81", "two", "nobody"] {
+        assert_eq!(target(host), Err(Reason::NoRoute), "{host}");
+    }
+}
+
+#[test]
+fn a_services_routes_replace_the_direct_way_and_consumer_routes_replace_producer_routes() {
+    let parent = |port| RouteParent::Service { service: name("cart"), port };
+    let mut all = Vec::from(service("cart", 80, &[9001]));
+    all.extend(service("cart", 81, &[9001]));
+    all.push(Resource::Route(simple("shop/producer", parent(Some(80)), &["/a"])));
+    let snapshot = build(&resources(all.clone()));
+    assert_eq!(routed(&snapshot, Scope::Outbound, "cart", "/a"), "shop/producer#r");
+    assert_eq!(routed(&snapshot, Scope::Outbound, "cart", "/b"), "no_route");
+    assert_eq!(routed(&snapshot, Scope::Outbound, "cart:81", "/b"), "-#default");
+
+    all.push(Resource::Route(simple("web/consumer", parent(None), &["/b"])));
+    let web = Local { namespace: "web".into(), ..Local::default() };
+    let (theirs, _) = Snapshot::build(&resources(all.clone()), &web, &StateStore::new());
+    assert_eq!(routed(&theirs, Scope::Outbound, "cart.shop", "/a"), "no_route");
+    assert_eq!(routed(&theirs, Scope::Outbound, "cart.shop", "/b"), "web/consumer#r");
+    let ours = build(&resources(all));
+    assert_eq!(routed(&ours, Scope::Outbound, "cart", "/a"), "shop/producer#r");
+    assert_eq!(routed(&ours, Scope::Outbound, "cart", "/b"), "no_route");
+}
+
+#[test]
+fn targets_get_their_weights_share_and_an_invalid_one_keeps_its_own() {
+    let broken = crate::model::BackendRef { target: Err(InvalidRef::BackendNotFound), ..to("gone", 30) };
+    let backends = vec![to("v1", 60), broken, to("v2", 10), to("v3", 0)];
+    let mut all = vec![
+        Resource::Listener(listener("gw", "any", "")),
+        Resource::Route(route(
+            "split",
+            vec![on_listener("gw", "any", &[""])],
+            vec![rule("r", &["/"], backends)],
+        )),
+    ];
+    for version in ["v1", "v2", "v3"] {
+        all.extend(service(version, 80, &[9001]));
+    }
+    let snapshot = build(&resources(all));
+    let mut rng = fastrand::Rng::with_seed(42);
+    let mut counts = std::collections::BTreeMap::<String, u32>::new();
+    for _ in 0..10_000 {
+        let selected = snapshot.route(GATEWAY, &head("GET", "/", "a"), &mut rng).unwrap();
+        let label = match &selected.target().backend {
+            Ok(backend) => backend.label.to_string(),
+            Err(reason) => reason.flag().to_owned(),
+        };
+        *counts.entry(label).or_default() += 1;
+    }
+    assert_eq!(counts.keys().collect::<Vec<_>>(), ["invalid_backend", "shop/v1:80", "shop/v2:80"]);
+    for (label, share) in [("shop/v1:80", 6000), ("invalid_backend", 3000), ("shop/v2:80", 1000)] {
+        assert!(counts[label].abs_diff(share) < 200, "{counts:?}");
+    }
+}
+
+#[test]
+fn no_targets_or_only_zero_weights_is_no_backend() {
+    for backends in [vec![], vec![to("cart", 0)]] {
+        let snapshot = build(&resources([
+            Resource::Listener(listener("gw", "any", "")),
+            Resource::Route(route(
+                "r",
+                vec![on_listener("gw", "any", &[""])],
+                vec![rule("r", &["/"], backends)],
+            )),
+        ]));
+        assert_eq!(routed(&snapshot, GATEWAY, "a", "/"), "no_backend");
+    }
+}
+
+#[test]
+fn inbound_leads_to_the_app_whatever_the_host() {
+    let app = Some(("127.0.0.1:3000".parse().unwrap(), AppProtocol::Http1));
+    let local = Local { services: vec![name("cart")], app, namespace: "shop".into() };
+    let (snapshot, rejected) = Snapshot::build(&Resources::default(), &local, &StateStore::new());
+    assert_eq!(rejected, []);
+    let bare = http::Request::builder().uri("/").body(()).unwrap().into_parts().0;
+    let selected = snapshot.route(Scope::Inbound, &bare, &mut fastrand::Rng::with_seed(1)).unwrap();
+    let backend = selected.target().backend.clone().unwrap();
+    assert_eq!((&*backend.label, &*backend.endpoints[0].label), ("app", "127.0.0.1:3000"));
+    assert_eq!(backend.name.object, name("cart"));
+    assert_eq!(routed(&build(&Resources::default()), Scope::Inbound, "a", "/"), "no_route");
+}
+
+#[test]
+fn a_push_that_changes_one_route_keeps_the_state_of_every_endpoint() {
+    let state = StateStore::new();
+    let mut resources = resources(service("cart", 80, &[9001, 9002]));
+    let (before, _) = Snapshot::build(&resources, &local(), &state);
+    let parent = RouteParent::Service { service: name("cart"), port: None };
+    resources.insert(Resource::Route(simple("new", parent, &["/"])));
+    service("cart", 80, &[9002, 9003]).into_iter().for_each(|r| resources.insert(r));
+    let (after, _) = Snapshot::build(&resources, &local(), &state);
+    let endpoints = |s: &Snapshot| s.backends().next().unwrap().endpoints.to_vec();
+    let (before, after) = (endpoints(&before), endpoints(&after));
+    assert!(Arc::ptr_eq(&before[1], &after[0]));
+    assert_eq!(&*after[1].label, "127.0.0.1:9003");
+}
+
+#[test]
+fn two_listeners_with_one_address_port_and_hostname_cannot_both_be_used() {
+    let resources = resources([
+        Resource::Listener(listener("a", "http", "x.example")),
+        Resource::Listener(listener("b", "http", "x.example")),
+        Resource::Route(simple("a", on_listener("a", "http", &["x.example"]), &["/"])),
+    ]);
+    let (snapshot, rejected) = Snapshot::build(&resources, &local(), &StateStore::new());
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].name, "shop/b/http");
+    assert!(rejected[0].reason.contains("shop/a/http"), "{}", rejected[0].reason);
+    assert_eq!(routed(&snapshot, GATEWAY, "x.example", "/"), "shop/a#r");
+}
+
+#[test]
+fn an_unknown_policy_kind_is_rejected_and_everything_else_is_built() {
+    let mut resources = resources(service("cart", 80, &[9001]));
+    let odd = policy("OddPolicy", "odd", vec![], serde_json::json!({}));
+    resources.insert(Resource::Policy(odd));
+    let (snapshot, rejected) = Snapshot::build(&resources, &local(), &StateStore::new());
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].name, "OddPolicy/shop/odd");
+    assert_eq!(routed(&snapshot, Scope::Outbound, "cart", "/"), "-#default");
+}
