@@ -1,4 +1,17 @@
 //! The data plane: accepts connections, asks the policy core, moves the bytes.
+//!
+//! What is decided, [`tidegate_policy`] decides; this crate is the I/O around it. [`app`] is the only module that
+//! knows everyone. The story of one request reads top to bottom in `http/handler.rs`.
 
 pub mod admin;
+pub mod app;
+mod clock;
+pub mod config;
+mod http;
+mod listener;
+pub mod state;
 pub mod telemetry;
+mod upstream;
+
+pub use app::{Proxy, Running, run};
+pub use config::{ProxyArgs, ProxyConfig};

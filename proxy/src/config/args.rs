@@ -1,0 +1,114 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tidegate_policy::model::AppProtocol;
+
+use super::duration;
+use crate::telemetry::LogTarget;
+
+/// The flags of a proxy, for `tidegate-proxy` and for whoever embeds one. Each has an environment variable.
+#[derive(Clone, Debug, Args)]
+pub struct ProxyArgs {
+    /// Where the control plane serves xDS, e.g. `http://127.0.0.1:15010`. Without one, the proxy has no policies and
+    /// only forwards `--inbound` to `--app`.
+    #[arg(long, env = "TIDEGATE_CONTROL_PLANE", value_name = "URL")]
+    pub control_plane: Option<http::Uri>,
+
+    /// This proxy's name, as the control plane shows it. Defaults to the host's name.
+    #[arg(long, env = "TIDEGATE_NODE", value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// The workload's namespace: short service names are looked up here first.
+    #[arg(long, env = "TIDEGATE_NAMESPACE", value_name = "NAME", default_value = "default")]
+    pub namespace: String,
+
+    /// A service that this workload serves: its policies hold for inbound requests. `name` or `namespace/name`;
+    /// repeat for several.
+    #[arg(long = "service", env = "TIDEGATE_SERVICE", value_name = "NAME", value_delimiter = ',')]
+    pub services: Vec<String>,
+
+    /// Accept requests for the application here; needs `--app`.
+    #[arg(long, env = "TIDEGATE_INBOUND", value_name = "ADDR")]
+    pub inbound: Option<SocketAddr>,
+
+    /// Where the application listens, e.g. `127.0.0.1:3000`.
+    #[arg(long, env = "TIDEGATE_APP", value_name = "ADDR")]
+    pub app: Option<SocketAddr>,
+
+    /// What the application speaks. gRPC requests always go out as HTTP/2.
+    #[arg(
+        long,
+        env = "TIDEGATE_APP_PROTOCOL",
+        value_name = "http1|h2c",
+        default_value = "http1",
+        value_parser = app_protocol
+    )]
+    pub app_protocol: AppProtocol,
+
+    /// Accept the application's own calls here; the `Host` header names the service that is called.
+    #[arg(long, env = "TIDEGATE_OUTBOUND", value_name = "ADDR")]
+    pub outbound: Option<SocketAddr>,
+
+    /// Listen where Gateway objects say; needs `--control-plane`.
+    #[arg(long, env = "TIDEGATE_GATEWAY")]
+    pub gateway: bool,
+
+    /// Add this to every port of a Gateway, so that port 80 needs no privilege: 8000 makes it 8080.
+    #[arg(long, env = "TIDEGATE_PORT_OFFSET", value_name = "N", default_value_t = 0)]
+    pub port_offset: u16,
+
+    /// Readiness, metrics and the configuration in force.
+    #[arg(long, env = "TIDEGATE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:15020")]
+    pub admin: SocketAddr,
+
+    /// Threads that move traffic. Defaults to the number of cores, but no more than 2: a sidecar shares the machine
+    /// with its application and rarely needs more. Give a busy gateway all cores.
+    #[arg(long, env = "TIDEGATE_WORKERS", value_name = "N")]
+    pub workers: Option<usize>,
+
+    /// How long opening a connection may take, unless the Backend says otherwise.
+    #[arg(long, env = "TIDEGATE_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "1s",
+          value_parser = duration::parse)]
+    pub connect_timeout: Duration,
+
+    /// How long a response head may take once the request has been sent, unless the route says otherwise; 0 for no
+    /// limit. A plain request that is silent for 15 s has nearly always failed, and would hold its place for ever.
+    /// gRPC calls bring their own deadlines and are exempt.
+    #[arg(long, env = "TIDEGATE_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "15s",
+          value_parser = duration::parse)]
+    pub request_timeout: Duration,
+
+    /// After SIGTERM, how long requests in flight may take to finish.
+    #[arg(long, env = "TIDEGATE_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "10s",
+          value_parser = duration::parse)]
+    pub drain_timeout: Duration,
+
+    /// Keep the last good configuration here, and start from it when the control plane does not answer.
+    #[arg(long, env = "TIDEGATE_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Where the access log goes, as one JSON object per request.
+    #[arg(long, env = "TIDEGATE_ACCESS_LOG", value_name = "stdout|stderr|off|PATH", default_value = "stdout",
+          value_parser = log_target)]
+    pub access_log: LogTarget,
+}
+
+fn app_protocol(text: &str) -> Result<AppProtocol, String> {
+    match text {
+        "http1" => Ok(AppProtocol::Http1),
+        "h2c" => Ok(AppProtocol::H2c),
+        _ => Err(String::from("expected `http1` or `h2c`")),
+    }
+}
+
+fn log_target(text: &str) -> Result<LogTarget, String> {
+    Ok(match text {
+        "" => return Err(String::from("expected `stdout`, `stderr`, `off` or the path of a file")),
+        "stdout" => LogTarget::Stdout,
+        "stderr" => LogTarget::Stderr,
+        "off" => LogTarget::Off,
+        path => LogTarget::File(path.into()),
+    })
+}

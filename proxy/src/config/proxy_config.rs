@@ -1,0 +1,235 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_policy::model::{ResourceName};
+use tidegate_policy::snapshot::Local;
+
+use super::ProxyArgs;
+use crate::telemetry::LogTarget;
+
+/// [`ProxyArgs`] after validation: what a proxy starts from. [`ProxyConfig::default`] has no listener at all.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    pub control_plane: Option<http::Uri>,
+    pub node: String,
+    pub local: Local,
+    pub inbound: Option<SocketAddr>,
+    pub outbound: Option<SocketAddr>,
+    /// `None`: Gateway objects are none of this proxy's business.
+    pub gateway: Option<GatewayPorts>,
+    pub admin: SocketAddr,
+    pub workers: usize,
+    pub connect_timeout: Duration,
+    /// For routes that set none; `None`: no limit.
+    pub request_timeout: Option<Duration>,
+    pub drain_timeout: Duration,
+    pub state_dir: Option<PathBuf>,
+    pub access_log: LogTarget,
+}
+
+/// Which socket a Gateway's port becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatewayPorts {
+    /// The port as written, plus this.
+    Offset(u16),
+    /// Any free port of the loopback address: several gateways on one machine, and tests.
+    Ephemeral,
+}
+
+/// Flags that contradict each other, each with the fix.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("--inbound needs --app ADDR: where the application listens")]
+    InboundWithoutApp,
+    #[error("--app needs --inbound ADDR: where the proxy accepts requests for it")]
+    AppWithoutInbound,
+    #[error("--inbound and --app are the same address {0}: requests would go round in circles; change one of them")]
+    Loop(SocketAddr),
+    #[error("--gateway needs --control-plane URL: Gateway objects come from there")]
+    GatewayWithoutControlPlane,
+    #[error("--outbound needs --control-plane URL: the services to call come from there")]
+    OutboundWithoutControlPlane,
+    #[error("nothing to listen on: give --inbound and --app, or --outbound, or --gateway")]
+    NoListener,
+    #[error("--service {0}: write a name, or namespace/name")]
+    Service(String),
+    #[error("--control-plane {0}: write a URL with a scheme and an authority, such as http://127.0.0.1:15010")]
+    ControlPlane(http::Uri),
+    #[error("--workers 0: at least one thread must move the traffic")]
+    NoWorkers,
+    #[error("--connect-timeout 0: connecting takes some time; write 1s for example")]
+    ConnectTimeout,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            control_plane: None,
+            node: host_name(),
+            local: Local { namespace: "default".into(), ..Local::default() },
+            inbound: None,
+            outbound: None,
+            gateway: None,
+            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 15020)),
+            workers: default_workers(),
+            connect_timeout: Duration::from_secs(1),
+            request_timeout: Some(Duration::from_secs(15)),
+            drain_timeout: Duration::from_secs(10),
+            state_dir: None,
+            access_log: LogTarget::Stdout,
+        }
+    }
+}
+
+impl ProxyConfig {
+    /// The role that the control plane and telemetry show.
+    pub fn role(&self) -> &'static str {
+        if self.gateway.is_some() { "gateway" } else { "sidecar" }
+    }
+}
+
+impl TryFrom<ProxyArgs> for ProxyConfig {
+    type Error = ConfigError;
+
+    fn try_from(args: ProxyArgs) -> Result<Self, ConfigError> {
+        check(&args)?;
+        let services =
+            args.services.iter().map(|s| service(&args.namespace, s)).collect::<Result<Vec<_>, _>>()?;
+        let namespace: Arc<str> = args.namespace.into();
+        Ok(Self {
+            control_plane: args.control_plane,
+            node: args.node.unwrap_or_else(host_name),
+            local: Local { services, app: args.app.map(|app| (app, args.app_protocol)), namespace },
+            inbound: args.inbound,
+            outbound: args.outbound,
+            gateway: args.gateway.then_some(GatewayPorts::Offset(args.port_offset)),
+            admin: args.admin,
+            workers: args.workers.unwrap_or_else(default_workers),
+            connect_timeout: args.connect_timeout,
+            request_timeout: Some(args.request_timeout).filter(|t| !t.is_zero()),
+            drain_timeout: args.drain_timeout,
+            state_dir: args.state_dir,
+            access_log: args.access_log,
+        })
+    }
+}
+
+fn check(args: &ProxyArgs) -> Result<(), ConfigError> {
+    match (args.inbound, args.app) {
+        (Some(_), None) => return Err(ConfigError::InboundWithoutApp),
+        (None, Some(_)) => return Err(ConfigError::AppWithoutInbound),
+        (Some(inbound), Some(app)) if inbound == app => return Err(ConfigError::Loop(app)),
+        _ => {}
+    }
+    if let Some(url) = &args.control_plane
+        && (url.scheme().is_none() || url.authority().is_none())
+    {
+        return Err(ConfigError::ControlPlane(url.clone()));
+    }
+    if args.control_plane.is_none() && args.gateway {
+        return Err(ConfigError::GatewayWithoutControlPlane);
+    }
+    if args.control_plane.is_none() && args.outbound.is_some() {
+        return Err(ConfigError::OutboundWithoutControlPlane);
+    }
+    if args.inbound.is_none() && args.outbound.is_none() && !args.gateway {
+        return Err(ConfigError::NoListener);
+    }
+    if args.workers == Some(0) {
+        return Err(ConfigError::NoWorkers);
+    }
+    if args.connect_timeout.is_zero() {
+        return Err(ConfigError::ConnectTimeout);
+    }
+    Ok(())
+}
+
+fn service(namespace: &str, text: &str) -> Result<ResourceName, ConfigError> {
+    let bad = || ConfigError::Service(text.to_owned());
+    if text.contains('/') {
+        text.parse().map_err(|_| bad())
+    } else if text.is_empty() {
+        Err(bad())
+    } else {
+        Ok(ResourceName::new(namespace, text))
+    }
+}
+
+fn host_name() -> String {
+    let from_env = std::env::var("HOSTNAME").ok();
+    let from_kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    from_env
+        .or_else(from_kernel)
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| String::from("tidegate-proxy"))
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use tidegate_policy::model::AppProtocol;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        proxy: ProxyArgs,
+    }
+
+    fn config(flags: &str) -> Result<ProxyConfig, ConfigError> {
+        let words = std::iter::once("proxy").chain(flags.split_whitespace());
+        Cli::try_parse_from(words).unwrap().proxy.try_into()
+    }
+
+    #[test]
+    fn a_plain_sidecar_needs_only_two_addresses() {
+        let config = config("--inbound 127.0.0.1:8080 --app 127.0.0.1:3000").unwrap();
+        assert_eq!(config.local.app, Some(("127.0.0.1:3000".parse().unwrap(), AppProtocol::Http1)));
+        assert_eq!(config.request_timeout, Some(Duration::from_secs(15)));
+        assert!((1..=2).contains(&config.workers));
+    }
+
+    #[test]
+    fn services_without_a_namespace_are_in_the_workloads_own() {
+        let config = config(
+            "--inbound 127.0.0.1:1 --app 127.0.0.1:2 --namespace shop --service cart --service other/pay",
+        )
+        .unwrap();
+        let names: Vec<_> = config.local.services.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["shop/cart", "other/pay"]);
+    }
+
+    #[test]
+    fn contradictions_are_refused_with_the_fix() {
+        let cases = [
+            ("", ConfigError::NoListener),
+            ("--inbound 127.0.0.1:1", ConfigError::InboundWithoutApp),
+            ("--app 127.0.0.1:1", ConfigError::AppWithoutInbound),
+            ("--gateway", ConfigError::GatewayWithoutControlPlane),
+            ("--outbound 127.0.0.1:1", ConfigError::OutboundWithoutControlPlane),
+            ("--inbound 127.0.0.1:1 --app 127.0.0.1:2 --workers 0", ConfigError::NoWorkers),
+            ("--inbound 127.0.0.1:1 --app 127.0.0.1:2 --service a/b/c", ConfigError::Service("a/b/c".into())),
+            (
+                "--gateway --control-plane localhost",
+                ConfigError::ControlPlane(http::Uri::from_static("localhost")),
+            ),
+        ];
+        for (flags, error) in cases {
+            assert_eq!(config(flags).unwrap_err(), error, "{flags}");
+            assert!(error.to_string().contains("--"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_request_timeout_of_zero_is_none() {
+        let config = config("--inbound 127.0.0.1:1 --app 127.0.0.1:2 --request-timeout 0").unwrap();
+        assert_eq!(config.request_timeout, None);
+    }
+}

@@ -1,0 +1,15 @@
+//! The downstream side: HTTP in, and the answer out.
+
+mod body;
+mod detect;
+mod handler;
+mod headers;
+mod record;
+mod reply;
+mod server;
+mod tunnel;
+
+pub(crate) use body::{RequestBody, Upload};
+pub(crate) use record::Record;
+pub(crate) use reply::grpc_status;
+pub(crate) use server::{ConnectionContext, HttpServer};

@@ -1,0 +1,244 @@
+//! Bodies on their way through, frame by frame and never buffered: what passes is counted, and the end is noticed.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tidegate_policy::Reason;
+use tokio::sync::Notify;
+
+use super::record::Record;
+use super::reply::grpc_status;
+use crate::upstream::OpenCall;
+
+/// A request body going upstream.
+#[derive(Debug)]
+pub(crate) struct RequestBody(Option<Uploading>);
+
+#[derive(Debug)]
+struct Uploading {
+    inner: Incoming,
+    progress: Arc<Upload>,
+}
+
+/// How far a request body has got. Shared by the body, the request's timeout and its record.
+#[derive(Debug, Default)]
+pub(crate) struct Upload {
+    bytes: AtomicU64,
+    ended: AtomicBool,
+    end: Notify,
+}
+
+/// A response body going downstream; it holds what must last exactly as long as the response.
+pub(crate) struct ResponseBody {
+    source: Source,
+    record: Record,
+    /// As the head announced: a client that has all of it may stop reading before we see the end.
+    announced: Option<u64>,
+}
+
+enum Source {
+    Local(Bytes),
+    Upstream { body: Incoming, call: Box<OpenCall> },
+    /// Over: everything was given back.
+    Done,
+}
+
+impl RequestBody {
+    pub(crate) const EMPTY: Self = Self(None);
+
+    pub(crate) fn new(inner: Incoming) -> Self {
+        Self((!inner.is_end_stream()).then(|| Uploading { inner, progress: Arc::default() }))
+    }
+
+    /// `None` for a request without a body.
+    pub(crate) fn upload(&self) -> Option<&Arc<Upload>> {
+        self.0.as_ref().map(|uploading| &uploading.progress)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(Uploading { inner, progress }) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *inner).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                }
+                if inner.is_end_stream() {
+                    progress.finish();
+                }
+            }
+            Poll::Ready(Some(Err(_)) | None) => progress.finish(),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|uploading| uploading.inner.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or(SizeHint::with_exact(0), |uploading| uploading.inner.size_hint())
+    }
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        // Whoever waits for the end of the upload must not wait for a body that nobody reads any more.
+        self.progress.finish();
+    }
+}
+
+impl Upload {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns once the body has been read to its end, or given up.
+    pub(crate) async fn ended(&self) {
+        let end = self.end.notified();
+        if !self.ended.load(Ordering::Acquire) {
+            end.await;
+        }
+    }
+
+    fn finish(&self) {
+        if !self.ended.swap(true, Ordering::AcqRel) {
+            self.end.notify_waiters();
+        }
+    }
+}
+
+impl ResponseBody {
+    /// Our own answer.
+    pub(crate) fn local(body: Bytes, record: Record) -> Self {
+        let announced = Some(body.len() as u64);
+        Self { source: Source::Local(body), record, announced }.completed_if_ended()
+    }
+
+    /// A backend's answer. `announced` is its content-length.
+    pub(crate) fn upstream(body: Incoming, call: Box<OpenCall>, announced: Option<u64>, record: Record) -> Self {
+        Self { source: Source::Upstream { body, call }, record, announced }.completed_if_ended()
+    }
+
+    /// The head is all there is, and its record is kept elsewhere.
+    pub(crate) fn head_only() -> Self {
+        Self { source: Source::Done, record: Record::spent(), announced: None }
+    }
+
+    fn completed_if_ended(mut self) -> Self {
+        if self.is_end_stream() {
+            self.complete();
+        }
+        self
+    }
+
+    /// The whole answer has passed.
+    fn complete(&mut self) {
+        if let Source::Upstream { call, .. } = std::mem::replace(&mut self.source, Source::Done) {
+            call.complete();
+        }
+        self.record.complete();
+    }
+
+    fn fail(&mut self, reason: Reason) {
+        if let Source::Upstream { call, .. } = std::mem::replace(&mut self.source, Source::Done) {
+            call.fail(reason);
+        }
+        self.record.reason = Some(reason);
+        self.record.complete();
+    }
+
+    fn passed(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.record.bytes_out += data.len() as u64;
+        } else if let Some(status) = frame.trailers_ref().and_then(grpc_status) {
+            self.record.grpc_status = Some(status);
+            if let Source::Upstream { call, .. } = &mut self.source {
+                call.trailers(status);
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.source {
+            Source::Done => return Poll::Ready(None),
+            Source::Local(body) if body.is_empty() => Poll::Ready(None),
+            Source::Local(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
+            Source::Upstream { body, .. } => Pin::new(body).poll_frame(cx),
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.passed(frame);
+                if this.is_end_stream() {
+                    this.complete();
+                }
+            }
+            Poll::Ready(None) => this.complete(),
+            Poll::Ready(Some(Err(error))) => {
+                tracing::debug!(%error, "response cut short by the endpoint");
+                this.fail(Reason::UpstreamReset);
+            }
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Done => true,
+            Source::Local(body) => body.is_empty(),
+            Source::Upstream { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Done => SizeHint::with_exact(0),
+            Source::Local(body) => SizeHint::with_exact(body.len() as u64),
+            Source::Upstream { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if self.announced.is_some_and(|length| self.record.bytes_out >= length) {
+            self.complete();
+        }
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::Local(_) => "local",
+            Source::Upstream { .. } => "upstream",
+            Source::Done => "done",
+        };
+        f.debug_struct("ResponseBody").field("source", &source).field("record", &self.record).finish()
+    }
+}

@@ -1,0 +1,148 @@
+//! The story of a request: route, policies, call, answer. Reads top to bottom.
+
+use std::sync::Arc;
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue, Request, Response, Version, request};
+use hyper::body::Incoming;
+use tidegate_policy::pipeline::{self, LocalReply, Progress, RequestContext};
+use tidegate_policy::snapshot::Selected;
+
+use super::body::{RequestBody, ResponseBody};
+use super::record::Record;
+use super::reply::{self, Dialect};
+use super::server::ConnectionContext;
+use super::{headers, tunnel};
+use crate::upstream::{self, Answered, Call};
+
+/// Where one request has got to.
+struct Story<'a> {
+    connection: &'a ConnectionContext,
+    rng: fastrand::Rng,
+    dialect: Dialect,
+    record: Record,
+    selected: Option<Selected>,
+    progress: Progress,
+    /// What the policies want on the response, whoever gives it.
+    response_headers: HeaderMap,
+}
+
+/// Answers one request. Dropping the future means that the client is gone: everything taken is given back.
+pub(crate) async fn handle(connection: &Arc<ConnectionContext>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let (mut head, body) = request.into_parts();
+    let proxy = &connection.proxy;
+    let exchange = proxy.telemetry.begin(&head, &connection.peer, connection.direction);
+    let mut story = Story {
+        connection,
+        rng: connection.rng(),
+        dialect: Dialect::of(&head),
+        record: Record::new(exchange),
+        selected: None,
+        progress: Progress::default(),
+        response_headers: HeaderMap::new(),
+    };
+    let upgrade = tunnel::Downstream::wanted(&mut head);
+    let outcome = match story.judge(&mut head) {
+        Ok(()) => story.forward(head, body, upgrade.as_ref()).await,
+        Err(refusal) => Err(refusal),
+    };
+    match outcome {
+        Ok(answered) => story.pass_on(answered, upgrade),
+        Err(reply) => story.reply(&reply),
+    }
+}
+
+impl Story<'_> {
+    /// Routes the request and asks every policy on its way.
+    fn judge(&mut self, head: &mut request::Parts) -> Result<(), LocalReply> {
+        let connection = self.connection;
+        headers::normalize_target(head)?;
+        // Before any policy: what a client lists in `connection` must not remove what a policy adds.
+        headers::strip_hop_by_hop(&mut head.headers);
+        headers::add_forwarded(&mut head.headers, connection.peer.address.ip(), &mut self.rng);
+        let snapshot = connection.proxy.store.load();
+        let selected = &*self.selected.insert(snapshot.route(connection.scope, head, &mut self.rng)?);
+        if let Some(exchange) = self.record.exchange() {
+            exchange.decided(selected);
+        }
+        let mut cx = RequestContext {
+            head,
+            peer: &connection.peer,
+            route: selected.rule.route.as_deref(),
+            now: connection.proxy.clock.now(),
+            rng: &mut self.rng,
+            decisions: &mut self.record.decisions,
+            response_headers: &mut self.response_headers,
+        };
+        pipeline::on_request(&selected.target().filters, &mut cx, &mut self.progress)
+    }
+
+    /// Calls the backend.
+    async fn forward(
+        &mut self,
+        mut head: request::Parts,
+        body: Incoming,
+        upgrade: Option<&tunnel::Downstream>,
+    ) -> Result<Answered, LocalReply> {
+        let Some(selected) = &self.selected else { return Err(tidegate_policy::Reason::Internal.into()) };
+        let proxy = &self.connection.proxy;
+        let body = RequestBody::new(body);
+        self.record.upload = body.upload().cloned();
+        if let Some(upgrade) = upgrade {
+            upgrade.ask(&mut head.headers);
+        }
+        let call = Call {
+            pools: &proxy.pools,
+            clock: proxy.clock,
+            rng: &mut self.rng,
+            selected,
+            grpc: self.dialect.grpc,
+            connect_timeout: proxy.config.connect_timeout,
+            request_timeout: proxy.config.request_timeout,
+        };
+        upstream::call(call, head, body, &mut self.record).await
+    }
+
+    /// The backend's answer, as the policies leave it.
+    fn pass_on(mut self, answered: Answered, upgrade: Option<tunnel::Downstream>) -> Response<ResponseBody> {
+        let Answered { mut head, body, call } = answered;
+        if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            return match upgrade {
+                Some(downstream) => downstream.open(Response::from_parts(head, body), call, self.record),
+                // Nobody asked for it: the endpoint broke the protocol.
+                None => self.reply(&tidegate_policy::Reason::UpstreamProtocol.into()),
+            };
+        }
+        headers::strip_hop_by_hop(&mut head.headers);
+        let announced = head.headers.get(CONTENT_LENGTH).and_then(length);
+        self.conclude(&mut head);
+        Response::from_parts(head, ResponseBody::upstream(body, call, announced, self.record))
+    }
+
+    /// Our own answer.
+    fn reply(mut self, reply: &LocalReply) -> Response<ResponseBody> {
+        self.record.reason = Some(reply.reason);
+        let (mut head, body) = reply::response(reply, self.dialect);
+        self.record.grpc_status = self.dialect.grpc.then(|| reply.reason.answer().grpc);
+        self.conclude(&mut head);
+        Response::from_parts(head, ResponseBody::local(body, self.record))
+    }
+
+    fn conclude(&mut self, head: &mut http::response::Parts) {
+        head.version = Version::HTTP_11;
+        for (name, value) in self.response_headers.drain() {
+            // A name of `None` repeats the one before; what policies set here, each sets once.
+            if let Some(name) = name {
+                head.headers.insert(name, value);
+            }
+        }
+        if let Some(selected) = &self.selected {
+            pipeline::on_response(&selected.target().filters, self.progress, head);
+        }
+        self.record.status = Some(head.status);
+    }
+}
+
+fn length(value: &HeaderValue) -> Option<u64> {
+    value.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,243 @@
+//! What must change in a request's or response's headers because a proxy passes it on.
+//!
+//! Source: RFC 9110 section 7.6 (hop-by-hop fields; no `via`, as we are no intermediary that a client chose), RFC 9112
+//! section 3.2 (one host), RFC 9113 section 8.2.2 (no connection-specific fields in HTTP/2).
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE};
+use http::header::{TRANSFER_ENCODING, UPGRADE};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request};
+use smallvec::SmallVec;
+use tidegate_policy::Reason;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Brings every form of request target into one: path and query in the URI, the authority in `host`.
+///
+/// # Errors
+/// [`Reason::BadRequest`]: no host where HTTP/1.1 demands one, several, one that is not valid, or CONNECT.
+pub(crate) fn normalize_target(head: &mut request::Parts) -> Result<(), Reason> {
+    if head.method == Method::CONNECT {
+        return Err(Reason::BadRequest);
+    }
+    if let Some(authority) = head.uri.authority() {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::BadRequest)?;
+        head.headers.insert(HOST, host);
+        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        head.uri = Uri::from(path);
+    }
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => valid_host(host),
+        (None, _) if head.version == Version::HTTP_11 => Err(Reason::BadRequest),
+        (None, _) => Ok(()),
+        (Some(_), Some(_)) => Err(Reason::BadRequest),
+    }
+}
+
+fn valid_host(host: &HeaderValue) -> Result<(), Reason> {
+    match Authority::try_from(host.as_bytes()) {
+        Ok(authority) if !authority.as_str().contains('@') => Ok(()),
+        _ => Err(Reason::BadRequest),
+    }
+}
+
+/// The protocol that the client asks to switch to, if we can carry it: anything opaque, so not HTTP/2.
+pub(crate) fn upgrade_wanted(head: &request::Parts) -> Option<HeaderValue> {
+    if head.version != Version::HTTP_11 {
+        return None;
+    }
+    let protocol = head.headers.get(UPGRADE)?;
+    let asked = head.headers.get_all(CONNECTION).iter().any(|v| has_token(v, "upgrade"));
+    let http2 = protocol.to_str().map_or(true, |p| p.trim_start().to_ascii_lowercase().starts_with("h2c"));
+    (asked && !http2).then(|| protocol.clone())
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(TE).iter().any(|v| has_token(v, "trailers"))
+}
+
+fn has_token(value: &HeaderValue, token: &str) -> bool {
+    value.to_str().is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
+}
+
+/// Removes what was meant for this hop only. `te: trailers` stays, as it speaks for the client behind us.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        strip_listed(headers);
+    }
+    if headers.contains_key(TE) {
+        let trailers = wants_trailers(headers);
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+    if headers.remove(TRANSFER_ENCODING).is_some() {
+        // RFC 9112 6.3: the length that came with it is not to be believed, least of all by the next hop.
+        headers.remove(CONTENT_LENGTH);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+fn strip_listed(headers: &mut HeaderMap) {
+    let mut listed: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    for value in headers.get_all(CONNECTION) {
+        let names = value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
+        listed.extend(names.filter_map(|n| HeaderName::from_bytes(n).ok()));
+    }
+    headers.remove(CONNECTION);
+    for name in listed {
+        // A request without its host or its length is another request.
+        if ![HOST, CONTENT_LENGTH, TE, TRANSFER_ENCODING].contains(&name) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Tells the backend who asked, and under which id: appends to `x-forwarded-for`, and fills in what is absent.
+pub(crate) fn add_forwarded(headers: &mut HeaderMap, client: IpAddr, rng: &mut fastrand::Rng) {
+    forwarded_for(headers, client.to_canonical());
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !headers.contains_key(X_REQUEST_ID) {
+        headers.insert(X_REQUEST_ID, request_id(rng));
+    }
+}
+
+fn forwarded_for(headers: &mut HeaderMap, client: IpAddr) {
+    let mut hops = String::with_capacity(40);
+    for value in headers.get_all(X_FORWARDED_FOR) {
+        if let Ok(earlier) = value.to_str() {
+            hops.push_str(earlier);
+            hops.push_str(", ");
+        }
+    }
+    // Writing to a String cannot fail.
+    let _ = write!(hops, "{client}");
+    if let Ok(value) = HeaderValue::try_from(hops) {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn request_id(rng: &mut fastrand::Rng) -> HeaderValue {
+    let bits = (rng.u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let text = format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        bits >> 96,
+        (bits >> 80) & 0xffff,
+        (bits >> 64) & 0xffff,
+        (bits >> 48) & 0xffff,
+        bits & 0xffff_ffff_ffff
+    );
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn head(request: http::request::Builder) -> request::Parts {
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn an_absolute_target_overrides_the_host_header() {
+        let mut head = head(Request::get("http://cart.shop:8080/a?b=c").header(HOST, "elsewhere"));
+        assert_eq!(normalize_target(&mut head), Ok(()));
+        assert_eq!(head.headers[HOST], "cart.shop:8080");
+        assert_eq!(head.uri, "/a?b=c");
+    }
+
+    #[test]
+    fn a_request_with_no_one_clear_host_is_refused() {
+        let two = Request::get("/").header(HOST, "a").header(HOST, "b");
+        let none = Request::get("/");
+        let user = Request::get("/").header(HOST, "me@a");
+        let space = Request::get("/").header(HOST, "a b");
+        let connect = Request::builder().method(Method::CONNECT).uri("a:80").header(HOST, "a:80");
+        for request in [two, none, user, space, connect] {
+            assert_eq!(normalize_target(&mut head(request)), Err(Reason::BadRequest));
+        }
+    }
+
+    #[test]
+    fn http_1_0_may_come_without_a_host() {
+        assert_eq!(normalize_target(&mut head(Request::get("/").version(Version::HTTP_10))), Ok(()));
+    }
+
+    #[test]
+    fn hop_by_hop_headers_and_those_named_by_connection_end_here() {
+        let mut map = headers(&[
+            ("connection", "close, X-Secret"),
+            ("connection", "host"),
+            ("host", "a"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic eA=="),
+            ("te", "gzip, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "4"),
+            ("upgrade", "h2c"),
+            ("x-kept", "1"),
+        ]);
+        strip_hop_by_hop(&mut map);
+        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["host", "te", "x-kept"]);
+        assert_eq!(map[TE], "trailers");
+    }
+
+    #[test]
+    fn the_client_is_appended_to_those_before_it() {
+        let mut map = headers(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2")]);
+        add_forwarded(&mut map, IpAddr::from([127, 0, 0, 1]), &mut fastrand::Rng::with_seed(1));
+        assert_eq!(map.get_all(X_FORWARDED_FOR).iter().count(), 1);
+        assert_eq!(map[X_FORWARDED_FOR], "10.0.0.1, 10.0.0.2, 127.0.0.1");
+        assert_eq!(map[X_FORWARDED_PROTO], "http");
+    }
+
+    #[test]
+    fn a_request_id_is_made_once_and_kept() {
+        let mut map = HeaderMap::new();
+        let mut rng = fastrand::Rng::with_seed(7);
+        add_forwarded(&mut map, IpAddr::from([127, 0, 0, 1]), &mut rng);
+        let id = map[X_REQUEST_ID].clone();
+        assert_eq!(id.len(), 36);
+        assert_eq!(&id.as_bytes()[14..15], b"4");
+        add_forwarded(&mut map, IpAddr::from([127, 0, 0, 1]), &mut rng);
+        assert_eq!(map[X_REQUEST_ID], id);
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_headers_and_is_never_http_2() {
+        let asks = |protocol: &'static str, connection: &'static str| {
+            let request = Request::get("/").header(UPGRADE, protocol).header(CONNECTION, connection);
+            upgrade_wanted(&head(request)).is_some()
+        };
+        assert!(asks("websocket", "keep-alive, Upgrade"));
+        assert!(!asks("websocket", "keep-alive"));
+        assert!(!asks("h2c", "upgrade, http2-settings"));
+    }
+}

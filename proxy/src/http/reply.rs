@@ -1,0 +1,138 @@
+//! The mesh's own answers: a [`LocalReply`] becomes a response in the client's dialect.
+//!
+//! What a reason means on the wire is said in [`tidegate_policy::Reason::answer`] alone; here it is only spelled out.
+//! gRPC source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md> (trailers-only responses).
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, request, response};
+use tidegate_policy::pipeline::LocalReply;
+
+/// Says why the mesh answered, by flag. Absent from answers of the backend.
+const X_TIDEGATE_REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// What the client speaks, as far as an answer must care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dialect {
+    pub(crate) grpc: bool,
+    head: bool,
+    http1: bool,
+}
+
+impl Dialect {
+    pub(crate) fn of(head: &request::Parts) -> Self {
+        Self {
+            grpc: is_grpc(&head.headers),
+            head: head.method == Method::HEAD,
+            http1: head.version < Version::HTTP_2,
+        }
+    }
+}
+
+/// `application/grpc`, alone or with a `+codec` or parameters; not grpc-web, which is plain HTTP.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    match content_type.strip_prefix(b"application/grpc") {
+        Some(rest) => matches!(rest.first(), None | Some(b'+' | b';' | b' ')),
+        None => false,
+    }
+}
+
+/// The response to send in the backend's place; its body is empty or one line of text.
+pub(crate) fn response(reply: &LocalReply, dialect: Dialect) -> (response::Parts, Bytes) {
+    let answer = reply.reason.answer();
+    let mut head = Response::new(()).into_parts().0;
+    let mut body = Bytes::new();
+    if dialect.grpc {
+        head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        head.headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(answer.grpc)));
+        head.headers.insert(GRPC_MESSAGE, HeaderValue::from_static(answer.message));
+    } else {
+        head.status = answer.status;
+        head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if !dialect.head {
+            body = Bytes::from(format!("{}\n", answer.message));
+        }
+    }
+    head.headers.insert(X_TIDEGATE_REASON, HeaderValue::from_static(answer.flag));
+    if answer.closes && dialect.http1 {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    for (name, value) in &reply.headers {
+        head.headers.append(name, value.clone());
+    }
+    (head, body)
+}
+
+/// The `grpc-status` in a head or in trailers.
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get(GRPC_STATUS)?.to_str().ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use tidegate_policy::Reason;
+
+    fn dialect(method: Method, version: Version, content_type: &'static str) -> Dialect {
+        let request = Request::builder().method(method).version(version).header(CONTENT_TYPE, content_type);
+        Dialect::of(&request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn every_reason_reaches_a_plain_client_with_status_flag_and_sentence() {
+        for reason in Reason::ALL {
+            let (head, body) = response(&reason.into(), dialect(Method::GET, Version::HTTP_11, ""));
+            assert_eq!(head.status, reason.answer().status);
+            assert_eq!(head.headers[X_TIDEGATE_REASON], reason.flag());
+            assert_eq!(head.headers.contains_key(CONNECTION), reason.answer().closes);
+            assert!(body.starts_with(reason.answer().message.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn every_reason_reaches_a_grpc_client_as_trailers_only() {
+        for reason in Reason::ALL {
+            let grpc = dialect(Method::POST, Version::HTTP_2, "application/grpc+proto");
+            let (head, body) = response(&reason.into(), grpc);
+            assert_eq!(head.status, 200);
+            assert_eq!(grpc_status(&head.headers), Some(reason.answer().grpc));
+            assert!(body.is_empty());
+            assert!(!head.headers.contains_key(CONNECTION), "not allowed in HTTP/2");
+        }
+    }
+
+    #[test]
+    fn a_head_request_gets_no_body() {
+        let (head, body) =
+            response(&Reason::NoRoute.into(), dialect(Method::HEAD, Version::HTTP_11, "text/plain"));
+        assert_eq!(head.status, 404);
+        assert!(body.is_empty());
+    }
+
+    #[test]
+    fn grpc_web_is_plain_http() {
+        for (content_type, grpc) in [
+            ("application/grpc", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(dialect(Method::POST, Version::HTTP_2, content_type).grpc, grpc, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn headers_of_the_refusal_are_added() {
+        let reply = LocalReply {
+            reason: Reason::RateLimited,
+            headers: vec![(http::header::RETRY_AFTER, HeaderValue::from_static("1"))],
+        };
+        let (head, _) = response(&reply, dialect(Method::GET, Version::HTTP_11, ""));
+        assert_eq!(head.headers[http::header::RETRY_AFTER], "1");
+    }
+}

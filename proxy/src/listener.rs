@@ -1,0 +1,9 @@
+//! Sockets: bound, accepted from, closed. Which HTTP is spoken on a connection is no business of this module.
+
+mod accept;
+mod gateway;
+mod status;
+
+pub(crate) use accept::{Acceptor, Site, bind};
+pub(crate) use gateway::follow;
+pub use status::{ListenerStatus, Listeners};

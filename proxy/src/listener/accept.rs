@@ -1,0 +1,93 @@
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tidegate_policy::model::Peer;
+use tidegate_policy::snapshot::Scope;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::http::{ConnectionContext, HttpServer};
+use crate::state::ProxyState;
+use crate::telemetry::Direction;
+
+const BACKLOG: i32 = 1024;
+/// Out of file descriptors or memory, accepting fails at once and for a while: this long a pause keeps it from
+/// taking a whole core while connections that end make room.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Which traffic a socket is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site {
+    pub(crate) scope: Scope,
+    pub(crate) direction: Direction,
+}
+
+/// Turns accepted connections into tasks.
+#[derive(Clone, Debug)]
+pub(crate) struct Acceptor {
+    pub(crate) proxy: Arc<ProxyState>,
+    pub(crate) server: Arc<HttpServer>,
+    /// Every connection, so that a drain can wait for the last one.
+    pub(crate) connections: TaskTracker,
+}
+
+/// Opens a listening socket. An IPv6 wildcard takes IPv4 as well.
+///
+/// # Errors
+/// Of the system: the port is taken, or needs a privilege.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restarted proxy must not wait for the old one's connections to time out.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket.into())
+}
+
+impl Acceptor {
+    /// Accepts until `stop`, whatever happens on the way. `stop` also drains the connections of this socket.
+    pub(crate) async fn run(&self, listener: TcpListener, site: Site, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, address)) => self.spawn(stream, address, site, stop.clone()),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept; trying again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, stream: TcpStream, address: SocketAddr, site: Site, stop: CancellationToken) {
+        // Fails only on a socket that is gone already, which serving it will notice.
+        let _ = stream.set_nodelay(true);
+        let peer = Peer { address, identity: None };
+        let context = ConnectionContext::new(self.proxy.clone(), site.scope, site.direction, peer, seed());
+        let server = self.server.clone();
+        self.connections.spawn(async move { server.serve(stream, context, stop).await });
+    }
+}
+
+/// Unpredictable and cheap: the keys of the standard library's hash maps.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}

@@ -1,0 +1,112 @@
+//! HTTP/1.1 connections: each carries one request at a time, and idles on a stack in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tidegate_policy::Reason;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::group::Group;
+use super::pool::EndpointPool;
+use crate::http::RequestBody;
+
+pub(crate) type Sender = SendRequest<RequestBody>;
+
+/// More idle connections to one endpoint than this are closed: they cost memory on both sides.
+const MAX_IDLE: usize = 128;
+/// How long a connection may take, after its response, to be ready for the next request (the rest of the request
+/// body may still be on its way).
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Idle connections; the last one used is taken first, so that the surplus ages and is closed.
+#[derive(Debug, Default)]
+pub(crate) struct Http1Pool(Mutex<Vec<Idle>>);
+
+#[derive(Debug)]
+struct Idle {
+    sender: Sender,
+    since: Instant,
+}
+
+/// Makes a connection of `stream`. `held` is held until the connection has ended, whoever ends it.
+///
+/// # Errors
+/// [`Reason::ConnectFailed`].
+pub(crate) async fn handshake(
+    stream: TcpStream,
+    group: &Arc<Group>,
+    held: impl Send + 'static,
+) -> Result<Sender, Reason> {
+    let (sender, connection) =
+        Builder::new().handshake(TokioIo::new(stream)).await.map_err(|_| Reason::ConnectFailed)?;
+    let group = group.clone();
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+        drop(held);
+        group.freed.notify_one();
+    });
+    Ok(sender)
+}
+
+impl Http1Pool {
+    /// The youngest idle connection that is alive, as far as one can know.
+    pub(crate) fn take(&self) -> Option<Sender> {
+        loop {
+            let idle = self.0.lock().pop()?;
+            if idle.sender.is_ready() {
+                return Some(idle.sender);
+            }
+        }
+    }
+
+    fn put(&self, sender: Sender) {
+        let mut idle = self.0.lock();
+        if idle.len() < MAX_IDLE {
+            idle.push(Idle { sender, since: Instant::now() });
+        }
+    }
+
+    /// Closes connections that are dead or have been idle for `limit`. The stack is ordered by age.
+    pub(crate) fn reap(&self, now: Instant, limit: Duration) {
+        let mut idle = self.0.lock();
+        idle.retain(|idle| !idle.sender.is_closed() && now.duration_since(idle.since) < limit);
+        if idle.is_empty() {
+            idle.shrink_to_fit();
+        }
+    }
+
+    pub(crate) fn evict_one(&self) -> bool {
+        let mut idle = self.0.lock();
+        if idle.is_empty() {
+            return false;
+        }
+        drop(idle.remove(0));
+        true
+    }
+}
+
+/// Gives a connection back after its response has been read to the end.
+pub(crate) fn give_back(mut sender: Sender, pool: Arc<EndpointPool>) {
+    if sender.is_closed() {
+        return;
+    }
+    if sender.is_ready() {
+        pool.idle_http1().put(sender);
+        pool.group.freed.notify_one();
+        return;
+    }
+    // Outside of a runtime (at exit) nobody needs the connection any more.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        if let Ok(Ok(())) = tokio::time::timeout(SETTLE, sender.ready()).await {
+            pool.idle_http1().put(sender);
+            pool.group.freed.notify_one();
+        }
+    });
+}

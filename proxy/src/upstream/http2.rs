@@ -1,0 +1,158 @@
+//! HTTP/2 connections: one is shared by all requests to an endpoint, more are opened when its streams are used up.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tidegate_policy::Reason;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::group::Group;
+use crate::http::RequestBody;
+
+/// Streams on one connection before another is opened, until the endpoint has said what it allows.
+const INITIAL_STREAMS: usize = 100;
+/// More streams than this on one connection crowd each other's flow control and one task.
+const MAX_STREAMS: usize = 1_000;
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// A dead peer is noticed by unanswered pings, and only while somebody waits for it.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+pub(crate) struct Http2Pool {
+    connections: Mutex<Vec<Arc<Connection>>>,
+    /// Held by the one who connects.
+    pub(crate) connecting: tokio::sync::Mutex<()>,
+}
+
+pub(crate) struct Connection {
+    sender: SendRequest<RequestBody>,
+    streams: AtomicUsize,
+    /// As the endpoint allows at the moment.
+    limit: Arc<AtomicUsize>,
+    idle_since: Mutex<Instant>,
+}
+
+/// One stream's share of a connection.
+#[derive(Debug)]
+pub(crate) struct Stream(Arc<Connection>);
+
+/// Makes a connection of `stream`. `held` is held until the connection has ended, whoever ends it.
+///
+/// # Errors
+/// [`Reason::ConnectFailed`].
+pub(crate) async fn handshake(
+    stream: TcpStream,
+    group: &Arc<Group>,
+    held: impl Send + 'static,
+) -> Result<Connection, Reason> {
+    let (sender, connection) = Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| Reason::ConnectFailed)?;
+    let limit = Arc::new(AtomicUsize::new(INITIAL_STREAMS));
+    let (group, allowed) = (group.clone(), limit.clone());
+    tokio::spawn(async move {
+        let mut connection = pin!(connection);
+        let ended = poll_fn(|cx| {
+            let polled = connection.as_mut().poll(cx);
+            if polled.is_pending() {
+                allowed.store(connection.current_max_send_streams().min(MAX_STREAMS), Ordering::Relaxed);
+            }
+            polled
+        });
+        if let Err(error) = ended.await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+        drop(held);
+        group.freed.notify_one();
+    });
+    let idle_since = Mutex::new(Instant::now());
+    Ok(Connection { sender, streams: AtomicUsize::new(0), limit, idle_since })
+}
+
+impl Http2Pool {
+    /// A stream on the first connection that has room: later ones run dry and are closed.
+    pub(crate) fn share(&self) -> Option<Stream> {
+        let mut connections = self.connections.lock();
+        connections.retain(|connection| !connection.sender.is_closed());
+        connections.iter().find(|connection| connection.has_room()).map(Stream::on)
+    }
+
+    /// A stream on any live connection, the least used one.
+    pub(crate) fn overload(&self) -> Option<Stream> {
+        let connections = self.connections.lock();
+        let live = connections.iter().filter(|connection| !connection.sender.is_closed());
+        live.min_by_key(|connection| connection.streams.load(Ordering::Relaxed)).map(Stream::on)
+    }
+
+    pub(crate) fn add(&self, connection: Connection) -> Stream {
+        let connection = Arc::new(connection);
+        let stream = Stream::on(&connection);
+        self.connections.lock().push(connection);
+        stream
+    }
+
+    pub(crate) fn reap(&self, now: Instant, limit: Duration) {
+        self.connections.lock().retain(|connection| {
+            let idle = connection.is_idle() && now.duration_since(*connection.idle_since.lock()) >= limit;
+            !idle && !connection.sender.is_closed()
+        });
+    }
+
+    pub(crate) fn evict_one(&self) -> bool {
+        let mut connections = self.connections.lock();
+        let idle = connections.iter().position(|connection| connection.is_idle());
+        idle.map(|index| drop(connections.remove(index))).is_some()
+    }
+}
+
+impl Connection {
+    fn has_room(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed).max(1)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("streams", &self.streams).field("limit", &self.limit).finish()
+    }
+}
+
+impl Stream {
+    /// Called under the pool's lock, so that a connection is not closed as idle while a stream is put on it.
+    fn on(connection: &Arc<Connection>) -> Self {
+        connection.streams.fetch_add(1, Ordering::Relaxed);
+        Self(connection.clone())
+    }
+
+    pub(crate) fn sender(&self) -> SendRequest<RequestBody> {
+        self.0.sender.clone()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.0.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *self.0.idle_since.lock() = Instant::now();
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The use of one connection for one request.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+
+use super::http1;
+use super::http2::Stream;
+use super::pool::EndpointPool;
+use crate::http::RequestBody;
+
+/// Held from checkout to the end of the response body. Dropped without [`Lease::release`], an HTTP/1.1 connection is
+/// closed, for there is no telling what is still on its way; an HTTP/2 stream is reset and the connection lives on.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    kind: Kind,
+    /// Whether the connection has carried a request before: it may have died since.
+    pub(crate) reused: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Http1 { sender: http1::Sender, pool: Arc<EndpointPool> },
+    Http2(Stream),
+}
+
+impl Lease {
+    pub(super) fn http1(sender: http1::Sender, pool: Arc<EndpointPool>, reused: bool) -> Self {
+        Self { kind: Kind::Http1 { sender, pool }, reused }
+    }
+
+    pub(super) fn http2(stream: Stream, reused: bool) -> Self {
+        Self { kind: Kind::Http2(stream), reused }
+    }
+
+    /// # Errors
+    /// With the request in it if no byte of it was sent.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        match &mut self.kind {
+            Kind::Http1 { sender, .. } => sender.try_send_request(request).await,
+            Kind::Http2(stream) => stream.sender().try_send_request(request).await,
+        }
+    }
+
+    /// The response has been read to its end: the connection is free.
+    pub(super) fn release(self) {
+        match self.kind {
+            Kind::Http1 { sender, pool } => http1::give_back(sender, pool),
+            Kind::Http2(stream) => drop(stream),
+        }
+    }
+}

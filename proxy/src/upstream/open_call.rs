@@ -1,0 +1,50 @@
+//! A call whose response has begun: what it holds until the response has ended.
+
+use tidegate_policy::call::Attempt;
+use tidegate_policy::decision::{CallOutcome, CallResult};
+use tidegate_policy::{Reason, Timestamp};
+
+use super::lease::Lease;
+use crate::clock::Clock;
+
+/// Dropped before its end, the attempt's counts are given back and the connection is not used again.
+#[derive(Debug)]
+pub(crate) struct OpenCall {
+    attempt: Attempt,
+    lease: Lease,
+    clock: Clock,
+    admitted: Timestamp,
+    /// The breakers have not been told yet: the result of a gRPC call is in its trailers.
+    awaits_trailers: bool,
+}
+
+impl OpenCall {
+    pub(super) fn new(attempt: Attempt, lease: Lease, clock: Clock, admitted: Timestamp) -> Self {
+        Self { attempt, lease, clock, admitted, awaits_trailers: true }
+    }
+
+    /// Tells the breakers, once.
+    pub(super) fn record(&mut self, result: CallResult) {
+        if std::mem::take(&mut self.awaits_trailers) {
+            let now = self.clock.now();
+            self.attempt.record(CallOutcome { result, latency: now.since(self.admitted) }, now);
+        }
+    }
+
+    /// The response's trailers hold this `grpc-status`.
+    pub(crate) fn trailers(&mut self, grpc_status: u8) {
+        self.record(CallResult::Grpc(grpc_status));
+    }
+
+    /// The whole response has passed.
+    pub(crate) fn complete(mut self) {
+        // A gRPC response without a status breaks its protocol.
+        self.record(CallResult::Failed(Reason::UpstreamProtocol));
+        self.lease.release();
+    }
+
+    /// The response broke off.
+    pub(crate) fn fail(mut self, reason: Reason) {
+        self.record(CallResult::Failed(reason));
+    }
+}

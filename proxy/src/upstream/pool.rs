@@ -1,0 +1,250 @@
+//! Connections to endpoints, kept for the next request.
+//!
+//! One pool per (endpoint, protocol, guard): guards have caps of their own, so they do not share connections. No lock
+//! is global to a request: finding a pool is a read of one of a few maps, everything else is per pool.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use tidegate_policy::Reason;
+use tidegate_policy::balance::EndpointState;
+use tidegate_policy::call::{Attempt, ConnectionPermit};
+use tidegate_policy::decision::Decisions;
+use tidegate_policy::health::CircuitGuard;
+use tidegate_policy::pipeline::LocalReply;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::connect::connect;
+use super::group::Group;
+use super::http1::Http1Pool;
+use super::http2::Http2Pool;
+use super::lease::Lease;
+use crate::telemetry::{ConnectionSide, Telemetry};
+
+/// How long a connection may be idle. Shorter than the keep-alive of common servers (nginx 75 s), so that we are
+/// rather the ones to close.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const REAP_EVERY: Duration = Duration::from_secs(5);
+const SHARDS: usize = 16;
+
+/// What goes over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// All pools of a proxy.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    shards: [RwLock<FxHashMap<Key, Arc<EndpointPool>>>; SHARDS],
+    groups: RwLock<FxHashMap<Arc<str>, Arc<Group>>>,
+    telemetry: Arc<Telemetry>,
+}
+
+/// The endpoint counts by identity: its state is one allocation for as long as the endpoint is known, and the pool's
+/// weak reference keeps that address from being used again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    endpoint: usize,
+    protocol: Protocol,
+    guard: Option<Arc<str>>,
+}
+
+/// Connections of one kind to one endpoint.
+#[derive(Debug)]
+pub(crate) struct EndpointPool {
+    endpoint: Weak<EndpointState>,
+    protocol: Protocol,
+    pub(super) group: Arc<Group>,
+    http1: Http1Pool,
+    http2: Http2Pool,
+    telemetry: Arc<Telemetry>,
+}
+
+/// What a checkout needs to know of the call it is for.
+#[derive(Debug)]
+pub(crate) struct Checkout<'a> {
+    pub(crate) attempt: &'a Attempt,
+    pub(crate) connect_timeout: Duration,
+    /// Take no pooled connection: the last one turned out to be dead, and so may be its siblings.
+    pub(crate) fresh: bool,
+}
+
+impl Pools {
+    pub(crate) fn new(telemetry: Arc<Telemetry>) -> Self {
+        Self { shards: Default::default(), groups: RwLock::default(), telemetry }
+    }
+
+    pub(crate) fn pool(
+        &self,
+        endpoint: &Arc<EndpointState>,
+        protocol: Protocol,
+        guard: Option<&Arc<CircuitGuard>>,
+    ) -> Arc<EndpointPool> {
+        let guard = guard.map(|guard| guard.id.clone());
+        let key = Key { endpoint: Arc::as_ptr(endpoint).addr(), protocol, guard };
+        let shard = &self.shards[shard(key.endpoint)];
+        if let Some(pool) = shard.read().get(&key) {
+            return pool.clone();
+        }
+        let group = self.group(key.guard.as_ref());
+        let make = || {
+            let pool = Arc::new(EndpointPool {
+                endpoint: Arc::downgrade(endpoint),
+                protocol,
+                group: group.clone(),
+                http1: Http1Pool::default(),
+                http2: Http2Pool::default(),
+                telemetry: self.telemetry.clone(),
+            });
+            group.join(&pool);
+            pool
+        };
+        shard.write().entry(key).or_insert_with(make).clone()
+    }
+
+    fn group(&self, guard: Option<&Arc<str>>) -> Arc<Group> {
+        match guard {
+            None => Arc::default(),
+            Some(guard) => self.groups.write().entry(guard.clone()).or_default().clone(),
+        }
+    }
+
+    /// Closes what has been idle for too long and forgets pools of endpoints that are gone.
+    pub(crate) fn reap(&self, now: Instant) {
+        for shard in &self.shards {
+            shard.write().retain(|_, pool| {
+                pool.http1.reap(now, IDLE_TIMEOUT);
+                pool.http2.reap(now, IDLE_TIMEOUT);
+                pool.endpoint.strong_count() > 0
+            });
+        }
+        self.groups.write().retain(|_, group| Arc::strong_count(group) > 1);
+    }
+
+    /// Reaps until the pools are gone.
+    pub(crate) async fn keep_reaping(this: Weak<Self>) {
+        let mut ticks = tokio::time::interval(REAP_EVERY);
+        loop {
+            ticks.tick().await;
+            let Some(pools) = this.upgrade() else { return };
+            pools.reap(Instant::now());
+        }
+    }
+}
+
+fn shard(endpoint: usize) -> usize {
+    let mut hasher = FxBuildHasher.build_hasher();
+    hasher.write_usize(endpoint);
+    usize::try_from(hasher.finish() % SHARDS as u64).unwrap_or(0)
+}
+
+impl EndpointPool {
+    /// A connection for one request: an idle one, a share of a multiplexed one, or a new one; at the cap, the next
+    /// that becomes free within the connect timeout.
+    ///
+    /// # Errors
+    /// The endpoint cannot be reached, or the caps refuse.
+    pub(crate) async fn checkout(
+        self: &Arc<Self>,
+        cx: &Checkout<'_>,
+        decisions: &mut Decisions,
+    ) -> Result<Lease, LocalReply> {
+        if !cx.fresh
+            && let Some(lease) = self.pooled()
+        {
+            return Ok(lease);
+        }
+        match self.protocol {
+            Protocol::Http1 => {
+                if let Some(permit) = cx.attempt.open_connection() {
+                    return Ok(self.open_http1(cx, permit).await?);
+                }
+            }
+            Protocol::Http2 => {
+                if let Some(lease) = self.open_or_share_http2(cx).await? {
+                    return Ok(lease);
+                }
+            }
+        }
+        let _pending = cx.attempt.wait_pending(decisions)?;
+        tokio::time::timeout(cx.connect_timeout, self.wait(cx))
+            .await
+            .unwrap_or_else(|_| Err(Reason::ConnectionCap.into()))
+    }
+
+    /// Waits for a connection of ours to become idle, or for leave to open one.
+    async fn wait(self: &Arc<Self>, cx: &Checkout<'_>) -> Result<Lease, LocalReply> {
+        loop {
+            let freed = self.group.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if let Some(lease) = self.pooled() {
+                return Ok(lease);
+            }
+            if let Some(permit) = cx.attempt.open_connection() {
+                return Ok(match self.protocol {
+                    Protocol::Http1 => self.open_http1(cx, permit).await?,
+                    Protocol::Http2 => self.open_http2(cx, permit).await?,
+                });
+            }
+            self.group.evict_idle(self);
+            freed.await;
+        }
+    }
+
+    fn pooled(self: &Arc<Self>) -> Option<Lease> {
+        match self.protocol {
+            Protocol::Http1 => self.http1.take().map(|sender| Lease::http1(sender, self.clone(), true)),
+            Protocol::Http2 => self.http2.share().map(|stream| Lease::http2(stream, true)),
+        }
+    }
+
+    async fn open_http1(self: &Arc<Self>, cx: &Checkout<'_>, permit: ConnectionPermit) -> Result<Lease, Reason> {
+        let stream = self.connect(cx).await?;
+        let guard = self.telemetry.connection(ConnectionSide::Upstream);
+        let sender = super::http1::handshake(stream, &self.group, (permit, guard)).await?;
+        Ok(Lease::http1(sender, self.clone(), false))
+    }
+
+    /// One caller connects, the others wait for it and share. `None` at the cap on connections.
+    async fn open_or_share_http2(self: &Arc<Self>, cx: &Checkout<'_>) -> Result<Option<Lease>, Reason> {
+        let connecting = tokio::time::timeout(cx.connect_timeout, self.http2.connecting.lock());
+        let _connecting = connecting.await.map_err(|_| Reason::ConnectTimeout)?;
+        if !cx.fresh
+            && let Some(lease) = self.pooled()
+        {
+            return Ok(Some(lease));
+        }
+        match cx.attempt.open_connection() {
+            Some(permit) => self.open_http2(cx, permit).await.map(Some),
+            // Better one stream too many on a live connection, which queues it, than a refusal.
+            None => Ok(self.http2.overload().map(|stream| Lease::http2(stream, true))),
+        }
+    }
+
+    async fn open_http2(self: &Arc<Self>, cx: &Checkout<'_>, permit: ConnectionPermit) -> Result<Lease, Reason> {
+        let stream = self.connect(cx).await?;
+        let guard = self.telemetry.connection(ConnectionSide::Upstream);
+        let connection = super::http2::handshake(stream, &self.group, (permit, guard)).await?;
+        Ok(Lease::http2(self.http2.add(connection), false))
+    }
+
+    async fn connect(&self, cx: &Checkout<'_>) -> Result<TcpStream, Reason> {
+        connect(&cx.attempt.endpoint.address, cx.connect_timeout).await
+    }
+
+    pub(super) fn idle_http1(&self) -> &Http1Pool {
+        &self.http1
+    }
+
+    /// Closes one idle connection, if there is one.
+    pub(super) fn evict_one(&self) -> bool {
+        self.http1.evict_one() || self.http2.evict_one()
+    }
+}
