@@ -1,8 +1,190 @@
 //! YAML text -> located, typed documents; all errors at once, each with path and line.
+//!
+//! A file on disk and a custom resource in a cluster are the same document and pass the same checks. Nothing here
+//! knows which objects exist beside each other; that is [`crate::resolve`]'s work.
 
-pub mod schema {
-    //! JSON schemas from types.
-    pub fn generate<T: schemars::JsonSchema>() -> schemars::Schema {
-        schemars::SchemaGenerator::default().into_root_schema_for::<T>()
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::objects::Object;
+
+mod diagnostic;
+mod field;
+mod kinds;
+mod locate;
+mod read;
+mod scalar;
+pub mod schema;
+mod timestamp;
+mod yaml;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use yaml::{MAX_DEPTH, MAX_NODES};
+
+use diagnostic::Report;
+use read::{Origin, Outcome};
+use yaml::Place;
+
+/// The largest file that is read.
+pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
+
+/// What a file holds.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// Every object that is valid in itself, in the order of the file.
+    pub objects: Vec<Object>,
+    pub diagnostics: Vec<Diagnostic>,
+    /// False when something unreadable may hide further objects: what is missing here was not removed by its author.
+    pub complete: bool,
+    /// Objects that are in the file but were refused: their last good version counts.
+    pub failed: Vec<ObjectKey>,
+}
+
+/// What makes two documents the same object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct ObjectKey {
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+impl ObjectKey {
+    /// `None` for [`Object::Ignored`].
+    pub fn of(object: &Object) -> Option<Self> {
+        let name = &object.meta()?.name;
+        let (namespace, name) = (name.namespace.to_string(), name.name.to_string());
+        Some(Self { kind: object.kind()?.to_owned(), namespace, name })
+    }
+}
+
+/// Reads a file. `file` is its path as shown to people.
+pub fn parse(file: &Arc<str>, text: &str) -> Parsed {
+    let mut report = Report::new(file.clone());
+    let start = Place { line: 1, column: 1 };
+    if text.len() > MAX_FILE_BYTES {
+        let message = format!("the file is larger than {} MiB", MAX_FILE_BYTES >> 20);
+        report.error(start, "", message, Some(String::from("split it into several files")));
+        return Parsed {
+            objects: Vec::new(),
+            diagnostics: report.finish(),
+            complete: false,
+            failed: Vec::new(),
+        };
+    }
+    let stream = yaml::read(text);
+    let complete = stream.syntax_errors.is_empty();
+    for error in stream.syntax_errors {
+        report.error(error.place, "", error.message, error.help);
+    }
+    let mut file = File {
+        file: file.clone(),
+        report,
+        objects: Vec::new(),
+        failed: Vec::new(),
+        lines: HashMap::new(),
+        complete,
+    };
+    let empty = complete && stream.documents.iter().all(|d| d.is_empty());
+    for document in stream.documents {
+        file.document(document);
+    }
+    if empty {
+        file.report.warn(start, "", "the file is empty: it defines nothing", None);
+    }
+    Parsed {
+        objects: file.objects,
+        diagnostics: file.report.finish(),
+        complete: file.complete,
+        failed: file.failed,
+    }
+}
+
+/// Reads an object from a cluster, with the checks that a file would get. Kinds the mesh has no use for come back as
+/// [`Object::Ignored`].
+///
+/// # Errors
+/// Everything that is wrong with it; the diagnostics name the object instead of a file, and no line.
+pub fn from_value(value: &serde_json::Value) -> Result<Object, Vec<Diagnostic>> {
+    let text = |pointer| value.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default();
+    let kind = if text("/kind").is_empty() { "object" } else { text("/kind") };
+    let label = format!("{kind} {}/{}", text("/metadata/namespace"), text("/metadata/name"));
+    let mut report = Report::new(label.into());
+    let Some(node) = locate::from_json(value) else {
+        let message = format!("nested more than {MAX_DEPTH} levels deep");
+        report.error(Place::default(), "", message, None);
+        return Err(report.finish());
+    };
+    match read::object(&node, &Origin::Cluster, &mut report) {
+        Outcome::Object(object) => Ok(object),
+        Outcome::Nothing => Ok(Object::Ignored),
+        Outcome::Refused(_) => Err(report.finish()),
+    }
+}
+
+/// A file on its way to [`Parsed`].
+struct File {
+    file: Arc<str>,
+    report: Report,
+    objects: Vec<Object>,
+    failed: Vec<ObjectKey>,
+    /// Where each object of the file was written first.
+    lines: HashMap<ObjectKey, u32>,
+    complete: bool,
+}
+
+impl File {
+    fn document(&mut self, document: yaml::Document) {
+        let before = self.report.errors();
+        for error in document.errors {
+            self.report.error(error.place, "", error.message, error.help);
+        }
+        let broken = self.report.errors() > before;
+        match document.root {
+            Some(root) => self.node(&root, broken),
+            None => self.complete &= !broken,
+        }
+    }
+
+    fn node(&mut self, node: &yaml::Node, broken: bool) {
+        if let Some(items) = read::list_items(node) {
+            return items.iter().for_each(|item| self.node(item, broken));
+        }
+        let outcome = read::object(node, &Origin::File(self.file.clone()), &mut self.report);
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Object(object) => {
+                let Some(key) = ObjectKey::of(&object) else { return };
+                if self.is_first(node, &key) {
+                    if broken { self.failed.push(key) } else { self.objects.push(object) }
+                }
+            }
+            Outcome::Refused(Some(key)) => {
+                if self.is_first(node, &key) {
+                    self.failed.push(key);
+                }
+            }
+            Outcome::Refused(None) => self.complete = false,
+        }
+    }
+
+    /// Reports an object that the file has already.
+    fn is_first(&mut self, node: &yaml::Node, key: &ObjectKey) -> bool {
+        if let Some(line) = self.lines.get(key) {
+            let message = format!("{key} is defined twice: the one on line {line} counts");
+            let place = read::name_place(node);
+            self.report.error(place, "metadata.name", message, None);
+            return false;
+        }
+        self.lines.insert(key.clone(), node.place.line);
+        true
     }
 }

@@ -38,8 +38,9 @@ pub use http_route::{
     TimeoutsSpec, ValueMatchType, compile_pattern,
 };
 pub use label::{LabelExpression, LabelOperator, LabelSelector};
-pub(crate) use metadata::Metadata;
+pub(crate) use metadata::{Metadata, default_namespace};
 pub use policy::{PolicyTargetRef, PolicyTargets};
+pub(crate) use rules::{is_dns_label, is_dns_subdomain};
 pub use service::{IntOrString, ServicePort, ServiceSpec, TransportProtocol};
 
 /// The group of Gateway, HTTPRoute and their kin.
@@ -82,6 +83,8 @@ pub struct Written<S> {
 pub(crate) trait Spec: DeserializeOwned + JsonSchema {
     /// Reports what the schema cannot say. Pointers are relative to the spec.
     fn check(object: &Written<Self>, faults: &mut Faults);
+
+    fn wrap(object: Written<Self>) -> Object;
 }
 
 impl Object {

@@ -3,6 +3,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::yaml::Place;
+
+/// More than this many findings in one file help nobody; the rest are counted.
+const MAX_FINDINGS: usize = 500;
+
 /// One thing wrong with a document, where, and what would put it right.
 /// Prints as `file:line:column: error: field: message (help)`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,9 +34,91 @@ pub enum Severity {
     Error,
 }
 
+/// Collects what is found in one file.
+#[derive(Debug)]
+pub(crate) struct Report {
+    file: Arc<str>,
+    diagnostics: Vec<Diagnostic>,
+    errors: usize,
+    left_out: usize,
+}
+
 impl Diagnostic {
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
+    }
+}
+
+impl Report {
+    pub(crate) fn new(file: Arc<str>) -> Self {
+        Self { file, diagnostics: Vec::new(), errors: 0, left_out: 0 }
+    }
+
+    /// An empty report on the same file.
+    pub(crate) fn sibling(&self) -> Self {
+        Self::new(self.file.clone())
+    }
+
+    pub(crate) fn error(
+        &mut self,
+        place: Place,
+        field: &str,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        self.errors += 1;
+        self.push(Severity::Error, place, field, message.into(), help);
+    }
+
+    pub(crate) fn warn(
+        &mut self,
+        place: Place,
+        field: &str,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        self.push(Severity::Warning, place, field, message.into(), help);
+    }
+
+    /// How many errors so far; objects with a new one are refused.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors
+    }
+
+    pub(crate) fn append(&mut self, other: Self) {
+        self.errors += other.errors;
+        self.left_out += other.left_out;
+        self.diagnostics.extend(other.diagnostics);
+    }
+
+    /// Everything found, in the order of the text.
+    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        self.diagnostics.sort_by_key(|d| (d.line, d.column));
+        if self.left_out > 0
+            && let Some(mut last) = self.diagnostics.last().cloned()
+        {
+            last.severity = if self.errors > 0 { Severity::Error } else { Severity::Warning };
+            (last.field, last.help) = (String::new(), None);
+            last.message = format!("{} further problems are not listed", self.left_out);
+            self.diagnostics.push(last);
+        }
+        self.diagnostics
+    }
+
+    fn push(&mut self, severity: Severity, place: Place, field: &str, message: String, help: Option<String>) {
+        if self.diagnostics.len() >= MAX_FINDINGS {
+            self.left_out += 1;
+            return;
+        }
+        self.diagnostics.push(Diagnostic {
+            severity,
+            file: self.file.clone(),
+            line: place.line,
+            column: place.column,
+            field: field.to_owned(),
+            message,
+            help,
+        });
     }
 }
 

@@ -24,15 +24,6 @@ pub(super) fn tagged(text: &str, tag: &str) -> Option<Value> {
     }
 }
 
-/// A mapping key as a string. Scalars that would be something else as a value are still names here: `on:` or `80:`
-/// is a key in JSON too once it is quoted, but a null or a collection never is.
-pub(super) fn key(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        _ => None,
-    }
-}
-
 fn int(text: &str) -> Option<Value> {
     let value = if let Some(digits) = text.strip_prefix("0o") {
         radix(digits, 8)
@@ -62,7 +53,8 @@ fn float(text: &str) -> Option<Value> {
     }
     let starts = unsigned.starts_with(|c: char| c.is_ascii_digit())
         || (unsigned.starts_with('.') && unsigned[1..].starts_with(|c: char| c.is_ascii_digit()));
-    let numeric = unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    let numeric =
+        unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
     (starts && numeric).then(|| text.parse().ok().map(Value::Float)).flatten()
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 
 use super::scalar;
 
@@ -71,6 +71,12 @@ pub struct Document {
 pub struct Stream {
     pub documents: Vec<Document>,
     pub syntax_errors: Vec<YamlError>,
+}
+
+impl Document {
+    pub fn is_empty(&self) -> bool {
+        self.errors.is_empty() && self.root.as_ref().is_none_or(|r| r.value == Value::Null)
+    }
 }
 
 impl Node {
@@ -142,7 +148,9 @@ fn chunks(text: &str) -> Vec<(u32, &str)> {
     let (mut start, mut start_line, mut has_content) = (0, 0, false);
     let (mut offset, mut line_number) = (0, 0);
     for line in text.split_inclusive('\n') {
-        let marker = line.strip_prefix("---").is_some_and(|l| l.trim_end_matches(['\r', '\n']).is_empty() || l.starts_with([' ', '\t']));
+        let marker = line
+            .strip_prefix("---")
+            .is_some_and(|l| l.trim_end_matches(['\r', '\n']).is_empty() || l.starts_with([' ', '\t']));
         if marker && has_content {
             chunks.push((start_line, &text[start..offset]));
             (start, start_line) = (offset, line_number);
@@ -161,7 +169,8 @@ fn chunks(text: &str) -> Vec<(u32, &str)> {
 fn syntax_error(chunk: &str, place: Place, first_line: u32, info: &str) -> YamlError {
     let line = chunk.lines().nth(place.line.saturating_sub(first_line + 1) as usize).unwrap_or_default();
     let indent = &line[..line.len() - line.trim_start().len()];
-    let help = indent.contains('\t').then(|| String::from("indent with spaces: YAML does not allow tabs there"));
+    let help =
+        indent.contains('\t').then(|| String::from("indent with spaces: YAML does not allow tabs there"));
     YamlError { place, message: info.to_owned(), help }
 }
 
@@ -281,7 +290,7 @@ impl Reader {
 
     fn alias(&mut self, id: usize, place: Place) {
         let Some(node) = self.anchors.get(&id).cloned() else {
-            self.error(place, "the alias refers to an anchor that is not complete yet");
+            self.error(place, "the alias refers to no complete anchor of this document");
             return self.attach(Arc::new(Node::new(Value::Null, place)));
         };
         if self.open.len() + node.height > MAX_DEPTH {
@@ -311,13 +320,18 @@ impl Reader {
             Items::Mapping { entries, lines, key } => {
                 let place = node.place;
                 let Some((name, key_place)) = key.take() else {
-                    let name = scalar::key(&node.value);
+                    let name = node.as_str().map(str::to_owned);
                     *key = Some((name.clone(), place));
-                    let Some(name) = name else { return self.error(place, "a key must be a string") };
+                    let Some(name) = name else {
+                        return self.error(place, "a key must be a string: put it in quotes");
+                    };
                     if let Some(first) = lines.get(&name).copied() {
                         *key = Some((None, place));
                         let line = place.line;
-                        return self.error(place, format!("key `{name}` is written twice, on lines {first} and {line}"));
+                        return self.error(
+                            place,
+                            format!("key `{name}` is written twice, on lines {first} and {line}"),
+                        );
                     }
                     lines.insert(name, place.line);
                     return;

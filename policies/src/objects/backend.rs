@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::rules::is_dns_subdomain;
-use super::{Faults, GepDuration, Spec, Written, one};
+use super::{Faults, GepDuration, Object, Spec, Written, one};
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -75,5 +75,9 @@ impl Spec for BackendSpec {
         if object.spec.connect_timeout.is_some_and(|t| t.get().is_zero()) {
             faults.error("/connectTimeout", "must be longer than 0s; leave it out for the proxy's default");
         }
+    }
+
+    fn wrap(object: Written<Self>) -> Object {
+        Object::Backend(Box::new(object))
     }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::rules::is_dns_subdomain;
-use super::{Faults, Spec, TransportProtocol, Written};
+use super::{Faults, Object, Spec, TransportProtocol, Written};
 
 /// The label that says which Service a slice belongs to.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -101,5 +101,9 @@ impl Spec for EndpointSliceSpec {
                 );
             }
         }
+    }
+
+    fn wrap(object: Written<Self>) -> Object {
+        Object::EndpointSlice(Box::new(object))
     }
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::rules::{check_hostname, check_section_name};
-use super::{Faults, LabelSelector, Spec, Written, gateway_group};
+use super::{Faults, LabelSelector, Object, Spec, Written, gateway_group};
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -135,6 +135,10 @@ impl Spec for GatewaySpec {
                 }
             }
         }
+    }
+
+    fn wrap(object: Written<Self>) -> Object {
+        Object::Gateway(Box::new(object))
     }
 }
 

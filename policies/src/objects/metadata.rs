@@ -20,7 +20,8 @@ pub(crate) struct Metadata {
     pub(crate) labels: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) annotations: BTreeMap<String, String>,
-    pub(crate) creation_timestamp: Option<String>,
+    #[serde(rename = "creationTimestamp")]
+    _creation_timestamp: Option<String>,
     #[serde(default)]
     pub(crate) generation: i64,
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Faults, Spec, Written};
+use super::{Faults, Object, Spec, Written};
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -77,5 +77,9 @@ impl Spec for ServiceSpec {
                 faults.error(format!("{at}/port"), format!("port {} is written twice", port.port));
             }
         }
+    }
+
+    fn wrap(object: Written<Self>) -> Object {
+        Object::Service(Box::new(object))
     }
 }

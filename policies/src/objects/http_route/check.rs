@@ -3,7 +3,7 @@ use std::collections::{HashMap, HashSet};
 use http::{HeaderName, HeaderValue};
 
 use super::super::rules::{check_hostname, check_section_name};
-use super::super::{Faults, GATEWAY_GROUP, Spec, TIDEGATE_GROUP, Written};
+use super::super::{Faults, GATEWAY_GROUP, Object, Spec, TIDEGATE_GROUP, Written};
 use super::{
     FilterType, HeaderModifierSpec, HeaderPair, HttpBackendRef, HttpFilterSpec, HttpRouteSpec, HttpRule,
     MatchSpec, ParentRef, PathMatchSpec, PathMatchType, TimeoutsSpec, ValueMatchType, compile_pattern,
@@ -35,6 +35,10 @@ impl Spec for HttpRouteSpec {
             }
         }
         check_rules(&spec.rules, faults);
+    }
+
+    fn wrap(object: Written<Self>) -> Object {
+        Object::HttpRoute(Box::new(object))
     }
 }
 

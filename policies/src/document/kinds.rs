@@ -1,0 +1,178 @@
+//! Every kind a document may have, with its schema and its reader.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use schemars::Schema;
+use serde_json::Value as Json;
+
+use super::schema::{Checker, generate};
+use crate::kind::KindEntry;
+use crate::kinds::KINDS;
+use crate::model::{Meta, Policy, SourceMap};
+use crate::objects::{
+    BackendSpec, EndpointSliceSpec, Fault, Faults, GatewaySpec, HttpRouteSpec, Metadata, Object,
+    PolicyTargets, ServiceSpec, Spec, Written,
+};
+
+/// Accepted without a word: they belong to a set of files but tell the mesh nothing.
+pub(super) const SILENT: [&str; 2] = ["GatewayClass", "Namespace"];
+
+/// Real kinds that often share a file with ours, told from misspelt ones.
+const NOT_USED: [&str; 30] = [
+    "BackendTLSPolicy",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ConfigMap",
+    "CronJob",
+    "CustomResourceDefinition",
+    "DaemonSet",
+    "Deployment",
+    "Endpoints",
+    "GRPCRoute",
+    "HorizontalPodAutoscaler",
+    "Ingress",
+    "Job",
+    "ListenerSet",
+    "NetworkPolicy",
+    "PersistentVolumeClaim",
+    "Pod",
+    "PodDisruptionBudget",
+    "ReferenceGrant",
+    "ReplicaSet",
+    "Role",
+    "RoleBinding",
+    "Secret",
+    "ServiceAccount",
+    "ServiceMonitor",
+    "StatefulSet",
+    "StorageClass",
+    "TCPRoute",
+    "TLSRoute",
+    "UDPRoute",
+];
+
+/// A kind that becomes an [`Object`].
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) kind: &'static str,
+    pub(super) api_versions: &'static [&'static str],
+    /// EndpointSlice keeps its content beside `metadata`; every other kind under `spec`.
+    pub(super) has_spec: bool,
+    pub(super) schema: Checker,
+    reader: Reader,
+}
+
+#[derive(Debug)]
+enum Reader {
+    Object(fn(Parts) -> Result<(Object, Vec<Fault>), String>),
+    Policy(&'static KindEntry),
+}
+
+/// A document taken apart: its shape is right, its meaning not yet judged.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) meta: Meta,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) spec: Json,
+    pub(super) lines: SourceMap,
+}
+
+static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
+    let gateway: &[_] = &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"];
+    let tidegate: &[_] = &["tidegate.io/v1alpha1"];
+    let mut rows = vec![
+        Row::of::<GatewaySpec>("Gateway", gateway),
+        Row::of::<HttpRouteSpec>("HTTPRoute", gateway),
+        Row::of::<ServiceSpec>("Service", &["v1"]),
+        Row { has_spec: false, ..Row::of::<EndpointSliceSpec>("EndpointSlice", &["discovery.k8s.io/v1"]) },
+        Row::of::<BackendSpec>("Backend", tidegate),
+    ];
+    rows.extend(KINDS.iter().map(|entry| Row::policy(entry, tidegate)));
+    rows
+});
+
+pub(super) static METADATA: LazyLock<Checker> = LazyLock::new(|| Checker::new(generate::<Metadata>()));
+
+pub(super) fn find(kind: &str) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.kind == kind)
+}
+
+pub(super) fn is_known_but_not_used(kind: &str) -> bool {
+    NOT_USED.contains(&kind)
+}
+
+/// The kinds that a document may have to some effect.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    ROWS.iter().map(|row| row.kind)
+}
+
+impl Row {
+    fn of<S: Spec>(kind: &'static str, api_versions: &'static [&'static str]) -> Self {
+        let schema = Checker::new(generate::<S>());
+        Self { kind, api_versions, has_spec: true, schema, reader: Reader::Object(read::<S>) }
+    }
+
+    fn policy(entry: &'static KindEntry, api_versions: &'static [&'static str]) -> Self {
+        let schema = Checker::new(with_targets((entry.schema)()));
+        Self { kind: entry.kind, api_versions, has_spec: true, schema, reader: Reader::Policy(entry) }
+    }
+
+    /// Turns the parts into an object, with everything that is wrong with it.
+    ///
+    /// # Errors
+    /// What the schema let pass and the type did not.
+    pub(super) fn read(&self, parts: Parts) -> Result<(Object, Vec<Fault>), String> {
+        match self.reader {
+            Reader::Object(read) => read(parts),
+            Reader::Policy(entry) => read_policy(entry, parts),
+        }
+    }
+}
+
+fn read<S: Spec>(parts: Parts) -> Result<(Object, Vec<Fault>), String> {
+    let Parts { meta, labels, annotations, spec, lines } = parts;
+    let spec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
+    let object = Written::<S> { meta, labels, annotations, spec, lines };
+    let mut faults = Faults::default();
+    S::check(&object, &mut faults);
+    Ok((S::wrap(object), faults.0))
+}
+
+fn read_policy(entry: &'static KindEntry, parts: Parts) -> Result<(Object, Vec<Fault>), String> {
+    let Parts { meta, mut spec, lines, .. } = parts;
+    let common: PolicyTargets =
+        serde::Deserialize::deserialize(&spec).map_err(|e: serde_json::Error| e.to_string())?;
+    if let Some(spec) = spec.as_object_mut() {
+        spec.remove("targetRefs");
+        spec.remove("mode");
+    }
+    let mut faults = Faults::default();
+    let targets = common.resolve(&meta.name.namespace, entry.targets, &mut faults);
+    let policy = Policy { meta, kind: entry.kind.into(), targets, mode: common.mode, spec, lines };
+    for error in entry.compile(&policy).err().into_iter().flatten() {
+        faults.error(error.pointer, error.message);
+    }
+    Ok((Object::Policy(Box::new(policy)), faults.0))
+}
+
+/// The schema of a kind's own fields, with those that every policy has.
+fn with_targets(own: Schema) -> Schema {
+    let mut whole = own;
+    let common = generate::<PolicyTargets>();
+    for (keyword, value) in common.as_object().into_iter().flatten() {
+        let slot = whole.ensure_object().entry(keyword.clone());
+        match (keyword.as_str(), slot.or_insert_with(|| value.clone()), value) {
+            ("properties" | "$defs", Json::Object(into), Json::Object(from)) => {
+                into.extend(from.iter().map(|(k, v)| (k.clone(), v.clone())));
+            }
+            ("required", Json::Array(into), Json::Array(from)) => {
+                into.extend(from.iter().filter(|name| *name == "targetRefs").cloned());
+                into.dedup();
+            }
+            _ => {}
+        }
+    }
+    whole
+}

@@ -1,0 +1,228 @@
+//! One document tree -> one object: identity, metadata, shape, meaning.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::ObjectKey;
+use super::diagnostic::Report;
+use super::kinds::{self, Parts, Row};
+use super::locate::{lines, locate, to_json};
+use super::schema::{nearest, unknown_field_help};
+use super::timestamp::parse_rfc3339;
+use super::yaml::{Node, Place, Value};
+use crate::model::{Meta, ResourceName, SourceMap, SourceRef};
+use crate::objects::{Metadata, Object, default_namespace, is_dns_label, is_dns_subdomain};
+
+/// Where a document comes from.
+pub(super) enum Origin {
+    File(Arc<str>),
+    Cluster,
+}
+
+pub(super) enum Outcome {
+    Object(Object),
+    /// A kind the mesh has no use for, or an empty document.
+    Nothing,
+    /// Errors were reported; the identity, where it could be read.
+    Refused(Option<ObjectKey>),
+}
+
+/// Everything of an object but its content.
+struct Head {
+    meta: Meta,
+    metadata: Metadata,
+}
+
+/// The items of a `kind: List`.
+pub(super) fn list_items(node: &Node) -> Option<&[Arc<Node>]> {
+    let kind = node.get("kind")?.as_str()?;
+    match (kind, &node.get("items")?.value) {
+        ("List", Value::Sequence(items)) => Some(items),
+        _ => None,
+    }
+}
+
+pub(super) fn name_place(node: &Node) -> Place {
+    node.get("metadata").and_then(|m| m.get("name")).map_or(node.place, |n| n.place)
+}
+
+pub(super) fn object(node: &Node, origin: &Origin, report: &mut Report) -> Outcome {
+    if node.value == Value::Null {
+        return Outcome::Nothing;
+    }
+    let key = key_of(node);
+    let before = report.errors();
+    let Some(row) = row_of(node, report) else {
+        // Of an unknown kind nobody can tell which object was meant.
+        return if report.errors() == before { Outcome::Nothing } else { Outcome::Refused(None) };
+    };
+    let body = check_shape(node, row, report);
+    let metadata = metadata_of(node, origin, report);
+    match (body, metadata) {
+        (Some(body), Some(head)) if report.errors() == before => {
+            let lines = match origin {
+                Origin::File(_) => lines(&body),
+                Origin::Cluster => SourceMap::default(),
+            };
+            finish(row, &body, head, lines, report).map_or(Outcome::Refused(key), Outcome::Object)
+        }
+        _ => Outcome::Refused(key),
+    }
+}
+
+/// The identity as far as it can be read, whatever else is wrong.
+fn key_of(node: &Node) -> Option<ObjectKey> {
+    let metadata = node.get("metadata")?;
+    let namespace = match metadata.get("namespace") {
+        Some(namespace) => namespace.as_str()?.to_owned(),
+        None => default_namespace(),
+    };
+    let name = metadata.get("name")?.as_str()?.to_owned();
+    Some(ObjectKey { kind: node.get("kind")?.as_str()?.to_owned(), namespace, name })
+}
+
+/// The row of the document's kind; `None` after an error, or without one for a kind that is passed over.
+fn row_of(node: &Node, report: &mut Report) -> Option<&'static Row> {
+    if !matches!(node.value, Value::Mapping(_)) {
+        let help = String::from("an object begins with `apiVersion:` and `kind:`");
+        report.error(node.place, "", "expected an object", Some(help));
+        return None;
+    }
+    let api_version = string(node, "apiVersion", report);
+    let (kind, place) = string(node, "kind", report)?;
+    if kinds::SILENT.contains(&kind) {
+        return None;
+    }
+    let Some(row) = kinds::find(kind) else {
+        if kinds::is_known_but_not_used(kind) {
+            report.warn(place, "kind", format!("{kind} is not used by the mesh: passed over"), None);
+        } else {
+            let help = match nearest(kind, kinds::names()) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("known kinds: {}", kinds::names().collect::<Vec<_>>().join(", ")),
+            };
+            report.error(place, "kind", format!("unknown kind `{kind}`"), Some(help));
+        }
+        return None;
+    };
+    let (version, place) = api_version?;
+    if !row.api_versions.contains(&version) {
+        let message = format!("`{version}` is not a supported version of {kind}");
+        report.error(place, "apiVersion", message, Some(format!("use {}", row.api_versions.join(" or "))));
+    }
+    Some(row)
+}
+
+fn string<'n>(node: &'n Node, field: &str, report: &mut Report) -> Option<(&'n str, Place)> {
+    let Some(value) = node.get(field) else {
+        report.error(node.place, field, "is required", None);
+        return None;
+    };
+    let text = value.as_str();
+    if text.is_none() {
+        report.error(value.place, field, "expected a string", None);
+    }
+    text.map(|t| (t, value.place))
+}
+
+/// Checks the document outside its metadata; returns the part that the kind's schema describes.
+fn check_shape<'n>(node: &'n Node, row: &Row, report: &mut Report) -> Option<Cow<'n, Node>> {
+    const ENVELOPE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
+    if !row.has_spec {
+        let own = node.entries().iter().filter(|e| !ENVELOPE.contains(&e.key.as_str())).cloned().collect();
+        let body = Node::new(Value::Mapping(own), node.place);
+        row.schema.check(&body, "", report);
+        return Some(Cow::Owned(body));
+    }
+    for entry in node.entries() {
+        let key = entry.key.as_str();
+        if key != "spec" && !ENVELOPE.contains(&key) {
+            let help = if row.schema.fields().contains(&key) {
+                Some(format!("`{key}` belongs under `spec`"))
+            } else {
+                unknown_field_help(key, &["apiVersion", "kind", "metadata", "spec"])
+            };
+            report.error(entry.place, key, "unknown field", help);
+        }
+    }
+    let Some(spec) = node.get("spec") else {
+        report.error(node.place, "spec", "is required", None);
+        return None;
+    };
+    row.schema.check(spec, "spec", report);
+    Some(Cow::Borrowed(spec))
+}
+
+/// Identity, place and age, if nothing is wrong with them.
+fn metadata_of(node: &Node, origin: &Origin, report: &mut Report) -> Option<Head> {
+    let Some(written) = node.get("metadata") else {
+        report.error(node.place, "metadata", "is required", None);
+        return None;
+    };
+    let before = report.errors();
+    kinds::METADATA.check(written, "metadata", report);
+    check_names(written, report);
+    let created = written.get("creationTimestamp").and_then(|c| {
+        let seconds = c.as_str().and_then(parse_rfc3339);
+        if seconds.is_none() && c.as_str().is_some() {
+            let help = Some(String::from("write it like 2026-01-31T12:00:00Z"));
+            report.error(c.place, "metadata.creationTimestamp", "is not an RFC 3339 time", help);
+        }
+        seconds
+    });
+    if report.errors() > before {
+        return None;
+    }
+    let metadata: Metadata = match serde_json::from_value(to_json(written)) {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            report.error(written.place, "metadata", error.to_string(), None);
+            return None;
+        }
+    };
+    let name = ResourceName::new(metadata.namespace.as_str(), metadata.name.as_str());
+    let source = match origin {
+        Origin::File(path) => SourceRef::File { path: path.clone(), line: node.place.line },
+        Origin::Cluster => SourceRef::Object { name: name.clone(), generation: metadata.generation },
+    };
+    Some(Head { meta: Meta { name, source, created }, metadata })
+}
+
+fn check_names(metadata: &Node, report: &mut Report) {
+    let rules: [(&str, fn(&str) -> bool, &str); 2] = [
+        ("name", is_dns_subdomain, "use lower case letters, digits, `-` and `.`, at most 253 characters"),
+        ("namespace", is_dns_label, "use lower case letters, digits and `-`, at most 63 characters"),
+    ];
+    for (key, allowed, help) in rules {
+        let Some(value) = metadata.get(key) else { continue };
+        // An empty one is reported by the schema.
+        if let Some(text) = value.as_str().filter(|t| !t.is_empty() && !allowed(t)) {
+            let message = format!("`{text}` cannot be a {key}");
+            report.error(value.place, &format!("metadata.{key}"), message, Some(help.to_owned()));
+        }
+    }
+}
+
+/// The meaning, after the shape was found right.
+fn finish(row: &Row, body: &Node, head: Head, lines: SourceMap, report: &mut Report) -> Option<Object> {
+    let field = if row.has_spec { "spec" } else { "" };
+    let Metadata { labels, annotations, .. } = head.metadata;
+    let parts = Parts { meta: head.meta, labels, annotations, spec: to_json(body), lines };
+    let (object, faults) = match row.read(parts) {
+        Ok(read) => read,
+        Err(message) => {
+            report.error(body.place, field, message, None);
+            return None;
+        }
+    };
+    let before = report.errors();
+    for fault in faults {
+        let (field, place) = locate(body, field, &fault.pointer);
+        if fault.warning {
+            report.warn(place, &field, fault.message, fault.help);
+        } else {
+            report.error(place, &field, fault.message, fault.help);
+        }
+    }
+    (report.errors() == before).then_some(object)
+}
