@@ -18,9 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::AdminSource;
 use super::pages::{self, Page};
@@ -30,8 +30,10 @@ use crate::telemetry::Telemetry;
 const MAX_CONNECTIONS: usize = 64;
 /// Pages that cost something to render, at a time; more are told to come back.
 const MAX_SCRAPES: usize = 2;
-/// How long a client may take to send a request head, also the idle time of a kept connection.
+/// How long a client may take to send a request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may last: one request each, so that idle ones never fill the port.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -101,10 +103,12 @@ async fn serve<S: AdminSource>(stream: TcpStream, admin: Arc<Admin<S>>) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(e) = served {
-        tracing::debug!(error = %e, "an admin connection ended early");
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(CONNECTION_TIMEOUT, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => debug!(error = %e, "an admin connection ended early"),
+        Err(_) => debug!("an admin connection took too long"),
     }
 }
 

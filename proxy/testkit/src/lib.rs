@@ -1,1 +1,3 @@
 //! Parts for tests: a scripted control plane, backends that misbehave on demand, clients.
+
+pub mod otlp;
