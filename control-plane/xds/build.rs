@@ -1,0 +1,12 @@
+//! Generates the gRPC client and server of the discovery service; its messages are those of `tidegate-proto`.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let include = "../../proto/xds";
+    let descriptors = protox::compile(["envoy/service/discovery/v3/discovery.proto"], [include])?;
+    tonic_prost_build::configure()
+        .extern_path(".envoy", "::tidegate_proto::envoy")
+        .extern_path(".google.rpc", "::tidegate_proto::google::rpc")
+        .compile_fds(descriptors)?;
+    println!("cargo::rerun-if-changed={include}");
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Keeps a [`DeltaClient`] connected over gRPC, for ever. Decides nothing about resources: its handler does.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tonic::{Status, Streaming};
+
+use super::{ConfigHandler, DeltaClient};
+use crate::backoff::Backoff;
+use crate::wire::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use crate::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, MAX_MESSAGE_BYTES};
+
+/// A connection must be up, and a stream be accepted, within this time each.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A silent connection is probed this often, and is dead when a probe stays unanswered for so long.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Requests that may wait for the server beside the first ones: one ACK, since one response is outstanding.
+const REQUEST_SLACK: usize = 4;
+
+/// The endpoint of a control plane, with time-outs and keepalive. TLS may be added to it.
+///
+/// # Errors
+/// When `uri` is not a URI such as `http://127.0.0.1:15010`.
+pub fn endpoint(uri: impl Into<String>) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(uri.into())?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
+
+/// Connects, applies what comes through `handler`, reconnects with backoff, until `cancel`. Gives the client back
+/// with what it has.
+pub async fn run(
+    endpoint: Endpoint,
+    mut client: DeltaClient,
+    mut handler: impl ConfigHandler,
+    mut backoff: Backoff,
+    cancel: CancellationToken,
+) -> DeltaClient {
+    let mut was_synced = false;
+    loop {
+        let mut stream = Stream { client: &mut client, handler: &mut handler, was_synced, opened: None };
+        let end = cancel.run_until_cancelled(stream.run(&endpoint)).await;
+        let lived = stream.opened.map_or(Duration::ZERO, |at| at.elapsed());
+        was_synced = stream.was_synced;
+        let Some(reason) = end else { return client };
+        let retry_in = backoff.next_delay(lived);
+        handler.disconnected(&reason, retry_in);
+        if cancel.run_until_cancelled(sleep(retry_in)).await.is_none() {
+            return client;
+        }
+    }
+}
+
+struct Stream<'a, H> {
+    client: &'a mut DeltaClient,
+    handler: &'a mut H,
+    was_synced: bool,
+    opened: Option<Instant>,
+}
+
+impl<H: ConfigHandler> Stream<'_, H> {
+    /// One stream from connect to its end; says why it ended.
+    async fn run(&mut self, endpoint: &Endpoint) -> String {
+        let first = self.client.on_connected();
+        let (requests, receiver) = mpsc::channel(first.len() + REQUEST_SLACK);
+        for request in first {
+            // The channel was made large enough for all of them.
+            drop(requests.try_send(request));
+        }
+        let responses = match open(endpoint, receiver).await {
+            Ok(responses) => responses,
+            Err(reason) => return reason,
+        };
+        self.opened = Some(Instant::now());
+        self.handler.connected();
+        self.serve(responses, &requests).await
+    }
+
+    async fn serve(
+        &mut self,
+        mut responses: Streaming<DeltaDiscoveryResponse>,
+        requests: &mpsc::Sender<DeltaDiscoveryRequest>,
+    ) -> String {
+        loop {
+            let update = match responses.message().await {
+                Ok(Some(response)) => self.client.on_response(response),
+                Ok(None) => return "the control plane closed the stream".to_owned(),
+                Err(status) => return explain(&status),
+            };
+            let update = match update {
+                Ok(update) => update,
+                Err(error) => return format!("the control plane broke the protocol: {error}"),
+            };
+            let rejected = self.handler.apply(&update);
+            let answer = self.client.ack(update, rejected);
+            if !self.was_synced && self.client.synced() {
+                self.was_synced = true;
+                self.handler.synced();
+            }
+            if requests.send(answer).await.is_err() {
+                return "the control plane closed the stream".to_owned();
+            }
+        }
+    }
+}
+
+async fn open(
+    endpoint: &Endpoint,
+    requests: mpsc::Receiver<DeltaDiscoveryRequest>,
+) -> Result<Streaming<DeltaDiscoveryResponse>, String> {
+    let late = |_| format!("no answer from {} within {CONNECT_TIMEOUT:?}", endpoint.uri());
+    let channel = timeout(CONNECT_TIMEOUT, endpoint.connect()).await.map_err(late)?;
+    let channel =
+        channel.map_err(|error| format!("cannot connect to {}: {}", endpoint.uri(), cause(&error)))?;
+    let mut service = AggregatedDiscoveryServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let call = service.delta_aggregated_resources(ReceiverStream::new(requests));
+    let response = timeout(CONNECT_TIMEOUT, call).await.map_err(late)?;
+    Ok(response.map_err(|status| explain(&status))?.into_inner())
+}
+
+fn explain(status: &Status) -> String {
+    format!("the stream failed: {:?}: {}", status.code(), status.message())
+}
+
+/// The innermost error: tonic's own says no more than "transport error".
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

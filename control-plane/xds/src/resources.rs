@@ -1,0 +1,100 @@
+//! What one node is to have: an immutable set of versioned resources, cheap to share between streams.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use prost_types::Any;
+
+use crate::wire::MAX_MESSAGE_BYTES;
+
+/// A resource's name, unique within its type.
+pub type Name = Arc<str>;
+
+/// An opaque version: two resources of one name and one version are the same.
+pub type Version = Arc<str>;
+
+/// Room that a message needs beside its one resource: names, versions, nonce.
+const ENVELOPE_BYTES: usize = 64 << 10;
+
+pub(crate) type TypeMap = BTreeMap<Name, Arc<Versioned>>;
+
+static NOTHING: LazyLock<Arc<TypeMap>> = LazyLock::new(Arc::default);
+
+/// A resource's content, encoded once for every stream that carries it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Versioned {
+    pub version: Version,
+    pub body: Any,
+}
+
+/// Resources by type URL and name. Cloning shares them; a change of one type leaves the others shared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ResourceSet {
+    types: BTreeMap<&'static str, Arc<TypeMap>>,
+}
+
+/// The resource would never fit in a message, so it cannot be part of a set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{type_url} {name:?} is {bytes} bytes; at most {} can be sent", MAX_MESSAGE_BYTES - ENVELOPE_BYTES)]
+pub struct TooLarge {
+    pub type_url: &'static str,
+    pub name: Name,
+    pub bytes: usize,
+}
+
+impl Versioned {
+    /// `value` is the encoded message of type `type_url`.
+    pub fn new(type_url: &str, version: impl Into<Version>, value: Vec<u8>) -> Self {
+        Self { version: version.into(), body: Any { type_url: type_url.to_owned(), value } }
+    }
+}
+
+impl ResourceSet {
+    /// Adds or replaces a resource.
+    ///
+    /// # Errors
+    /// When the resource cannot fit in one message; the set is then unchanged.
+    pub fn insert(
+        &mut self,
+        type_url: &'static str,
+        name: impl Into<Name>,
+        resource: impl Into<Arc<Versioned>>,
+    ) -> Result<(), TooLarge> {
+        let (name, resource) = (name.into(), resource.into());
+        let bytes = resource.body.value.len() + name.len() + resource.version.len();
+        if bytes > MAX_MESSAGE_BYTES - ENVELOPE_BYTES {
+            return Err(TooLarge { type_url, name, bytes });
+        }
+        Arc::make_mut(self.types.entry(type_url).or_default()).insert(name, resource);
+        Ok(())
+    }
+
+    /// Removes a resource; says whether it was there.
+    pub fn remove(&mut self, type_url: &str, name: &str) -> bool {
+        match self.types.get_mut(type_url) {
+            Some(map) if map.contains_key(name) => Arc::make_mut(map).remove(name).is_some(),
+            _ => false,
+        }
+    }
+
+    pub fn get(&self, type_url: &str, name: &str) -> Option<&Arc<Versioned>> {
+        self.types.get(type_url)?.get(name)
+    }
+
+    /// The resources of one type, in the order of their names.
+    pub fn of_type(&self, type_url: &str) -> impl Iterator<Item = (&Name, &Arc<Versioned>)> {
+        self.types.get(type_url).into_iter().flat_map(|map| map.iter())
+    }
+
+    pub fn len(&self) -> usize {
+        self.types.values().map(|map| map.len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn map(&self, type_url: &str) -> &Arc<TypeMap> {
+        self.types.get(type_url).unwrap_or(&NOTHING)
+    }
+}
