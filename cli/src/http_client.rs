@@ -45,7 +45,8 @@ impl Client {
 
     /// A GET whose answer must be 200; the body as text.
     pub(crate) async fn get_text(&self, path: &str) -> Result<String> {
-        let request = Request::get(path).header(header::HOST, self.address.to_string()).body(Full::default())?;
+        let request =
+            Request::get(path).header(header::HOST, self.address.to_string()).body(Full::default())?;
         let response = self.send(request).await?;
         if response.status() != StatusCode::OK {
             bail!("http://{}{path} answered {}", self.address, response.status());

@@ -11,6 +11,7 @@ mod prometheus;
 mod runtime;
 mod say;
 mod shutdown;
+mod status;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,9 @@ enum Command {
     /// Start a small mesh with load on it, and watch what its policies do
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
+    /// Show every object of a running control plane: accepted, programmed on how many proxies, errors
+    #[command(after_help = status::EXAMPLES)]
+    Status(status::StatusArgs),
     /// One of the demo's services
     #[command(hide = true)]
     DemoService(demo::ServiceArgs),
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     let done = match command {
         Command::Demo(args) => demo::command(args),
+        Command::Status(args) => status::command(&args),
         Command::DemoService(args) => demo::service_command(args),
     };
     exit::code(done)

@@ -2,11 +2,10 @@
 //!
 //! Read with the policy core's own parser, so that the demo expects what the mesh was told and nothing else.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate_policy::model::{Mode, Policy, ResourceName, TargetKind};
+use tidegate_policy::model::{Mode, Policy, TargetKind};
 use tidegate_policy::objects::{GepDuration, HttpRoute, Object};
 
 use super::judge::{Breaker, UserLimit, Written};
@@ -15,45 +14,26 @@ use super::layout::NAMESPACE;
 /// The pause of a breaker that does not say.
 const USUAL_OPEN: Duration = Duration::from_secs(5);
 
-/// Objects of the last good version each: an edit that is refused changes nothing, here as in the mesh.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct InForce {
-    objects: BTreeMap<(String, ResourceName), Object>,
-}
-
-impl InForce {
-    /// Takes a new reading of the directory: what is there replaces what was; what is gone is gone, unless it may
-    /// be hidden behind an error (`faulty`), in which case the last good version stays.
-    pub(crate) fn update(&mut self, objects: Vec<Object>, faulty: bool) {
-        if !faulty {
-            self.objects.clear();
-        }
-        for object in objects {
-            if let (Some(kind), Some(meta)) = (object.kind(), object.meta()) {
-                self.objects.insert((kind.to_owned(), meta.name.clone()), object);
-            }
-        }
-    }
-
-    pub(crate) fn written(&self) -> Written {
-        let mut written = Written::default();
-        for object in self.objects.values() {
-            match object {
-                Object::HttpRoute(route) if is_parent(route, "checkout") => weights(route, &mut written),
-                Object::Policy(policy) if policy.mode == Mode::Enforce => match &*policy.kind {
-                    "RateLimitPolicy" => limits(policy, &mut written),
-                    "CircuitBreakerPolicy" => breaker(policy, &mut written),
-                    _ => {}
-                },
+/// What `objects` promise: the ones in force, the last good version of each.
+pub(crate) fn written<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Written {
+    let mut written = Written::default();
+    for object in objects {
+        match object {
+            Object::HttpRoute(route) if is_parent(route, "checkout") => weights(route, &mut written),
+            Object::Policy(policy) if policy.mode == Mode::Enforce => match &*policy.kind {
+                "RateLimitPolicy" => limits(policy, &mut written),
+                "CircuitBreakerPolicy" => breaker(policy, &mut written),
                 _ => {}
-            }
+            },
+            _ => {}
         }
-        written
     }
+    written
 }
 
 fn is_parent(route: &HttpRoute, service: &str) -> bool {
-    let namespace = |given: &Option<String>| given.as_deref().unwrap_or(&route.meta.name.namespace) == NAMESPACE;
+    let namespace =
+        |given: &Option<String>| given.as_deref().unwrap_or(&route.meta.name.namespace) == NAMESPACE;
     route.spec.parent_refs.iter().any(|p| p.kind == "Service" && p.name == service && namespace(&p.namespace))
 }
 
@@ -103,7 +83,8 @@ fn limits(policy: &Policy, written: &mut Written) {
 /// The limit, or its name back if its numbers cannot be read.
 fn user_limit(limit: &Value, name: String) -> Result<UserLimit, String> {
     let requests = limit["requests"].as_f64();
-    let Some((requests, per)) = requests.zip(duration(&limit["per"])).filter(|(_, per)| !per.is_zero()) else {
+    let Some((requests, per)) = requests.zip(duration(&limit["per"])).filter(|(_, per)| !per.is_zero())
+    else {
         return Err(name);
     };
     // Without a burst, a whole period's requests may come at once.
@@ -127,4 +108,67 @@ fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
 
 fn duration(value: &Value) -> Option<Duration> {
     value.as_str()?.parse::<GepDuration>().ok().map(Duration::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::layout;
+    use tidegate_policy::document;
+
+    const FILES: [&str; 4] = [
+        include_str!("../../../policies/examples/demo/mesh.yaml"),
+        include_str!("../../../policies/examples/demo/canary.yaml"),
+        include_str!("../../../policies/examples/demo/limits.yaml"),
+        include_str!("../../../policies/examples/demo/breaker.yaml"),
+    ];
+
+    fn objects(text: &str) -> Vec<Object> {
+        let parsed = document::parse(&"demo.yaml".into(), text);
+        assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
+        parsed.objects
+    }
+
+    fn demo() -> Vec<Object> {
+        FILES.iter().flat_map(|text| objects(text)).collect()
+    }
+
+    #[test]
+    fn the_demos_own_files_say_what_the_demo_shows() {
+        let written = written(&demo());
+        assert_eq!(written.limits, [UserLimit { name: "user".into(), rate: 30.0, burst: 20.0 }]);
+        assert_eq!(written.weights["checkout-v1"], 90);
+        assert_eq!(written.weights["checkout-v2"], 10);
+        assert_eq!(written.breaker, Some(Breaker { open: Duration::from_secs(2) }));
+        assert_eq!(written.unjudged, [""; 0]);
+    }
+
+    #[test]
+    fn the_demos_endpoints_are_where_its_sidecars_listen() {
+        let mut found = 0;
+        for object in demo() {
+            let Object::EndpointSlice(slice) = object else { continue };
+            let service = &slice.labels["kubernetes.io/service-name"];
+            let port = slice.spec.ports[0].port;
+            let workload = layout::WORKLOADS.iter().find(|w| port == Some(w.inbound)).unwrap();
+            assert!(workload.serves.contains(&service.as_str()), "{service} at {port:?}");
+            found += 1;
+        }
+        assert_eq!(found, 5);
+    }
+
+    #[test]
+    fn a_policy_that_only_watches_promises_nothing() {
+        let shadow = |text: &str| {
+            objects(&text.replacen("spec:\n", "spec:\n  mode: Shadow\n", 1).replace("  mode: Enforce\n", ""))
+        };
+        assert_eq!(written(&shadow(FILES[2])).limits, []);
+        assert_eq!(written(&shadow(FILES[3])).breaker, None);
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_said() {
+        let by_path = FILES[2].replace("type: Header\n          name: x-user", "type: Path");
+        assert_eq!(written(&objects(&by_path)).unjudged.len(), 1);
+    }
 }

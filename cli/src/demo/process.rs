@@ -65,7 +65,11 @@ impl Process {
     ///
     /// # Errors
     /// As [`Process::check`].
-    pub(crate) async fn wait_ready(&mut self, patience: Duration, ready: impl AsyncFn() -> bool) -> Result<()> {
+    pub(crate) async fn wait_ready(
+        &mut self,
+        patience: Duration,
+        ready: impl AsyncFn() -> bool,
+    ) -> Result<()> {
         let deadline = Instant::now() + patience;
         while !ready().await {
             self.check()?;

@@ -74,7 +74,7 @@ async fn supervise(
     show: Show,
     stop: CancellationToken,
 ) -> Result<Done> {
-    let eyes = Eyes::new(&dir.path)?;
+    let eyes = Eyes::new(&dir.path);
     let mesh = tokio::select! {
         mesh = Mesh::start(&dir.path, logs) => mesh?,
         () = stop.cancelled() => return Ok(Done::Well),
@@ -179,7 +179,11 @@ impl Demo {
         let pause = written.breaker.as_ref().map_or(Duration::ZERO, |b| b.open);
         let lines = judge(&written, &self.seen(&totals, time, pause));
         let note = (self.mark.edits > 0).then(|| {
-            format!("The policies were changed {} times; judged from second {} on.", self.mark.edits, self.mark.at.as_secs())
+            format!(
+                "The policies were changed {} times; judged from second {} on.",
+                self.mark.edits,
+                self.mark.at.as_secs()
+            )
         });
         let facts = Facts { note, given_up: totals.given_up };
         let text = summary::render(&lines, &facts, logging::colour(&io::stdout()));

@@ -73,11 +73,8 @@ pub(crate) struct BadPhase {
 }
 
 /// From second 5 to second 9 of each 15.
-pub(crate) const BAD_PHASE: BadPhase = BadPhase {
-    from: Duration::from_secs(5),
-    until: Duration::from_secs(9),
-    every: Duration::from_secs(15),
-};
+pub(crate) const BAD_PHASE: BadPhase =
+    BadPhase { from: Duration::from_secs(5), until: Duration::from_secs(9), every: Duration::from_secs(15) };
 
 #[derive(Debug)]
 enum Role {

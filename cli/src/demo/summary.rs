@@ -22,7 +22,8 @@ pub(crate) fn render(lines: &[Line], facts: &Facts, colour: bool) -> String {
     }
     for line in lines {
         let (word, tone) = if line.pass { ("PASS", Tone::Good) } else { ("FAIL", Tone::Bad) };
-        out += &format!("  {}  {:<what$}  {:<expected$}  ", tint(word, tone, colour), line.what, line.expected);
+        out +=
+            &format!("  {}  {:<what$}  {:<expected$}  ", tint(word, tone, colour), line.what, line.expected);
         out += &format!("{}\n", line.seen);
     }
     if facts.given_up > 0 {

@@ -111,7 +111,8 @@ impl Watch {
 
     fn shares(&self) -> BTreeMap<String, f64> {
         let oldest = self.history.front().map(|(_, callees)| &callees.counts);
-        let before = |service: &str| oldest.and_then(|counts| counts.get(service)).map_or(0.0, |c| c.requests);
+        let before =
+            |service: &str| oldest.and_then(|counts| counts.get(service)).map_or(0.0, |c| c.requests);
         let diffs: Vec<(&String, f64)> =
             self.last.counts.iter().map(|(name, c)| (name, c.requests - before(name))).collect();
         let total: f64 = diffs.iter().map(|(_, calls)| calls).sum();

@@ -1,0 +1,191 @@
+//! `tidegate status`: what a running control plane says of every object.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use http::Uri;
+use tidegate_control_plane::status::{InForce, ObjectStatus, Status};
+
+use crate::exit::Done;
+use crate::http_client::Client;
+use crate::{logging, runtime, say};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  tidegate status                                    the control plane on this machine
+  tidegate status --url http://10.0.0.7:15014        another one
+  tidegate status --json | jq '.objects[].name'      for a script
+
+Exit code 1 when something was refused, so that a pipeline can stop there.";
+
+/// A status page that takes longer than this is not worth waiting for.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatusArgs {
+    /// The control plane's admin address
+    #[arg(long, env = "TIDEGATE_STATUS_URL", value_name = "URL", default_value = "http://127.0.0.1:15014")]
+    url: Uri,
+    /// Print the status as the control plane tells it
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn command(args: &StatusArgs) -> Result<Done> {
+    logging::start("warn");
+    let text = runtime::one()?.block_on(fetch(&args.url))?;
+    let status: Status = serde_json::from_str(&text)
+        .with_context(|| format!("{} does not answer like a control plane of this version", args.url))?;
+    say::text(&if args.json { text } else { render(&status, logging::colour(&io::stdout())) });
+    Ok(if is_clean(&status) { Done::Well } else { Done::ChecksFailed })
+}
+
+async fn fetch(url: &Uri) -> Result<String> {
+    let authority =
+        url.authority().ok_or_else(|| anyhow!("--url {url}: write it like http://127.0.0.1:15014"))?;
+    if url.scheme_str().is_some_and(|scheme| scheme != "http") {
+        bail!("--url {url}: the status is served over plain http");
+    }
+    let address = resolve(authority.host(), authority.port_u16().unwrap_or(80)).await?;
+    Client::new(address, DEADLINE).get_text("/status").await.with_context(|| {
+        format!(
+            "cannot read the status from {url}; is a control plane running there? (--url points to another)"
+        )
+    })
+}
+
+async fn resolve(host: &str, port: u16) -> Result<SocketAddr> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let mut addresses =
+        tokio::net::lookup_host((host, port)).await.with_context(|| format!("cannot look up {host}"))?;
+    addresses.next().ok_or_else(|| anyhow!("{host} has no address"))
+}
+
+/// Whether every object holds as it is written now.
+fn is_clean(status: &Status) -> bool {
+    !status.diagnostics.iter().any(|d| d.is_error()) && status.objects.iter().all(|o| trouble(o).is_none())
+}
+
+/// Why an object does not hold as written, in a few words.
+fn trouble(object: &ObjectStatus) -> Option<String> {
+    match object.in_force {
+        InForce::Nothing => return Some(String::from("refused")),
+        InForce::LastValid => return Some(String::from("refused; the last valid version holds")),
+        InForce::Current => {}
+    }
+    let wrong = object.conditions.iter().find(|condition| {
+        let good = if condition.kind == "Conflicted" { "False" } else { "True" };
+        condition.status != good && condition.kind != "Programmed"
+    });
+    let wrong = wrong.map(|c| format!("{}: {} {}", c.kind, c.reason, c.message).trim_end().to_owned());
+    wrong.or_else(|| {
+        object.programmed.as_ref()?.reason.as_ref().map(|reason| format!("a proxy refuses it: {reason}"))
+    })
+}
+
+/// The table, the errors, the proxies.
+fn render(status: &Status, colour: bool) -> String {
+    let mut rows = vec![["KIND", "NAME", "PROGRAMMED", "SOURCE", "STATE"].map(str::to_owned)];
+    rows.extend(status.objects.iter().map(|object| {
+        let programmed =
+            object.programmed.as_ref().map_or_else(|| String::from("-"), |p| format!("{}/{}", p.ready, p.of));
+        let state = trouble(object).unwrap_or_else(|| String::from("accepted"));
+        [
+            object.kind.clone(),
+            format!("{}/{}", object.namespace, object.name),
+            programmed,
+            object.source.clone(),
+            state,
+        ]
+    }));
+    let widths: [usize; 5] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    let mut out = String::new();
+    for (at, row) in rows.iter().enumerate() {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        let bad = at > 0 && trouble(&status.objects[at - 1]).is_some();
+        out += &red(line.trim_end(), bad && colour);
+        out.push('\n');
+    }
+    if status.objects.is_empty() {
+        out += "No objects.\n";
+    }
+    for diagnostic in &status.diagnostics {
+        out += &format!("\n{}", red(&diagnostic.to_string(), diagnostic.is_error() && colour));
+    }
+    if !status.diagnostics.is_empty() {
+        out.push('\n');
+    }
+    out += &format!("\n{} proxies connected.\n", status.nodes.len());
+    for node in status.nodes.iter().filter(|node| node.acknowledged < node.of || node.last_refusal.is_some())
+    {
+        out += &format!("  {} has {} of {} resources", node.id, node.acknowledged, node.of);
+        out += &node.last_refusal.as_ref().map_or_else(String::new, |why| format!("; it refused: {why}"));
+        out.push('\n');
+    }
+    out
+}
+
+fn red(text: &str, really: bool) -> String {
+    if really { format!("\x1b[31m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_control_plane::status::{Condition, Programmed};
+
+    fn object(name: &str, in_force: InForce) -> ObjectStatus {
+        ObjectStatus {
+            kind: "RateLimitPolicy".into(),
+            namespace: "shop".into(),
+            name: name.into(),
+            source: format!("{name}.yaml:3"),
+            in_force,
+            conditions: vec![Condition::new("Accepted", true, "Accepted", "")],
+            errors: Vec::new(),
+            programmed: Some(Programmed { ready: 2, of: 3, ..Programmed::default() }),
+        }
+    }
+
+    fn status(objects: Vec<ObjectStatus>) -> Status {
+        Status { objects, ..Status::default() }
+    }
+
+    #[test]
+    fn what_holds_as_written_is_clean() {
+        let status = status(vec![object("a", InForce::Current)]);
+        assert!(is_clean(&status));
+        let text = render(&status, false);
+        assert!(text.contains("shop/a") && text.contains("2/3") && text.contains("a.yaml:3"), "{text}");
+        assert!(text.contains("accepted"));
+    }
+
+    #[test]
+    fn a_refused_object_is_not_clean_and_says_what_holds() {
+        let status = status(vec![object("a", InForce::Current), object("b", InForce::LastValid)]);
+        assert!(!is_clean(&status));
+        assert!(render(&status, false).contains("the last valid version holds"));
+        assert!(render(&status, true).contains("\x1b[31mRateLimitPolicy  shop/b"));
+    }
+
+    #[test]
+    fn a_condition_that_does_not_hold_is_shown_with_its_reason() {
+        let mut dangling = object("a", InForce::Current);
+        dangling.conditions = vec![Condition::new("Accepted", false, "TargetNotFound", "no Service shop/x")];
+        let mut conflict = object("b", InForce::Current);
+        conflict.conditions.push(Condition::new("Conflicted", true, "Conflicted", "with shop/c"));
+        let status = status(vec![dangling, conflict]);
+        assert!(!is_clean(&status));
+        let text = render(&status, false);
+        assert!(text.contains("TargetNotFound no Service shop/x") && text.contains("with shop/c"), "{text}");
+    }
+
+    #[test]
+    fn no_objects_is_said_in_words() {
+        assert!(render(&Status::default(), false).contains("No objects."));
+    }
+}
