@@ -1,0 +1,120 @@
+//! What operators ask the control plane over HTTP: `/status`, `/metrics`, `/ready`.
+//!
+//! Read-only, and bounded: whoever scrapes too hard waits, and cannot slow a push.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics;
+use crate::status::{Filter, Reporter};
+
+const MAX_CONNECTIONS: usize = 64;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection held longer than any question takes is closed, so that idle ones cannot use up the others' turn.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+/// After an accept error such as "too many open files", which a busy loop would only make worse.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const INDEX: &str = "\
+tidegate control plane
+
+/status    every object: accepted, programmed on how many nodes, errors with path and line (JSON)
+           ?kind=RateLimitPolicy&namespace=shop&name=per-user picks objects
+/metrics   counts for Prometheus
+/ready     200 once policies are being served
+";
+
+/// Answers on `listener` until `shutdown`.
+pub async fn serve(listener: TcpListener, reporter: Arc<Reporter>, shutdown: CancellationToken) {
+    let turns = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(turn) = turns.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = connection(stream, reporter.clone(), shutdown.clone());
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(turn);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an admin connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, reporter: Arc<Reporter>, shutdown: CancellationToken) {
+    let service = service_fn(move |request| {
+        let reporter = reporter.clone();
+        async move { Ok::<_, Infallible>(answer(&request, &reporter)) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    let finished = tokio::select! {
+        finished = &mut serving => finished,
+        () = shutdown.cancelled() => return,
+        () = tokio::time::sleep(CONNECTION_LIFETIME) => return,
+    };
+    if let Err(error) = finished {
+        tracing::debug!(%error, "admin connection ended early");
+    }
+}
+
+fn answer(request: &Request<Incoming>, reporter: &Reporter) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        refused.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    match request.uri().path() {
+        "/" => text(StatusCode::OK, INDEX),
+        "/ready" => text(StatusCode::OK, "ready\n"),
+        "/status" => match Filter::parse(request.uri().query().unwrap_or_default()) {
+            Ok(filter) => status(&filter, reporter),
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        },
+        "/metrics" => match metrics::render(reporter) {
+            Ok(page) => reply(StatusCode::OK, metrics::CONTENT_TYPE, page),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        },
+        path => text(StatusCode::NOT_FOUND, format!("nothing at {path}; / lists what there is\n")),
+    }
+}
+
+fn status(filter: &Filter, reporter: &Reporter) -> Response<Full<Bytes>> {
+    match serde_json::to_string_pretty(&reporter.status().pick(filter)) {
+        Ok(json) => reply(StatusCode::OK, "application/json", json + "\n"),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<String>) -> Response<Full<Bytes>> {
+    reply(status, "text/plain; charset=utf-8", body.into())
+}
+
+fn reply(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    response
+}

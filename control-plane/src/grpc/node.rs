@@ -1,0 +1,108 @@
+//! One connected proxy: who it says it is, and what it said of each resource.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use tidegate_xds::server::Nack;
+use tidegate_xds::{Name, Node, Version};
+
+use crate::publish::{ResourceId, Role};
+
+/// A node's metadata may be anything; no more than this many services are shown.
+const MAX_SERVICES: usize = 64;
+
+#[derive(Clone, Debug)]
+pub struct NodeState {
+    pub id: String,
+    pub role: Role,
+    pub namespace: String,
+    pub services: Vec<String>,
+    pub connected_since: SystemTime,
+    pub last_refusal: Option<String>,
+    acknowledged: HashMap<ResourceId, Version>,
+    refused: HashMap<ResourceId, Refusal>,
+}
+
+/// Which version was refused, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub version: Version,
+    pub reason: String,
+}
+
+impl NodeState {
+    /// Reads `metadata {namespace, services: [..], role}` of an xDS node.
+    pub fn new(node: &Node, now: SystemTime) -> Self {
+        let text = |key| text(node.metadata.as_ref(), key);
+        Self {
+            id: node.id.clone(),
+            role: Role::parse(text("role").unwrap_or_default()),
+            namespace: text("namespace").unwrap_or_default().to_owned(),
+            services: texts(node.metadata.as_ref(), "services"),
+            connected_since: now,
+            last_refusal: None,
+            acknowledged: HashMap::new(),
+            refused: HashMap::new(),
+        }
+    }
+
+    pub fn acknowledge(
+        &mut self,
+        type_url: &'static str,
+        resources: Vec<(Name, Version)>,
+        removed: &[Name],
+    ) {
+        for (name, version) in resources {
+            let id = (type_url, name);
+            self.refused.remove(&id);
+            self.acknowledged.insert(id, version);
+        }
+        for name in removed {
+            let id = (type_url, name.clone());
+            self.refused.remove(&id);
+            self.acknowledged.remove(&id);
+        }
+    }
+
+    pub fn refuse(&mut self, nack: Nack) {
+        self.acknowledge(nack.type_url, nack.acked, &nack.removed);
+        for rejected in nack.rejected {
+            let refusal = Refusal { version: rejected.version, reason: rejected.reason };
+            self.refused.insert((nack.type_url, rejected.name), refusal);
+        }
+        self.last_refusal = Some(nack.message);
+    }
+
+    /// Whether the node has exactly this version in force.
+    pub fn runs(&self, id: &ResourceId, version: &Version) -> bool {
+        self.acknowledged.get(id) == Some(version)
+    }
+
+    /// Why the node refused exactly this version, if it did.
+    pub fn refusal(&self, id: &ResourceId, version: &Version) -> Option<&str> {
+        self.refused.get(id).filter(|r| r.version == *version).map(|r| r.reason.as_str())
+    }
+}
+
+fn field<'a>(metadata: Option<&'a Struct>, key: &str) -> Option<&'a Kind> {
+    metadata?.fields.get(key)?.kind.as_ref()
+}
+
+fn text<'a>(metadata: Option<&'a Struct>, key: &str) -> Option<&'a str> {
+    as_text(field(metadata, key)?)
+}
+
+fn texts(metadata: Option<&Struct>, key: &str) -> Vec<String> {
+    let Some(Kind::ListValue(list)) = field(metadata, key) else { return Vec::new() };
+    let item = |value: &Value| as_text(value.kind.as_ref()?).map(str::to_owned);
+    list.values.iter().filter_map(item).take(MAX_SERVICES).collect()
+}
+
+fn as_text(kind: &Kind) -> Option<&str> {
+    match kind {
+        Kind::StringValue(text) => Some(text),
+        _ => None,
+    }
+}

@@ -1,0 +1,238 @@
+//! The fold at the heart of the control plane: readings of files in, the set of objects in force out.
+//!
+//! Pure: no clock, no I/O. What it promises: an object is in force in its last valid version for as long as someone
+//! still claims it, whatever is wrong with that claim or with its neighbours.
+
+mod claims;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use tidegate_policy::document::{self, Diagnostic, ObjectKey, Parsed, Severity};
+use tidegate_policy::objects::Object;
+
+use crate::source::{FileContent, FileFault, Reading};
+use claims::{Claim, Claims, What};
+
+/// Everything that was ever good and is still claimed.
+#[derive(Debug, Default)]
+pub struct Index {
+    files: BTreeMap<Arc<str>, FileState>,
+    objects: BTreeMap<ObjectKey, Indexed>,
+    diagnostics: Vec<Diagnostic>,
+    /// The root could not be listed and has not shown a file since.
+    away: bool,
+}
+
+/// One object that some file claims.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Indexed {
+    /// The claim that counts.
+    pub file: Arc<str>,
+    pub line: u32,
+    /// Its last valid version; `None` if there never was one.
+    pub object: Option<Arc<Object>>,
+    /// Whether that is what is written now. If not, the last valid version stays in force.
+    pub current: bool,
+}
+
+/// What a reading changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The objects in force.
+    pub objects: bool,
+    /// Who claims what, or what is wrong with it.
+    pub view: bool,
+}
+
+/// A file as it was last seen.
+#[derive(Debug)]
+enum FileState {
+    Read { hash: [u8; 32], parsed: Parsed },
+    /// No document where there were some.
+    Emptied { hash: [u8; 32] },
+    Fault(FileFault),
+    /// In a folder that cannot be listed.
+    OutOfSight,
+}
+
+impl Index {
+    /// Every object that is claimed, in force or not.
+    pub fn objects(&self) -> &BTreeMap<ObjectKey, Indexed> {
+        &self.objects
+    }
+
+    /// The objects in force.
+    pub fn in_force(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.objects.values().filter_map(|indexed| indexed.object.as_ref())
+    }
+
+    /// Everything wrong with the files as they are now, by file and line.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+
+    pub fn file_count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Takes the whole of what is there now. Only changed files are parsed.
+    pub fn update(&mut self, reading: &Reading) -> Change {
+        let mut diagnostics = self.read_files(reading);
+        let mut held = BTreeMap::<&Arc<str>, Vec<(&ObjectKey, &Indexed)>>::new();
+        for (key, indexed) in &self.objects {
+            held.entry(&indexed.file).or_default().push((key, indexed));
+        }
+        let mut claims = Claims::default();
+        for (path, file) in &self.files {
+            let before = held.get(path).map(Vec::as_slice).unwrap_or_default();
+            match file {
+                FileState::Read { parsed, .. } => claims.read(path, parsed, before),
+                _ => claims.unread(path, before),
+            }
+            diagnostics.extend(file.diagnostics(path));
+        }
+        let objects = self.settle(claims, &mut diagnostics);
+        diagnostics.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        diagnostics.dedup();
+
+        let in_force = |objects: &BTreeMap<ObjectKey, Indexed>| -> Vec<Arc<Object>> {
+            objects.values().filter_map(|indexed| indexed.object.clone()).collect()
+        };
+        let change = Change {
+            objects: in_force(&objects) != in_force(&self.objects),
+            view: objects != self.objects || diagnostics != self.diagnostics,
+        };
+        self.objects = objects;
+        self.diagnostics = diagnostics;
+        change
+    }
+
+    /// Brings `files` up to the reading; returns what is wrong with the folders.
+    fn read_files(&mut self, reading: &Reading) -> Vec<Diagnostic> {
+        let mut diagnostics: Vec<_> = reading.unknown.iter().map(|f| fault(&f.path, &f.reason)).collect();
+        self.away = !reading.root_listed || (self.away && reading.files.is_empty());
+        if self.away && reading.root_listed && !self.files.is_empty() {
+            let message = "the directory came back empty; what was there stays in force until it holds a file";
+            diagnostics.push(warning("", message));
+        }
+        let present: HashSet<&str> = reading.files.iter().map(|f| &*f.path).collect();
+        let away = self.away;
+        self.files.retain(|path, file| {
+            let out_of_sight = away || reading.unknown.iter().any(|folder| is_within(path, &folder.path));
+            let present = present.contains(&**path);
+            if !present && out_of_sight {
+                *file = FileState::OutOfSight;
+            }
+            present || out_of_sight
+        });
+        for content in &reading.files {
+            self.read_file(content);
+        }
+        diagnostics
+    }
+
+    fn read_file(&mut self, content: &FileContent) {
+        let before = self.files.remove(&content.path);
+        let state = match (&content.body, before) {
+            (Err(fault), _) => FileState::Fault(fault.clone()),
+            (Ok(text), Some(before)) if before.is_text(&text.hash) => before,
+            (Ok(text), Some(_)) if is_blank(&text.text) && self.holds(&content.path) => {
+                FileState::Emptied { hash: text.hash }
+            }
+            (Ok(text), _) => {
+                FileState::Read { hash: text.hash, parsed: document::parse(&content.path, &text.text) }
+            }
+        };
+        self.files.insert(content.path.clone(), state);
+    }
+
+    fn holds(&self, path: &Arc<str>) -> bool {
+        self.objects.values().any(|indexed| indexed.file == *path && indexed.object.is_some())
+    }
+
+    /// Of several claims to one name the first by file and line counts; the others are told so.
+    fn settle(&self, claims: Claims, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<ObjectKey, Indexed> {
+        let mut objects = BTreeMap::new();
+        for (key, claimed) in claims.into_inner() {
+            let Some((first, others)) = claimed.split_first() else { continue };
+            for other in others {
+                diagnostics.push(duplicate(&key, first, other));
+            }
+            let before = || self.objects.get(&key).and_then(|indexed| indexed.object.clone());
+            let spare = || others.iter().find_map(|claim| claim.what.valid());
+            let (object, current) = match &first.what {
+                What::Valid(object) => (Some(object.clone()), true),
+                What::Kept(object) => (object.clone(), false),
+                What::Failed => (before().or_else(spare), false),
+            };
+            let object = self.unchanged(&key, object);
+            objects.insert(key, Indexed { file: first.file.clone(), line: first.line, object, current });
+        }
+        objects
+    }
+
+    /// The same value keeps its allocation, which makes comparing whole sets cheap.
+    fn unchanged(&self, key: &ObjectKey, object: Option<Arc<Object>>) -> Option<Arc<Object>> {
+        let before = self.objects.get(key).and_then(|indexed| indexed.object.as_ref());
+        match (before, object) {
+            (Some(before), Some(object)) if *before == object => Some(before.clone()),
+            (_, object) => object,
+        }
+    }
+}
+
+impl FileState {
+    fn is_text(&self, text: &[u8; 32]) -> bool {
+        matches!(self, Self::Read { hash, .. } | Self::Emptied { hash } if hash == text)
+    }
+
+    fn diagnostics(&self, path: &str) -> Vec<Diagnostic> {
+        match self {
+            Self::Read { parsed, .. } => parsed.diagnostics.clone(),
+            Self::Emptied { .. } => {
+                let message = "the file is empty; what it held stays in force: delete the file to remove it";
+                vec![warning(path, message)]
+            }
+            Self::Fault(cause) => vec![fault(path, &cause.to_string())],
+            Self::OutOfSight => Vec::new(),
+        }
+    }
+}
+
+/// No document at all: what a file is while it is being rewritten.
+fn is_blank(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#') || line == "---")
+}
+
+fn is_within(path: &str, folder: &str) -> bool {
+    let folder = folder.trim_end_matches('/');
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn duplicate(key: &ObjectKey, first: &Claim, other: &Claim) -> Diagnostic {
+    let message = format!("{key} is already written at {}:{}; that one counts", first.file, first.line);
+    Diagnostic {
+        severity: Severity::Error,
+        file: other.file.clone(),
+        line: other.line,
+        column: 1,
+        field: String::from("metadata.name"),
+        message,
+        help: Some(String::from("give it another name or remove one of the two")),
+    }
+}
+
+fn fault(file: &str, message: &str) -> Diagnostic {
+    let help = Some(String::from("what it held stays in force"));
+    Diagnostic { help, ..note(Severity::Error, file, message) }
+}
+
+fn warning(file: &str, message: &str) -> Diagnostic {
+    note(Severity::Warning, file, message)
+}
+
+fn note(severity: Severity, file: &str, message: &str) -> Diagnostic {
+    let field = String::new();
+    Diagnostic { severity, file: file.into(), line: 0, column: 0, field, message: message.to_owned(), help: None }
+}

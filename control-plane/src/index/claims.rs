@@ -1,0 +1,82 @@
+//! Who says what about which object, before it is settled whose word counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidegate_policy::document::{ObjectKey, Parsed};
+use tidegate_policy::objects::Object;
+
+use super::Indexed;
+
+/// One file's word on one object.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) file: Arc<str>,
+    /// Of the document; 0 if it is not known.
+    pub(super) line: u32,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Valid(Arc<Object>),
+    /// It is written here, but not validly.
+    Failed,
+    /// It was here and may still be: the file, or part of it, cannot be read.
+    Kept(Option<Arc<Object>>),
+}
+
+/// Claims by object, in the order of the files' paths; a file claims an object once.
+#[derive(Debug, Default)]
+pub(super) struct Claims(BTreeMap<ObjectKey, Vec<Claim>>);
+
+impl Claims {
+    pub(super) fn into_inner(self) -> BTreeMap<ObjectKey, Vec<Claim>> {
+        self.0
+    }
+
+    /// What a file says that was read. `before` is what it claimed in the last round.
+    pub(super) fn read(&mut self, file: &Arc<str>, parsed: &Parsed, before: &[(&ObjectKey, &Indexed)]) {
+        for object in &parsed.objects {
+            if let Some(key) = ObjectKey::of(object) {
+                self.add(file, &key, parsed.line(&key), What::Valid(Arc::new(object.clone())));
+            }
+        }
+        for key in &parsed.failed {
+            self.add(file, key, parsed.line(key), What::Failed);
+        }
+        // A mistake in `kind` or `namespace` gives a refused object another identity than the one it was written for.
+        let failed: BTreeSet<&str> = parsed.failed.iter().map(|key| key.name.as_str()).collect();
+        let hidden = before.iter().filter(|(key, _)| !parsed.complete || failed.contains(key.name.as_str()));
+        for (key, held) in hidden {
+            self.keep(file, key, held);
+        }
+    }
+
+    /// What a file is believed to say that cannot be read now.
+    pub(super) fn unread(&mut self, file: &Arc<str>, before: &[(&ObjectKey, &Indexed)]) {
+        for (key, held) in before {
+            self.keep(file, key, held);
+        }
+    }
+
+    fn keep(&mut self, file: &Arc<str>, key: &ObjectKey, held: &Indexed) {
+        self.add(file, key, held.line, What::Kept(held.object.clone()));
+    }
+
+    fn add(&mut self, file: &Arc<str>, key: &ObjectKey, line: u32, what: What) {
+        let claims = self.0.entry(key.clone()).or_default();
+        if claims.last().is_none_or(|last| last.file != *file) {
+            claims.push(Claim { file: file.clone(), line, what });
+        }
+    }
+}
+
+impl What {
+    pub(super) fn valid(&self) -> Option<Arc<Object>> {
+        match self {
+            Self::Valid(object) => Some(object.clone()),
+            Self::Failed | Self::Kept(_) => None,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The control plane's own numbers for Prometheus, taken from the status when someone scrapes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::status::{InForce, Reporter, Status};
+
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// # Errors
+/// Never in practice: writing to a string does not fail.
+pub fn render(reporter: &Reporter) -> Result<String, fmt::Error> {
+    let world = reporter.world();
+    let mut registry = Registry::with_prefix("tidegate_control_plane");
+    registry.register_collector(Box::new(Numbers { status: reporter.status(), files: world.files }));
+    let mut page = String::new();
+    text::encode(&mut page, &registry)?;
+    Ok(page)
+}
+
+#[derive(Debug)]
+struct Numbers {
+    status: Status,
+    files: usize,
+}
+
+impl Collector for Numbers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let generations = ConstCounter::new(self.status.generation);
+        let help = "Changes of the documents since the start";
+        generations.encode(encoder.encode_descriptor("changes", help, None, MetricType::Counter)?)?;
+        gauge(&mut encoder, "files", "Files read", self.files)?;
+        self.objects(&mut encoder)?;
+        self.diagnostics(&mut encoder)?;
+        self.nodes(&mut encoder)
+    }
+}
+
+impl Numbers {
+    fn objects(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut counts = BTreeMap::<(&str, &str), usize>::new();
+        for object in &self.status.objects {
+            let state = match object.in_force {
+                InForce::Current => "current",
+                InForce::LastValid => "last_valid",
+                InForce::Nothing => "nothing",
+            };
+            *counts.entry((&object.kind, state)).or_default() += 1;
+        }
+        let help = "Objects by which version of them is in force";
+        let mut family = encoder.encode_descriptor("objects", help, None, MetricType::Gauge)?;
+        for ((kind, state), count) in counts {
+            let labels = [("kind", kind), ("in_force", state)];
+            as_gauge(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn diagnostics(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let errors = self.status.diagnostics.iter().filter(|d| d.is_error()).count();
+        let warnings = self.status.diagnostics.len() - errors;
+        let help = "What is wrong with the documents now";
+        let mut family = encoder.encode_descriptor("diagnostics", help, None, MetricType::Gauge)?;
+        for (severity, count) in [("error", errors), ("warning", warnings)] {
+            as_gauge(count).encode(family.encode_family(&[("severity", severity)])?)?;
+        }
+        Ok(())
+    }
+
+    fn nodes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let nodes = &self.status.nodes;
+        let behind = nodes.iter().filter(|node| node.acknowledged < node.of).count();
+        gauge(encoder, "proxies", "Connected proxies", nodes.len())?;
+        gauge(encoder, "proxies_behind", "Proxies that do not run everything they are to have", behind)
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: usize) -> Result<(), fmt::Error> {
+    as_gauge(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
+
+fn as_gauge(value: usize) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,125 @@
+//! What each node is told: resources picked by role, encoded once, versioned by their content.
+//!
+//! Pure. A version is a hash of the encoded bytes, so what did not change is not sent again, not even by another
+//! control plane or after a restart.
+
+mod role;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tidegate_policy::codec;
+use tidegate_policy::document::ObjectKey;
+use tidegate_policy::model::{BackendKind, Resource, ResourceName, Resources};
+use tidegate_xds::{Name, ResourceSet, TooLarge, Versioned};
+
+pub use role::Role;
+
+/// Hexadecimal digits of a version: 64 bits, far beyond a chance collision within one resource's history.
+const VERSION_DIGITS: usize = 16;
+
+/// What every node is to have, by its role.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    roles: BTreeMap<Role, Arc<RoleSet>>,
+    /// Resources that no message could carry, and which are therefore not published.
+    pub too_large: Vec<TooLarge>,
+}
+
+/// What all nodes of one role are to have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RoleSet {
+    pub set: ResourceSet,
+    derived: BTreeMap<ObjectKey, Vec<ResourceId>>,
+}
+
+/// A resource as xDS names it: type URL and name.
+pub type ResourceId = (&'static str, Name);
+
+/// Encodes `resources` for every role. What equals its predecessor in `before` shares its memory.
+pub fn publish(resources: &Resources, before: &Published) -> Published {
+    let mut published = Published::default();
+    for role in Role::ALL {
+        let set = RoleSet::encode(&role.select(resources), &before.of(role).set, &mut published.too_large);
+        published.roles.insert(role, Arc::new(set));
+    }
+    published.too_large.sort_by(|a, b| (a.type_url, &a.name).cmp(&(b.type_url, &b.name)));
+    published.too_large.dedup();
+    published
+}
+
+impl Published {
+    pub fn of(&self, role: Role) -> Arc<RoleSet> {
+        self.roles.get(&role).cloned().unwrap_or_default()
+    }
+
+    /// Whether any node is to have something else than under `other`.
+    pub fn differs(&self, other: &Self) -> bool {
+        Role::ALL.into_iter().any(|role| self.of(role).set != other.of(role).set)
+    }
+}
+
+impl RoleSet {
+    /// The resources that exist because of the object `key`; none if it yields nothing for this role.
+    pub fn derived(&self, key: &ObjectKey) -> &[ResourceId] {
+        self.derived.get(key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn encode(resources: &Resources, before: &ResourceSet, too_large: &mut Vec<TooLarge>) -> Self {
+        let mut this = Self::default();
+        for resource in resources.iter() {
+            let type_url = resource.resource_type().type_url();
+            let name: Name = resource.name().into();
+            let encoded = versioned(&resource);
+            let encoded = match before.get(type_url, &name) {
+                Some(before) if **before == encoded => before.clone(),
+                _ => Arc::new(encoded),
+            };
+            match this.set.insert(type_url, name.clone(), encoded) {
+                Ok(()) => {}
+                Err(error) => {
+                    too_large.push(error);
+                    continue;
+                }
+            }
+            this.derived.entry(origin(&resource)).or_default().push((type_url, name));
+        }
+        this
+    }
+}
+
+fn versioned(resource: &Resource) -> Versioned {
+    let body = codec::encode(resource);
+    let mut version = String::with_capacity(VERSION_DIGITS);
+    for byte in &Sha256::digest(&body)[..VERSION_DIGITS / 2] {
+        // Writing to a String cannot fail.
+        let _ = write!(version, "{byte:02x}");
+    }
+    Versioned::new(resource.resource_type().type_url(), version, body)
+}
+
+/// The object that a resource was made from.
+fn origin(resource: &Resource) -> ObjectKey {
+    let key = |kind: &str, object: &ResourceName| {
+        let (namespace, name) = (object.namespace.to_string(), object.name.to_string());
+        ObjectKey { kind: kind.to_owned(), namespace, name }
+    };
+    match resource {
+        Resource::Listener(listener) => key("Gateway", &listener.name.gateway),
+        Resource::Route(route) => key("HTTPRoute", &route.meta.name),
+        Resource::Policy(policy) => key(&policy.kind, &policy.meta.name),
+        Resource::Backend(backend) => key(backend_kind(backend.name.kind), &backend.name.object),
+        Resource::Endpoints(endpoints) => {
+            key(backend_kind(endpoints.backend.kind), &endpoints.backend.object)
+        }
+    }
+}
+
+fn backend_kind(kind: BackendKind) -> &'static str {
+    match kind {
+        BackendKind::Service => "Service",
+        BackendKind::Backend => "Backend",
+    }
+}

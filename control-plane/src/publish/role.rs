@@ -1,0 +1,67 @@
+//! Which part of the whole a node is told, by what it is. Nodes of one role are told the same, so the work is
+//! done once per role and not once per node.
+
+use std::collections::BTreeSet;
+
+use tidegate_policy::model::{Policy, ResourceName, Resources, Route, RouteParent, TargetKind};
+
+/// What a node is, from its xDS metadata.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Accepts traffic on the listeners of Gateways.
+    Gateway,
+    /// Sits beside one workload: its listeners are its own business.
+    #[default]
+    Sidecar,
+}
+
+impl Role {
+    pub const ALL: [Self; 2] = [Self::Gateway, Self::Sidecar];
+
+    /// As nodes write it in `metadata.role`; anything else is a sidecar, which is told less.
+    pub fn parse(text: &str) -> Self {
+        if text == "gateway" { Self::Gateway } else { Self::Sidecar }
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Sidecar => "sidecar",
+        }
+    }
+
+    /// What a node of this role needs of `all`, and nothing that it could only ignore.
+    pub fn select(self, all: &Resources) -> Resources {
+        let routes: Vec<Route> = all.routes.values().filter_map(|route| self.route(route)).collect();
+        let told: BTreeSet<&ResourceName> = routes.iter().map(|route| &route.meta.name).collect();
+        let policies = all.policies.iter();
+        let policies = policies.filter_map(|(key, p)| Some((key.clone(), self.policy(p, &told)?))).collect();
+        Resources {
+            listeners: if self == Self::Gateway { all.listeners.clone() } else { Default::default() },
+            policies,
+            routes: routes.iter().map(|route| (route.meta.name.clone(), route.clone())).collect(),
+            backends: all.backends.clone(),
+            endpoints: all.endpoints.clone(),
+        }
+    }
+
+    fn route(self, route: &Route) -> Option<Route> {
+        let mine = |parent: &RouteParent| match parent {
+            RouteParent::Listener { .. } => self == Self::Gateway,
+            RouteParent::Service { .. } => self == Self::Sidecar,
+        };
+        let parents: Vec<_> = route.parents.iter().filter(|p| mine(p)).cloned().collect();
+        (!parents.is_empty()).then(|| Route { parents, ..route.clone() })
+    }
+
+    fn policy(self, policy: &Policy, routes: &BTreeSet<&ResourceName>) -> Option<Policy> {
+        let mine = |kind: TargetKind, object: &ResourceName| match kind {
+            TargetKind::Gateway => self == Self::Gateway,
+            TargetKind::HTTPRoute => routes.contains(object),
+            TargetKind::Namespace | TargetKind::Service | TargetKind::Backend => true,
+        };
+        let targets: Vec<_> = policy.targets.iter().filter(|t| mine(t.kind, &t.object)).cloned().collect();
+        (!targets.is_empty()).then(|| Policy { targets, ..policy.clone() })
+    }
+}

@@ -1,0 +1,133 @@
+//! What the control plane tells people about every object: was it accepted, what is wrong with it and where, and how
+//! many proxies run it.
+//!
+//! Computed on demand from the [`World`] and the nodes' acknowledgements; nothing is stored.
+
+mod filter;
+mod programmed;
+mod report;
+
+use serde::{Deserialize, Serialize};
+use tidegate_policy::document::Diagnostic;
+
+pub use filter::{Filter, InvalidFilter};
+pub use programmed::{MAX_LAGGARDS, NodeView};
+pub use report::{Reporter, report};
+
+/// Everything at one moment, as `GET /status` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Counts the changes of the documents since the control plane started.
+    pub generation: u64,
+    /// By kind, namespace, name.
+    pub objects: Vec<ObjectStatus>,
+    /// Everything wrong with the documents, by file and line; also what belongs to no object.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Connected proxies, by id.
+    pub nodes: Vec<NodeStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectStatus {
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    /// `path:line` of the document that counts.
+    pub source: String,
+    pub in_force: InForce,
+    pub conditions: Vec<Condition>,
+    /// What is wrong with this object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Diagnostic>,
+    /// Absent if proxies are told nothing because of this object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programmed: Option<Programmed>,
+}
+
+/// Which version of an object holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum InForce {
+    /// What is written now.
+    Current,
+    /// What is written now is not valid, or cannot be read: the last valid version.
+    LastValid,
+    /// There never was a valid version.
+    Nothing,
+}
+
+/// A Kubernetes condition, without its times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True` or `False`.
+    pub status: String,
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// How many of the proxies that are told about an object have acknowledged all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Programmed {
+    pub ready: usize,
+    pub of: usize,
+    /// Ids of proxies that are behind, at most [`MAX_LAGGARDS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub laggards: Vec<String>,
+    /// Why the first proxy that refused it did so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    pub id: String,
+    pub role: crate::publish::Role,
+    pub namespace: String,
+    pub services: Vec<String>,
+    /// Seconds since the Unix epoch.
+    pub connected_since: u64,
+    /// Resources acknowledged in the version that is in force.
+    pub acknowledged: usize,
+    /// Resources it is to have.
+    pub of: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refusal: Option<String>,
+}
+
+impl Condition {
+    pub fn new(kind: &str, holds: bool, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        let status = if holds { "True" } else { "False" };
+        Self { kind: kind.to_owned(), status: status.to_owned(), reason: reason.into(), message: message.into() }
+    }
+
+    pub fn holds(&self) -> bool {
+        self.status == "True"
+    }
+}
+
+impl ObjectStatus {
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+}
+
+impl Status {
+    /// The objects that `filter` picks, with what is wrong with them. Without a filter: everything.
+    pub fn pick(mut self, filter: &Filter) -> Self {
+        if *filter != Filter::default() {
+            self.objects.retain(|object| filter.picks(object));
+            self.diagnostics = self.objects.iter().flat_map(|object| object.errors.clone()).collect();
+        }
+        self
+    }
+
+    pub fn object(&self, kind: &str, namespace: &str, name: &str) -> Option<&ObjectStatus> {
+        self.objects.iter().find(|o| o.kind == kind && o.namespace == namespace && o.name == name)
+    }
+}

@@ -1,0 +1,139 @@
+//! World + acknowledgements -> [`Status`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use parking_lot::Mutex;
+use tidegate_policy::document::{Diagnostic, ObjectKey};
+use tokio::sync::watch;
+
+use super::programmed::{count, progress};
+use super::{Condition, InForce, NodeStatus, ObjectStatus, Programmed, Status};
+use crate::grpc::{Hub, NodeState};
+use crate::index::Indexed;
+use crate::publish::{ResourceId, Role};
+use crate::world::World;
+
+/// Answers for the status at any moment.
+#[derive(Debug)]
+pub struct Reporter {
+    world: watch::Receiver<Arc<World>>,
+    hub: Arc<Hub>,
+}
+
+impl Reporter {
+    pub fn new(world: watch::Receiver<Arc<World>>, hub: Arc<Hub>) -> Self {
+        Self { world, hub }
+    }
+
+    pub fn world(&self) -> Arc<World> {
+        self.world.borrow().clone()
+    }
+
+    pub fn status(&self) -> Status {
+        report(&self.world(), &self.hub.nodes())
+    }
+}
+
+/// Pure but for the nodes' locks, each held for as long as it takes to count that node.
+pub fn report(world: &World, nodes: &[Arc<Mutex<NodeState>>]) -> Status {
+    let derived: Vec<Vec<(Role, Vec<ResourceId>)>> =
+        world.objects.keys().map(|key| world.derived(key)).collect();
+    let yields = |derived: &Vec<(Role, Vec<ResourceId>)>| derived.iter().any(|(_, ids)| !ids.is_empty());
+    let mut programmed: Vec<Option<Programmed>> =
+        derived.iter().map(|d| yields(d).then(Programmed::default)).collect();
+    let mut statuses = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let node = node.lock();
+        for (programmed, derived) in programmed.iter_mut().zip(&derived) {
+            if let Some(programmed) = programmed {
+                count(programmed, derived, &world.published, &node);
+            }
+        }
+        statuses.push(node_status(world, &node));
+    }
+    statuses.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut errors = by_object(world);
+    let objects = world.objects.iter().zip(programmed).map(|((key, indexed), programmed)| {
+        let errors = errors.remove(key).unwrap_or_default();
+        object_status(world, key, indexed, errors, programmed)
+    });
+    Status {
+        generation: world.generation,
+        objects: objects.collect(),
+        diagnostics: world.diagnostics.clone(),
+        nodes: statuses,
+    }
+}
+
+fn node_status(world: &World, node: &NodeState) -> NodeStatus {
+    let (acknowledged, of) = progress(&world.published, node);
+    NodeStatus {
+        id: node.id.clone(),
+        role: node.role,
+        namespace: node.namespace.clone(),
+        services: node.services.clone(),
+        connected_since: node.connected_since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        acknowledged,
+        of,
+        last_refusal: node.last_refusal.clone(),
+    }
+}
+
+fn object_status(
+    world: &World,
+    key: &ObjectKey,
+    indexed: &Indexed,
+    errors: Vec<Diagnostic>,
+    programmed: Option<Programmed>,
+) -> ObjectStatus {
+    let in_force = match (&indexed.object, indexed.current) {
+        (Some(_), true) => InForce::Current,
+        (Some(_), false) => InForce::LastValid,
+        (None, _) => InForce::Nothing,
+    };
+    let mut conditions = world.conditions.get(key).cloned().unwrap_or_default();
+    if in_force != InForce::Current {
+        conditions.retain(|condition| condition.kind != "Accepted");
+        conditions.insert(0, refused(in_force, &errors));
+    }
+    ObjectStatus {
+        kind: key.kind.clone(),
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        source: format!("{}:{}", indexed.file, indexed.line),
+        in_force,
+        conditions,
+        errors,
+        programmed,
+    }
+}
+
+fn refused(in_force: InForce, errors: &[Diagnostic]) -> Condition {
+    let cause = errors.iter().find(|e| e.is_error()).map(ToString::to_string);
+    let cause = cause.unwrap_or_else(|| String::from("what is written now cannot be read"));
+    let consequence = match in_force {
+        InForce::Nothing => "nothing is in force",
+        InForce::Current | InForce::LastValid => "the last valid version stays in force",
+    };
+    Condition::new("Accepted", false, "Invalid", format!("{cause}; {consequence}"))
+}
+
+/// A finding belongs to the object in whose lines it is: from the object's first line to the next object's.
+fn by_object(world: &World) -> BTreeMap<&ObjectKey, Vec<Diagnostic>> {
+    let mut starts = BTreeMap::<(&str, u32), &ObjectKey>::new();
+    for (key, indexed) in &world.objects {
+        starts.insert((&indexed.file, indexed.line), key);
+    }
+    let mut found = BTreeMap::<&ObjectKey, Vec<Diagnostic>>::new();
+    for diagnostic in world.diagnostics.iter().filter(|d| d.line > 0) {
+        let before = starts.range(..=(&*diagnostic.file, diagnostic.line)).next_back();
+        if let Some(((file, _), key)) = before
+            && *file == &*diagnostic.file
+        {
+            found.entry(key).or_default().push(diagnostic.clone());
+        }
+    }
+    found
+}

@@ -1,0 +1,95 @@
+//! Everything the control plane holds true at one moment, and the fold that leads from one moment to the next.
+//!
+//! Pure: readings in, worlds out. Who listens to worlds is not known here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidegate_policy::document::{Diagnostic, ObjectKey};
+use tidegate_policy::model::ResourceType;
+use tidegate_policy::objects::Object;
+use tidegate_policy::resolve;
+
+use crate::index::{Index, Indexed};
+use crate::publish::{Published, ResourceId, Role, publish};
+use crate::source::Reading;
+use crate::status::Condition;
+
+/// One moment. Never changed, only replaced.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Counts worlds since the start.
+    pub generation: u64,
+    pub objects: BTreeMap<ObjectKey, Indexed>,
+    /// Everything wrong with the documents, by file and line.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What looking up each other's names showed, by object.
+    pub conditions: BTreeMap<ObjectKey, Vec<Condition>>,
+    pub published: Published,
+    /// How many files were seen.
+    pub files: usize,
+}
+
+/// Leads from reading to reading.
+#[derive(Debug, Default)]
+pub struct Fold {
+    index: Index,
+    world: Arc<World>,
+}
+
+impl Fold {
+    /// The world after `reading`; `None` if it is the same as before.
+    pub fn apply(&mut self, reading: &Reading) -> Option<Arc<World>> {
+        let change = self.index.update(reading);
+        let first = self.world.generation == 0;
+        if !first && !change.view && !change.objects && self.index.file_count() == self.world.files {
+            return None;
+        }
+        let mut world = World {
+            generation: self.world.generation + 1,
+            objects: self.index.objects().clone(),
+            diagnostics: self.index.diagnostics().to_vec(),
+            conditions: self.world.conditions.clone(),
+            published: self.world.published.clone(),
+            files: self.index.file_count(),
+        };
+        if first || change.objects {
+            let objects: Vec<&Object> = self.index.in_force().map(Arc::as_ref).collect();
+            let resolved = resolve::resolve(&objects);
+            world.published = publish(&resolved.resources, &self.world.published);
+            world.conditions = conditions(resolved);
+        }
+        self.world = Arc::new(world);
+        Some(self.world.clone())
+    }
+}
+
+impl World {
+    /// The resources that proxies have because of an object, by role.
+    pub fn derived(&self, key: &ObjectKey) -> Vec<(Role, Vec<ResourceId>)> {
+        let slice_of = self.service_of_slice(key);
+        let derived = |role| {
+            let set = self.published.of(role);
+            match &slice_of {
+                Some(service) => set.derived(service).iter().filter(|id| id.0 == ENDPOINTS).cloned().collect(),
+                None => set.derived(key).to_vec(),
+            }
+        };
+        Role::ALL.into_iter().map(|role| (role, derived(role))).collect()
+    }
+
+    /// The Service to which an EndpointSlice adds endpoints.
+    fn service_of_slice(&self, key: &ObjectKey) -> Option<ObjectKey> {
+        match self.objects.get(key)?.object.as_deref()? {
+            Object::EndpointSlice(slice) => {
+                let name = slice.labels.get(SERVICE_LABEL)?.clone();
+                Some(ObjectKey { kind: String::from("Service"), namespace: key.namespace.clone(), name })
+            }
+            _ => None,
+        }
+    }
+}
+
+const ENDPOINTS: &str = ResourceType::Endpoints.type_url();
+/// Kubernetes: which Service an EndpointSlice belongs to.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
