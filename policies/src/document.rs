@@ -149,6 +149,10 @@ impl File {
         }
         let broken = self.report.errors() > before;
         match document.root {
+            Some(root) if document.cut => match read::key_of(&root) {
+                Some(key) if read::list_items(&root).is_none() => self.failed.push(key),
+                _ => self.complete = false,
+            },
             Some(root) => self.node(&root, broken),
             None => self.complete &= !broken,
         }

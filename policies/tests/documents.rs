@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use tidegate_policy::document::{Parsed, parse};
-use tidegate_policy::objects::Object;
+use proptest::prelude::*;
+use serde_json::json;
+use tidegate_policy::document::{Diagnostic, Parsed, from_value, parse};
+use tidegate_policy::objects::{Object, PathMatchType};
 
 fn read(text: &str) -> Parsed {
     parse(&Arc::from("a.yaml"), text)
@@ -31,5 +33,533 @@ fn every_example_is_valid() {
         assert_eq!(told(&parsed), Vec::<String>::new(), "{path}");
         assert!(parsed.complete && !parsed.objects.is_empty(), "{path}");
         assert!(parsed.objects.iter().all(|o| *o != Object::Ignored), "{path}");
+    }
+}
+
+const ROUTE: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: r
+spec:
+  parentRefs: [{name: gw}]
+  rules:
+  - matches:
+    - path: {type: RegularExpression, value: 'a('}
+      headers:
+      - {name: 'bad name', value: x}
+    backendRefs:
+    - {name: a, port: 80, weight: 1000001}
+    - {name: b, prot: 80}
+    filters:
+    - {type: URLRewrite, urlRewrite: {}}
+    timeouts: {request: 1 s}
+";
+
+#[test]
+fn every_fault_of_shape_is_told_at_once_with_its_line() {
+    let parsed = read(ROUTE);
+    assert_eq!(
+        told(&parsed),
+        [
+            "a.yaml:13:35: error: spec.rules[0].backendRefs[0].weight: must be between 0 and 1000000, got the number 1000001",
+            "a.yaml:14:17: error: spec.rules[0].backendRefs[1].prot: unknown field (did you mean `port`?)",
+            "a.yaml:17:25: error: spec.rules[0].timeouts.request: the string `1 s` does not have the right form \
+             (A duration such as 500ms, 10s or 1h30m (GEP-2257))",
+        ]
+    );
+    assert_eq!(parsed.failed[0].to_string(), "HTTPRoute default/r");
+    assert!(parsed.complete && parsed.objects.is_empty());
+}
+
+#[test]
+fn every_fault_of_meaning_is_told_at_once_with_its_line() {
+    let shape_is_right = ROUTE.replace("1000001", "1").replace("prot", "port").replace("1 s", "1s");
+    assert_eq!(
+        told(&read(&shape_is_right)),
+        [
+            "a.yaml:9:46: error: spec.rules[0].matches[0].path.value: `a(` is not a regular expression: unclosed group",
+            "a.yaml:11:16: error: spec.rules[0].matches[0].headers[0].name: `bad name` is not a header name",
+            "a.yaml:16:14: error: spec.rules[0].filters[0].type: the filter URLRewrite is not supported yet",
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_type_says_what_was_written_and_what_to_write() {
+    let parsed = read(
+        "\
+apiVersion: v1
+kind: Service
+metadata:
+  name: 5
+  labels: {app: true}
+spec:
+  ports:
+    name: http
+---
+apiVersion: tidegate.io/v1alpha1
+kind: Backend
+metadata: {name: b}
+spec:
+  endpoints:
+  - {address: 10.0.0.1, port: '80'}
+  - {address: [], port: 70000}
+  - 7
+  protocol: H2
+",
+    );
+    assert_eq!(
+        told(&parsed),
+        [
+            "a.yaml:4:9: error: metadata.name: expected a string, got the number 5 (put it in quotes: \"5\")",
+            "a.yaml:5:17: error: metadata.labels.app: expected a string, got the boolean true (put it in quotes: \"true\")",
+            "a.yaml:8:5: error: spec.ports: expected a list, got a mapping (begin each item of the list with `- `)",
+            "a.yaml:15:31: error: spec.endpoints[0].port: expected an integer, got the string `80` (write 80 without quotes)",
+            "a.yaml:16:15: error: spec.endpoints[1].address: expected a string, got a list",
+            "a.yaml:16:25: error: spec.endpoints[1].port: must be between 1 and 65535, got the number 70000",
+            "a.yaml:17:5: error: spec.endpoints[2]: expected a mapping, got the number 7",
+            "a.yaml:18:13: error: spec.protocol: must be one of HTTP1, H2C, got the string `H2` (did you mean `H2C`?)",
+        ]
+    );
+    // A name that is not a string identifies nothing: an object may hide here.
+    assert!(!parsed.complete);
+    assert_eq!(parsed.failed.len(), 1);
+}
+
+#[test]
+fn missing_and_misplaced_fields_are_named() {
+    let parsed = read(
+        "\
+apiVersion: gateway.networking.k8s.io/v2
+kind: Gateway
+metadata:
+  nmae: gw
+  uid: 1234
+listeners: []
+spec:
+  gatewayClassName: null
+  listeners: []
+status: {anything: [goes]}
+",
+    );
+    assert_eq!(
+        told(&parsed),
+        [
+            "a.yaml:1:13: error: apiVersion: `gateway.networking.k8s.io/v2` is not a supported version of Gateway \
+             (use gateway.networking.k8s.io/v1 or gateway.networking.k8s.io/v1beta1)",
+            "a.yaml:4:3: error: metadata.name: is required",
+            "a.yaml:4:3: error: metadata.nmae: unknown field (did you mean `name`?)",
+            "a.yaml:6:1: error: listeners: unknown field (`listeners` belongs under `spec`)",
+            "a.yaml:8:3: error: spec.gatewayClassName: is required",
+            "a.yaml:9:14: error: spec.listeners: needs at least 1, has 0",
+        ]
+    );
+}
+
+#[test]
+fn an_unknown_kind_is_an_error_a_foreign_one_a_warning() {
+    let parsed = read(
+        "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HttpRoutes
+metadata: {name: r}
+---
+apiVersion: apps/v1
+kind: Deployment
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+kind: Carrot
+apiVersion: garden/v1
+",
+    );
+    let told = told(&parsed);
+    assert_eq!(told[0], "a.yaml:2:7: error: kind: unknown kind `HttpRoutes` (did you mean `HTTPRoute`?)");
+    assert_eq!(told[1], "a.yaml:6:7: warning: kind: Deployment is not used by the mesh: passed over");
+    assert!(told[2].starts_with("a.yaml:12:7: error: kind: unknown kind `Carrot` (known kinds: Gateway, "));
+    assert_eq!(told.len(), 3);
+    assert!(!parsed.complete, "a misspelt kind hides an object");
+}
+
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {ports: [{port: 80}]}\n";
+
+fn service(name: &str) -> String {
+    SERVICE.replace("NAME", name)
+}
+
+#[test]
+fn a_syntax_error_costs_its_document_and_not_its_neighbours() {
+    let text = format!("{}---\nkind: [\n  a: }}\n---\n{}", service("before"), service("after"));
+    let parsed = read(&text);
+    assert_eq!(parsed.objects.len(), 2);
+    assert!(!parsed.complete);
+    assert_eq!(parsed.diagnostics.len(), 1, "{:?}", told(&parsed));
+    assert_eq!(parsed.diagnostics[0].line, 7, "{:?}", told(&parsed));
+}
+
+#[test]
+fn a_quote_that_is_never_closed_costs_its_document_only() {
+    let text = format!("kind: \"Gate\n---\n{}", service("after"));
+    let parsed = read(&text);
+    assert_eq!((parsed.objects.len(), parsed.complete), (1, false));
+}
+
+#[test]
+fn tabs_are_pointed_out() {
+    let parsed = read("kind: Gateway\nmetadata:\n\tname: x\n");
+    assert_eq!(parsed.diagnostics[0].line, 3, "{:?}", told(&parsed));
+    let help = parsed.diagnostics[0].help.as_deref();
+    assert_eq!(help, Some("indent with spaces: YAML does not allow tabs there"));
+}
+
+#[test]
+fn a_key_written_twice_names_both_lines() {
+    let parsed = read(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec:\n  ports: []\n  type: a\n  ports: []\n",
+    );
+    assert_eq!(told(&parsed), ["a.yaml:7:3: error: key `ports` is written twice, on lines 5 and 7"]);
+    assert_eq!(parsed.failed[0].to_string(), "Service default/s");
+}
+
+#[test]
+fn keys_that_are_no_strings_are_refused() {
+    let parsed =
+        read("apiVersion: v1\nkind: Service\nmetadata: {name: s, labels: {1: a}}\nspec: {? [x] : y}\n");
+    let lines: Vec<_> = parsed.diagnostics.iter().map(|d| (d.line, d.message.as_str())).collect();
+    assert_eq!(
+        lines,
+        [(3, "a key must be a string: put it in quotes"), (4, "a key must be a string: put it in quotes")]
+    );
+}
+
+#[test]
+fn an_alias_bomb_is_refused_before_it_goes_off() {
+    let mut text = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
+    for (last, next) in ["ab", "bc", "cd", "de", "ef", "fg", "gh"].iter().map(|p| p.split_at(1)) {
+        text.push_str(&format!("{next}: &{next} [{}]\n", vec![format!("*{last}"); 10].join(", ")));
+    }
+    let parsed = read(&text);
+    assert!(
+        told(&parsed).iter().any(|t| t.contains("a.yaml:6:8:") && t.contains("more than 200000 values")),
+        "{:?}",
+        told(&parsed)
+    );
+    assert!(!parsed.complete);
+}
+
+#[test]
+fn aliases_are_expanded_and_may_not_be_endless() {
+    let good = "apiVersion: v1\nkind: Service\nmetadata: {name: &n s, labels: {app: *n}}\nspec: {selector: {app: *n}}\n";
+    assert_eq!(told(&read(good)), Vec::<String>::new());
+    assert!(told(&read("a: &a [*a]\n"))[2].contains("no complete anchor"));
+    assert!(!read("a: *nowhere\n").complete);
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    for depth in [70, 250, 100_000] {
+        let parsed = read(&format!("a: {}", "[".repeat(depth)));
+        assert!(!parsed.complete && !parsed.diagnostics.is_empty(), "{depth}");
+    }
+    let closed = read(&format!("kind: {}{}\n---\n{}", "[".repeat(70), "]".repeat(70), service("after")));
+    assert!(told(&closed)[0].contains("nested more than 64 levels deep"), "{:?}", told(&closed));
+    assert_eq!(closed.objects.len(), 1);
+}
+
+#[test]
+fn a_file_that_is_too_big_is_not_read() {
+    let parsed = read(&"# ten megabytes\n".repeat(10 << 16));
+    assert_eq!(
+        told(&parsed),
+        ["a.yaml:1:1: error: the file is larger than 4 MiB (split it into several files)"]
+    );
+    assert!(!parsed.complete);
+}
+
+#[test]
+fn an_empty_file_is_only_a_warning() {
+    for text in ["", "\n\n", "# nothing\n", "---\n---\n", "\u{feff}"] {
+        let parsed = read(text);
+        assert_eq!(told(&parsed), ["a.yaml:1:1: warning: the file is empty: it defines nothing"], "{text:?}");
+        assert!(parsed.complete);
+    }
+}
+
+#[test]
+fn the_same_object_twice_in_a_file_is_an_error_and_the_first_counts() {
+    let parsed = read(&format!("{}---\n{}", service("s"), service("s")));
+    assert_eq!(
+        told(&parsed),
+        ["a.yaml:8:18: error: metadata.name: Service default/s is defined twice: the one on line 1 counts"]
+    );
+    assert_eq!(parsed.objects.len(), 1);
+}
+
+#[test]
+fn a_list_is_unpacked_and_json_is_yaml() {
+    let item =
+        r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"NAME"},"spec":{"ports":[{"port":80}]}}"#;
+    let items = format!("{},\n{}", item.replace("NAME", "a"), item.replace("NAME", "b"));
+    let parsed = read(&format!("{{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{items}]}}\n"));
+    assert_eq!(told(&parsed), Vec::<String>::new());
+    assert_eq!(parsed.objects.len(), 2);
+    assert_eq!(parsed.objects[1].meta().unwrap().source.to_string(), "a.yaml:2");
+}
+
+#[test]
+fn names_must_be_names() {
+    let parsed = read(&format!("{}---\n{}", service("Upper"), service("ok, namespace: a.b")));
+    let fields: Vec<_> = parsed.diagnostics.iter().map(|d| (d.line, d.field.as_str())).collect();
+    assert_eq!(fields, [(3, "metadata.name"), (8, "metadata.namespace")]);
+}
+
+#[test]
+fn an_object_from_a_cluster_passes_the_same_checks() {
+    let mut object = json!({
+        "apiVersion": "tidegate.io/v1alpha1",
+        "kind": "Backend",
+        "metadata": {
+            "name": "b", "namespace": "shop", "generation": 7, "uid": "x", "resourceVersion": "1",
+            "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": [{"f:spec": {}}],
+        },
+        "spec": {"endpoints": [{"address": "10.0.0.1", "port": 80}], "protocol": null},
+        "status": {"conditions": []},
+    });
+    let Object::Backend(backend) = from_value(&object).unwrap() else { panic!("not a Backend") };
+    assert_eq!(backend.meta.source.to_string(), "shop/b@7");
+    assert_eq!(backend.meta.created, Some(1_767_225_600));
+    assert_eq!((backend.spec.port(), backend.spec.endpoints[0].weight), (80, 1));
+    assert_eq!(backend.lines.0.len(), 0);
+
+    object["spec"]["endpoints"][0]["port"] = json!(0);
+    object["spec"]["endpoints"][0]["adress"] = json!("x");
+    let told: Vec<_> = from_value(&object).unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "Backend shop/b: error: spec.endpoints[0].port: must be between 1 and 65535, got the number 0",
+            "Backend shop/b: error: spec.endpoints[0].adress: unknown field (did you mean `address`?)",
+        ]
+    );
+}
+
+#[test]
+fn a_cluster_may_hold_kinds_that_are_not_used() {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+    assert_eq!(from_value(&namespace).unwrap(), Object::Ignored);
+    assert!(from_value(&json!({"kind": "Carrot", "apiVersion": "v1"})).is_err());
+    assert!(from_value(&json!([])).is_err());
+}
+
+#[test]
+fn defaults_are_those_of_the_gateway_api() {
+    let text = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec:
+  parentRefs:
+  - name: gw
+  rules:
+  - backendRefs:
+    - {name: a, port: 80}
+";
+    let parsed = read(text);
+    let [Object::HttpRoute(route)] = &parsed.objects[..] else { panic!("{:?}", told(&parsed)) };
+    let rule = &route.spec.rules[0];
+    assert_eq!((rule.matches[0].path.kind, &*rule.matches[0].path.value), (PathMatchType::PathPrefix, "/"));
+    assert_eq!(
+        (&*rule.backend_refs[0].kind, &*rule.backend_refs[0].group, rule.backend_refs[0].weight),
+        ("Service", "", 1)
+    );
+    assert_eq!(
+        (&*route.spec.parent_refs[0].kind, &*route.spec.parent_refs[0].group),
+        ("Gateway", "gateway.networking.k8s.io")
+    );
+    assert_eq!(&*route.meta.name.namespace, "default");
+    assert_eq!(route.meta.source.to_string(), "a.yaml:1");
+    let line = |pointer| route.lines.line(pointer);
+    assert_eq!(
+        (line("/parentRefs/0"), line("/rules/0"), line("/rules/0/backendRefs/0")),
+        (Some(6), Some(8), Some(9))
+    );
+
+    let without_rules = read(&text[..text.find("  rules").unwrap()]);
+    let [Object::HttpRoute(route)] = &without_rules.objects[..] else { panic!("{:?}", told(&without_rules)) };
+    assert_eq!(route.spec.rules.len(), 1);
+}
+
+#[test]
+fn the_limits_of_the_route_are_kept() {
+    let rule = |name: &str, matches: usize| {
+        let one = "{path: {value: /x}}";
+        format!(
+            "  - {{name: {name}, matches: [{}], backendRefs: [{{name: a, port: 80}}]}}\n",
+            vec![one; matches].join(", ")
+        )
+    };
+    let route = |rules: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec:\n  parentRefs: [{{name: g}}]\n  rules:\n{rules}"
+        )
+    };
+    let many: String = (0..17).map(|i| rule(&format!("r{i}"), 1)).collect();
+    assert_eq!(told(&read(&route(&many))), ["a.yaml:7:5: error: spec.rules: at most 16 are allowed, has 17"]);
+    assert_eq!(
+        told(&read(&route(&rule("a", 65)))),
+        ["a.yaml:7:25: error: spec.rules[0].matches: at most 64 are allowed, has 65"]
+    );
+    let three: String = ["a", "b", "c"].iter().map(|n| rule(n, 43)).collect();
+    assert_eq!(
+        told(&read(&route(&three))),
+        ["a.yaml:7:5: error: spec.rules: 129 matches in all; at most 128 are allowed"]
+    );
+    let same = [rule("a", 1), rule("a", 1)].concat();
+    assert_eq!(
+        told(&read(&route(&same))),
+        ["a.yaml:8:12: error: spec.rules[1].name: rule 0 is named `a` too"]
+    );
+}
+
+#[test]
+fn a_gateway_refuses_what_it_cannot_do_and_what_is_written_twice() {
+    let parsed = read(
+        "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  gatewayClassName: tidegate
+  listeners:
+  - {name: a, port: 80, protocol: HTTP, hostname: A.example.com}
+  - {name: a, port: 80, protocol: HTTP, hostname: a.example.com}
+  - {name: b, port: 443, protocol: HTTPS}
+  - {name: c, port: 81, protocol: HTTP, hostname: 10.0.0.1}
+  - {name: d, port: 82, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector}}}
+  - {name: E, port: 83, protocol: HTTP}
+  addresses: [{value: nowhere}]
+",
+    );
+    let lines: Vec<_> = parsed.diagnostics.iter().map(|d| (d.line, d.field.as_str())).collect();
+    assert_eq!(
+        lines,
+        [
+            (8, "spec.listeners[1]"),
+            (8, "spec.listeners[1].name"),
+            (9, "spec.listeners[2].protocol"),
+            (10, "spec.listeners[3].hostname"),
+            (11, "spec.listeners[4].allowedRoutes.namespaces"),
+            (12, "spec.listeners[5].name"),
+            (13, "spec.addresses[0].value"),
+        ]
+    );
+    assert!(told(&parsed)[2].contains("protocol HTTPS is not supported yet"));
+}
+
+#[test]
+fn findings_without_end_are_cut_and_counted() {
+    let fields: String = (0..2000).map(|i| format!("  f{i}: 1\n")).collect();
+    let parsed = read(&format!("apiVersion: v1\nkind: Service\nmetadata: {{name: s}}\nspec:\n{fields}"));
+    assert_eq!(parsed.diagnostics.len(), 501);
+    assert_eq!(parsed.diagnostics[500].message, "1500 further problems are not listed");
+}
+
+fn yaml_like() -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(vec![
+        "apiVersion: v1\n",
+        "kind: Service\n",
+        "kind: List\n",
+        "metadata:\n",
+        "  name: a\n",
+        "spec:\n",
+        "items:\n",
+        "- ",
+        "  ",
+        "\t",
+        "---\n",
+        "...\n",
+        "&a ",
+        "*a",
+        "!!str ",
+        "!x ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ": ",
+        ", ",
+        "? ",
+        "| \n",
+        "> \n",
+        "\"",
+        "'",
+        "#",
+        "%YAML 1.2\n",
+        "\n",
+        "\r\n",
+        "<<: *a\n",
+        "\u{feff}",
+        "é",
+        "\0",
+        "0x1F",
+        "~",
+        "1e400",
+        "@",
+        "`",
+    ]);
+    prop::collection::vec(pieces, 0..40).prop_map(|p| p.concat())
+}
+
+fn mutated() -> impl Strategy<Value = String> {
+    let texts: Vec<_> = examples().into_iter().map(|(_, text)| text).collect();
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), 0..3_usize, any::<char>()), 1..8);
+    (prop::sample::select(texts), edits).prop_map(|(text, edits)| {
+        let mut chars: Vec<_> = text.chars().collect();
+        for (at, edit, c) in edits {
+            let at = at.index(chars.len());
+            match edit {
+                0 => chars[at] = c,
+                1 => chars.insert(at, c),
+                _ => chars.truncate(at.max(1)),
+            }
+        }
+        chars.into_iter().collect()
+    })
+}
+
+fn check_promises(text: &str) -> Result<(), TestCaseError> {
+    let parsed = read(text);
+    let lines = u32::try_from(text.split('\n').count()).unwrap();
+    for diagnostic in &parsed.diagnostics {
+        prop_assert!(
+            diagnostic.column > 0 && (1..=lines + 1).contains(&diagnostic.line),
+            "{diagnostic} {text:?}"
+        );
+    }
+    let refused = !parsed.complete || !parsed.failed.is_empty();
+    prop_assert!(
+        !refused || parsed.diagnostics.iter().any(Diagnostic::is_error),
+        "refused without a word: {text:?}"
+    );
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_parsing_panic(text in ".{0,80}") {
+        check_promises(&text)?;
+    }
+
+    #[test]
+    fn no_heap_of_yaml_makes_parsing_panic(text in yaml_like()) {
+        check_promises(&text)?;
+    }
+
+    #[test]
+    fn no_slip_of_the_pen_makes_parsing_panic(text in mutated()) {
+        check_promises(&text)?;
     }
 }

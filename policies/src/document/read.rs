@@ -71,7 +71,7 @@ pub(super) fn object(node: &Node, origin: &Origin, report: &mut Report) -> Outco
 }
 
 /// The identity as far as it can be read, whatever else is wrong.
-fn key_of(node: &Node) -> Option<ObjectKey> {
+pub(super) fn key_of(node: &Node) -> Option<ObjectKey> {
     let metadata = node.get("metadata")?;
     let namespace = match metadata.get("namespace") {
         Some(namespace) => namespace.as_str()?.to_owned(),

@@ -64,6 +64,8 @@ pub struct Document {
     /// What could be read; complete unless `errors` says otherwise.
     pub root: Option<Arc<Node>>,
     pub errors: Vec<YamlError>,
+    /// A bound was exceeded: `root` is only the beginning.
+    pub cut: bool,
 }
 
 /// Every document that could be read, and whether a syntax error hid others.
@@ -166,8 +168,17 @@ fn chunks(text: &str) -> Vec<(u32, &str)> {
     chunks
 }
 
-fn syntax_error(chunk: &str, place: Place, first_line: u32, info: &str) -> YamlError {
-    let line = chunk.lines().nth(place.line.saturating_sub(first_line + 1) as usize).unwrap_or_default();
+fn syntax_error(chunk: &str, mut place: Place, first_line: u32, info: &str) -> YamlError {
+    let lines: Vec<_> = chunk.lines().collect();
+    let at = place.line.saturating_sub(first_line + 1) as usize;
+    let written = lines.iter().rposition(|l| !l.trim().is_empty()).unwrap_or_default();
+    // What is noticed only at the end of the piece is shown where its text ends, not in the next document.
+    if at > written {
+        place.line -= u32::try_from(at - written).unwrap_or_default();
+        place.column =
+            lines.get(written).map_or(1, |l| u32::try_from(l.chars().count()).unwrap_or(u32::MAX - 1) + 1);
+    }
+    let line = lines.get(at.min(written)).copied().unwrap_or_default();
     let indent = &line[..line.len() - line.trim_start().len()];
     let help =
         indent.contains('\t').then(|| String::from("indent with spaces: YAML does not allow tabs there"));
@@ -256,7 +267,7 @@ impl Reader {
             self.end_collection();
         }
         let errors = std::mem::take(&mut self.errors);
-        self.documents.push(Document { root: self.root.take(), errors });
+        self.documents.push(Document { root: self.root.take(), errors, cut: self.given_up });
     }
 
     fn start(&mut self, span: Span, anchor: usize, tag: Option<&Tag>, expected: &str, items: Items) {

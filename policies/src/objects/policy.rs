@@ -116,3 +116,57 @@ fn group_of(kind: TargetKind) -> &'static str {
         TargetKind::Backend => TIDEGATE_GROUP,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(refs: serde_json::Value, allowed: &[TargetKind]) -> (Vec<String>, Vec<(String, String)>) {
+        let targets: PolicyTargets =
+            serde_json::from_value(serde_json::json!({ "targetRefs": refs })).unwrap();
+        let mut faults = Faults::default();
+        let resolved = targets.resolve("shop", allowed, &mut faults);
+        let faults = faults.0.into_iter().map(|f| (f.pointer, f.help.unwrap_or(f.message))).collect();
+        (resolved.iter().map(ToString::to_string).collect(), faults)
+    }
+
+    #[test]
+    fn group_and_namespace_are_filled_in() {
+        let refs = serde_json::json!([
+            {"kind": "HTTPRoute", "name": "checkout", "sectionName": "pay"},
+            {"kind": "Service", "group": "", "name": "checkout", "namespace": "shop"},
+            {"kind": "Namespace", "name": "shop"},
+        ]);
+        let (targets, faults) = resolve(refs, &TARGET_KINDS);
+        assert_eq!(targets, ["HTTPRoute shop/checkout#pay", "Service shop/checkout", "Namespace shop"]);
+        assert_eq!(faults, []);
+    }
+
+    #[test]
+    fn a_target_outside_the_policys_reach_is_refused_with_the_way_out() {
+        let refs = serde_json::json!([
+            {"kind": "Gateway", "name": "gw"},
+            {"kind": "Service", "name": "s", "namespace": "other"},
+            {"kind": "Namespace", "name": "other"},
+            {"kind": "HTTPRoute", "group": "", "name": "r"},
+            {"kind": "Namespace", "name": "shop", "sectionName": "x"},
+            {"kind": "Service", "name": "s"},
+            {"kind": "Service", "name": "s"},
+        ]);
+        let (targets, faults) =
+            resolve(refs, &[TargetKind::Namespace, TargetKind::HTTPRoute, TargetKind::Service]);
+        assert_eq!(targets, ["Service shop/s"]);
+        let faults: Vec<_> = faults.iter().map(|(p, m)| (p.as_str(), m.as_str())).collect();
+        assert_eq!(
+            faults,
+            [
+                ("/targetRefs/0/kind", "use one of Namespace, HTTPRoute, Service"),
+                ("/targetRefs/1/namespace", "put the policy into namespace `other`"),
+                ("/targetRefs/2/name", "put the policy into namespace `other`"),
+                ("/targetRefs/3/group", "the group of HTTPRoute is \"gateway.networking.k8s.io\""),
+                ("/targetRefs/4/sectionName", "a Namespace has no sections"),
+                ("/targetRefs/6", "Service shop/s is written twice"),
+            ]
+        );
+    }
+}
