@@ -3,13 +3,10 @@
 mod apply;
 mod args;
 mod duration;
-mod file;
 mod proxy_config;
 mod store;
-pub(crate) mod xds;
 
-pub use apply::{Applied, Applier};
+pub use apply::{Applier, Change};
 pub use args::ProxyArgs;
-pub use file::{LastGood, LoadError};
 pub use proxy_config::{ConfigError, GatewayPorts, ProxyConfig};
 pub use store::Store;

@@ -6,4 +6,5 @@ mod status;
 
 pub(crate) use accept::{Acceptor, Site, bind};
 pub(crate) use gateway::follow;
+pub(crate) use status::gateway_name;
 pub use status::{ListenerStatus, Listeners};

@@ -1,5 +1,8 @@
 //! What all parts of a running proxy share, and what the admin port shows of it.
 
+mod admin;
+mod xds;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +14,8 @@ use crate::listener::Listeners;
 use crate::telemetry::Telemetry;
 use crate::upstream::Pools;
 
+pub use xds::XdsStatus;
+
 /// One per proxy.
 #[derive(Debug)]
 pub struct ProxyState {
@@ -18,6 +23,7 @@ pub struct ProxyState {
     pub store: Store,
     pub telemetry: Arc<Telemetry>,
     pub listeners: Listeners,
+    pub xds: XdsStatus,
     /// Cancelled when the proxy begins to drain.
     pub draining: CancellationToken,
     /// Whether traffic is judged by a configuration that somebody gave: by the control plane, by the last good one on
@@ -35,6 +41,7 @@ impl ProxyState {
             store: Store::new(config.local.clone(), clock),
             pools: Arc::new(Pools::new(telemetry.clone())),
             listeners: Listeners::default(),
+            xds: XdsStatus::default(),
             draining: CancellationToken::new(),
             config,
             telemetry,

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_policy::model::{ResourceName};
+use tidegate_policy::model::ResourceName;
 use tidegate_policy::snapshot::Local;
 
 use super::ProxyArgs;
@@ -45,7 +45,9 @@ pub enum ConfigError {
     InboundWithoutApp,
     #[error("--app needs --inbound ADDR: where the proxy accepts requests for it")]
     AppWithoutInbound,
-    #[error("--inbound and --app are the same address {0}: requests would go round in circles; change one of them")]
+    #[error(
+        "--inbound and --app are the same address {0}: requests would go round in circles; change one of them"
+    )]
     Loop(SocketAddr),
     #[error("--gateway needs --control-plane URL: Gateway objects come from there")]
     GatewayWithoutControlPlane,
@@ -55,7 +57,9 @@ pub enum ConfigError {
     NoListener,
     #[error("--service {0}: write a name, or namespace/name")]
     Service(String),
-    #[error("--control-plane {0}: write a URL with a scheme and an authority, such as http://127.0.0.1:15010")]
+    #[error(
+        "--control-plane {0}: write a URL with a scheme and an authority, such as http://127.0.0.1:15010"
+    )]
     ControlPlane(http::Uri),
     #[error("--workers 0: at least one thread must move the traffic")]
     NoWorkers,

@@ -15,7 +15,6 @@ use crate::clock::Clock;
 #[derive(Debug)]
 pub struct Store {
     current: ArcSwap<Snapshot>,
-    resources: ArcSwap<Resources>,
     changed: watch::Sender<Option<Instant>>,
     state: StateStore,
     local: Local,
@@ -24,12 +23,11 @@ pub struct Store {
 
 impl Store {
     pub(crate) fn new(local: Local, clock: Clock) -> Self {
-        let (state, resources) = (StateStore::new(), Resources::default());
+        let state = StateStore::new();
         // Nothing can be rejected where nothing was given.
-        let (snapshot, _) = Snapshot::build(&resources, &local, &state);
+        let (snapshot, _) = Snapshot::build(&Resources::default(), &local, &state);
         Self {
             current: ArcSwap::from_pointee(snapshot),
-            resources: ArcSwap::from_pointee(resources),
             changed: watch::Sender::new(None),
             state,
             local,
@@ -40,11 +38,6 @@ impl Store {
     /// The snapshot for one request.
     pub fn load(&self) -> Guard<Arc<Snapshot>> {
         self.current.load()
-    }
-
-    /// The resources behind the snapshot, as they were accepted.
-    pub fn resources(&self) -> Arc<Resources> {
-        self.resources.load_full()
     }
 
     /// When the configuration in force was applied; `None` before the first.
@@ -63,9 +56,8 @@ impl Store {
     }
 
     /// Puts a compiled snapshot in force; the next request sees all of it, those in flight none.
-    pub(crate) fn swap(&self, resources: Resources, snapshot: Snapshot) {
+    pub(crate) fn swap(&self, snapshot: Snapshot) {
         self.current.store(Arc::new(snapshot));
-        self.resources.store(Arc::new(resources));
         self.state.sweep(self.clock.now());
         self.changed.send_replace(Some(Instant::now()));
     }

@@ -44,7 +44,10 @@ pub(crate) struct ResponseBody {
 
 enum Source {
     Local(Bytes),
-    Upstream { body: Incoming, call: Box<OpenCall> },
+    Upstream {
+        body: Incoming,
+        call: Box<OpenCall>,
+    },
     /// Over: everything was given back.
     Done,
 }
@@ -131,7 +134,12 @@ impl ResponseBody {
     }
 
     /// A backend's answer. `announced` is its content-length.
-    pub(crate) fn upstream(body: Incoming, call: Box<OpenCall>, announced: Option<u64>, record: Record) -> Self {
+    pub(crate) fn upstream(
+        body: Incoming,
+        call: Box<OpenCall>,
+        announced: Option<u64>,
+        record: Record,
+    ) -> Self {
         Self { source: Source::Upstream { body, call }, record, announced }.completed_if_ended()
     }
 

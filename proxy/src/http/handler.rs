@@ -28,7 +28,10 @@ struct Story<'a> {
 }
 
 /// Answers one request. Dropping the future means that the client is gone: everything taken is given back.
-pub(crate) async fn handle(connection: &Arc<ConnectionContext>, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(crate) async fn handle(
+    connection: &Arc<ConnectionContext>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
     let (mut head, body) = request.into_parts();
     let proxy = &connection.proxy;
     let exchange = proxy.telemetry.begin(&head, &connection.peer, connection.direction);

@@ -24,7 +24,9 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(exchange: Exchange) -> Self {
-        Self { exchange: Some(exchange), ..Self::spent() }
+        let mut record = Self::spent();
+        record.exchange = Some(exchange);
+        record
     }
 
     /// One that tells nothing.

@@ -55,7 +55,13 @@ pub(crate) struct HttpServer {
 }
 
 impl ConnectionContext {
-    pub(crate) fn new(proxy: Arc<ProxyState>, scope: Scope, direction: Direction, peer: Peer, seed: u64) -> Self {
+    pub(crate) fn new(
+        proxy: Arc<ProxyState>,
+        scope: Scope,
+        direction: Direction,
+        peer: Peer,
+        seed: u64,
+    ) -> Self {
         Self { proxy, scope, direction, peer, seed: AtomicU64::new(seed) }
     }
 
@@ -88,7 +94,12 @@ impl HttpServer {
     }
 
     /// Serves `stream` until it ends; after `drain`, no longer than its requests in flight last.
-    pub(crate) async fn serve(&self, stream: TcpStream, context: ConnectionContext, drain: CancellationToken) {
+    pub(crate) async fn serve(
+        &self,
+        stream: TcpStream,
+        context: ConnectionContext,
+        drain: CancellationToken,
+    ) {
         let first = tokio::select! {
             first = tokio::time::timeout(FIRST_BYTES, detect(&stream)) => first,
             () = drain.cancelled() => return,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 use http::{Method, Version};
+use tidegate_policy::decision::Detail;
 use tidegate_policy::{Decision, Outcome, Reason};
 
 use super::attributes as name;
@@ -110,7 +111,7 @@ fn decision(finished: &Finished, visit: &mut impl FnMut(&'static str, Field<'_>)
     visit(name::POLICY_RULE, Field::Shared(&deciding.rule.name));
     visit(name::POLICY_SOURCE, Field::Shown(&deciding.rule.source));
     if let Some(detail) = &deciding.detail {
-        visit(name::POLICY_DETAIL, Field::Text(clip(detail)));
+        visit(name::POLICY_DETAIL, Field::Text(detail.to_string().into()));
     }
 }
 
@@ -131,13 +132,11 @@ pub(super) fn deciding(finished: &Finished) -> Option<&Decision> {
 }
 
 /// `state=…` in the words of the circuit breaker that judged last.
-fn breaker_state(finished: &Finished) -> Option<&str> {
-    let breakers = finished.decisions.iter().rev().filter(|d| &*d.policy.kind == "CircuitBreakerPolicy");
-    let mut states = breakers.filter_map(|d| {
-        let words = d.detail.as_deref()?.split([' ', ',', ';']);
-        words.filter_map(|word| word.strip_prefix("state=")).next_back()
-    });
-    states.next()
+fn breaker_state(finished: &Finished) -> Option<&'static str> {
+    finished.decisions.iter().rev().find_map(|d| match d.detail {
+        Some(Detail::State(phase)) => Some(phase.as_str()),
+        _ => None,
+    })
 }
 
 /// The `error.type` of a request that failed on the server's side; `None` for one that did not, which includes

@@ -296,7 +296,7 @@ fn decision_attributes(decision: &Decision) -> Vec<KeyValue> {
         attributes.push(KeyValue::new(name::REASON, reason.flag()));
     }
     if let Some(detail) = &decision.detail {
-        attributes.push(KeyValue::new(name::POLICY_DETAIL, fields::clip(detail).into_owned()));
+        attributes.push(KeyValue::new(name::POLICY_DETAIL, detail.to_string()));
     }
     attributes
 }

@@ -205,7 +205,11 @@ impl EndpointPool {
         }
     }
 
-    async fn open_http1(self: &Arc<Self>, cx: &Checkout<'_>, permit: ConnectionPermit) -> Result<Lease, Reason> {
+    async fn open_http1(
+        self: &Arc<Self>,
+        cx: &Checkout<'_>,
+        permit: ConnectionPermit,
+    ) -> Result<Lease, Reason> {
         let stream = self.connect(cx).await?;
         let guard = self.telemetry.connection(ConnectionSide::Upstream);
         let sender = super::http1::handshake(stream, &self.group, (permit, guard)).await?;
@@ -228,7 +232,11 @@ impl EndpointPool {
         }
     }
 
-    async fn open_http2(self: &Arc<Self>, cx: &Checkout<'_>, permit: ConnectionPermit) -> Result<Lease, Reason> {
+    async fn open_http2(
+        self: &Arc<Self>,
+        cx: &Checkout<'_>,
+        permit: ConnectionPermit,
+    ) -> Result<Lease, Reason> {
         let stream = self.connect(cx).await?;
         let guard = self.telemetry.connection(ConnectionSide::Upstream);
         let connection = super::http2::handshake(stream, &self.group, (permit, guard)).await?;

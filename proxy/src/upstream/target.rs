@@ -93,7 +93,10 @@ mod tests {
     #[test]
     fn http_1_keeps_the_host_and_gets_one_where_there_was_none() {
         let with = addressed(request("cart", "/a"), Protocol::Http1, "10.0.0.1:80").unwrap();
-        assert_eq!((with.uri().to_string().as_str(), &with.headers()[HOST]), ("/a", &HeaderValue::from_static("cart")));
+        assert_eq!(
+            (with.uri().to_string().as_str(), &with.headers()[HOST]),
+            ("/a", &HeaderValue::from_static("cart"))
+        );
         let without = addressed(Request::get("/").body(()).unwrap(), Protocol::Http1, "10.0.0.1:80").unwrap();
         assert_eq!(without.headers()[HOST], "10.0.0.1:80");
     }

@@ -87,7 +87,7 @@ impl Serialize for Said<'_> {
             map.serialize_entry("reason", reason.flag())?;
         }
         if let Some(detail) = &decision.detail {
-            map.serialize_entry("detail", &*fields::clip(detail))?;
+            map.serialize_entry("detail", detail)?;
         }
         map.end()
     }

@@ -1,0 +1,238 @@
+//! Starts everything, in order, and ends it in order. The only module that knows everyone.
+//!
+//! Traffic has a runtime of its own. Admin port, telemetry and the control plane's stream share another, so that a
+//! scrape or a large push cannot hurt a request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tidegate_policy::snapshot::{BindAddress, Scope};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::AdminServer;
+use crate::config::ProxyConfig;
+use crate::http::HttpServer;
+use crate::listener::{self, Acceptor, ListenerStatus, Site};
+use crate::state::ProxyState;
+use crate::telemetry::{Direction, Telemetry, TelemetryConfig, TelemetryGuard, TraceSettings};
+use crate::upstream::Pools;
+
+const INBOUND: &str = "inbound";
+const OUTBOUND: &str = "outbound";
+/// Threads for name resolution, which the operating system only offers as a call that blocks.
+const RESOLVER_THREADS: usize = 8;
+
+/// A namespace for [`Proxy::start`].
+#[derive(Debug)]
+pub struct Proxy;
+
+/// A proxy at work. Dropped, it stops at once; [`Running::shutdown`] and [`Running::wait`] let it drain.
+#[derive(Debug)]
+pub struct Running {
+    state: Arc<ProxyState>,
+    admin: AdminServer,
+    connections: TaskTracker,
+    telemetry: Option<TelemetryGuard>,
+    runtimes: Runtimes,
+}
+
+#[derive(Debug)]
+struct Runtimes {
+    data: Option<Runtime>,
+    control: Option<Runtime>,
+}
+
+/// Runs a proxy until `shutdown`, SIGTERM or SIGINT, then drains it.
+///
+/// # Errors
+/// It could not start: an address is taken, say.
+pub async fn run(config: ProxyConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let running = Proxy::start(config)?;
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        signal = signal() => tracing::info!(signal = signal?, "draining"),
+    }
+    running.shutdown();
+    running.wait().await;
+    Ok(())
+}
+
+async fn signal() -> anyhow::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+impl Proxy {
+    /// Binds every socket that flags name and starts to serve. May be called inside or outside of a runtime.
+    ///
+    /// # Errors
+    /// A socket cannot be bound, or a thread cannot be started.
+    pub fn start(config: ProxyConfig) -> anyhow::Result<Running> {
+        let runtimes = Runtimes::new(config.workers)?;
+        let control = runtimes.control()?;
+        let (telemetry, guard) = Telemetry::start(telemetry_config(&config), &control);
+        let data = runtimes.data()?;
+        let state = {
+            let _context = data.enter();
+            ProxyState::new(config, telemetry.clone())
+        };
+        let connections = TaskTracker::new();
+        let acceptor = Acceptor {
+            proxy: state.clone(),
+            server: Arc::new(HttpServer::new()),
+            connections: connections.clone(),
+        };
+        listen(&data, &acceptor)?;
+        data.spawn(Pools::keep_reaping(Arc::downgrade(&state.pools)));
+        let admin = AdminServer::start(state.config.admin, state.clone(), telemetry, &control)
+            .with_context(|| format!("cannot listen on --admin {}", state.config.admin))?;
+        Ok(Running { state, admin, connections, telemetry: Some(guard), runtimes })
+    }
+}
+
+fn telemetry_config(config: &ProxyConfig) -> TelemetryConfig {
+    let service = config.local.services.first().map(|service| service.name.to_string());
+    TelemetryConfig {
+        access_log: config.access_log.clone(),
+        service_name: service.unwrap_or_else(|| format!("tidegate-{}", config.role())),
+        node: Some(config.node.clone()),
+        traces: TraceSettings::from_env(),
+        ..TelemetryConfig::default()
+    }
+}
+
+fn listen(data: &Handle, acceptor: &Acceptor) -> anyhow::Result<()> {
+    let config = &acceptor.proxy.config;
+    if let Some(address) = config.inbound {
+        let site = Site { scope: Scope::Inbound, direction: Direction::Inbound };
+        listen_on(data, acceptor, INBOUND, address, site)?;
+    }
+    if let Some(address) = config.outbound {
+        let site = Site { scope: Scope::Outbound, direction: Direction::Outbound };
+        listen_on(data, acceptor, OUTBOUND, address, site)?;
+    }
+    if let Some(ports) = config.gateway {
+        data.spawn(listener::follow(acceptor.clone(), ports, acceptor.proxy.draining.clone()));
+    }
+    Ok(())
+}
+
+fn listen_on(
+    data: &Handle,
+    acceptor: &Acceptor,
+    name: &'static str,
+    address: SocketAddr,
+    site: Site,
+) -> anyhow::Result<()> {
+    let _context = data.enter();
+    let listener = listener::bind(address).with_context(|| format!("cannot listen on --{name} {address}"))?;
+    let local = listener.local_addr()?;
+    acceptor.proxy.listeners.set(name, ListenerStatus::Bound(local));
+    tracing::info!(listener = name, address = %local, "listening");
+    let (acceptor, stop) = (acceptor.clone(), acceptor.proxy.draining.clone());
+    data.spawn(async move { acceptor.run(listener, site, stop).await });
+    Ok(())
+}
+
+impl Running {
+    /// Where the admin port really listens.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    pub fn inbound(&self) -> Option<SocketAddr> {
+        self.state.listeners.address(INBOUND)
+    }
+
+    pub fn outbound(&self) -> Option<SocketAddr> {
+        self.state.listeners.address(OUTBOUND)
+    }
+
+    /// Where a gateway's socket really listens; `None` until it is bound.
+    pub fn gateway(&self, bind: BindAddress) -> Option<SocketAddr> {
+        self.state.listeners.address(&listener::gateway_name(bind))
+    }
+
+    pub fn state(&self) -> &Arc<ProxyState> {
+        &self.state
+    }
+
+    /// Begins to drain: no new connections, no new requests on old ones. Returns at once.
+    pub fn shutdown(&self) {
+        self.state.draining.cancel();
+    }
+
+    /// Waits for [`Running::shutdown`] and for what is in flight then, no longer than the drain timeout; what is
+    /// recorded is flushed.
+    pub async fn wait(mut self) {
+        self.state.draining.cancelled().await;
+        self.connections.close();
+        let limit = self.state.config.drain_timeout;
+        if tokio::time::timeout(limit, self.connections.wait()).await.is_err() {
+            tracing::warn!(
+                connections = self.connections.len(),
+                ?limit,
+                "drain timeout; closing what is left"
+            );
+        }
+        // Requests that are cut off now still tell telemetry that they were.
+        self.runtimes.stop_data();
+        if let Some(telemetry) = self.telemetry.take() {
+            telemetry.shutdown().await;
+        }
+    }
+}
+
+impl Runtimes {
+    fn new(workers: usize) -> anyhow::Result<Self> {
+        let data = Builder::new_multi_thread()
+            .worker_threads(workers)
+            .max_blocking_threads(RESOLVER_THREADS)
+            .thread_name("tidegate-data")
+            .enable_all()
+            .build()
+            .context("cannot start the threads that move traffic")?;
+        let mut runtimes = Self { data: Some(data), control: None };
+        let control = Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(RESOLVER_THREADS)
+            .thread_name("tidegate-ctl")
+            .enable_all()
+            .build()
+            .context("cannot start the control thread")?;
+        runtimes.control = Some(control);
+        Ok(runtimes)
+    }
+
+    fn data(&self) -> anyhow::Result<Handle> {
+        Ok(self.data.as_ref().context("stopped")?.handle().clone())
+    }
+
+    fn control(&self) -> anyhow::Result<Handle> {
+        Ok(self.control.as_ref().context("stopped")?.handle().clone())
+    }
+
+    fn stop_data(&mut self) {
+        // Waiting for a runtime is not allowed inside another; its tasks end by themselves.
+        if let Some(data) = self.data.take() {
+            data.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Runtimes {
+    fn drop(&mut self) {
+        self.stop_data();
+        if let Some(control) = self.control.take() {
+            control.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `tidegate-proxy`: one data plane, told what to do by flags and by a control plane.
+
+use clap::Parser;
+use tidegate_proxy::{ProxyArgs, ProxyConfig};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// The Tidegate proxy: a sidecar beside one application, or a gateway.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-proxy", version)]
+struct Cli {
+    #[command(flatten)]
+    proxy: ProxyArgs,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    let config = ProxyConfig::try_from(cli.proxy)?;
+    // The proxy has runtimes of its own; this one only waits for the signal.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(tidegate_proxy::run(config, CancellationToken::new()))
+}

@@ -1,0 +1,54 @@
+//! The admin port's view of the proxy.
+
+use serde_json::{Value, json};
+
+use super::ProxyState;
+use crate::admin::{AdminSource, to_yaml};
+use crate::telemetry::{BreakerSample, Scrape};
+
+impl AdminSource for ProxyState {
+    fn ready(&self) -> Result<(), String> {
+        Self::ready(self)
+    }
+
+    fn config_yaml(&self) -> Result<String, String> {
+        to_yaml(&self.store.load().describe())
+    }
+
+    fn status(&self) -> Value {
+        json!({
+            "node": self.config.node,
+            "namespace": self.config.local.namespace,
+            "services": self.config.local.services,
+            "role": self.config.role(),
+            "ready": Self::ready(self).map_or_else(Value::from, |()| Value::Bool(true)),
+            "draining": self.draining.is_cancelled(),
+            "listeners": self.listeners.all(),
+            "control_plane": self.control_plane_status(),
+        })
+    }
+
+    fn scrape(&self) -> Scrape {
+        Scrape {
+            xds_connected: self.config.control_plane.is_some().then(|| self.xds.is_connected()),
+            config_age: self.store.applied_at().map(|at| at.elapsed()),
+            breakers: self.breakers(),
+        }
+    }
+}
+
+impl ProxyState {
+    fn control_plane_status(&self) -> Value {
+        let Some(url) = &self.config.control_plane else { return Value::Null };
+        json!({
+            "url": url.to_string(),
+            "connected": self.xds.is_connected(),
+            "last_error": self.xds.last_error(),
+            "config_age_seconds": self.store.applied_at().map(|at| at.elapsed().as_secs()),
+        })
+    }
+
+    fn breakers(&self) -> Vec<BreakerSample> {
+        Vec::new()
+    }
+}
