@@ -1,5 +1,7 @@
-//! THE REGISTRY: one module and one entry per policy kind, nothing else.
+//! THE REGISTRY: one module and one entry per policy kind. `check` holds the few validations that kinds share;
+//! nothing else is here.
 
+mod check;
 mod circuit_breaker;
 mod rate_limit;
 
@@ -14,3 +16,6 @@ pub const KINDS: &[KindEntry] = &[
 pub fn find(kind: &str) -> Option<&'static KindEntry> {
     KINDS.iter().find(|entry| entry.kind == kind)
 }
+
+#[cfg(test)]
+mod tests;

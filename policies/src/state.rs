@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -31,9 +32,9 @@ impl StateKey {
 /// time goes on where it was.
 pub const GRACE: Duration = Duration::from_secs(300);
 
-#[derive(Default)]
 pub struct StateStore {
     entries: Mutex<FxHashMap<StateKey, Entry>>,
+    hash_seed: [u64; 2],
 }
 
 struct Entry {
@@ -42,8 +43,21 @@ struct Entry {
 }
 
 impl StateStore {
+    /// With a hash seed that nobody outside the process knows.
     pub fn new() -> Self {
-        Self::default()
+        let secret = RandomState::new();
+        Self::with_hash_seed([secret.hash_one(0_u8), secret.hash_one(1_u8)])
+    }
+
+    /// With a known hash seed, where a run must be the same twice (a simulation at the cap on keys).
+    pub fn with_hash_seed(hash_seed: [u64; 2]) -> Self {
+        Self { entries: Mutex::default(), hash_seed }
+    }
+
+    /// Under which counters hash what clients send, so that no client can aim at another's counter. No verdict
+    /// depends on it otherwise.
+    pub fn hash_seed(&self) -> [u64; 2] {
+        self.hash_seed
     }
 
     /// The state under `key`, made by `make` if there is none (or if it is of another type).
@@ -77,6 +91,12 @@ impl StateStore {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Default for StateStore {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

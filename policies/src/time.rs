@@ -45,6 +45,11 @@ impl Add<Duration> for Timestamp {
     }
 }
 
+/// What `Retry-After` (RFC 9110, 10.2.3) counts in: whole seconds, rounded up, at least 1.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
 fn saturating_nanos(d: Duration) -> u64 {
     u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -58,6 +63,12 @@ mod tests {
         let (early, late) = (Timestamp::from_millis(1), Timestamp::from_millis(5));
         assert_eq!(late.since(early), Duration::from_millis(4));
         assert_eq!(early.since(late), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_wait_is_told_in_whole_seconds_and_never_as_none() {
+        let told = [0, 1, 1000, 1001].map(|ms| whole_seconds(Duration::from_millis(ms)));
+        assert_eq!(told, [1, 1, 1, 2]);
     }
 
     #[test]

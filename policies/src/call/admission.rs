@@ -13,7 +13,7 @@ use crate::health::{Admission, BoundBreaker, BreakerPhase, Cap, CapPermit, Circu
 use crate::model::Mode;
 use crate::pipeline::LocalReply;
 use crate::reason::Reason;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, whole_seconds};
 
 /// A breaker's leave, with the rule that it is reported under.
 #[derive(Debug)]
@@ -218,11 +218,6 @@ fn decide(
 ) {
     let policy = Arc::clone(&guard.circuit.policy);
     decisions.push(Decision { policy, rule: Arc::clone(rule), outcome, detail });
-}
-
-/// `Retry-After` in whole seconds (RFC 9110, 10.2.3), rounded up, at least 1.
-pub(crate) fn whole_seconds(wait: Duration) -> u64 {
-    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// The breaker that will be the first to let a call through to any endpoint.

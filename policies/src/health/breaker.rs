@@ -185,7 +185,7 @@ impl Breaker {
         match inner.phase {
             BreakerPhase::Closed => return Admission::Admitted(self.permit(inner.epoch, false)),
             BreakerPhase::Open if now < self.probes_from() => return self.refusal(BreakerPhase::Open, now),
-            BreakerPhase::Open => drop(self.enter(&mut inner, BreakerPhase::HalfOpen, now)),
+            BreakerPhase::Open => _ = self.enter(&mut inner, BreakerPhase::HalfOpen, now),
             BreakerPhase::HalfOpen => {}
         }
         if inner.probes >= self.params.probes {
@@ -328,3 +328,6 @@ fn unpack(gate: u64) -> (BreakerPhase, u64) {
     };
     (phase, gate >> 2)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! Validations that several kinds share, so that the same fault reads the same everywhere.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::kind::CompileContext;
+use crate::objects::GepDuration;
+
+const LONGEST_NAME: usize = 63;
+
+/// A rule's name goes into headers, metric labels and state keys: letters, digits, `-`, `_` and `.` only.
+pub(super) fn name(cx: &mut CompileContext<'_>, pointer: &str, name: &str) {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(allowed) {
+        let fix = format!("use 1 to {LONGEST_NAME} letters, digits, `-`, `_` or `.`");
+        cx.error(pointer, format!("`{name}` cannot be a name: {fix}"));
+    }
+}
+
+/// Names must tell the rules of one policy apart; `list` is the pointer of the list they are in.
+pub(super) fn unique<'n>(
+    cx: &mut CompileContext<'_>,
+    list: &str,
+    names: impl Iterator<Item = Option<&'n str>>,
+) {
+    let mut seen: Vec<&str> = Vec::new();
+    for (i, name) in names.enumerate() {
+        let Some(name) = name else { continue };
+        if seen.contains(&name) {
+            cx.error(format!("{list}/{i}/name"), format!("`{name}` is used twice: give each its own name"));
+        }
+        seen.push(name);
+    }
+}
+
+pub(super) fn within<T: PartialOrd + Display>(
+    cx: &mut CompileContext<'_>,
+    pointer: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) {
+    if !range.contains(&value) {
+        cx.error(pointer, format!("{value} is out of range: use {} to {}", range.start(), range.end()));
+    }
+}
+
+/// The bounds are given in text, as an author would write them.
+pub(super) fn duration_within(
+    cx: &mut CompileContext<'_>,
+    pointer: &str,
+    value: GepDuration,
+    (low, high): (&'static str, &'static str),
+) -> Duration {
+    let bound = |text: &str| text.parse::<GepDuration>().map(|d| d.get());
+    let inside =
+        bound(low).is_ok_and(|low| value.get() >= low) && bound(high).is_ok_and(|high| value.get() <= high);
+    if !inside {
+        cx.error(pointer, format!("{value} is out of range: use {low} to {high}"));
+    }
+    value.get()
+}

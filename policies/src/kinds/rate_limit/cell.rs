@@ -1,0 +1,259 @@
+//! One bucket: GCRA on governor's atomic cell, with `now` as argument.
+//!
+//! The cell holds the theoretical arrival time (TAT), in nanoseconds. The arithmetic is that of the virtual
+//! scheduling algorithm (ITU-T I.371), as in governor's own limiter; it is here because several limits must be
+//! looked at before any is spent, and because a spend must be able to be given back.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::Quota;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
+
+use crate::time::Timestamp;
+
+/// How fast a bucket refills and how much it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rate {
+    /// Nanoseconds per request, rounded up: never more than the written rate.
+    emission: u64,
+    burst: u32,
+}
+
+/// A bucket after one request was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Level {
+    /// Whole requests that it would let through at once.
+    pub(super) remaining: u32,
+    /// Until there is one more.
+    pub(super) next: Duration,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Cell(InMemoryState);
+
+impl Rate {
+    /// `requests` per `per`, and at most `burst` at once.
+    pub(super) fn new(requests: NonZeroU32, per: Duration, burst: NonZeroU32) -> Option<Self> {
+        let emission = per.as_nanos().div_ceil(u128::from(requests.get()));
+        let quota =
+            Quota::with_period(Duration::from_nanos(u64::try_from(emission).ok()?))?.allow_burst(burst);
+        let emission = u64::try_from(quota.replenish_interval().as_nanos()).ok()?;
+        // An empty bucket must fit the clock with room to spare.
+        emission.checked_mul(u64::from(burst.get())).filter(|full| *full < u64::MAX / 4)?;
+        Some(Self { emission, burst: quota.burst_size().get() })
+    }
+
+    /// From empty to full.
+    pub(super) fn refill(self) -> Duration {
+        Duration::from_nanos(self.full())
+    }
+
+    fn full(self) -> u64 {
+        self.emission * u64::from(self.burst)
+    }
+
+    /// Whether one more request fits behind `tat`: the TAT after it, or how long to wait.
+    fn judge(self, tat: u64, now: u64) -> Result<u64, Duration> {
+        let earliest = tat.saturating_sub(self.full() - self.emission);
+        if now < earliest {
+            return Err(Duration::from_nanos(earliest - now));
+        }
+        Ok(tat.max(now).saturating_add(self.emission))
+    }
+
+    fn level(self, tat: u64, now: u64) -> Level {
+        let free = self.full().saturating_sub(tat.saturating_sub(now));
+        let remaining = u32::try_from(free / self.emission).unwrap_or(u32::MAX);
+        Level { remaining, next: Duration::from_nanos(self.emission - free % self.emission) }
+    }
+
+    /// The TAT at which a bucket of this rate has spent what `tat` had spent under `before`, but never more than it
+    /// holds: a lowered limit leaves a bucket empty, not in debt.
+    fn convert(self, tat: u64, before: Self, now: u64) -> u64 {
+        let spent = u128::from(tat.saturating_sub(now)) * u128::from(self.emission);
+        let spent = spent.div_ceil(u128::from(before.emission)).min(u128::from(self.full()));
+        now.saturating_add(u64::try_from(spent).unwrap_or(u64::MAX))
+    }
+}
+
+impl Cell {
+    /// A bucket that is full from `full_at` on.
+    pub(super) fn full_at(full_at: Timestamp) -> Self {
+        let cell = Self::default();
+        cell.set(|_| full_at.as_nanos());
+        cell
+    }
+
+    /// Whether one request would be let through; takes nothing.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub(super) fn check(&self, rate: Rate, now: Timestamp) -> Result<(), Duration> {
+        rate.judge(self.tat(), now.as_nanos()).map(|_| ())
+    }
+
+    /// Takes one request.
+    ///
+    /// # Errors
+    /// How long to wait; nothing was taken.
+    pub(super) fn spend(&self, rate: Rate, now: Timestamp) -> Result<Level, Duration> {
+        let now = now.as_nanos();
+        self.replace(|tat| {
+            let next = rate.judge(tat, now)?;
+            Ok((rate.level(next, now), next))
+        })
+    }
+
+    /// Undoes one [`Cell::spend`] of the same rate.
+    pub(super) fn give_back(&self, rate: Rate) {
+        self.set(|tat| tat.saturating_sub(rate.emission));
+    }
+
+    pub(super) fn convert(&self, before: Rate, after: Rate, now: Timestamp) {
+        self.set(|tat| after.convert(tat, before, now.as_nanos()));
+    }
+
+    /// When this bucket is (or was) full again.
+    pub(super) fn full_again(&self) -> Timestamp {
+        Timestamp::from_nanos(self.tat())
+    }
+
+    fn tat(&self) -> u64 {
+        self.replace(|tat| Err::<((), u64), u64>(tat)).err().unwrap_or_default()
+    }
+
+    fn set(&self, f: impl Fn(u64) -> u64) {
+        let _: Result<(), ()> = self.replace(|tat| Ok(((), f(tat))));
+    }
+
+    fn replace<T, E>(&self, f: impl Fn(u64) -> Result<(T, u64), E>) -> Result<T, E> {
+        self.0.measure_and_replace(&NotKeyed::NonKey, |tat| {
+            f(tat.map_or(0, Nanos::as_u64)).map(|(result, tat)| (result, Nanos::new(tat)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::thread;
+
+    fn rate(requests: u32, per: Duration, burst: u32) -> Rate {
+        Rate::new(NonZeroU32::new(requests).unwrap(), per, NonZeroU32::new(burst).unwrap()).unwrap()
+    }
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_burst_passes_then_one_per_interval() {
+        let (cell, rate) = (Cell::default(), rate(10, SECOND, 3));
+        let left: Vec<_> = (0..3).map(|_| cell.spend(rate, at(0)).unwrap().remaining).collect();
+        assert_eq!(left, [2, 1, 0]);
+        assert_eq!(cell.spend(rate, at(0)), Err(Duration::from_millis(100)));
+        assert_eq!(cell.spend(rate, at(60)), Err(Duration::from_millis(40)));
+        assert_eq!(cell.spend(rate, at(100)).map(|level| level.remaining), Ok(0));
+    }
+
+    #[test]
+    fn the_level_says_when_there_is_one_more() {
+        let (cell, rate) = (Cell::default(), rate(10, SECOND, 3));
+        assert_eq!(cell.spend(rate, at(0)), Ok(Level { remaining: 2, next: Duration::from_millis(100) }));
+        assert_eq!(cell.spend(rate, at(30)), Ok(Level { remaining: 1, next: Duration::from_millis(70) }));
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_spent_again_and_no_more() {
+        let (cell, rate) = (Cell::default(), rate(1, SECOND, 2));
+        cell.spend(rate, at(500)).unwrap();
+        cell.spend(rate, at(500)).unwrap();
+        cell.give_back(rate);
+        assert!(cell.spend(rate, at(500)).is_ok());
+        assert!(cell.spend(rate, at(500)).is_err());
+    }
+
+    #[test]
+    fn a_converted_bucket_keeps_what_was_spent_and_is_never_in_debt() {
+        let (before, raised, lowered) = (rate(10, SECOND, 10), rate(40, SECOND, 40), rate(5, SECOND, 5));
+        let spent = || {
+            let cell = Cell::default();
+            (0..7).for_each(|_| drop(cell.spend(before, at(1000))));
+            cell
+        };
+        let cell = spent();
+        cell.convert(before, raised, at(1000));
+        assert_eq!(cell.spend(raised, at(1000)).unwrap().remaining, 40 - 7 - 1);
+        let cell = spent();
+        cell.convert(before, lowered, at(1000));
+        assert_eq!(cell.spend(lowered, at(1000)), Err(Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn a_rate_that_does_not_divide_evenly_is_rounded_down() {
+        let (cell, rate) = (Cell::default(), rate(3, SECOND, 1));
+        let admitted = (0..=10_000).filter(|ms| cell.spend(rate, at(*ms)).is_ok()).count();
+        assert!(admitted <= 1 + 30);
+    }
+
+    #[test]
+    fn threads_never_spend_more_than_the_bucket_holds() {
+        let (cell, rate) = (Cell::default(), rate(1, SECOND, 100));
+        let admitted: usize = thread::scope(|scope| {
+            let spend = || (0..1000).filter(|_| cell.spend(rate, at(7)).is_ok()).count();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(spend)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).sum()
+        });
+        assert_eq!(admitted, 100);
+    }
+
+    proptest! {
+        #[test]
+        fn never_admits_more_than_burst_plus_rate_times_time(
+            requests in 1_u32..1000,
+            per in 1_u64..100_000,
+            burst in 1_u32..20,
+            steps in prop::collection::vec(0_u64..200_000_000, 1..200),
+        ) {
+            let rate = rate(requests, Duration::from_millis(per), burst);
+            let cell = Cell::default();
+            let mut now = 0;
+            let mut admitted: Vec<u64> = Vec::new();
+            for step in steps {
+                now += step;
+                let promised = cell.check(rate, Timestamp::from_nanos(now));
+                let got = cell.spend(rate, Timestamp::from_nanos(now));
+                prop_assert_eq!(promised.is_ok(), got.is_ok());
+                if got.is_ok() {
+                    admitted.push(now);
+                }
+            }
+            for (i, from) in admitted.iter().enumerate() {
+                for (n, to) in admitted[i..].iter().enumerate() {
+                    let refilled = u128::from(to - from) * u128::from(requests) / (u128::from(per) * 1_000_000);
+                    prop_assert!((n as u128) < u128::from(burst) + refilled);
+                }
+            }
+        }
+
+        #[test]
+        fn a_refusal_names_the_first_moment_that_succeeds(
+            requests in 1_u32..1000,
+            burst in 1_u32..20,
+            now in 0_u64..10_000_000_000,
+        ) {
+            let rate = rate(requests, SECOND, burst);
+            let cell = Cell::default();
+            (0..burst).for_each(|_| assert!(cell.spend(rate, Timestamp::from_nanos(now)).is_ok()));
+            let wait = cell.check(rate, Timestamp::from_nanos(now)).unwrap_err();
+            let then = Timestamp::from_nanos(now) + wait;
+            prop_assert!(cell.check(rate, Timestamp::from_nanos(then.as_nanos() - 1)).is_err());
+            prop_assert!(cell.check(rate, then).is_ok());
+        }
+    }
+}
