@@ -1,0 +1,178 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use regex::Regex;
+
+use super::decode::{Result, duration, fault, hostname, list, name, optional, port, required, unknown};
+use super::{At, CodecError, proto};
+use crate::model::{
+    BackendRef, HeaderMatch, HeaderModifier, InvalidRef, Meta, PathMatch, QueryMatch, Route, RouteFilter,
+    RouteMatch, RouteParent, RouteRule, StringMatch, Timeouts,
+};
+use crate::objects::compile_pattern;
+
+impl TryFrom<proto::Route> for Route {
+    type Error = CodecError;
+
+    fn try_from(message: proto::Route) -> Result<Self> {
+        let meta: Meta = required(message.meta).and_then(TryInto::try_into).at("meta")?;
+        let parents = list(message.parents, "parents", TryInto::try_into)?;
+        let rules = list(message.rules, "rules", |message| rule(&meta, message))?;
+        Ok(Self { meta, parents, rules })
+    }
+}
+
+impl TryFrom<proto::RouteParent> for RouteParent {
+    type Error = CodecError;
+
+    fn try_from(message: proto::RouteParent) -> Result<Self> {
+        use proto::route_parent::Parent;
+        Ok(match required(message.parent)? {
+            Parent::Listener(parent) => Self::Listener {
+                listener: required(parent.listener).and_then(TryInto::try_into).at("listener")?,
+                hostnames: list(parent.hostnames, "hostnames", |text| hostname(&text))?,
+            },
+            Parent::Service(parent) => Self::Service {
+                service: required(parent.service).and_then(TryInto::try_into).at("service")?,
+                port: parent.port.map(port).transpose().at("port")?,
+            },
+        })
+    }
+}
+
+fn rule(route: &Meta, message: proto::RouteRule) -> Result<RouteRule> {
+    if message.matches.is_empty() {
+        return fault("a rule without a match").at("matches");
+    }
+    let request = message.request_timeout.map(limit).transpose().at("request_timeout")?;
+    let backend_request =
+        message.backend_request_timeout.map(limit).transpose().at("backend_request_timeout")?;
+    Ok(RouteRule {
+        name: optional(&message.name).map(|text| name(text.to_string())).transpose().at("name")?,
+        source: route.at(Some(message.line)),
+        matches: list(message.matches, "matches", TryInto::try_into)?,
+        filters: list(message.filters, "filters", TryInto::try_into)?,
+        backends: list(message.backends, "backends", TryInto::try_into)?,
+        timeouts: Timeouts { request: request.flatten(), backend_request: backend_request.flatten() },
+    })
+}
+
+/// Zero means no limit.
+fn limit<D>(message: D) -> Result<Option<Duration>>
+where
+    Duration: TryFrom<D>,
+{
+    duration(message).map(|limit| Some(limit).filter(|limit| !limit.is_zero()))
+}
+
+impl TryFrom<proto::RouteMatch> for RouteMatch {
+    type Error = CodecError;
+
+    fn try_from(message: proto::RouteMatch) -> Result<Self> {
+        let method = optional(&message.method).map(|text| Method::from_bytes(text.as_bytes())).transpose();
+        let header = |message: proto::NamedMatch| {
+            let name = header_name(&message.name).at("name")?;
+            Ok(HeaderMatch { name, value: value(message.kind)? })
+        };
+        let query = |message: proto::NamedMatch| {
+            let name = message.name.into();
+            Ok(QueryMatch { name, value: value(message.kind)? })
+        };
+        Ok(Self {
+            path: required(message.path).and_then(TryInto::try_into).at("path")?,
+            method: method.map_err(|error| CodecError::new(error.to_string())).at("method")?,
+            headers: list(message.headers, "headers", header)?,
+            query: list(message.query, "query", query)?,
+        })
+    }
+}
+
+impl TryFrom<proto::PathMatch> for PathMatch {
+    type Error = CodecError;
+
+    fn try_from(message: proto::PathMatch) -> Result<Self> {
+        use proto::path_match::Kind;
+        match required(message.kind)? {
+            Kind::Exact(path) if path.starts_with('/') => Ok(Self::Exact(path.into())),
+            Kind::Exact(path) => fault(format!("`{path}` does not begin with a slash")).at("exact"),
+            Kind::Prefix(prefix) if prefix.is_empty() => Ok(Self::Prefix(prefix.into())),
+            Kind::Prefix(prefix) if prefix.starts_with('/') && !prefix.ends_with('/') => {
+                Ok(Self::Prefix(prefix.into()))
+            }
+            Kind::Prefix(prefix) => {
+                fault(format!("`{prefix}` does not begin with a slash, or ends with one")).at("prefix")
+            }
+            Kind::Regex(pattern) => regex(&pattern).map(Self::Regex).at("regex"),
+        }
+    }
+}
+
+impl TryFrom<proto::RouteFilter> for RouteFilter {
+    type Error = CodecError;
+
+    fn try_from(message: proto::RouteFilter) -> Result<Self> {
+        use proto::route_filter::Filter;
+        match required(message.filter)? {
+            Filter::RequestHeaders(m) => m.try_into().map(Self::RequestHeaders).at("request_headers"),
+            Filter::ResponseHeaders(m) => m.try_into().map(Self::ResponseHeaders).at("response_headers"),
+        }
+    }
+}
+
+impl TryFrom<proto::HeaderModifier> for HeaderModifier {
+    type Error = CodecError;
+
+    fn try_from(message: proto::HeaderModifier) -> Result<Self> {
+        let header = |message: proto::Header| {
+            let value = HeaderValue::from_bytes(&message.value);
+            let value = value.map_err(|error| CodecError::new(error.to_string())).at("value")?;
+            Ok((header_name(&message.name).at("name")?, value))
+        };
+        Ok(Self {
+            set: list(message.set, "set", header)?,
+            add: list(message.add, "add", header)?,
+            remove: list(message.remove, "remove", |name| header_name(&name))?,
+        })
+    }
+}
+
+impl TryFrom<proto::BackendRef> for BackendRef {
+    type Error = CodecError;
+
+    fn try_from(message: proto::BackendRef) -> Result<Self> {
+        use proto::backend_ref::Target;
+        let target = match required(message.target).at("target")? {
+            Target::Backend(name) => Ok(name.try_into().at("backend")?),
+            Target::Invalid(why) => Err(invalid_ref(why).at("invalid")?),
+        };
+        let filters = list(message.filters, "filters", TryInto::try_into)?;
+        Ok(Self { target, weight: message.weight, filters })
+    }
+}
+
+fn invalid_ref(why: i32) -> Result<InvalidRef> {
+    match proto::InvalidRef::try_from(why) {
+        Ok(proto::InvalidRef::InvalidKind) => Ok(InvalidRef::InvalidKind),
+        Ok(proto::InvalidRef::BackendNotFound) => Ok(InvalidRef::BackendNotFound),
+        Ok(proto::InvalidRef::NotPermitted) => Ok(InvalidRef::RefNotPermitted),
+        Ok(proto::InvalidRef::UnsupportedProtocol) => Ok(InvalidRef::UnsupportedProtocol),
+        Ok(proto::InvalidRef::Unspecified) | Err(_) => unknown(why),
+    }
+}
+
+fn value(kind: Option<proto::named_match::Kind>) -> Result<StringMatch> {
+    use proto::named_match::Kind;
+    match required(kind)? {
+        Kind::Exact(value) => Ok(StringMatch::Exact(Arc::from(value))),
+        Kind::Regex(pattern) => regex(&pattern).map(StringMatch::Regex).at("regex"),
+    }
+}
+
+fn regex(pattern: &str) -> Result<Regex> {
+    compile_pattern(pattern).map_err(CodecError::new)
+}
+
+fn header_name(text: &str) -> Result<HeaderName> {
+    text.parse().map_err(|_| CodecError::new(format!("`{text}` is not a header name")))
+}

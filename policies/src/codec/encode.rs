@@ -1,0 +1,249 @@
+use std::sync::Arc;
+
+use super::proto;
+use crate::model::{Address, HostPattern};
+use crate::model::{
+    AppProtocol, Backend, BackendKind, BackendName, BackendRef, Endpoint, Endpoints, HeaderModifier,
+    InvalidRef, Listener, ListenerName, Meta, Mode, PathMatch, Policy, ResourceName, Route, RouteFilter,
+    RouteMatch, RouteParent, RouteRule, SourceRef, StringMatch, TargetKind, TargetRef,
+};
+
+impl From<&Backend> for proto::Backend {
+    fn from(backend: &Backend) -> Self {
+        let protocol = match backend.protocol {
+            AppProtocol::Http1 => proto::AppProtocol::Http1,
+            AppProtocol::H2c => proto::AppProtocol::H2c,
+        };
+        Self {
+            name: Some((&backend.name).into()),
+            meta: Some(meta(&backend.name.object, &backend.source, None)),
+            protocol: protocol.into(),
+            connect_timeout: backend.connect_timeout.and_then(|d| d.try_into().ok()),
+            port_name: optional(backend.port_name.as_ref()),
+        }
+    }
+}
+
+impl From<&Endpoints> for proto::Endpoints {
+    fn from(endpoints: &Endpoints) -> Self {
+        let all = endpoints.endpoints.iter().map(Into::into).collect();
+        Self { backend: Some((&endpoints.backend).into()), endpoints: all }
+    }
+}
+
+impl From<&Endpoint> for proto::Endpoint {
+    fn from(endpoint: &Endpoint) -> Self {
+        let (host, port) = match &endpoint.address {
+            Address::Socket(address) => (address.ip().to_string(), address.port()),
+            Address::Name { host, port } => (host.to_string(), *port),
+        };
+        Self { host, port: port.into(), weight: endpoint.weight }
+    }
+}
+
+impl From<&Policy> for proto::Policy {
+    fn from(policy: &Policy) -> Self {
+        let mode = match policy.mode {
+            Mode::Enforce => proto::Mode::Enforce,
+            Mode::Shadow => proto::Mode::Shadow,
+        };
+        Self {
+            meta: Some((&policy.meta).into()),
+            kind: policy.kind.to_string(),
+            targets: policy.targets.iter().map(Into::into).collect(),
+            mode: mode.into(),
+            spec: policy.spec.to_string(),
+            lines: policy.lines.0.clone(),
+        }
+    }
+}
+
+impl From<&TargetRef> for proto::TargetRef {
+    fn from(target: &TargetRef) -> Self {
+        let kind = match target.kind {
+            TargetKind::Namespace => proto::TargetKind::Namespace,
+            TargetKind::Gateway => proto::TargetKind::Gateway,
+            TargetKind::HTTPRoute => proto::TargetKind::HttpRoute,
+            TargetKind::Service => proto::TargetKind::Service,
+            TargetKind::Backend => proto::TargetKind::Backend,
+        };
+        let object = Some((&target.object).into());
+        Self { kind: kind.into(), object, section: optional(target.section.as_ref()) }
+    }
+}
+
+impl From<&Listener> for proto::Listener {
+    fn from(listener: &Listener) -> Self {
+        Self {
+            meta: Some(meta(&listener.name.gateway, &listener.source, None)),
+            section: listener.name.section.to_string(),
+            addresses: listener.addresses.iter().map(ToString::to_string).collect(),
+            port: listener.port.into(),
+            hostname: listener.hostname.to_string(),
+        }
+    }
+}
+
+impl From<&Route> for proto::Route {
+    fn from(route: &Route) -> Self {
+        Self {
+            meta: Some((&route.meta).into()),
+            parents: route.parents.iter().map(Into::into).collect(),
+            rules: route.rules.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&RouteParent> for proto::RouteParent {
+    fn from(parent: &RouteParent) -> Self {
+        use proto::route_parent::Parent;
+        let parent = match parent {
+            RouteParent::Listener { listener, hostnames } => Parent::Listener(proto::ListenerParent {
+                listener: Some(listener.into()),
+                hostnames: hostnames.iter().map(HostPattern::to_string).collect(),
+            }),
+            RouteParent::Service { service, port } => Parent::Service(proto::ServiceParent {
+                service: Some(service.into()),
+                port: port.map(Into::into),
+            }),
+        };
+        Self { parent: Some(parent) }
+    }
+}
+
+impl From<&RouteRule> for proto::RouteRule {
+    fn from(rule: &RouteRule) -> Self {
+        let line = match &rule.source {
+            SourceRef::File { line, .. } => *line,
+            SourceRef::Object { .. } => 0,
+        };
+        Self {
+            name: optional(rule.name.as_ref()),
+            line,
+            matches: rule.matches.iter().map(Into::into).collect(),
+            filters: rule.filters.iter().map(Into::into).collect(),
+            backends: rule.backends.iter().map(Into::into).collect(),
+            request_timeout: rule.timeouts.request.and_then(|d| d.try_into().ok()),
+            backend_request_timeout: rule.timeouts.backend_request.and_then(|d| d.try_into().ok()),
+        }
+    }
+}
+
+impl From<&RouteMatch> for proto::RouteMatch {
+    fn from(wanted: &RouteMatch) -> Self {
+        use proto::path_match::Kind;
+        let path = match &wanted.path {
+            PathMatch::Exact(path) => Kind::Exact(path.to_string()),
+            PathMatch::Prefix(prefix) => Kind::Prefix(prefix.to_string()),
+            PathMatch::Regex(regex) => Kind::Regex(bare(regex.as_str())),
+        };
+        Self {
+            path: Some(proto::PathMatch { kind: Some(path) }),
+            method: wanted.method.as_ref().map(ToString::to_string).unwrap_or_default(),
+            headers: wanted.headers.iter().map(|h| named(h.name.as_str(), &h.value)).collect(),
+            query: wanted.query.iter().map(|q| named(&q.name, &q.value)).collect(),
+        }
+    }
+}
+
+impl From<&RouteFilter> for proto::RouteFilter {
+    fn from(filter: &RouteFilter) -> Self {
+        use proto::route_filter::Filter;
+        let filter = match filter {
+            RouteFilter::RequestHeaders(modifier) => Filter::RequestHeaders(modifier.into()),
+            RouteFilter::ResponseHeaders(modifier) => Filter::ResponseHeaders(modifier.into()),
+        };
+        Self { filter: Some(filter) }
+    }
+}
+
+impl From<&HeaderModifier> for proto::HeaderModifier {
+    fn from(modifier: &HeaderModifier) -> Self {
+        let header = |(name, value): &(http::HeaderName, http::HeaderValue)| proto::Header {
+            name: name.to_string(),
+            value: value.as_bytes().to_vec(),
+        };
+        Self {
+            set: modifier.set.iter().map(header).collect(),
+            add: modifier.add.iter().map(header).collect(),
+            remove: modifier.remove.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl From<&BackendRef> for proto::BackendRef {
+    fn from(backend: &BackendRef) -> Self {
+        use proto::backend_ref::Target;
+        let invalid = |why: InvalidRef| match why {
+            InvalidRef::InvalidKind => proto::InvalidRef::InvalidKind,
+            InvalidRef::BackendNotFound => proto::InvalidRef::BackendNotFound,
+            InvalidRef::RefNotPermitted => proto::InvalidRef::NotPermitted,
+            InvalidRef::UnsupportedProtocol => proto::InvalidRef::UnsupportedProtocol,
+        };
+        let target = match &backend.target {
+            Ok(name) => Target::Backend(name.into()),
+            Err(why) => Target::Invalid(invalid(*why).into()),
+        };
+        Self {
+            target: Some(target),
+            weight: backend.weight,
+            filters: backend.filters.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&BackendName> for proto::BackendName {
+    fn from(name: &BackendName) -> Self {
+        let kind = match name.kind {
+            BackendKind::Service => proto::BackendKind::Service,
+            BackendKind::Backend => proto::BackendKind::Backend,
+        };
+        Self { kind: kind.into(), object: Some((&name.object).into()), port: name.port.into() }
+    }
+}
+
+impl From<&ListenerName> for proto::ListenerName {
+    fn from(name: &ListenerName) -> Self {
+        Self { gateway: Some((&name.gateway).into()), section: name.section.to_string() }
+    }
+}
+
+impl From<&ResourceName> for proto::ObjectName {
+    fn from(name: &ResourceName) -> Self {
+        Self { namespace: name.namespace.to_string(), name: name.name.to_string() }
+    }
+}
+
+impl From<&Meta> for proto::Meta {
+    fn from(value: &Meta) -> Self {
+        meta(&value.name, &value.source, value.created)
+    }
+}
+
+fn meta(name: &ResourceName, source: &SourceRef, created: Option<i64>) -> proto::Meta {
+    let (file, line, generation) = match source {
+        SourceRef::File { path, line } => (path.to_string(), *line, 0),
+        SourceRef::Object { generation, .. } => (String::new(), 0, *generation),
+    };
+    let (namespace, name) = (name.namespace.to_string(), name.name.to_string());
+    proto::Meta { namespace, name, generation, file, line, created }
+}
+
+fn named(name: &str, value: &StringMatch) -> proto::NamedMatch {
+    use proto::named_match::Kind;
+    let kind = match value {
+        StringMatch::Exact(value) => Kind::Exact(value.to_string()),
+        StringMatch::Regex(regex) => Kind::Regex(bare(regex.as_str())),
+    };
+    proto::NamedMatch { name: name.to_owned(), kind: Some(kind) }
+}
+
+/// The pattern as its author wrote it: without what makes it match the whole value.
+fn bare(anchored: &str) -> String {
+    let inner = anchored.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$"));
+    inner.unwrap_or(anchored).to_owned()
+}
+
+fn optional(text: Option<&Arc<str>>) -> String {
+    text.map(ToString::to_string).unwrap_or_default()
+}

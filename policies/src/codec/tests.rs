@@ -1,0 +1,247 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::model::*;
+use crate::objects::compile_pattern;
+
+fn text() -> impl Strategy<Value = Arc<str>> {
+    "[a-z][a-z0-9-]{0,8}[a-z0-9]".prop_map(Arc::from)
+}
+
+fn object() -> impl Strategy<Value = ResourceName> {
+    (text(), text()).prop_map(|(namespace, name)| ResourceName { namespace, name })
+}
+
+fn source_of(name: ResourceName) -> impl Strategy<Value = SourceRef> {
+    prop_oneof![
+        ("[a-z/]{1,9}[.]yaml", any::<u32>())
+            .prop_map(|(path, line)| SourceRef::File { path: path.into(), line }),
+        any::<i64>().prop_map(move |generation| SourceRef::Object { name: name.clone(), generation }),
+    ]
+}
+
+fn meta() -> impl Strategy<Value = Meta> {
+    let with_source = object().prop_flat_map(|name| (Just(name.clone()), source_of(name)));
+    (with_source, option::of(any::<i64>())).prop_map(|((name, source), created)| Meta {
+        name,
+        source,
+        created,
+    })
+}
+
+fn hostname() -> impl Strategy<Value = HostPattern> {
+    select(vec!["", "*.example.com", "shop.example.com", "a"])
+        .prop_map(|text| HostPattern::parse(text).unwrap())
+}
+
+fn backend_name() -> impl Strategy<Value = BackendName> {
+    let kind = select(vec![BackendKind::Service, BackendKind::Backend]);
+    (kind, object(), 1_u16..).prop_map(|(kind, object, port)| BackendName { kind, object, port })
+}
+
+fn duration() -> impl Strategy<Value = Option<Duration>> {
+    option::of((1_u64..1 << 40).prop_map(Duration::from_nanos))
+}
+
+fn backend() -> impl Strategy<Value = Backend> {
+    let with_source = backend_name().prop_flat_map(|name| (Just(name.clone()), source_of(name.object)));
+    let protocol = select(vec![AppProtocol::Http1, AppProtocol::H2c]);
+    (with_source, option::of(text()), protocol, duration()).prop_map(
+        |((name, source), port_name, protocol, connect_timeout)| Backend {
+            name,
+            source,
+            port_name,
+            protocol,
+            connect_timeout,
+        },
+    )
+}
+
+fn endpoints() -> impl Strategy<Value = Endpoints> {
+    let address = prop_oneof![
+        (any::<std::net::IpAddr>(), 1_u16..).prop_map(|address| Address::Socket(address.into())),
+        (text(), 1_u16..).prop_map(|(host, port)| Address::Name { host, port }),
+    ];
+    let endpoint = (address, any::<u32>()).prop_map(|(address, weight)| Endpoint { address, weight });
+    (backend_name(), vec(endpoint, 0..4)).prop_map(|(backend, endpoints)| Endpoints { backend, endpoints })
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let kind = select(vec![
+        TargetKind::Namespace,
+        TargetKind::Gateway,
+        TargetKind::HTTPRoute,
+        TargetKind::Service,
+        TargetKind::Backend,
+    ]);
+    let target = (kind, object(), option::of(text()));
+    let target = target.prop_map(|(kind, object, section)| TargetRef { kind, object, section });
+    let spec = btree_map("[a-z]{1,5}", any::<i64>(), 0..4).prop_map(|map| serde_json::json!(map));
+    let lines = btree_map("(/[a-z0-9]{1,3}){1,3}", any::<u32>(), 0..4).prop_map(SourceMap);
+    let mode = select(vec![Mode::Enforce, Mode::Shadow]);
+    (meta(), text(), vec(target, 0..3), mode, spec, lines).prop_map(
+        |(meta, kind, targets, mode, spec, lines)| Policy { meta, kind, targets, mode, spec, lines },
+    )
+}
+
+fn listener() -> impl Strategy<Value = Listener> {
+    let with_source = object().prop_flat_map(|name| (Just(name.clone()), source_of(name)));
+    (with_source, text(), vec(any::<std::net::IpAddr>(), 0..3), 1_u16.., hostname()).prop_map(
+        |((gateway, source), section, addresses, port, hostname)| Listener {
+            name: ListenerName { gateway, section },
+            source,
+            addresses,
+            port,
+            hostname,
+        },
+    )
+}
+
+fn string_match() -> impl Strategy<Value = StringMatch> {
+    prop_oneof![
+        ".{1,9}".prop_map(|value| StringMatch::Exact(value.into())),
+        "[a-z]{1,4}([.][*]|[|]b)?".prop_map(|p| StringMatch::Regex(compile_pattern(&p).unwrap())),
+    ]
+}
+
+fn header_name() -> impl Strategy<Value = HeaderName> {
+    "x-[a-z]{1,6}".prop_map(|name| name.parse().unwrap())
+}
+
+fn route_match() -> impl Strategy<Value = RouteMatch> {
+    let path = prop_oneof![
+        "/[a-z/]{0,6}".prop_map(|path| PathMatch::Exact(path.into())),
+        "(/[a-z]{1,4}){0,3}".prop_map(|path| PathMatch::Prefix(path.into())),
+        "/[a-z]{1,4}([.][*])?".prop_map(|p| PathMatch::Regex(compile_pattern(&p).unwrap())),
+    ];
+    let header = (header_name(), string_match()).prop_map(|(name, value)| HeaderMatch { name, value });
+    let query = (".{1,6}", string_match());
+    let query = query.prop_map(|(name, value)| QueryMatch { name: name.into(), value });
+    let method = option::of(select(vec![Method::GET, Method::POST]));
+    (path, method, vec(header, 0..3), vec(query, 0..3))
+        .prop_map(|(path, method, headers, query)| RouteMatch { path, method, headers, query })
+}
+
+fn fields() -> impl Strategy<Value = Vec<(HeaderName, HeaderValue)>> {
+    let value = vec(32_u8..127, 0..5).prop_map(|bytes| HeaderValue::from_bytes(&bytes).unwrap());
+    vec((header_name(), value), 0..3)
+}
+
+fn filter() -> impl Strategy<Value = RouteFilter> {
+    let modifier = (fields(), fields(), vec(header_name(), 0..3));
+    let modifier = modifier.prop_map(|(set, add, remove)| HeaderModifier { set, add, remove });
+    (modifier, any::<bool>()).prop_map(|(modifier, request)| match request {
+        true => RouteFilter::RequestHeaders(modifier),
+        false => RouteFilter::ResponseHeaders(modifier),
+    })
+}
+
+fn backend_ref() -> impl Strategy<Value = BackendRef> {
+    let invalid = select(vec![
+        InvalidRef::InvalidKind,
+        InvalidRef::BackendNotFound,
+        InvalidRef::RefNotPermitted,
+        InvalidRef::UnsupportedProtocol,
+    ]);
+    let target = prop_oneof![backend_name().prop_map(Ok), invalid.prop_map(Err)];
+    (target, any::<u32>(), vec(filter(), 0..2)).prop_map(|(target, weight, filters)| BackendRef {
+        target,
+        weight,
+        filters,
+    })
+}
+
+fn rule(meta: Meta) -> impl Strategy<Value = RouteRule> {
+    let timeouts = (duration(), duration());
+    let parts = (vec(route_match(), 1..3), vec(filter(), 0..2), vec(backend_ref(), 0..3));
+    (option::of(text()), any::<u32>(), parts, timeouts).prop_map(
+        move |(name, line, (matches, filters, backends), (request, backend_request))| RouteRule {
+            name,
+            source: meta.at(Some(line)),
+            matches,
+            filters,
+            backends,
+            timeouts: Timeouts { request, backend_request },
+        },
+    )
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    let listener = (object(), text()).prop_map(|(gateway, section)| ListenerName { gateway, section });
+    let parent = prop_oneof![
+        (listener, vec(hostname(), 0..3))
+            .prop_map(|(listener, hostnames)| RouteParent::Listener { listener, hostnames }),
+        (object(), option::of(1_u16..)).prop_map(|(service, port)| RouteParent::Service { service, port }),
+    ];
+    let rules = meta().prop_flat_map(|meta| (Just(meta.clone()), vec(rule(meta), 0..3)));
+    (rules, vec(parent, 0..3)).prop_map(|((meta, rules), parents)| Route { meta, parents, rules })
+}
+
+fn resource() -> impl Strategy<Value = Resource> {
+    prop_oneof![
+        backend().prop_map(Resource::Backend),
+        endpoints().prop_map(Resource::Endpoints),
+        policy().prop_map(Resource::Policy),
+        listener().prop_map(Resource::Listener),
+        route().prop_map(Resource::Route),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_resource_comes_back_as_it_was_sent_and_with_the_same_bytes(resource in resource()) {
+        let (url, name, bytes) = encode(&resource);
+        let kind = ResourceType::from_type_url(url).unwrap();
+        let decoded = decode(kind, &name, &bytes).unwrap();
+        prop_assert_eq!(&decoded, &resource);
+        prop_assert_eq!(encode(&decoded).2, bytes);
+    }
+
+    #[test]
+    fn no_bytes_make_decoding_panic(resource in resource(), at in any::<prop::sample::Index>(), byte: u8) {
+        let (url, name, mut bytes) = encode(&resource);
+        let kind = ResourceType::from_type_url(url).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        let _ = decode(kind, &name, &bytes);
+        let _ = decode(kind, &name, &bytes[..at]);
+    }
+}
+
+fn broken(change: impl FnOnce(&mut proto::Route)) -> CodecError {
+    let wanted = crate::model::fixture::rule("r", &["/a"], vec![crate::model::fixture::to("cart", 1)]);
+    let route = crate::model::fixture::route("cart", Vec::new(), vec![wanted]);
+    let mut message = proto::Route::from(&route);
+    change(&mut message);
+    decode(ResourceType::Route, "shop/cart", &message.encode_to_vec()).unwrap_err()
+}
+
+#[test]
+fn a_fault_is_named_by_its_field() {
+    let error = broken(|route| route.rules[0].matches[0].path = None);
+    assert_eq!(error.field, "rules[0].matches[0].path");
+    let error = broken(|route| {
+        let kind = Some(proto::path_match::Kind::Regex("(".into()));
+        route.rules[0].matches[0].path = Some(proto::PathMatch { kind });
+    });
+    assert_eq!(error.field, "rules[0].matches[0].path.regex");
+    let error = broken(|route| {
+        route.rules[0].backends[0].target = Some(proto::backend_ref::Target::Invalid(99));
+    });
+    assert_eq!(error.field, "rules[0].backends[0].invalid");
+    assert_eq!(broken(|route| route.meta = None).field, "meta");
+    assert_eq!(broken(|route| route.rules[0].matches.clear()).field, "rules[0].matches");
+}
+
+#[test]
+fn a_message_under_anothers_name_is_refused() {
+    let error = broken(|route| route.meta.as_mut().unwrap().name = "pay".into());
+    assert!(error.message.contains("shop/pay") && error.message.contains("shop/cart"), "{error}");
+}
