@@ -38,6 +38,13 @@ pub struct Rejection {
     pub reason: String,
 }
 
+/// A change of what a client wants of a type on demand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    Subscribe { type_url: &'static str, names: Vec<String> },
+    Unsubscribe { type_url: &'static str, names: Vec<String> },
+}
+
 /// Applies updates. Called from the task that runs the stream, so it should not block for long.
 pub trait ConfigHandler: Send {
     /// Applies an update and says which of its upserts were refused; everything else must be in force (or be about
@@ -154,6 +161,14 @@ impl DeltaClient {
         }
         let type_url = state.type_url.to_owned();
         Some(DeltaDiscoveryRequest { type_url, resource_names_unsubscribe: dropped, ..Default::default() })
+    }
+
+    /// [`subscribe`](Self::subscribe) or [`unsubscribe`](Self::unsubscribe), as a value.
+    pub fn want(&mut self, want: Want) -> Option<DeltaDiscoveryRequest> {
+        match want {
+            Want::Subscribe { type_url, names } => self.subscribe(type_url, names),
+            Want::Unsubscribe { type_url, names } => self.unsubscribe(type_url, names),
+        }
     }
 
     /// Takes a response.

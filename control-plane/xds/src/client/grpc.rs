@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
-use super::{ConfigHandler, DeltaClient};
+use super::{ConfigHandler, DeltaClient, Want};
 use crate::backoff::Backoff;
 use crate::wire::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use crate::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, MAX_MESSAGE_BYTES};
@@ -41,36 +41,50 @@ pub fn endpoint(uri: impl Into<String>) -> Result<Endpoint, tonic::transport::Er
 /// with what it has.
 pub async fn run(
     endpoint: Endpoint,
-    mut client: DeltaClient,
-    mut handler: impl ConfigHandler,
-    mut backoff: Backoff,
+    client: DeltaClient,
+    handler: impl ConfigHandler,
+    backoff: Backoff,
     cancel: CancellationToken,
 ) -> DeltaClient {
-    let mut was_synced = false;
+    let (_, nothing) = mpsc::channel(1);
+    run_on_demand(endpoint, client, handler, backoff, cancel, nothing).await
+}
+
+/// As [`run`], and subscribes and unsubscribes as `wants` says. While no stream is open the wants stay in their
+/// channel.
+pub async fn run_on_demand(
+    endpoint: Endpoint,
+    client: DeltaClient,
+    handler: impl ConfigHandler,
+    mut backoff: Backoff,
+    cancel: CancellationToken,
+    wants: mpsc::Receiver<Want>,
+) -> DeltaClient {
+    let mut runner = Runner { client, handler, wants, was_synced: false, opened: None };
     loop {
-        let mut stream = Stream { client: &mut client, handler: &mut handler, was_synced, opened: None };
-        let end = cancel.run_until_cancelled(stream.run(&endpoint)).await;
-        let lived = stream.opened.map_or(Duration::ZERO, |at| at.elapsed());
-        was_synced = stream.was_synced;
-        let Some(reason) = end else { return client };
+        let end = cancel.run_until_cancelled(runner.run_stream(&endpoint)).await;
+        let lived = runner.opened.take().map_or(Duration::ZERO, |at| at.elapsed());
+        let Some(reason) = end else { return runner.client };
         let retry_in = backoff.next_delay(lived);
-        handler.disconnected(&reason, retry_in);
+        runner.handler.disconnected(&reason, retry_in);
         if cancel.run_until_cancelled(sleep(retry_in)).await.is_none() {
-            return client;
+            return runner.client;
         }
     }
 }
 
-struct Stream<'a, H> {
-    client: &'a mut DeltaClient,
-    handler: &'a mut H,
+struct Runner<H> {
+    client: DeltaClient,
+    handler: H,
+    wants: mpsc::Receiver<Want>,
     was_synced: bool,
+    /// When the current stream was accepted.
     opened: Option<Instant>,
 }
 
-impl<H: ConfigHandler> Stream<'_, H> {
+impl<H: ConfigHandler> Runner<H> {
     /// One stream from connect to its end; says why it ended.
-    async fn run(&mut self, endpoint: &Endpoint) -> String {
+    async fn run_stream(&mut self, endpoint: &Endpoint) -> String {
         let first = self.client.on_connected();
         let (requests, receiver) = mpsc::channel(first.len() + REQUEST_SLACK);
         for request in first {
@@ -83,34 +97,43 @@ impl<H: ConfigHandler> Stream<'_, H> {
         };
         self.opened = Some(Instant::now());
         self.handler.connected();
-        self.serve(responses, &requests).await
+        match self.serve(responses, &requests).await {
+            Ok(()) => "the control plane closed the stream".to_owned(),
+            Err(reason) => reason,
+        }
     }
 
     async fn serve(
         &mut self,
         mut responses: Streaming<DeltaDiscoveryResponse>,
         requests: &mpsc::Sender<DeltaDiscoveryRequest>,
-    ) -> String {
+    ) -> Result<(), String> {
         loop {
-            let update = match responses.message().await {
-                Ok(Some(response)) => self.client.on_response(response),
-                Ok(None) => return "the control plane closed the stream".to_owned(),
-                Err(status) => return explain(&status),
+            let request = tokio::select! {
+                response = responses.message() => match response.map_err(|status| explain(&status))? {
+                    Some(response) => Some(self.on_response(response)?),
+                    None => return Ok(()),
+                },
+                Some(want) = self.wants.recv() => self.client.want(want),
             };
-            let update = match update {
-                Ok(update) => update,
-                Err(error) => return format!("the control plane broke the protocol: {error}"),
-            };
-            let rejected = self.handler.apply(&update);
-            let answer = self.client.ack(update, rejected);
-            if !self.was_synced && self.client.synced() {
-                self.was_synced = true;
-                self.handler.synced();
-            }
-            if requests.send(answer).await.is_err() {
-                return "the control plane closed the stream".to_owned();
+            if let Some(request) = request
+                && requests.send(request).await.is_err()
+            {
+                return Ok(());
             }
         }
+    }
+
+    fn on_response(&mut self, response: DeltaDiscoveryResponse) -> Result<DeltaDiscoveryRequest, String> {
+        let update = self.client.on_response(response);
+        let update = update.map_err(|error| format!("the control plane broke the protocol: {error}"))?;
+        let rejected = self.handler.apply(&update);
+        let answer = self.client.ack(update, rejected);
+        if !self.was_synced && self.client.synced() {
+            self.was_synced = true;
+            self.handler.synced();
+        }
+        Ok(answer)
     }
 }
 

@@ -1,0 +1,9 @@
+//! The protocol from outside: each rule by itself, random histories, and real sockets.
+#![cfg(test)]
+
+mod client;
+mod convergence;
+mod loopback;
+
+mod session;
+mod support;
