@@ -53,19 +53,20 @@ spec:
     - {name: b, prot: 80}
     filters:
     - {type: URLRewrite, urlRewrite: {}}
-    timeouts: {request: 1 s}
+    timeouts: {request: 1s}
 ";
 
 #[test]
-fn every_fault_of_shape_is_told_at_once_with_its_line() {
+fn every_fault_is_told_at_once_with_its_line() {
     let parsed = read(ROUTE);
     assert_eq!(
         told(&parsed),
         [
+            "a.yaml:9:46: error: spec.rules[0].matches[0].path.value: `a(` is not a regular expression: unclosed group",
+            "a.yaml:11:16: error: spec.rules[0].matches[0].headers[0].name: `bad name` is not a header name",
             "a.yaml:13:35: error: spec.rules[0].backendRefs[0].weight: must be between 0 and 1000000, got the number 1000001",
             "a.yaml:14:17: error: spec.rules[0].backendRefs[1].prot: unknown field (did you mean `port`?)",
-            "a.yaml:17:25: error: spec.rules[0].timeouts.request: the string `1 s` does not have the right form \
-             (A duration such as 500ms, 10s or 1h30m (GEP-2257))",
+            "a.yaml:16:14: error: spec.rules[0].filters[0].type: the filter URLRewrite is not supported yet",
         ]
     );
     assert_eq!(parsed.failed[0].to_string(), "HTTPRoute default/r");
@@ -73,16 +74,35 @@ fn every_fault_of_shape_is_told_at_once_with_its_line() {
 }
 
 #[test]
-fn every_fault_of_meaning_is_told_at_once_with_its_line() {
-    let shape_is_right = ROUTE.replace("1000001", "1").replace("prot", "port").replace("1 s", "1s");
-    assert_eq!(
-        told(&read(&shape_is_right)),
-        [
-            "a.yaml:9:46: error: spec.rules[0].matches[0].path.value: `a(` is not a regular expression: unclosed group",
-            "a.yaml:11:16: error: spec.rules[0].matches[0].headers[0].name: `bad name` is not a header name",
-            "a.yaml:16:14: error: spec.rules[0].filters[0].type: the filter URLRewrite is not supported yet",
-        ]
+fn a_duration_of_another_form_is_refused_with_the_right_one() {
+    let parsed = read(&ROUTE.replace("1s", "1 s"));
+    assert!(told(&parsed).iter().any(|t| t
+        == "a.yaml:17:25: error: spec.rules[0].timeouts.request: the string `1 s` does not have the right form \
+            (A duration such as 500ms, 10s or 1h30m (GEP-2257))"));
+}
+
+#[test]
+fn targets_of_a_policy_are_checked_beside_its_other_faults() {
+    let parsed = read(
+        "\
+apiVersion: tidegate.io/v1alpha1
+kind: RateLimitPolicy
+metadata: {name: p}
+spec:
+  mode: Shadwo
+  targetRef: []
+  targetRefs:
+  - {kind: Carrot, name: x}
+",
     );
+    let told = told(&parsed);
+    for expected in [
+        "a.yaml:5:9: error: spec.mode: must be one of Enforce, Shadow, got the string `Shadwo` (did you mean `Shadow`?)",
+        "a.yaml:6:3: error: spec.targetRef: unknown field (did you mean `targetRefs`?)",
+    ] {
+        assert!(told.iter().any(|t| t == expected), "{told:?}");
+    }
+    assert_eq!(parsed.failed[0].to_string(), "RateLimitPolicy default/p");
 }
 
 #[test]
@@ -410,7 +430,7 @@ fn the_limits_of_the_route_are_kept() {
     assert_eq!(told(&read(&route(&many))), ["a.yaml:7:5: error: spec.rules: at most 16 are allowed, has 17"]);
     assert_eq!(
         told(&read(&route(&rule("a", 65)))),
-        ["a.yaml:7:25: error: spec.rules[0].matches: at most 64 are allowed, has 65"]
+        ["a.yaml:7:24: error: spec.rules[0].matches: at most 64 are allowed, has 65"]
     );
     let three: String = ["a", "b", "c"].iter().map(|n| rule(n, 43)).collect();
     assert_eq!(
@@ -562,4 +582,19 @@ proptest! {
     fn no_slip_of_the_pen_makes_parsing_panic(text in mutated()) {
         check_promises(&text)?;
     }
+}
+
+/// A full file must not cost more than its size: every step is linear.
+#[test]
+fn a_file_at_the_limit_is_read_whole() {
+    let endpoints = "  - {address: 10.0.0.1, port: 1}\n".repeat(100_000);
+    let text = format!(
+        "apiVersion: tidegate.io/v1alpha1\nkind: Backend\nmetadata: {{name: b}}\nspec:\n  endpoints:\n{endpoints}"
+    );
+    assert!(text.len() < 4 << 20);
+    let parsed = read(&text);
+    assert!(told(&parsed)[0].contains("more than 200000 values"), "{:?}", told(&parsed)[0]);
+
+    let many: String = (0..40_000).map(|i| format!("---\n{}", service(&format!("s{i}")))).collect();
+    assert_eq!(read(&many).objects.len(), 40_000);
 }

@@ -41,6 +41,8 @@ pub(crate) struct Report {
     diagnostics: Vec<Diagnostic>,
     errors: usize,
     left_out: usize,
+    /// How many findings there were before the object at hand.
+    object: usize,
 }
 
 impl Diagnostic {
@@ -51,7 +53,7 @@ impl Diagnostic {
 
 impl Report {
     pub(crate) fn new(file: Arc<str>) -> Self {
-        Self { file, diagnostics: Vec::new(), errors: 0, left_out: 0 }
+        Self { file, diagnostics: Vec::new(), errors: 0, left_out: 0, object: 0 }
     }
 
     /// An empty report on the same file.
@@ -78,6 +80,22 @@ impl Report {
         help: Option<String>,
     ) {
         self.push(Severity::Warning, place, field, message.into(), help);
+    }
+
+    /// Starts on the next object; returns how many errors there are already.
+    pub(crate) fn begin_object(&mut self) -> usize {
+        self.object = self.diagnostics.len();
+        self.errors
+    }
+
+    /// Whether the object at hand has an error at `field` or below.
+    pub(crate) fn has_error_within(&self, field: &str) -> bool {
+        let below = |d: &&Diagnostic| {
+            let rest = d.field.strip_prefix(field);
+            d.is_error()
+                && rest.is_some_and(|r| field.is_empty() || r.is_empty() || r.starts_with(['.', '[']))
+        };
+        self.diagnostics[self.object..].iter().any(|d| below(&d))
     }
 
     /// How many errors so far; objects with a new one are refused.

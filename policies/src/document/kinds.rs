@@ -65,9 +65,12 @@ pub(super) struct Row {
 
 #[derive(Debug)]
 enum Reader {
-    Object(fn(Parts) -> Result<(Object, Vec<Fault>), String>),
+    Object(fn(Parts) -> ReadResult),
     Policy(&'static KindEntry),
 }
+
+/// An object with what is wrong with it; or what the schema let pass and the type did not.
+pub(super) type ReadResult = Result<(Object, Vec<Fault>), String>;
 
 /// A document taken apart: its shape is right, its meaning not yet judged.
 #[derive(Debug)]
@@ -119,11 +122,8 @@ impl Row {
         Self { kind: entry.kind, api_versions, has_spec: true, schema, reader: Reader::Policy(entry) }
     }
 
-    /// Turns the parts into an object, with everything that is wrong with it.
-    ///
-    /// # Errors
-    /// What the schema let pass and the type did not.
-    pub(super) fn read(&self, parts: Parts) -> Result<(Object, Vec<Fault>), String> {
+    /// Turns the parts into an object.
+    pub(super) fn read(&self, parts: Parts) -> ReadResult {
         match self.reader {
             Reader::Object(read) => read(parts),
             Reader::Policy(entry) => read_policy(entry, parts),
@@ -131,7 +131,7 @@ impl Row {
     }
 }
 
-fn read<S: Spec>(parts: Parts) -> Result<(Object, Vec<Fault>), String> {
+fn read<S: Spec>(parts: Parts) -> ReadResult {
     let Parts { meta, labels, annotations, spec, lines } = parts;
     let spec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
     let object = Written::<S> { meta, labels, annotations, spec, lines };
@@ -140,7 +140,7 @@ fn read<S: Spec>(parts: Parts) -> Result<(Object, Vec<Fault>), String> {
     Ok((S::wrap(object), faults.0))
 }
 
-fn read_policy(entry: &'static KindEntry, parts: Parts) -> Result<(Object, Vec<Fault>), String> {
+fn read_policy(entry: &'static KindEntry, parts: Parts) -> ReadResult {
     let Parts { meta, mut spec, lines, .. } = parts;
     let common: PolicyTargets =
         serde::Deserialize::deserialize(&spec).map_err(|e: serde_json::Error| e.to_string())?;

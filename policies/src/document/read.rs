@@ -51,23 +51,20 @@ pub(super) fn object(node: &Node, origin: &Origin, report: &mut Report) -> Outco
         return Outcome::Nothing;
     }
     let key = key_of(node);
-    let before = report.errors();
+    let before = report.begin_object();
     let Some(row) = row_of(node, report) else {
         // Of an unknown kind nobody can tell which object was meant.
         return if report.errors() == before { Outcome::Nothing } else { Outcome::Refused(None) };
     };
     let body = check_shape(node, row, report);
     let metadata = metadata_of(node, origin, report);
-    match (body, metadata) {
-        (Some(body), Some(head)) if report.errors() == before => {
-            let lines = match origin {
-                Origin::File(_) => lines(&body),
-                Origin::Cluster => SourceMap::default(),
-            };
-            finish(row, &body, head, lines, report).map_or(Outcome::Refused(key), Outcome::Object)
-        }
-        _ => Outcome::Refused(key),
-    }
+    let (Some(body), Some(head)) = (body, metadata) else { return Outcome::Refused(key) };
+    let lines = match origin {
+        Origin::File(_) => lines(&body),
+        Origin::Cluster => SourceMap::default(),
+    };
+    let object = finish(row, &body, head, lines, report);
+    object.filter(|_| report.errors() == before).map_or(Outcome::Refused(key), Outcome::Object)
 }
 
 /// The identity as far as it can be read, whatever else is wrong.
@@ -189,40 +186,41 @@ fn metadata_of(node: &Node, origin: &Origin, report: &mut Report) -> Option<Head
 }
 
 fn check_names(metadata: &Node, report: &mut Report) {
-    let rules: [(&str, fn(&str) -> bool, &str); 2] = [
-        ("name", is_dns_subdomain, "use lower case letters, digits, `-` and `.`, at most 253 characters"),
-        ("namespace", is_dns_label, "use lower case letters, digits and `-`, at most 63 characters"),
-    ];
-    for (key, allowed, help) in rules {
-        let Some(value) = metadata.get(key) else { continue };
+    let mut check = |key: &str, allowed: fn(&str) -> bool, help: &str| {
+        let Some(value) = metadata.get(key) else { return };
         // An empty one is reported by the schema.
         if let Some(text) = value.as_str().filter(|t| !t.is_empty() && !allowed(t)) {
             let message = format!("`{text}` cannot be a {key}");
             report.error(value.place, &format!("metadata.{key}"), message, Some(help.to_owned()));
         }
-    }
+    };
+    check("name", is_dns_subdomain, "use lower case letters, digits, `-` and `.`, at most 253 characters");
+    check("namespace", is_dns_label, "use lower case letters, digits and `-`, at most 63 characters");
 }
 
-/// The meaning, after the shape was found right.
+/// The meaning. It is judged even where the shape had faults, as far as it can be read, so that an author need not mend
+/// the file twice; what follows only from a fault of shape is not told again.
 fn finish(row: &Row, body: &Node, head: Head, lines: SourceMap, report: &mut Report) -> Option<Object> {
-    let field = if row.has_spec { "spec" } else { "" };
+    let root = if row.has_spec { "spec" } else { "" };
     let Metadata { labels, annotations, .. } = head.metadata;
     let parts = Parts { meta: head.meta, labels, annotations, spec: to_json(body), lines };
     let (object, faults) = match row.read(parts) {
         Ok(read) => read,
         Err(message) => {
-            report.error(body.place, field, message, None);
+            if !report.has_error_within(root) {
+                report.error(body.place, root, message, None);
+            }
             return None;
         }
     };
-    let before = report.errors();
-    for fault in faults {
-        let (field, place) = locate(body, field, &fault.pointer);
+    let faults: Vec<_> = faults.into_iter().map(|f| (locate(body, root, &f.pointer), f)).collect();
+    let told: Vec<_> = faults.iter().map(|((field, _), _)| report.has_error_within(field)).collect();
+    for (((field, place), fault), _) in faults.into_iter().zip(told).filter(|(_, told)| !told) {
         if fault.warning {
             report.warn(place, &field, fault.message, fault.help);
         } else {
             report.error(place, &field, fault.message, fault.help);
         }
     }
-    (report.errors() == before).then_some(object)
+    Some(object)
 }

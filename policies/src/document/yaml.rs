@@ -17,22 +17,22 @@ pub const MAX_NODES: usize = 200_000;
 
 /// A place in a text, both from 1; zero for values that were never text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    pub line: u32,
-    pub column: u32,
+pub(crate) struct Place {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Node {
-    pub value: Value,
-    pub place: Place,
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) place: Place,
     /// Nodes in this tree, itself included, aliases expanded.
     size: usize,
     height: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     Null,
     Bool(bool),
     Int(i128),
@@ -44,45 +44,45 @@ pub enum Value {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    pub key: String,
-    pub place: Place,
-    pub value: Arc<Node>,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) place: Place,
+    pub(crate) value: Arc<Node>,
 }
 
 /// Something wrong with the YAML itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct YamlError {
-    pub place: Place,
-    pub message: String,
-    pub help: Option<String>,
+pub(crate) struct YamlError {
+    pub(crate) place: Place,
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
 }
 
 /// One document of a stream.
 #[derive(Clone, Debug)]
-pub struct Document {
+pub(crate) struct Document {
     /// What could be read; complete unless `errors` says otherwise.
-    pub root: Option<Arc<Node>>,
-    pub errors: Vec<YamlError>,
+    pub(crate) root: Option<Arc<Node>>,
+    pub(crate) errors: Vec<YamlError>,
     /// A bound was exceeded: `root` is only the beginning.
-    pub cut: bool,
+    pub(crate) cut: bool,
 }
 
 /// Every document that could be read, and whether a syntax error hid others.
 #[derive(Debug)]
-pub struct Stream {
-    pub documents: Vec<Document>,
-    pub syntax_errors: Vec<YamlError>,
+pub(crate) struct Stream {
+    pub(crate) documents: Vec<Document>,
+    pub(crate) syntax_errors: Vec<YamlError>,
 }
 
 impl Document {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.errors.is_empty() && self.root.as_ref().is_none_or(|r| r.value == Value::Null)
     }
 }
 
 impl Node {
-    pub fn new(value: Value, place: Place) -> Self {
+    pub(crate) fn new(value: Value, place: Place) -> Self {
         let (size, height) = match &value {
             Value::Sequence(items) => measure(items.iter()),
             Value::Mapping(entries) => measure(entries.iter().map(|e| &e.value)),
@@ -92,23 +92,23 @@ impl Node {
     }
 
     /// The value of `key`; an explicit null counts as absent, as in Kubernetes.
-    pub fn get(&self, key: &str) -> Option<&Arc<Self>> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Arc<Self>> {
         self.entry(key).map(|e| &e.value).filter(|n| n.value != Value::Null)
     }
 
-    pub fn entry(&self, key: &str) -> Option<&Entry> {
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries().iter().find(|e| e.key == key)
     }
 
     /// The entries of a mapping; none for anything else.
-    pub fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         match &self.value {
             Value::Mapping(entries) => entries,
             _ => &[],
         }
     }
 
-    pub fn as_str(&self) -> Option<&str> {
+    pub(crate) fn as_str(&self) -> Option<&str> {
         match &self.value {
             Value::String(text) => Some(text),
             _ => None,
@@ -123,7 +123,7 @@ fn measure<'a>(children: impl Iterator<Item = &'a Arc<Node>>) -> (usize, usize) 
 }
 
 /// Reads every document of `text`. A syntax error costs the document it is in, not its neighbours.
-pub fn read(text: &str) -> Stream {
+pub(crate) fn read(text: &str) -> Stream {
     let mut stream = Stream { documents: Vec::new(), syntax_errors: Vec::new() };
     for (first_line, chunk) in chunks(text) {
         let mut reader = Reader::new(first_line);
@@ -361,7 +361,8 @@ impl Reader {
                 _ => Value::String(text.to_owned()),
             };
         };
-        if !tag.is_yaml_core_schema() && !(tag.handle.is_empty() && tag.suffix == "!") {
+        let is_non_specific = tag.handle.is_empty() && tag.suffix == "!";
+        if !tag.is_yaml_core_schema() && !is_non_specific {
             self.bad_tag(tag, place);
             return Value::String(text.to_owned());
         }

@@ -128,7 +128,7 @@ impl Spec for GatewaySpec {
                 }
                 AddressKind::IPAddress => {}
                 AddressKind::Hostname => {
-                    faults.unsupported(format!("{at}/type"), "an address of type Hostname")
+                    faults.unsupported(format!("{at}/type"), "an address of type Hostname");
                 }
                 AddressKind::NamedAddress => {
                     faults.unsupported(format!("{at}/type"), "an address of type NamedAddress");

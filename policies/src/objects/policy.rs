@@ -59,11 +59,13 @@ impl PolicyTargets {
             let at = format!("/targetRefs/{i}");
             let before = faults.0.len();
             let Some(resolved) = target.resolve(&at, namespace, allowed, faults) else { continue };
-            if !seen.insert(resolved.clone()) {
-                faults.error(at, format!("{resolved} is written twice"));
+            if faults.0.len() > before {
+                continue;
             }
-            if faults.0.len() == before {
+            if seen.insert(resolved.clone()) {
                 targets.push(resolved);
+            } else {
+                faults.error(at, format!("{resolved} is written twice"));
             }
         }
         targets
@@ -121,7 +123,7 @@ fn group_of(kind: TargetKind) -> &'static str {
 mod tests {
     use super::*;
 
-    fn resolve(refs: serde_json::Value, allowed: &[TargetKind]) -> (Vec<String>, Vec<(String, String)>) {
+    fn resolve(refs: &serde_json::Value, allowed: &[TargetKind]) -> (Vec<String>, Vec<(String, String)>) {
         let targets: PolicyTargets =
             serde_json::from_value(serde_json::json!({ "targetRefs": refs })).unwrap();
         let mut faults = Faults::default();
@@ -137,7 +139,7 @@ mod tests {
             {"kind": "Service", "group": "", "name": "checkout", "namespace": "shop"},
             {"kind": "Namespace", "name": "shop"},
         ]);
-        let (targets, faults) = resolve(refs, &TARGET_KINDS);
+        let (targets, faults) = resolve(&refs, &TARGET_KINDS);
         assert_eq!(targets, ["HTTPRoute shop/checkout#pay", "Service shop/checkout", "Namespace shop"]);
         assert_eq!(faults, []);
     }
@@ -154,7 +156,7 @@ mod tests {
             {"kind": "Service", "name": "s"},
         ]);
         let (targets, faults) =
-            resolve(refs, &[TargetKind::Namespace, TargetKind::HTTPRoute, TargetKind::Service]);
+            resolve(&refs, &[TargetKind::Namespace, TargetKind::HTTPRoute, TargetKind::Service]);
         assert_eq!(targets, ["Service shop/s"]);
         let faults: Vec<_> = faults.iter().map(|(p, m)| (p.as_str(), m.as_str())).collect();
         assert_eq!(
