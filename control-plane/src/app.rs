@@ -10,9 +10,9 @@ use tidegate_policy::document::Diagnostic;
 use tidegate_xds::server::grpc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::server::TcpIncoming;
 
 use crate::admin;
 use crate::grpc::{Hub, TYPES};
@@ -64,4 +64,152 @@ pub struct Running {
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
     _guard: DropGuard,
+}
+
+/// Starts a control plane on the given addresses; port 0 picks a free one.
+///
+/// # Errors
+/// If the directory cannot be read or an address is taken. Once started, it survives losing the directory.
+pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
+    let shutdown = CancellationToken::new();
+    let guard = shutdown.clone().drop_guard();
+    let readings = file::open(&args.policies, shutdown.clone()).await?;
+    let grpc = listen(args.listen, "proxies").await?;
+    let admin = listen(args.admin, "admin requests").await?;
+
+    let mut fold = Fold::default();
+    let first = fold.apply(&readings.borrow()).unwrap_or_default();
+    log_changes(&[], &first.diagnostics);
+    let hub = Arc::new(Hub::new(&first.published));
+    let worlds = watch::Sender::new(first);
+    let world = worlds.subscribe();
+    let reporter = Arc::new(Reporter::new(world.clone(), hub.clone()));
+
+    let mut tasks = JoinSet::new();
+    let (grpc_address, grpc) = grpc;
+    let (admin_address, admin) = admin;
+    tasks.spawn(follow(fold, readings, worlds, hub.clone(), shutdown.clone()));
+    tasks.spawn(serve_proxies(grpc, hub.clone(), shutdown.clone()));
+    tasks.spawn(admin::serve(admin, reporter.clone(), shutdown.clone()));
+    Ok(Running {
+        grpc: grpc_address,
+        admin: admin_address,
+        reporter,
+        hub,
+        world,
+        tasks,
+        shutdown,
+        _guard: guard,
+    })
+}
+
+/// Runs a control plane until `shutdown`.
+///
+/// # Errors
+/// As [`start`].
+pub async fn run(args: &ControlPlaneArgs, shutdown: CancellationToken) -> Result<(), StartError> {
+    let running = start(args).await?;
+    let status = running.status();
+    tracing::info!(
+        grpc = %running.grpc, admin = %running.admin, policies = %args.policies.display(),
+        objects = status.objects.len(), "control plane is ready"
+    );
+    shutdown.cancelled().await;
+    running.shutdown().await;
+    Ok(())
+}
+
+impl Running {
+    pub fn status(&self) -> Status {
+        self.reporter.status()
+    }
+
+    /// Everything held true now, and every moment after.
+    pub fn world(&self) -> watch::Receiver<Arc<World>> {
+        self.world.clone()
+    }
+
+    /// Moves whenever a proxy connects, acknowledges, refuses or leaves.
+    pub fn node_changes(&self) -> watch::Receiver<u64> {
+        self.hub.changes()
+    }
+
+    /// Ends every stream and waits until nothing runs any more.
+    pub async fn shutdown(mut self) {
+        self.shutdown.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the control plane failed");
+            }
+        }
+    }
+}
+
+async fn listen(address: SocketAddr, purpose: &'static str) -> Result<(SocketAddr, TcpListener), StartError> {
+    let failed = |cause| StartError::Listen { address, purpose, cause };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    Ok((listener.local_addr().map_err(failed)?, listener))
+}
+
+/// Turns readings into worlds, one after the other, off the runtime's threads: a large set takes its time.
+async fn follow(
+    mut fold: Fold,
+    mut readings: watch::Receiver<Arc<Reading>>,
+    worlds: watch::Sender<Arc<World>>,
+    hub: Arc<Hub>,
+    shutdown: CancellationToken,
+) {
+    while let Some(Ok(())) = shutdown.run_until_cancelled(readings.changed()).await {
+        let reading = readings.borrow_and_update().clone();
+        let applied = tokio::task::spawn_blocking(move || {
+            let world = fold.apply(&reading);
+            (fold, world)
+        });
+        let world;
+        (fold, world) = match applied.await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => return,
+            },
+        };
+        let Some(world) = world else { continue };
+        log_changes(&worlds.borrow().diagnostics, &world.diagnostics);
+        hub.publish(&world.published);
+        tracing::info!(generation = world.generation, objects = world.objects.len(), "documents changed");
+        worlds.send_replace(world);
+    }
+}
+
+async fn serve_proxies(listener: TcpListener, hub: Arc<Hub>, shutdown: CancellationToken) {
+    let service = grpc::service(hub, TYPES, shutdown.clone());
+    let incoming = TcpIncoming::from(listener);
+    let served =
+        grpc::server().add_service(service).serve_with_incoming_shutdown(incoming, shutdown.cancelled());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "serving proxies failed");
+    }
+}
+
+/// Says each finding once when it appears and once when it is gone, wherever its line has moved to.
+fn log_changes(before: &[Diagnostic], after: &[Diagnostic]) {
+    let mut gone = BTreeMap::<_, Vec<&Diagnostic>>::new();
+    for diagnostic in before {
+        gone.entry(gist(diagnostic)).or_default().push(diagnostic);
+    }
+    for diagnostic in after {
+        let known = gone.get_mut(&gist(diagnostic)).and_then(Vec::pop);
+        match known {
+            Some(_) => {}
+            None if diagnostic.is_error() => tracing::error!("{diagnostic}"),
+            None => tracing::warn!("{diagnostic}"),
+        }
+    }
+    for diagnostic in gone.into_values().flatten() {
+        tracing::info!("fixed: {diagnostic}");
+    }
+}
+
+fn gist(diagnostic: &Diagnostic) -> (&str, &str, &str) {
+    (&diagnostic.file, &diagnostic.field, &diagnostic.message)
 }

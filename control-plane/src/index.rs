@@ -48,9 +48,14 @@ pub struct Change {
 /// A file as it was last seen.
 #[derive(Debug)]
 enum FileState {
-    Read { hash: [u8; 32], parsed: Parsed },
+    Read {
+        hash: [u8; 32],
+        parsed: Parsed,
+    },
     /// No document where there were some.
-    Emptied { hash: [u8; 32] },
+    Emptied {
+        hash: [u8; 32],
+    },
     Fault(FileFault),
     /// In a folder that cannot be listed.
     OutOfSight,
@@ -113,7 +118,8 @@ impl Index {
         let mut diagnostics: Vec<_> = reading.unknown.iter().map(|f| fault(&f.path, &f.reason)).collect();
         self.away = !reading.root_listed || (self.away && reading.files.is_empty());
         if self.away && reading.root_listed && !self.files.is_empty() {
-            let message = "the directory came back empty; what was there stays in force until it holds a file";
+            let message =
+                "the directory came back empty; what was there stays in force until it holds a file";
             diagnostics.push(warning("", message));
         }
         let present: HashSet<&str> = reading.files.iter().map(|f| &*f.path).collect();
@@ -234,5 +240,13 @@ fn warning(file: &str, message: &str) -> Diagnostic {
 
 fn note(severity: Severity, file: &str, message: &str) -> Diagnostic {
     let field = String::new();
-    Diagnostic { severity, file: file.into(), line: 0, column: 0, field, message: message.to_owned(), help: None }
+    Diagnostic {
+        severity,
+        file: file.into(),
+        line: 0,
+        column: 0,
+        field,
+        message: message.to_owned(),
+        help: None,
+    }
 }

@@ -1,3 +1,16 @@
 //! The control plane: watches policy documents, checks them, pushes them to every proxy.
+//!
+//! A fold with I/O at its two ends: [`source`] reads, [`index`], [`world`] and [`publish`] compute, [`grpc`] and
+//! [`admin`] tell. What a document means is [`tidegate_policy`]'s business, how bytes travel [`tidegate_xds`]'s.
 
+pub mod admin;
+pub mod app;
+pub mod grpc;
+pub mod index;
+pub mod metrics;
+pub mod publish;
 pub mod source;
+pub mod status;
+pub mod world;
+
+pub use app::{ControlPlaneArgs, Running, StartError, run, start};

@@ -82,7 +82,12 @@ impl Numbers {
     }
 }
 
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: usize) -> Result<(), fmt::Error> {
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: usize,
+) -> Result<(), fmt::Error> {
     as_gauge(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
 }
 

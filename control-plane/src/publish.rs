@@ -70,9 +70,9 @@ impl RoleSet {
     fn encode(resources: &Resources, before: &ResourceSet, too_large: &mut Vec<TooLarge>) -> Self {
         let mut this = Self::default();
         for resource in resources.iter() {
-            let type_url = resource.resource_type().type_url();
-            let name: Name = resource.name().into();
-            let encoded = versioned(&resource);
+            let (type_url, name, body) = codec::encode(&resource);
+            let name: Name = name.into();
+            let encoded = Versioned::new(type_url, version(&body), body);
             let encoded = match before.get(type_url, &name) {
                 Some(before) if **before == encoded => before.clone(),
                 _ => Arc::new(encoded),
@@ -90,14 +90,13 @@ impl RoleSet {
     }
 }
 
-fn versioned(resource: &Resource) -> Versioned {
-    let body = codec::encode(resource);
+fn version(body: &[u8]) -> String {
     let mut version = String::with_capacity(VERSION_DIGITS);
-    for byte in &Sha256::digest(&body)[..VERSION_DIGITS / 2] {
+    for byte in &Sha256::digest(body)[..VERSION_DIGITS / 2] {
         // Writing to a String cannot fail.
         let _ = write!(version, "{byte:02x}");
     }
-    Versioned::new(resource.resource_type().type_url(), version, body)
+    version
 }
 
 /// The object that a resource was made from.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_policy::document::Diagnostic;
 
 pub use filter::{Filter, InvalidFilter};
-pub use programmed::{MAX_LAGGARDS, NodeView};
+pub use programmed::MAX_LAGGARDS;
 pub use report::{Reporter, report};
 
 /// Everything at one moment, as `GET /status` shows it.
@@ -103,7 +103,12 @@ pub struct NodeStatus {
 impl Condition {
     pub fn new(kind: &str, holds: bool, reason: impl Into<String>, message: impl Into<String>) -> Self {
         let status = if holds { "True" } else { "False" };
-        Self { kind: kind.to_owned(), status: status.to_owned(), reason: reason.into(), message: message.into() }
+        Self {
+            kind: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.into(),
+            message: message.into(),
+        }
     }
 
     pub fn holds(&self) -> bool {

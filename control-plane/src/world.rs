@@ -57,7 +57,6 @@ impl Fold {
             let objects: Vec<&Object> = self.index.in_force().map(Arc::as_ref).collect();
             let resolved = resolve::resolve(&objects);
             world.published = publish(&resolved.resources, &self.world.published);
-            world.conditions = conditions(resolved);
         }
         self.world = Arc::new(world);
         Some(self.world.clone())
@@ -71,7 +70,9 @@ impl World {
         let derived = |role| {
             let set = self.published.of(role);
             match &slice_of {
-                Some(service) => set.derived(service).iter().filter(|id| id.0 == ENDPOINTS).cloned().collect(),
+                Some(service) => {
+                    set.derived(service).iter().filter(|id| id.0 == ENDPOINTS).cloned().collect()
+                }
                 None => set.derived(key).to_vec(),
             }
         };

@@ -41,6 +41,8 @@ pub struct Parsed {
     pub complete: bool,
     /// Objects that are in the file but were refused: their last good version counts.
     pub failed: Vec<ObjectKey>,
+    /// The line, from 1, on which each of both begins.
+    pub lines: HashMap<ObjectKey, u32>,
 }
 
 /// What makes two documents the same object.
@@ -78,6 +80,7 @@ pub fn parse(file: &Arc<str>, text: &str) -> Parsed {
             diagnostics: report.finish(),
             complete: false,
             failed: Vec::new(),
+            lines: HashMap::new(),
         };
     }
     let stream = yaml::read(text);
@@ -105,6 +108,7 @@ pub fn parse(file: &Arc<str>, text: &str) -> Parsed {
         diagnostics: file.report.finish(),
         complete: file.complete,
         failed: file.failed,
+        lines: file.lines,
     }
 }
 

@@ -48,12 +48,7 @@ impl NodeState {
         }
     }
 
-    pub fn acknowledge(
-        &mut self,
-        type_url: &'static str,
-        resources: Vec<(Name, Version)>,
-        removed: &[Name],
-    ) {
+    pub fn acknowledge(&mut self, type_url: &'static str, resources: Vec<(Name, Version)>, removed: &[Name]) {
         for (name, version) in resources {
             let id = (type_url, name);
             self.refused.remove(&id);

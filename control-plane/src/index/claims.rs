@@ -39,11 +39,11 @@ impl Claims {
     pub(super) fn read(&mut self, file: &Arc<str>, parsed: &Parsed, before: &[(&ObjectKey, &Indexed)]) {
         for object in &parsed.objects {
             if let Some(key) = ObjectKey::of(object) {
-                self.add(file, &key, parsed.line(&key), What::Valid(Arc::new(object.clone())));
+                self.add(file, &key, line_of(parsed, &key), What::Valid(Arc::new(object.clone())));
             }
         }
         for key in &parsed.failed {
-            self.add(file, key, parsed.line(key), What::Failed);
+            self.add(file, key, line_of(parsed, key), What::Failed);
         }
         // A mistake in `kind` or `namespace` gives a refused object another identity than the one it was written for.
         let failed: BTreeSet<&str> = parsed.failed.iter().map(|key| key.name.as_str()).collect();
@@ -79,4 +79,8 @@ impl What {
             Self::Failed | Self::Kept(_) => None,
         }
     }
+}
+
+fn line_of(parsed: &Parsed, key: &ObjectKey) -> u32 {
+    parsed.lines.get(key).copied().unwrap_or_default()
 }

@@ -37,7 +37,8 @@ pub(super) fn count(programmed: &mut Programmed, derived: &Derived, published: &
 /// `(acknowledged, of)`: resources that a node runs in the current version, of those it is to have.
 pub(super) fn progress(published: &Published, node: &NodeState) -> (usize, usize) {
     let set = &published.of(node.role).set;
-    let all = crate::grpc::TYPES.iter().flat_map(|t| set.of_type(t).map(move |(name, v)| ((*t, name.clone()), v)));
+    let all =
+        crate::grpc::TYPES.iter().flat_map(|t| set.of_type(t).map(move |(name, v)| ((*t, name.clone()), v)));
     let acknowledged = all.filter(|(id, resource)| node.runs(id, &resource.version)).count();
     (acknowledged, set.len())
 }

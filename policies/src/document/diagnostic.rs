@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::yaml::Place;
 
@@ -10,7 +10,7 @@ const MAX_FINDINGS: usize = 500;
 
 /// One thing wrong with a document, where, and what would put it right.
 /// Prints as `file:line:column: error: field: message (help)`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
     pub severity: Severity,
     /// The file as shown to people; for an object from a cluster its kind and name.
@@ -22,11 +22,11 @@ pub struct Diagnostic {
     /// `spec.limits[0].requests`; empty where the fault is not one field's.
     pub field: String,
     pub message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     Warning,

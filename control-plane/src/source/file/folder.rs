@@ -7,10 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tidegate_policy::document::MAX_FILE_BYTES;
+
 use super::debounce::Dirty;
 use crate::source::{FileContent, FileFault, FileText, Reading, UnknownFolder};
-
-const MAX_FILE_BYTES: usize = 1 << 20;
 
 /// Deeper than anyone nests folders; a bound all the same.
 const MAX_DEPTH: usize = 32;
