@@ -126,3 +126,6 @@ impl Attempt {
         first
     }
 }
+
+#[cfg(test)]
+mod tests;

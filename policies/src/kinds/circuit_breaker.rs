@@ -37,12 +37,14 @@ struct CapsSpec {
     scope: CapScope,
     /// Open connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     connections: Option<u32>,
     /// Requests that wait for a connection; 0 means that none may wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pending: Option<u32>,
     /// Requests in flight, until the end of the response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     requests: Option<u32>,
 }
 
@@ -60,18 +62,21 @@ enum CapScope {
 struct BreakerSpec {
     /// For logs, traces and metrics. Default: `breakers[0]`, `breakers[1]`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
     name: Option<String>,
     scope: BreakerScope,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure_rate: Option<FailureRateSpec>,
     /// Trips after this many failures in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     consecutive_failures: Option<u32>,
     /// How long calls are refused before probes are let through. Default: 5s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     open: Option<GepDuration>,
     /// Calls let through when half-open; all must succeed to close. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
     probes: Option<u32>,
 }
 
@@ -79,9 +84,9 @@ struct BreakerSpec {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct FailureRateSpec {
-    /// 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
     percent: u32,
-    /// At least 1.
+    #[schemars(range(min = 1))]
     minimum_calls: u32,
     /// 100ms to 10m.
     window: GepDuration,

@@ -34,7 +34,7 @@ pub(super) struct RateLimitPolicy;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RateLimitPolicySpec {
-    /// 1 to 16.
+    #[schemars(length(min = 1, max = 16))]
     limits: Vec<LimitSpec>,
 }
 
@@ -42,16 +42,20 @@ pub(super) struct RateLimitPolicySpec {
 #[serde(deny_unknown_fields)]
 struct LimitSpec {
     /// For logs, traces, metrics and the RateLimit response fields; unique in the policy.
+    #[schemars(length(min = 1, max = 63))]
     name: String,
     /// At least 1; at most 1 million per second.
+    #[schemars(range(min = 1))]
     requests: u32,
     /// 1ms to 8760h.
     per: GepDuration,
     /// Requests that may come at once after a pause. Default: `requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     burst: Option<u32>,
     /// What is counted apart. Default: nothing, one bucket for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
     key: Vec<KeySpec>,
 }
 
