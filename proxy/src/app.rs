@@ -9,11 +9,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tidegate_policy::snapshot::{BindAddress, Scope};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::AdminServer;
-use crate::config::ProxyConfig;
+use crate::config::{ProxyConfig, xds};
 use crate::http::HttpServer;
 use crate::listener::{self, Acceptor, ListenerStatus, Site};
 use crate::state::ProxyState;
@@ -36,6 +36,8 @@ pub struct Running {
     admin: AdminServer,
     connections: TaskTracker,
     telemetry: Option<TelemetryGuard>,
+    /// The control plane's stream lives as long as this.
+    _stop: DropGuard,
     runtimes: Runtimes,
 }
 
@@ -92,9 +94,11 @@ impl Proxy {
         };
         listen(&data, &acceptor)?;
         data.spawn(Pools::keep_reaping(Arc::downgrade(&state.pools)));
+        let stop = CancellationToken::new();
+        xds::start(&state, &control, stop.clone())?;
         let admin = AdminServer::start(state.config.admin, state.clone(), telemetry, &control)
             .with_context(|| format!("cannot listen on --admin {}", state.config.admin))?;
-        Ok(Running { state, admin, connections, telemetry: Some(guard), runtimes })
+        Ok(Running { state, admin, connections, _stop: stop.drop_guard(), telemetry: Some(guard), runtimes })
     }
 }
 

@@ -1,7 +1,14 @@
-//! The one clock of the proxy: what [`Timestamp`]s are counted from.
+//! What the core must not have: a clock, and a source of seeds.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use tidegate_policy::Timestamp;
 use tokio::time::Instant;
+
+/// Unpredictable and cheap: the keys of the standard library's hash maps.
+pub(crate) fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
 
 /// Counts from the moment it was made. Follows tokio's clock, so tests can pause it.
 #[derive(Clone, Copy, Debug)]

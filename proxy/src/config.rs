@@ -3,10 +3,13 @@
 mod apply;
 mod args;
 mod duration;
+mod last_good;
 mod proxy_config;
 mod store;
+pub(crate) mod xds;
 
 pub use apply::{Applier, Change};
 pub use args::ProxyArgs;
+pub use last_good::{LastGood, LoadError, Stored};
 pub use proxy_config::{ConfigError, GatewayPorts, ProxyConfig};
 pub use store::Store;

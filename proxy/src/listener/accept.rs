@@ -75,16 +75,16 @@ impl Acceptor {
         // Fails only on a socket that is gone already, which serving it will notice.
         let _ = stream.set_nodelay(true);
         let peer = Peer { address, identity: None };
-        let context = ConnectionContext::new(self.proxy.clone(), site.scope, site.direction, peer, seed());
+        let context = ConnectionContext::new(
+            self.proxy.clone(),
+            site.scope,
+            site.direction,
+            peer,
+            crate::clock::seed(),
+        );
         let server = self.server.clone();
         self.connections.spawn(async move { server.serve(stream, context, stop).await });
     }
-}
-
-/// Unpredictable and cheap: the keys of the standard library's hash maps.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish()
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

@@ -173,13 +173,14 @@ impl EndpointPool {
             }
         }
         let _pending = cx.attempt.wait_pending(decisions)?;
-        tokio::time::timeout(cx.connect_timeout, self.wait(cx))
-            .await
-            .unwrap_or_else(|_| Err(Reason::ConnectionCap.into()))
+        match tokio::time::timeout(cx.connect_timeout, self.wait(cx)).await {
+            Ok(waited) => waited.map_err(Into::into),
+            Err(_) => Err(cx.attempt.connection_cap_reached(decisions)),
+        }
     }
 
     /// Waits for a connection of ours to become idle, or for leave to open one.
-    async fn wait(self: &Arc<Self>, cx: &Checkout<'_>) -> Result<Lease, LocalReply> {
+    async fn wait(self: &Arc<Self>, cx: &Checkout<'_>) -> Result<Lease, Reason> {
         loop {
             let freed = self.group.freed.notified();
             tokio::pin!(freed);
@@ -188,10 +189,10 @@ impl EndpointPool {
                 return Ok(lease);
             }
             if let Some(permit) = cx.attempt.open_connection() {
-                return Ok(match self.protocol {
-                    Protocol::Http1 => self.open_http1(cx, permit).await?,
-                    Protocol::Http2 => self.open_http2(cx, permit).await?,
-                });
+                return match self.protocol {
+                    Protocol::Http1 => self.open_http1(cx, permit).await,
+                    Protocol::Http2 => self.open_http2(cx, permit).await,
+                };
             }
             self.group.evict_idle(self);
             freed.await;

@@ -1,0 +1,168 @@
+//! The control plane's stream: what it sends is decoded, applied and kept for the next start.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Value};
+use tidegate_policy::codec;
+use tidegate_policy::model::{Resource, ResourceType};
+use tidegate_xds::Node;
+use tidegate_xds::backoff::{Backoff, BackoffConfig};
+use tidegate_xds::client::{ConfigHandler, DeltaClient, Rejection, Update, grpc};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::last_good::{LastGood, Stored};
+use super::{Applier, Change, ProxyConfig};
+use crate::state::ProxyState;
+
+/// Applies updates for the stream.
+struct Handler {
+    proxy: Arc<ProxyState>,
+    applier: Applier,
+    last_good: Option<LastGood>,
+    /// The first whole configuration is here. Before, what is on disk is better than what is in force.
+    synced: bool,
+}
+
+/// Puts the last good configuration in force, if there is one, and keeps the proxy connected until `stop`. A proxy
+/// without a control plane is left alone.
+///
+/// # Errors
+/// The control plane's address cannot be used.
+pub(crate) fn start(
+    proxy: &Arc<ProxyState>,
+    runtime: &Handle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(url) = &proxy.config.control_plane else { return Ok(()) };
+    let endpoint =
+        grpc::endpoint(url.to_string()).with_context(|| format!("--control-plane {url} cannot be used"))?;
+    let types = ResourceType::PUSH_ORDER.map(ResourceType::type_url);
+    let mut client = DeltaClient::new(node(&proxy.config), &types);
+    let mut applier = Applier::new(proxy.clone());
+    let last_good = proxy.config.state_dir.as_deref().map(|directory| load(directory));
+    if let Some(last_good) = &last_good {
+        for (resource_type, name, version) in restore(last_good, &mut applier, proxy) {
+            client.seed(resource_type.type_url(), name, version);
+        }
+    }
+    let handler = Handler { proxy: proxy.clone(), applier, last_good, synced: false };
+    let backoff = Backoff::new(BackoffConfig::default(), fastrand::Rng::with_seed(crate::clock::seed()));
+    runtime.spawn(async move { grpc::run(endpoint, client, handler, backoff, stop).await });
+    Ok(())
+}
+
+fn load(directory: &Path) -> LastGood {
+    LastGood::load(directory).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the last good configuration is not used; waiting for the control plane");
+        LastGood::empty(directory)
+    })
+}
+
+/// Applies what was on disk; returns the names and versions that are in force now.
+fn restore(
+    last_good: &LastGood,
+    applier: &mut Applier,
+    proxy: &ProxyState,
+) -> Vec<(ResourceType, String, String)> {
+    let mut change = Change::default();
+    let mut seeds = Vec::new();
+    for (resource_type, name, stored) in last_good.iter() {
+        match codec::decode(resource_type, name, &stored.body) {
+            Ok(resource) => {
+                change.upserts.push(resource);
+                seeds.push((resource_type, name.to_owned(), stored.version.clone()));
+            }
+            Err(error) => tracing::warn!(name, %error, "a resource on disk is not used"),
+        }
+    }
+    if seeds.is_empty() {
+        return seeds;
+    }
+    let rejected = applier.apply(change);
+    seeds.retain(|(t, name, _)| !rejected.iter().any(|r| r.resource_type == *t && r.name == *name));
+    proxy.set_configured();
+    tracing::info!(resources = seeds.len(), "started from the last good configuration");
+    seeds
+}
+
+fn node(config: &ProxyConfig) -> Node {
+    let text = |text: String| Value { kind: Some(Kind::StringValue(text)) };
+    let services = config.local.services.iter().map(|service| text(service.to_string())).collect();
+    let fields = [
+        ("namespace", text(config.local.namespace.to_string())),
+        ("services", Value { kind: Some(Kind::ListValue(ListValue { values: services })) }),
+        ("role", text(config.role().to_owned())),
+    ];
+    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Node { id: config.node.clone(), metadata: Some(Struct { fields }), ..Node::default() }
+}
+
+impl Handler {
+    fn decode(update: &Update, resource_type: ResourceType) -> (Vec<Resource>, Vec<Rejection>) {
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for upsert in &update.upserts {
+            match codec::decode(resource_type, &upsert.name, &upsert.body) {
+                Ok(resource) => good.push(resource),
+                Err(error) => bad.push(Rejection { name: upsert.name.clone(), reason: error.to_string() }),
+            }
+        }
+        (good, bad)
+    }
+
+    fn keep(&mut self, resource_type: ResourceType, update: &Update, rejected: &[Rejection]) {
+        let Some(last_good) = &mut self.last_good else { return };
+        for upsert in update.upserts.iter().filter(|u| !rejected.iter().any(|r| r.name == u.name)) {
+            let stored = Stored { version: upsert.version.clone(), body: upsert.body.clone() };
+            last_good.insert(resource_type, upsert.name.clone(), stored);
+        }
+        for name in &update.removed {
+            last_good.remove(resource_type, name);
+        }
+        if self.synced && update.complete {
+            self.save();
+        }
+    }
+
+    fn save(&self) {
+        if let Some(Err(error)) = self.last_good.as_ref().map(LastGood::save) {
+            tracing::warn!(%error, "the last good configuration cannot be kept in --state-dir");
+        }
+    }
+}
+
+impl ConfigHandler for Handler {
+    fn apply(&mut self, update: &Update) -> Vec<Rejection> {
+        // The client only hands on types that were asked for.
+        let Some(resource_type) = ResourceType::from_type_url(update.type_url) else { return Vec::new() };
+        let (upserts, mut rejected) = Self::decode(update, resource_type);
+        for Rejection { name, reason } in &rejected {
+            tracing::warn!(?resource_type, name, reason, "resource refused; the last good one stays");
+        }
+        let removed = update.removed.iter().map(|name| (resource_type, name.clone())).collect();
+        let refused = self.applier.apply(Change { upserts, removed });
+        rejected.extend(refused.into_iter().map(|r| Rejection { name: r.name, reason: r.reason }));
+        self.keep(resource_type, update, &rejected);
+        rejected
+    }
+
+    fn connected(&mut self) {
+        tracing::info!("connected to the control plane");
+        self.proxy.xds.connected();
+    }
+
+    fn synced(&mut self) {
+        self.synced = true;
+        self.proxy.set_configured();
+        self.save();
+    }
+
+    fn disconnected(&mut self, reason: &str, retry_in: Duration) {
+        tracing::warn!(reason, ?retry_in, "no control plane; traffic goes on as configured");
+        self.proxy.xds.disconnected(reason);
+    }
+}
