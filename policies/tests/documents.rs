@@ -17,11 +17,20 @@ fn told(parsed: &Parsed) -> Vec<String> {
     parsed.diagnostics.iter().map(ToString::to_string).collect()
 }
 
+/// Every example, those in folders too.
 fn examples() -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let yaml = files.filter(|path| path.extension().is_some_and(|e| e == "yaml"));
-    yaml.map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap())).collect()
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "yaml") {
+                found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
 }
 
 #[test]
