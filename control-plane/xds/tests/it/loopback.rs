@@ -9,6 +9,7 @@ use tidegate_xds::client::{ConfigHandler, DeltaClient, Rejection, Update, Want};
 use tidegate_xds::server::Event;
 use tidegate_xds::server::grpc::{StreamId, WorldSource};
 use tidegate_xds::{Node, ResourceSet, client, server};
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -58,6 +59,13 @@ struct Client {
     wants: mpsc::Sender<Want>,
     cancel: CancellationToken,
     task: JoinHandle<DeltaClient>,
+}
+
+/// Carries one connection until it is frozen: then nothing moves, and nothing is closed.
+struct Relay {
+    address: SocketAddr,
+    freeze: CancellationToken,
+    task: JoinHandle<(TcpStream, TcpStream)>,
 }
 
 impl WorldSource for Source {
@@ -195,6 +203,22 @@ impl Client {
     }
 }
 
+impl Relay {
+    async fn start(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let freeze = CancellationToken::new();
+        let frozen = freeze.clone();
+        let task = tokio::spawn(async move {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = TcpStream::connect(server).await.unwrap();
+            drop(frozen.run_until_cancelled(copy_bidirectional(&mut near, &mut far)).await);
+            (near, far)
+        });
+        Self { address, freeze, task }
+    }
+}
+
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap()
 }
@@ -307,11 +331,42 @@ async fn large_set_arrives_in_parts_and_synced_waits_for_the_last() {
 async fn client_survives_a_server_that_speaks_something_else() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = Client::start(listener.local_addr().unwrap());
-    for _ in 0..2 {
-        let (mut stream, _): (TcpStream, _) = soon(listener.accept()).await.unwrap();
-        drop(tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 200 OK\r\n\r\nhello").await);
-        drop(stream);
+    let web_server = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            drop(stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").await);
+        }
+    });
+    for _ in 0..3 {
         let told = soon(client.told.recv()).await.unwrap();
         assert!(matches!(told, Told::Disconnected(_)), "{told:?}");
     }
+    web_server.abort();
+}
+
+// With paused time a silent peer costs the test nothing: time moves on when nobody has anything to do.
+#[tokio::test(start_paused = true)]
+async fn client_does_not_wait_for_ever_for_a_silent_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut client = Client::start(address);
+    for _ in 0..2 {
+        let told = soon(client.told.recv()).await.unwrap();
+        assert_eq!(told, Told::Disconnected(format!("no answer from http://{address}/ within 5s")));
+    }
+}
+
+#[tokio::test]
+async fn client_notices_a_server_that_died_without_a_word() {
+    let mut server = Server::anywhere(world(&[])).await;
+    let relay = Relay::start(server.address).await;
+    let mut client = Client::start(relay.address);
+    server.next().await;
+    client.expect(&[Told::Connected, update("Backend"), update("Policy"), Told::Synced]).await;
+    relay.freeze.cancel();
+    let _open = soon(relay.task).await.unwrap();
+    tokio::time::pause();
+    let Told::Disconnected(why) = soon(client.told.recv()).await.unwrap() else { panic!() };
+    assert!(why.contains("stream failed"), "{why}");
+    server.kill().await;
 }
