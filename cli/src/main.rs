@@ -7,11 +7,14 @@ mod demo;
 mod exit;
 mod http_client;
 mod logging;
+mod parts;
 mod prometheus;
+mod run;
 mod runtime;
 mod say;
 mod shutdown;
 mod status;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -40,9 +43,21 @@ enum Command {
     /// Start a small mesh with load on it, and watch what its policies do
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
+    /// Run control plane and proxy in one process, for services of your own
+    #[command(after_help = run::EXAMPLES)]
+    Run(run::RunArgs),
+    /// Run one sidecar or gateway
+    #[command(after_help = parts::PROXY_EXAMPLES)]
+    Proxy(tidegate_proxy::ProxyArgs),
+    /// Run one control plane for many proxies
+    #[command(after_help = parts::CONTROL_PLANE_EXAMPLES)]
+    ControlPlane(tidegate_control_plane::ControlPlaneArgs),
     /// Show every object of a running control plane: accepted, programmed on how many proxies, errors
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
+    /// Check policy files without running anything
+    #[command(after_help = validate::EXAMPLES)]
+    Validate(validate::ValidateArgs),
     /// One of the demo's services
     #[command(hide = true)]
     DemoService(demo::ServiceArgs),
@@ -52,6 +67,10 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     let done = match command {
         Command::Demo(args) => demo::command(args),
+        Command::Run(args) => run::command(args),
+        Command::Proxy(args) => parts::proxy(args),
+        Command::ControlPlane(args) => parts::control_plane(&args),
+        Command::Validate(args) => validate::command(&args),
         Command::Status(args) => status::command(&args),
         Command::DemoService(args) => demo::service_command(args),
     };

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tidegate_control_plane::index::Index;
 use tidegate_control_plane::source::file::{Dirty, Folder};
 use tidegate_control_plane::status::Status;
-use tidegate_policy::objects::{Object, ObjectKey};
+use tidegate_policy::document::ObjectKey;
+use tidegate_policy::objects::Object;
 
 use super::expect;
 use super::judge::Written;

@@ -1,0 +1,137 @@
+//! `tidegate run`: control plane and proxy in one process, for a person's own services on one machine.
+//!
+//! The two talk gRPC over a loopback port as they would across machines; this file only starts them, tells what
+//! they say, and ends them in order. What is worth telling is decided in `news`.
+
+mod news;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::builder::Resettable;
+use tidegate_control_plane::{ControlPlaneArgs, Running as ControlPlane};
+use tidegate_proxy::app::{Proxy, Running};
+use tidegate_proxy::{ProxyArgs, ProxyConfig};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Done;
+use crate::{logging, runtime, say, shutdown};
+use news::News;
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  tidegate run --app 127.0.0.1:3000 --listen 127.0.0.1:8080
+      a sidecar in front of one app; no file, no policy
+  tidegate run --policies mesh --app 127.0.0.1:3000 --listen 127.0.0.1:8080 --service shop
+      the same, with the policies that files in mesh/ attach to the Service `shop`
+  tidegate run --policies mesh --app 127.0.0.1:3000 --listen 127.0.0.1:8080 --service shop --outbound 127.0.0.1:9000
+      and for the calls of the app: it sends them to port 9000, with the called Service as Host
+  tidegate run --policies mesh --port-offset 8000
+      a gateway: listeners come from Gateway objects, port 80 becomes 8080
+
+Edit a file: it is in force as soon as it is saved. A file with mistakes is refused with path and line, and the last
+valid version stays in force.";
+
+/// Listeners of Gateways come and go with the configuration; this often they are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Debug, clap::Args)]
+#[command(
+    mut_arg("inbound", |arg| arg.long("listen")),
+    mut_arg("control_plane", |arg| arg.hide(true).env(Resettable::Reset)),
+    mut_arg("gateway", |arg| arg.hide(true).env(Resettable::Reset))
+)]
+pub(crate) struct RunArgs {
+    /// Directory of policy documents (*.yaml, *.yml, *.json), watched for changes
+    #[arg(long, value_name = "DIR")]
+    policies: Option<PathBuf>,
+    /// Where `tidegate status` asks; only with --policies
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014")]
+    status: SocketAddr,
+    #[command(flatten)]
+    proxy: ProxyArgs,
+}
+
+pub(crate) fn command(args: RunArgs) -> Result<Done> {
+    check(&args)?;
+    logging::start("warn,tidegate_control_plane=off");
+    runtime::many()?.block_on(run(args))
+}
+
+/// What the proxy itself would say in terms of its own flags.
+fn check(args: &RunArgs) -> Result<()> {
+    let proxy = &args.proxy;
+    if proxy.control_plane.is_some() {
+        bail!("`run` brings its own control plane; to use another one: tidegate proxy --control-plane URL");
+    }
+    match (proxy.app, proxy.inbound) {
+        (Some(_), None) => bail!("--app needs --listen ADDR: where requests for it are accepted"),
+        (None, Some(_)) => bail!("--listen needs --app ADDR: where the application listens"),
+        (None, None) if args.policies.is_none() => bail!(
+            "nothing to run: give --app and --listen for a sidecar, or --policies DIR for a gateway\n\n{EXAMPLES}"
+        ),
+        _ => {}
+    }
+    if proxy.outbound.is_some() && args.policies.is_none() {
+        bail!("--outbound needs --policies DIR: the services to call are written there");
+    }
+    Ok(())
+}
+
+async fn run(args: RunArgs) -> Result<Done> {
+    let stop = shutdown::token()?;
+    let control_plane = match &args.policies {
+        Some(policies) => Some(start_control_plane(policies.clone(), args.status).await?),
+        None => None,
+    };
+    let mut flags = args.proxy;
+    if let Some(control_plane) = &control_plane {
+        flags.control_plane = Some(format!("http://{}", control_plane.grpc).parse()?);
+        flags.gateway |= flags.app.is_none();
+    }
+    let proxy = Proxy::start(ProxyConfig::try_from(flags)?)?;
+    match &control_plane {
+        Some(control_plane) => follow(control_plane, &proxy, &stop).await,
+        None => {
+            say::news(&news::places(&proxy, None));
+            say::news(&[String::from("policies  none: every request is passed on")]);
+            stop.cancelled().await;
+        }
+    }
+    say::news(&[String::from("draining  (once more to end at once)")]);
+    proxy.shutdown();
+    proxy.wait().await;
+    if let Some(control_plane) = control_plane {
+        control_plane.shutdown().await;
+    }
+    Ok(Done::Well)
+}
+
+async fn start_control_plane(policies: PathBuf, admin: SocketAddr) -> Result<ControlPlane> {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Ok(tidegate_control_plane::start(&ControlPlaneArgs { policies, listen, admin }).await?)
+}
+
+/// Tells what changes until `stop`.
+async fn follow(control_plane: &ControlPlane, proxy: &Running, stop: &CancellationToken) {
+    let mut world = control_plane.world();
+    let mut nodes = control_plane.node_changes();
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    say::news(&news::places(proxy, Some(control_plane.admin)));
+    let mut news = News::default();
+    say::news(&news.first(&world.borrow_and_update()));
+    loop {
+        let lines = news.look(&world.borrow(), &control_plane.status(), &proxy.state().listeners.all());
+        say::news(&lines);
+        tokio::select! {
+            _ = looks.tick() => {}
+            Ok(()) = world.changed() => {}
+            Ok(()) = nodes.changed() => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What a person at the terminal wants to know, and when: each thing once, when it happens.
+//!
+//! Compares one moment with the one before and prints nothing itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tidegate_control_plane::status::{ObjectStatus, Status};
+use tidegate_control_plane::world::World;
+use tidegate_policy::document::ObjectKey;
+use tidegate_policy::objects::Object;
+use tidegate_proxy::app::Running;
+use tidegate_proxy::listener_status::ListenerStatus;
+
+#[derive(Debug, Default)]
+pub(super) struct News {
+    objects: BTreeMap<ObjectKey, Arc<Object>>,
+    /// Changed, and not yet acknowledged by every proxy.
+    pending: BTreeSet<ObjectKey>,
+    troubles: BTreeSet<String>,
+    listeners: BTreeMap<String, ListenerStatus>,
+}
+
+/// Where everything of a proxy listens, one line each.
+pub(super) fn places(proxy: &Running, status: Option<SocketAddr>) -> Vec<String> {
+    let config = &proxy.state().config;
+    let mut lines = Vec::new();
+    if let (Some(inbound), Some((app, _))) = (proxy.inbound(), config.local.app) {
+        lines.push(format!("listen    {inbound}, for the app at {app}"));
+    }
+    if let Some(outbound) = proxy.outbound() {
+        lines.push(format!("outbound  {outbound}, for the app's calls; the Host header names the Service"));
+    }
+    lines.push(format!("admin     http://{} (/ready /metrics /config /status)", proxy.admin()));
+    if let Some(status) = status {
+        lines.push(format!("status    http://{status}/status, or: tidegate status --url http://{status}"));
+    }
+    if config.local.app.is_some() && config.local.services.is_empty() && status.is_some() {
+        lines.push(String::from(
+            "note      without --service NAME only the namespace's default policies hold for the app's requests",
+        ));
+    }
+    lines
+}
+
+impl News {
+    /// The policies at the start.
+    pub(super) fn first(&mut self, world: &World) -> Vec<String> {
+        self.objects = in_force(world);
+        let policies: Vec<String> = self.objects.values().filter_map(|object| policy(object)).collect();
+        match policies.len() {
+            0 => vec![String::from("policies  none: every request is passed on")],
+            n => std::iter::once(format!("policies  {n} active"))
+                .chain(policies.into_iter().map(|line| format!("  {line}")))
+                .collect(),
+        }
+    }
+
+    /// What has changed since the last look.
+    pub(super) fn look(
+        &mut self,
+        world: &World,
+        status: &Status,
+        listeners: &BTreeMap<String, ListenerStatus>,
+    ) -> Vec<String> {
+        let mut lines = self.troubles(status);
+        lines.extend(self.changes(world, status));
+        lines.extend(self.listeners(listeners));
+        lines
+    }
+
+    fn troubles(&mut self, status: &Status) -> Vec<String> {
+        let mut now: BTreeSet<String> = status.diagnostics.iter().map(ToString::to_string).collect();
+        now.extend(status.objects.iter().flat_map(complaints));
+        let fresh = now.difference(&self.troubles).map(|trouble| match trouble.contains(": warning: ") {
+            true => format!("warning   {trouble}"),
+            false => format!("error     {trouble}"),
+        });
+        let gone = self.troubles.difference(&now).map(|trouble| format!("fixed     {trouble}"));
+        let lines = fresh.chain(gone).collect();
+        self.troubles = now;
+        lines
+    }
+
+    fn changes(&mut self, world: &World, status: &Status) -> Vec<String> {
+        let now = in_force(world);
+        let mut lines = Vec::new();
+        for key in self.objects.keys().filter(|key| !now.contains_key(*key)) {
+            lines.push(format!("removed   {key}"));
+            self.pending.remove(key);
+        }
+        let changed = now.iter().filter(|(key, object)| self.objects.get(*key) != Some(*object));
+        self.pending.extend(changed.map(|(key, _)| key.clone()));
+        self.objects = now;
+        let objects = &self.objects;
+        self.pending.retain(|key| {
+            if !is_everywhere(status, key) {
+                return true;
+            }
+            let text = objects.get(key).and_then(|object| policy(object)).unwrap_or_else(|| key.to_string());
+            lines.push(format!("in force  {text}"));
+            false
+        });
+        lines
+    }
+
+    fn listeners(&mut self, now: &BTreeMap<String, ListenerStatus>) -> Vec<String> {
+        // The app's own two are told at the start.
+        let gateways = now.iter().filter(|(name, _)| name.starts_with("gateway"));
+        let gateways: BTreeMap<_, _> = gateways.map(|(k, v)| (k.clone(), v.clone())).collect();
+        let mut lines = Vec::new();
+        for (name, status) in &gateways {
+            if self.listeners.get(name) == Some(status) {
+                continue;
+            }
+            lines.push(match status {
+                ListenerStatus::Bound(address) => format!("listen    {address}, {name}"),
+                ListenerStatus::Failed(why) => format!("error     {name} cannot be bound: {why}"),
+            });
+        }
+        for name in self.listeners.keys().filter(|name| !gateways.contains_key(*name)) {
+            lines.push(format!("closed    {name}"));
+        }
+        self.listeners = gateways;
+        lines
+    }
+}
+
+fn in_force(world: &World) -> BTreeMap<ObjectKey, Arc<Object>> {
+    let objects = world.objects.iter();
+    objects.filter_map(|(key, indexed)| Some((key.clone(), indexed.object.clone()?))).collect()
+}
+
+/// `RateLimitPolicy shop/per-user, Enforce, on Service shop/cart (limits.yaml:4)`; `None` for what is no policy.
+fn policy(object: &Object) -> Option<String> {
+    let Object::Policy(policy) = object else { return None };
+    let targets: Vec<String> = policy.targets.iter().map(ToString::to_string).collect();
+    Some(format!(
+        "{} {}, {:?}, on {} ({})",
+        policy.kind,
+        policy.meta.name,
+        policy.mode,
+        targets.join(" and "),
+        policy.meta.source
+    ))
+}
+
+/// Conditions of an object that do not hold, other than what its diagnostics say already.
+fn complaints(object: &ObjectStatus) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for condition in object.conditions.iter().filter(|_| object.errors.is_empty()) {
+        let good = if condition.kind == "Conflicted" { "False" } else { "True" };
+        if condition.status != good && condition.kind != "Programmed" {
+            let name = format!("{} {}/{}", object.kind, object.namespace, object.name);
+            complaints
+                .push(format!("{}: {name}: {}: {}", object.source, condition.reason, condition.message));
+        }
+    }
+    let refusal = object.programmed.as_ref().and_then(|p| p.reason.as_ref());
+    complaints.extend(refusal.map(|why| format!("{}: the proxy refuses it: {why}", object.source)));
+    complaints
+}
+
+fn is_everywhere(status: &Status, key: &ObjectKey) -> bool {
+    status
+        .object(&key.kind, &key.namespace, &key.name)
+        .is_some_and(|object| object.programmed.as_ref().is_none_or(|p| p.ready == p.of && p.of > 0))
+}
