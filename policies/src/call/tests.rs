@@ -230,6 +230,9 @@ fn a_call_is_counted_once_however_often_it_reports() {
     for _ in 0..5 {
         assert_eq!(attempt.record(ended(FAILED), at(0)), None);
     }
+    let mut gone = setup.admit(0).unwrap();
+    gone.record(ended(CallResult::Failed(Reason::ClientGone)), at(0));
+    assert_eq!(gone.record(ended(FAILED), at(0)), None);
 }
 
 #[test]
@@ -283,6 +286,34 @@ fn shadow_moves_no_traffic_away_from_an_open_endpoint() {
         attempt.record(ended(FAILED), at(2));
     }
     assert_eq!(setup.decided().0, Outcome::WouldRefuse(Reason::EndpointsOpen));
+}
+
+#[test]
+fn a_call_that_only_shadow_let_through_counts_for_no_breaker() {
+    let breakers = || vec![breaker("b", BreakerScope::Backend, 9), breaker("e", BreakerScope::Endpoint, 1)];
+    let mut setup = Setup::new(1, &circuit(Mode::Shadow, None, breakers()));
+    setup.call(FAILED, 0);
+    setup.call(FAILED, 0);
+    assert_eq!(setup.decided().0, Outcome::WouldRefuse(Reason::EndpointsOpen));
+    assert_eq!(setup.guard().status().next().unwrap().calls, 1);
+}
+
+#[test]
+fn a_call_that_shadow_did_not_move_counts_for_no_breaker_of_its_endpoint() {
+    let breakers =
+        vec![breaker("slow", BreakerScope::Endpoint, 9), breaker("fast", BreakerScope::Endpoint, 1)];
+    let mut setup = Setup::new(2, &circuit(Mode::Shadow, None, breakers));
+    let mut first = setup.admit(0).unwrap();
+    first.record(ended(FAILED), at(0));
+    let bad = Arc::clone(&first.endpoint);
+    drop(first);
+    for _ in 0..50 {
+        let mut attempt = setup.admit(0).unwrap();
+        let result = if Arc::ptr_eq(&attempt.endpoint, &bad) { FAILED } else { OK };
+        attempt.record(ended(result), at(0));
+    }
+    let slow = setup.guard().status().find(|s| s.endpoint.as_ref() == Some(&bad.label)).unwrap();
+    assert_eq!((&*slow.rule.name, slow.calls), ("slow", 1));
 }
 
 #[test]

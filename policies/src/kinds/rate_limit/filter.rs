@@ -125,3 +125,40 @@ impl RateLimitFilter {
         cx.decisions.push(Decision { policy, rule, outcome, detail: Some(detail) });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::cell::Rate;
+    use super::*;
+    use crate::model::{ResourceName, SourceRef};
+    use std::num::NonZeroU32;
+
+    fn limit(name: &str, burst: u32) -> BoundLimit {
+        let number = |n| NonZeroU32::new(n).unwrap();
+        let rate = Rate::new(number(1), Duration::from_secs(60), number(burst)).unwrap();
+        let source = SourceRef::File { path: "p.yaml".into(), line: 1 };
+        let rule = Arc::new(RuleRef { name: name.into(), source });
+        BoundLimit { rule, key: Arc::new([]), state: Arc::new(LimitState::new(rate, None)) }
+    }
+
+    #[test]
+    fn a_spend_that_loses_a_race_gives_back_what_was_already_spent() {
+        let name = ResourceName::new("shop", "p");
+        let source = SourceRef::File { path: "p.yaml".into(), line: 1 };
+        let filter = RateLimitFilter {
+            policy: Arc::new(PolicyRef { kind: "RateLimitPolicy".into(), name, source }),
+            mode: Mode::Enforce,
+            limits: [limit("a", 2), limit("b", 1)].into(),
+            policy_field: HeaderValue::from_static("x"),
+            seed: [0, 0],
+        };
+        let now = Timestamp::from_millis(1);
+        let buckets: Vec<_> = filter.limits.iter().map(|limit| limit.state.bucket(0, now)).collect();
+        let left = || matches!(filter.spend(&buckets, now), Some(Ruling::Allowed(..)));
+        assert!(left());
+        // As if another request took the last of `b` between the look and the spending.
+        assert!(!left() && !left());
+        let rest = buckets[0].cell().spend(buckets[0].rate(), now);
+        assert_eq!(rest.map(|level| level.remaining), Ok(0), "one of `a` was left, and still is");
+    }
+}

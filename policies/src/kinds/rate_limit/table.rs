@@ -176,6 +176,33 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_leaves_the_overflow_bucket_takes_along_what_it_spent_there() {
+        let (table, rate) = (Table::new(SHARDS), rate(1, 2));
+        assert!((0..16).all(|key| spend(&table, key, rate, at(0))));
+        assert!(spend(&table, 16, rate, at(0)) && spend(&table, 16, rate, at(0)));
+        assert!(spend(&table, 16, rate, at(1000)), "one is back after a second");
+        assert!(!spend(&table, 16, rate, at(1000)), "and no more");
+    }
+
+    #[test]
+    fn no_key_leaves_the_overflow_bucket_while_a_request_holds_it() {
+        let (table, rate) = (Table::new(SHARDS), rate(1, 1));
+        assert!((0..16).all(|key| spend(&table, key, rate, at(0))));
+        let held = table.cell(16, at(0));
+        assert!(Arc::ptr_eq(&held, &table.cell(16, at(1000))));
+        drop(held);
+        assert!(!Arc::ptr_eq(&table.overflow, &table.cell(16, at(1000))));
+    }
+
+    #[test]
+    fn a_forgotten_key_is_not_full_earlier_for_a_thread_with_an_older_clock() {
+        let (table, rate) = (Table::new(2 * SHARDS), rate(1, 1));
+        assert!(spend(&table, 0, rate, at(0)) && spend(&table, 16, rate, at(0)));
+        assert!(spend(&table, 32, rate, at(1000)), "in the place of one that was forgotten");
+        assert!(!spend(&table, 0, rate, at(999)));
+    }
+
+    #[test]
     fn threads_with_more_keys_than_room_never_exceed_any_keys_limit() {
         const KEYS: u128 = 64;
         let (table, rate) = (Table::new(SHARDS), rate(1, 3));
