@@ -1,0 +1,263 @@
+//! A real HTTP server on loopback that misbehaves on demand, request by request.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::pending;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
+use socket2::{SockRef, Socket};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::body::{TestBody, empty, full, framed};
+
+/// Only a test that is broken waits this long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// See the module. HTTP/1.1 and HTTP/2 with prior knowledge. Stops when dropped.
+#[derive(Debug)]
+pub struct FaultBackend {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+/// What to do with one request.
+#[derive(Clone, Debug)]
+pub enum Script {
+    Reply(Reply),
+    /// Sends the request's body and trailers back as they come.
+    Echo,
+    /// The same as the other, once it has been notified.
+    After(Arc<Notify>, Box<Self>),
+    /// Never answers.
+    Hang,
+    /// Resets the connection before a byte of the answer.
+    Reset,
+    /// Closes the connection in order, before a byte of the answer.
+    Close,
+    /// Reads the request's body until it ends or breaks, then resets the connection.
+    ReadThenReset,
+    /// Sends this much of the body that the head announced, then resets the connection.
+    Cut(Bytes),
+}
+
+/// An answer.
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub trailers: Option<HeaderMap>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    scripts: Mutex<VecDeque<Script>>,
+    default: Mutex<Option<Script>>,
+    seen: Mutex<Vec<request::Parts>>,
+    counts: watch::Sender<Counts>,
+    /// Told to all connections.
+    hang_up: Notify,
+}
+
+/// What has happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub connections: usize,
+    /// Of these, still open.
+    pub open: usize,
+    pub requests: usize,
+    /// Requests whose answer was no longer wanted before it was given.
+    pub cancelled: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Reset,
+    Close,
+}
+
+impl FaultBackend {
+    /// On a free port; answers 200 with an empty body until told otherwise.
+    ///
+    /// # Panics
+    /// Without a free port.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let shared = Arc::<Shared>::default();
+        let task = tokio::spawn(accept(listener, shared.clone()));
+        Self { address, shared, task }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What to do with the next request that no earlier script is for.
+    pub fn push(&self, script: Script) -> &Self {
+        self.shared.scripts.lock().push_back(script);
+        self
+    }
+
+    /// What to do with every request that no script is left for.
+    pub fn always(&self, script: Script) -> &Self {
+        *self.shared.default.lock() = Some(script);
+        self
+    }
+
+    pub fn counts(&self) -> Counts {
+        *self.shared.counts.borrow()
+    }
+
+    /// The heads of all requests so far.
+    pub fn seen(&self) -> Vec<request::Parts> {
+        self.shared.seen.lock().clone()
+    }
+
+    /// Waits until the counts are as wanted.
+    ///
+    /// # Panics
+    /// After a minute.
+    pub async fn until(&self, wanted: impl FnMut(&Counts) -> bool) -> Counts {
+        let mut counts = self.shared.counts.subscribe();
+        let reached = tokio::time::timeout(PATIENCE, counts.wait_for(wanted)).await;
+        *reached.expect("the backend never saw what was waited for").expect("the sender lives in `self`")
+    }
+
+    /// Closes all connections, in order, whatever happens on them.
+    pub fn hang_up(&self) {
+        self.shared.hang_up.notify_waiters();
+    }
+}
+
+impl Drop for FaultBackend {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.hang_up();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        shared.counts.send_modify(|c| {
+            c.connections += 1;
+            c.open += 1;
+        });
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            serve(stream, &shared).await;
+            shared.counts.send_modify(|c| c.open -= 1);
+        });
+    }
+}
+
+async fn serve(stream: TcpStream, shared: &Arc<Shared>) {
+    // Delays between a head and its body must be the script's, not the kernel's.
+    let _ = stream.set_nodelay(true);
+    // Outlives hyper's hold on the socket, so that how it closes can be chosen at the end.
+    let Ok(handle) = stream.as_fd().try_clone_to_owned().map(Socket::from) else { return };
+    let end = Arc::new(watch::Sender::new(None));
+    let service = {
+        let (shared, end) = (shared.clone(), end.clone());
+        service_fn(move |request| answer(shared.clone(), end.clone(), request))
+    };
+    let server = auto::Builder::new(TokioExecutor::new());
+    let mut ended = end.subscribe();
+    let how = {
+        let connection = server.serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            _ = connection => None,
+            how = ended.wait_for(Option::is_some) => how.ok().and_then(|how| *how),
+            () = shared.hang_up.notified() => Some(End::Close),
+        }
+    };
+    match how {
+        Some(End::Reset) => drop(SockRef::from(&handle).set_linger(Some(Duration::ZERO))),
+        Some(End::Close) => drop(handle.shutdown(std::net::Shutdown::Both)),
+        None => {}
+    }
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    end: Arc<watch::Sender<Option<End>>>,
+    request: Request<Incoming>,
+) -> Result<Response<TestBody>, Infallible> {
+    let (head, body) = request.into_parts();
+    shared.seen.lock().push(head);
+    let mut script = shared.scripts.lock().pop_front();
+    script = script.or_else(|| shared.default.lock().clone());
+    shared.counts.send_modify(|c| c.requests += 1);
+    let mut unanswered = Unanswered(Some(&shared));
+    let mut script = script.unwrap_or(Script::Reply(Reply::default()));
+    while let Script::After(notify, next) = script {
+        notify.notified().await;
+        script = *next;
+    }
+    let response = match script {
+        Script::Reply(reply) => reply.response(),
+        Script::Echo => Response::new(echo(body)),
+        Script::Cut(part) => Response::builder()
+            .header("content-length", part.len() + 1)
+            .body(cut(part, end))
+            .unwrap_or_default(),
+        Script::Hang => pending().await,
+        Script::ReadThenReset => {
+            let _ = body.collect().await;
+            finish(&end, End::Reset).await
+        }
+        Script::Reset => finish(&end, End::Reset).await,
+        Script::Close | Script::After(..) => finish(&end, End::Close).await,
+    };
+    unanswered.0 = None;
+    Ok(response)
+}
+
+async fn finish<T>(end: &watch::Sender<Option<End>>, how: End) -> T {
+    end.send_replace(Some(how));
+    pending().await
+}
+
+fn echo(body: Incoming) -> TestBody {
+    let frames = body.into_data_stream_with_trailers();
+    StreamBody::new(frames).boxed_unsync()
+}
+
+fn cut(part: Bytes, end: Arc<watch::Sender<Option<End>>>) -> TestBody {
+    let (frames, body) = framed();
+    tokio::spawn(async move {
+        let _ = frames.send(Ok(Frame::data(part))).await;
+        // The connection must have had a chance to write the part before it is reset.
+        tokio::task::yield_now().await;
+        frames.closed().await;
+        drop(end);
+    });
+    body
+}
+
+/// Counts a request that is dropped before its answer.
+struct Unanswered<'a>(Option<&'a Shared>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0 {
+            shared.counts.send_modify(|c| c.cancelled += 1);
+        }
+    }
+}
