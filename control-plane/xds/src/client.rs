@@ -78,6 +78,8 @@ pub struct DeltaClient {
     node: Node,
     /// In push order.
     types: Vec<TypeState>,
+    connected: bool,
+    /// The current stream's first request was made.
     node_told: bool,
 }
 
@@ -98,7 +100,7 @@ impl DeltaClient {
     /// Wants every resource of `types`, which are type URLs in the server's push order.
     pub fn new(node: Node, types: &[&'static str]) -> Self {
         let types = types.iter().map(|type_url| TypeState::new(type_url)).collect();
-        Self { node, types, node_told: false }
+        Self { node, types, connected: false, node_told: false }
     }
 
     /// Wants of this type only what [`subscribe`](Self::subscribe) names.
@@ -119,6 +121,7 @@ impl DeltaClient {
 
     /// A stream was opened: the requests that begin it, in order.
     pub fn on_connected(&mut self) -> Vec<DeltaDiscoveryRequest> {
+        self.connected = true;
         self.node_told = false;
         for state in &mut self.types {
             state.told = false;
@@ -133,13 +136,14 @@ impl DeltaClient {
         type_url: &str,
         names: impl IntoIterator<Item = String>,
     ) -> Option<DeltaDiscoveryRequest> {
+        let connected = self.connected;
         let state = self.state(type_url)?;
         let new: Vec<String> = names.into_iter().filter(|name| state.names.insert(name.clone())).collect();
         if new.is_empty() {
             return None;
         }
         if !state.told {
-            return self.node_told.then(|| self.first_request(type_url)).flatten();
+            return connected.then(|| self.first_request(type_url)).flatten();
         }
         let type_url = state.type_url.to_owned();
         Some(DeltaDiscoveryRequest { type_url, resource_names_subscribe: new, ..Default::default() })

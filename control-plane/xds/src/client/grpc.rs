@@ -33,8 +33,7 @@ pub fn endpoint(uri: impl Into<String>) -> Result<Endpoint, tonic::transport::Er
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true))
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT))
 }
 
 /// Connects, applies what comes through `handler`, reconnects with backoff, until `cancel`. Gives the client back

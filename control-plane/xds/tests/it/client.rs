@@ -178,6 +178,17 @@ fn type_on_demand_is_silent_until_something_is_wanted() {
 }
 
 #[test]
+fn first_want_of_a_stream_opens_it() {
+    let mut client = DeltaClient::new(node(), &[BACKEND]).on_demand(BACKEND);
+    for _ in 0..2 {
+        assert_eq!(client.on_connected(), []);
+        let first = client.subscribe(BACKEND, strings(&["a"])).unwrap();
+        assert_eq!(first.node, Some(node()));
+        client.unsubscribe(BACKEND, strings(&["a"])).unwrap();
+    }
+}
+
+#[test]
 fn refuses_responses_that_were_not_asked_for_or_cannot_be_answered() {
     let mut client = connected(&[BACKEND]);
     let error = client.on_response(response(ROUTE, "1", &[], &[])).unwrap_err();

@@ -379,6 +379,18 @@ fn reconnected_client_that_has_everything_gets_an_empty_answer() {
 }
 
 #[test]
+fn reconnected_client_is_rid_of_what_it_no_longer_asks_for() {
+    let mut session = DeltaSession::new(TYPES);
+    session.on_world(world(&[(BACKEND, "a", "1"), (BACKEND, "b", "1")]));
+    let first = DeltaDiscoveryRequest {
+        resource_names_subscribe: strings(&["a"]),
+        ..having(BACKEND, &[("a", "1"), ("b", "1")])
+    };
+    session.on_request(first).unwrap();
+    assert_eq!(ack_all(&mut session), ["Backend", "Backend -b"]);
+}
+
+#[test]
 fn initial_versions_count_only_in_the_first_request_of_a_type() {
     let mut session = settled(&world(&[(BACKEND, "a", "1")]));
     assert_eq!(session.on_request(having(BACKEND, &[("a", "9")])).unwrap(), []);
