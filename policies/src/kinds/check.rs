@@ -1,6 +1,5 @@
 //! Validations that several kinds share, so that the same fault reads the same everywhere.
 
-use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -34,12 +33,7 @@ pub(super) fn unique<'n>(
     }
 }
 
-pub(super) fn within<T: PartialOrd + Display>(
-    cx: &mut CompileContext<'_>,
-    pointer: &str,
-    value: T,
-    range: RangeInclusive<T>,
-) {
+pub(super) fn within(cx: &mut CompileContext<'_>, pointer: &str, value: u32, range: RangeInclusive<u32>) {
     if !range.contains(&value) {
         cx.error(pointer, format!("{value} is out of range: use {} to {}", range.start(), range.end()));
     }

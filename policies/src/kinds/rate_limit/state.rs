@@ -18,7 +18,7 @@ pub(super) struct LimitState {
 enum Buckets {
     /// A limit without a key.
     One(Arc<Cell>),
-    Keyed(Table),
+    Keyed(Box<Table>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ impl LimitState {
     /// `max_keys`: `None` for a limit without a key.
     pub(super) fn new(rate: Rate, max_keys: Option<usize>) -> Self {
         let buckets = match max_keys {
-            Some(max_keys) => Buckets::Keyed(Table::new(max_keys)),
+            Some(max_keys) => Buckets::Keyed(Box::new(Table::new(max_keys))),
             None => Buckets::One(Arc::default()),
         };
         Self { rates: RwLock::new(Rates { current: rate, wanted: rate }), buckets }

@@ -24,7 +24,7 @@ fn bind(mode: Mode, spec: Value, store: &StateStore) -> Arc<dyn Filter> {
 }
 
 fn one(limit: Value) -> Value {
-    json!({"limits": [limit]})
+    Value::from_iter([("limits", Value::Array(vec![limit]))])
 }
 
 /// What one request met.
@@ -153,7 +153,8 @@ fn shadow_decides_and_changes_nothing() {
 }
 
 fn keyed(part: Value) -> Arc<dyn Filter> {
-    let limit = json!({"name": "a", "requests": 1, "per": "1h", "key": [part]});
+    let mut limit = json!({"name": "a", "requests": 1, "per": "1h"});
+    limit["key"] = Value::Array(vec![part]);
     bind(Mode::Enforce, one(limit), &StateStore::new())
 }
 
