@@ -4,6 +4,8 @@
 
 mod pages;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -74,6 +74,7 @@ impl Telemetry {
     /// Never fails: a collector address that makes no sense, or a log file that cannot be opened, is reported
     /// with `tracing::error` and that output stays off, for traffic is worth more than its record.
     #[must_use = "without the guard nothing is flushed at exit"]
+    #[expect(clippy::needless_pass_by_value, reason = "a configuration is of no use once it is started")]
     pub fn start(config: TelemetryConfig, runtime: &Handle) -> (Arc<Self>, TelemetryGuard) {
         let metrics = Arc::new(Metrics::new(config.series_cap));
         let (log, log_writer) = AccessLog::start(&config.access_log, &metrics);

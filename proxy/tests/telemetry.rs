@@ -21,6 +21,7 @@ use tidegate_proxy::telemetry::{
 };
 use tidegate_testkit::otlp::OtlpCollector;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -226,10 +227,15 @@ async fn a_collector_that_comes_back_gets_spans_again() {
     telemetry.begin(&head("GET", "/lost", &[]), &peer(), Direction::Inbound).finish(finished(200));
     collector.calls(1).await;
     collector.recover();
-    telemetry.begin(&head("GET", "/kept", &[]), &peer(), Direction::Inbound).finish(finished(200));
-    let spans = collector.spans(1).await;
+    // On a slow machine the next ones may be given up too; not all of them.
+    let spans = loop {
+        telemetry.begin(&head("GET", "/kept", &[]), &peer(), Direction::Inbound).finish(finished(200));
+        if let Ok(spans) = timeout(Duration::from_millis(100), collector.spans(1)).await {
+            break spans;
+        }
+    };
     assert_eq!(spans[0].attribute("url.path"), "/kept");
-    assert_eq!(metric(&telemetry, "tidegate_telemetry_dropped_total{signal=\"traces\"}"), 1);
+    assert!(metric(&telemetry, "tidegate_telemetry_dropped_total{signal=\"traces\"}") >= 1);
     guard.shutdown().await;
 }
 

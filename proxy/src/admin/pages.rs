@@ -64,6 +64,14 @@ pub(super) fn busy() -> Page {
     text(StatusCode::SERVICE_UNAVAILABLE, String::from("Too many scrapes at once; come back later.\n"))
 }
 
+/// The page panicked; the panic itself is in the proxy's log.
+pub(super) fn failed() -> Page {
+    text(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        String::from("This page cannot be shown: a defect in Tidegate.\n"),
+    )
+}
+
 fn text(status: StatusCode, body: String) -> Page {
     Page { status, content_type: TEXT, body }
 }

@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
@@ -47,7 +47,7 @@ pub struct AdminServer {
 struct Admin<S> {
     source: S,
     telemetry: Arc<Telemetry>,
-    scrapes: Semaphore,
+    scrapes: Arc<Semaphore>,
 }
 
 impl AdminServer {
@@ -67,7 +67,7 @@ impl AdminServer {
         let address = listener.local_addr()?;
         let _entered = runtime.enter();
         let listener = TcpListener::from_std(listener)?;
-        let admin = Arc::new(Admin { source, telemetry, scrapes: Semaphore::new(MAX_SCRAPES) });
+        let admin = Arc::new(Admin { source, telemetry, scrapes: Arc::new(Semaphore::new(MAX_SCRAPES)) });
         let task = runtime.spawn(accept(listener, admin));
         Ok(Self { address, _task: AbortOnDropHandle::new(task) })
     }
@@ -98,7 +98,7 @@ async fn accept<S: AdminSource>(listener: TcpListener, admin: Arc<Admin<S>>) {
 async fn serve<S: AdminSource>(stream: TcpStream, admin: Arc<Admin<S>>) {
     let service = service_fn(|request| {
         let admin = admin.clone();
-        async move { Ok::<_, Infallible>(admin.answer(&request)) }
+        async move { Ok::<_, Infallible>(admin.answer(request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -113,7 +113,7 @@ async fn serve<S: AdminSource>(stream: TcpStream, admin: Arc<Admin<S>>) {
 }
 
 impl<S: AdminSource> Admin<S> {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return response(pages::method_not_allowed());
         }
@@ -121,10 +121,16 @@ impl<S: AdminSource> Admin<S> {
         if !matches!(path, "/metrics" | "/config" | "/status") {
             return response(pages::page(path, &self.source, &self.telemetry));
         }
-        match self.scrapes.try_acquire() {
-            Ok(_permit) => response(pages::page(path, &self.source, &self.telemetry)),
-            Err(_) => response(pages::busy()),
-        }
+        let Ok(permit) = self.scrapes.clone().try_acquire_owned() else {
+            return response(pages::busy());
+        };
+        // On a thread of its own: probes and spans do not wait for a large configuration to be rendered.
+        let path = path.to_owned();
+        let rendered = spawn_blocking(move || {
+            let _permit = permit;
+            pages::page(&path, &self.source, &self.telemetry)
+        });
+        response(rendered.await.unwrap_or_else(|_| pages::failed()))
     }
 }
 

@@ -125,6 +125,7 @@ impl Exchange {
     }
 
     /// The response body has ended or was dropped.
+    #[expect(clippy::needless_pass_by_value, reason = "an end is told once, with all it has")]
     pub fn finish(mut self, finished: Finished) {
         self.close(&finished);
     }

@@ -35,12 +35,12 @@ pub(crate) fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> reques
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    request.body(()).unwrap().into_parts().0
+    request.body(()).expect("the head is valid").into_parts().0
 }
 
 pub(crate) fn peer() -> Peer {
     let identity = Identity("spiffe://cluster.local/ns/shop/sa/storefront".into());
-    Peer { address: "192.0.2.7:5555".parse().unwrap(), identity: Some(identity) }
+    Peer { address: ([192, 0, 2, 7], 5555).into(), identity: Some(identity) }
 }
 
 pub(crate) fn destination() -> Destination {
@@ -63,7 +63,7 @@ pub(crate) fn attempt(number: u32) -> AttemptInfo {
 
 pub(crate) fn finished(status: u16) -> Finished {
     Finished {
-        status: StatusCode::from_u16(status).unwrap(),
+        status: StatusCode::from_u16(status).expect("the status is valid"),
         grpc_status: None,
         reason: None,
         decisions: Decisions::new(),
@@ -121,5 +121,5 @@ pub(crate) fn breaker_sample() -> BreakerSample {
 pub(crate) fn metric(telemetry: &Telemetry, series: &str) -> u64 {
     let text = telemetry.render_metrics(&Scrape::default());
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{series} is not in\n{text}")).parse().unwrap()
+    line.unwrap_or_else(|| panic!("{series} is not in\n{text}")).parse().expect("the value is a whole number")
 }
