@@ -250,3 +250,6 @@ fn note(severity: Severity, file: &str, message: &str) -> Diagnostic {
         help: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

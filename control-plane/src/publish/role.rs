@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use tidegate_policy::model::{Policy, ResourceName, Resources, Route, RouteParent, TargetKind};
 
 /// What a node is, from its xDS metadata.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Accepts traffic on the listeners of Gateways.

@@ -1,0 +1,281 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tidegate_policy::document::ObjectKey;
+use tidegate_policy::objects::Object;
+
+use super::{Change, Index};
+use crate::source::{FileContent, FileFault, FileText, Reading, UnknownFolder};
+
+fn backend(name: &str, port: u16) -> String {
+    format!(
+        "apiVersion: tidegate.io/v1alpha1\nkind: Backend\nmetadata:\n  name: {name}\nspec:\n  \
+         endpoints:\n  - {{address: 127.0.0.1, port: {port}}}\n---\n"
+    )
+}
+
+fn file(path: &str, text: &str) -> FileContent {
+    FileContent { path: path.into(), body: Ok(FileText::new(text)) }
+}
+
+fn reading(files: impl IntoIterator<Item = FileContent>) -> Reading {
+    Reading { files: files.into_iter().collect(), unknown: Vec::new(), root_listed: true }
+}
+
+fn read(index: &mut Index, files: &[(&str, &str)]) -> Change {
+    index.update(&reading(files.iter().map(|(path, text)| file(path, text))))
+}
+
+/// Name and port of every Backend in force.
+fn in_force(index: &Index) -> BTreeMap<String, u16> {
+    let port = |object: &Arc<Object>| match &**object {
+        Object::Backend(backend) => (backend.meta.name.name.to_string(), backend.spec.port()),
+        other => panic!("not a backend: {other:?}"),
+    };
+    index.in_force().map(port).collect()
+}
+
+fn ports(pairs: &[(&str, u16)]) -> BTreeMap<String, u16> {
+    pairs.iter().map(|(name, port)| ((*name).to_owned(), *port)).collect()
+}
+
+fn told(index: &Index) -> Vec<String> {
+    index.diagnostics().iter().map(ToString::to_string).collect()
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey { kind: "Backend".into(), namespace: "default".into(), name: name.into() }
+}
+
+#[test]
+fn a_refused_object_keeps_its_last_valid_version_and_its_neighbours_change() {
+    let mut index = Index::default();
+    read(&mut index, &[("p/a.yaml", &(backend("a", 1) + &backend("b", 1)))]);
+    let bad = backend("a", 2).replace("port", "prt") + &backend("b", 2);
+    let change = read(&mut index, &[("p/a.yaml", &bad)]);
+    assert_eq!(change, Change { objects: true, view: true });
+    assert_eq!(in_force(&index), ports(&[("a", 1), ("b", 2)]));
+    assert!(!index.objects()[&key("a")].current && index.objects()[&key("b")].current);
+    assert!(told(&index).iter().any(|t| t.starts_with("p/a.yaml:7:")), "{:?}", told(&index));
+    read(&mut index, &[("p/a.yaml", &(backend("a", 3) + &backend("b", 2)))]);
+    assert_eq!(in_force(&index), ports(&[("a", 3), ("b", 2)]));
+    assert_eq!(told(&index), Vec::<String>::new());
+}
+
+#[test]
+fn an_object_that_was_never_valid_is_known_but_not_in_force() {
+    let mut index = Index::default();
+    read(&mut index, &[("p/a.yaml", &backend("a", 1).replace("port", "prt"))]);
+    assert_eq!(in_force(&index), ports(&[]));
+    let known = &index.objects()[&key("a")];
+    assert_eq!((known.object.is_none(), known.current, known.line), (true, false, 1));
+}
+
+#[test]
+fn what_a_syntax_error_hides_stays() {
+    let mut index = Index::default();
+    read(&mut index, &[("p/a.yaml", &(backend("a", 1) + &backend("b", 1)))]);
+    read(&mut index, &[("p/a.yaml", &(backend("a", 2) + "kind: [Backend\n"))]);
+    assert_eq!(in_force(&index), ports(&[("a", 2), ("b", 1)]));
+    assert!(!index.objects()[&key("b")].current);
+}
+
+#[test]
+fn a_mistake_in_the_kind_or_namespace_does_not_remove_the_object() {
+    let mut index = Index::default();
+    let text = backend("a", 1);
+    read(&mut index, &[("p/a.yaml", &text)]);
+    for mistake in
+        [text.replace("kind: Backend", "kind: Bakend"), text.replace("  name: a", "  name: a\n  nmespace: x")]
+    {
+        read(&mut index, &[("p/a.yaml", &mistake)]);
+        assert_eq!(in_force(&index), ports(&[("a", 1)]), "{mistake}");
+        assert!(!index.diagnostics().is_empty());
+    }
+}
+
+#[test]
+fn a_mistake_in_the_name_field_does_not_remove_the_object() {
+    let mut index = Index::default();
+    read(&mut index, &[("p/a.yaml", &backend("a", 1))]);
+    read(&mut index, &[("p/a.yaml", &backend("a", 1).replace("name:", "nme:"))]);
+    assert_eq!(in_force(&index), ports(&[("a", 1)]));
+}
+
+#[test]
+fn an_emptied_file_keeps_its_objects_and_a_deleted_one_does_not() {
+    let mut index = Index::default();
+    read(&mut index, &[("p/a.yaml", &backend("a", 1))]);
+    for text in ["", "\n", "# nothing yet\n---\n"] {
+        read(&mut index, &[("p/a.yaml", text)]);
+        assert_eq!(in_force(&index), ports(&[("a", 1)]), "{text:?}");
+        assert!(told(&index)[0].contains("delete the file to remove it"), "{:?}", told(&index));
+    }
+    read(&mut index, &[("p/a.yaml", &backend("b", 1))]);
+    assert_eq!(in_force(&index), ports(&[("b", 1)]));
+    read(&mut index, &[]);
+    assert_eq!((in_force(&index), told(&index)), (ports(&[]), vec![]));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_keeps_its_objects() {
+    let mut index = Index::default();
+    read(&mut index, &[("p/a.yaml", &backend("a", 1)), ("p/b.yaml", &backend("b", 1))]);
+    let fault = FileFault::TooBig { size: 10 << 20, limit: 4 << 20 };
+    let broken = FileContent { path: "p/a.yaml".into(), body: Err(fault) };
+    let change = index.update(&reading([broken, file("p/b.yaml", &backend("b", 2))]));
+    assert!(change.objects);
+    assert_eq!(in_force(&index), ports(&[("a", 1), ("b", 2)]));
+    assert!(
+        told(&index)[0].starts_with("p/a.yaml: error: the file has 10485760 bytes"),
+        "{:?}",
+        told(&index)
+    );
+}
+
+#[test]
+fn a_directory_that_is_gone_changes_nothing_nor_does_one_that_comes_back_empty() {
+    let mut index = Index::default();
+    read(&mut index, &[("p/a.yaml", &backend("a", 1)), ("p/x/b.yaml", &backend("b", 1))]);
+    let gone = UnknownFolder { path: "p".into(), reason: "No such file or directory".into() };
+    let gone = Reading { files: Vec::new(), unknown: vec![gone], root_listed: false };
+    let change = index.update(&gone);
+    assert_eq!(change, Change { objects: false, view: true });
+    assert_eq!(told(&index), ["p: error: No such file or directory (what it held stays in force)"]);
+    read(&mut index, &[]);
+    assert_eq!(in_force(&index), ports(&[("a", 1), ("b", 1)]));
+    assert!(told(&index)[0].contains("came back empty"), "{:?}", told(&index));
+    read(&mut index, &[("p/x/b.yaml", &backend("b", 2))]);
+    assert_eq!((in_force(&index), told(&index)), (ports(&[("b", 2)]), vec![]));
+    read(&mut index, &[]);
+    assert_eq!(in_force(&index), ports(&[]));
+}
+
+#[test]
+fn a_folder_that_cannot_be_listed_keeps_its_objects_only() {
+    let mut index = Index::default();
+    read(&mut index, &[("p/a.yaml", &backend("a", 1)), ("p/x/b.yaml", &backend("b", 1))]);
+    let unknown = vec![UnknownFolder { path: "p/x".into(), reason: "Permission denied".into() }];
+    index.update(&Reading { files: Vec::new(), unknown, root_listed: true });
+    assert_eq!(in_force(&index), ports(&[("b", 1)]));
+}
+
+#[test]
+fn of_two_of_one_name_the_first_by_path_counts_and_the_other_names_both_places() {
+    let mut index = Index::default();
+    let (a, b) = (backend("x", 1), backend("y", 1) + &backend("x", 2));
+    read(&mut index, &[("p/a.yaml", &a), ("p/b.yaml", &b)]);
+    assert_eq!(in_force(&index), ports(&[("x", 1), ("y", 1)]));
+    assert_eq!(told(&index).len(), 1);
+    let error = &told(&index)[0];
+    assert!(error.starts_with("p/b.yaml:9:1: error") && error.contains("p/a.yaml:1"), "{error}");
+    // A mistake in the one that counts does not hand the name over.
+    read(&mut index, &[("p/a.yaml", &a.replace("port", "prt")), ("p/b.yaml", &b)]);
+    assert_eq!(in_force(&index)["x"], 1);
+    read(&mut index, &[("p/b.yaml", &b)]);
+    assert_eq!((in_force(&index)["x"], told(&index)), (2, vec![]));
+}
+
+#[test]
+fn an_object_that_moves_to_another_file_with_a_mistake_keeps_its_last_valid_version() {
+    let mut index = Index::default();
+    read(&mut index, &[("p/a.yaml", &backend("a", 1))]);
+    read(&mut index, &[("p/b.yaml", &backend("a", 2).replace("port", "prt"))]);
+    assert_eq!(in_force(&index), ports(&[("a", 1)]));
+    assert_eq!(&*index.objects()[&key("a")].file, "p/b.yaml");
+}
+
+#[test]
+fn reading_the_same_again_changes_nothing() {
+    let mut index = Index::default();
+    let files = [("p/a.yaml", &*backend("a", 1)), ("p/b.yaml", "kind: [")];
+    assert_eq!(read(&mut index, &files), Change { objects: true, view: true });
+    assert_eq!(read(&mut index, &files), Change::default());
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Doc {
+    Absent,
+    Valid(u16),
+    Invalid,
+}
+
+#[derive(Clone, Debug)]
+enum Edit {
+    Write { docs: [Doc; 3], broken: bool },
+    Empty,
+    Unreadable,
+    Delete,
+}
+
+fn edits() -> impl Strategy<Value = Vec<(usize, Edit)>> {
+    let doc = prop_oneof![Just(Doc::Absent), (1u16..5).prop_map(Doc::Valid), Just(Doc::Invalid)];
+    let write = ([doc.clone(), doc.clone(), doc], any::<bool>());
+    let edit = prop_oneof![
+        6 => write.prop_map(|(docs, broken)| Edit::Write { docs, broken }),
+        1 => Just(Edit::Empty),
+        1 => Just(Edit::Unreadable),
+        1 => Just(Edit::Delete),
+    ];
+    prop::collection::vec((0usize..3, edit), 1..20)
+}
+
+fn name(file: usize, doc: usize) -> String {
+    format!("f{file}-d{doc}")
+}
+
+fn content(file: usize, edit: &Edit) -> Option<FileContent> {
+    let path: Arc<str> = format!("p/{file}.yaml").into();
+    let text = match edit {
+        Edit::Delete => return None,
+        Edit::Unreadable => {
+            return Some(FileContent { path, body: Err(FileFault::Unreadable("denied".into())) });
+        }
+        Edit::Empty => String::new(),
+        Edit::Write { docs, broken } => {
+            let docs = docs.iter().enumerate().map(|(i, doc)| match doc {
+                Doc::Absent => String::new(),
+                Doc::Valid(port) => backend(&name(file, i), *port),
+                Doc::Invalid => backend(&name(file, i), 0),
+            });
+            docs.collect::<String>()
+                + if *broken {
+                    "kind: [Backend\n"
+                } else {
+                    "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n"
+                }
+        }
+    };
+    Some(FileContent { path, body: Ok(FileText::new(text)) })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_set_in_force_is_the_last_valid_version_of_each_object(edits in edits()) {
+        let mut index = Index::default();
+        let mut files = BTreeMap::new();
+        let mut expected = BTreeMap::new();
+        for (file, edit) in edits {
+            match &edit {
+                Edit::Delete => (0..3).for_each(|doc| drop(expected.remove(&name(file, doc)))),
+                Edit::Empty | Edit::Unreadable => {}
+                Edit::Write { docs, broken } => for (i, doc) in docs.iter().enumerate() {
+                    match doc {
+                        Doc::Valid(port) => drop(expected.insert(name(file, i), *port)),
+                        Doc::Absent if !broken => drop(expected.remove(&name(file, i))),
+                        Doc::Absent | Doc::Invalid => {}
+                    }
+                },
+            }
+            match content(file, &edit) {
+                Some(content) => drop(files.insert(file, content)),
+                None => drop(files.remove(&file)),
+            }
+            index.update(&reading(files.values().cloned()));
+            prop_assert_eq!(in_force(&index), expected.clone(), "after {:?}", edit);
+        }
+    }
+}
