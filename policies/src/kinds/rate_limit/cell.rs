@@ -130,7 +130,8 @@ impl Cell {
 
     fn replace<T, E>(&self, f: impl Fn(u64) -> Result<(T, u64), E>) -> Result<T, E> {
         self.0.measure_and_replace(&NotKeyed::NonKey, |tat| {
-            f(tat.map_or(0, Nanos::as_u64)).map(|(result, tat)| (result, Nanos::from(Duration::from_nanos(tat))))
+            f(tat.map_or(0, Nanos::as_u64))
+                .map(|(result, tat)| (result, Nanos::from(Duration::from_nanos(tat))))
         })
     }
 }
