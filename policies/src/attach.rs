@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::model::{Policy, TargetRef};
 
 pub use chain::{Chain, Place};
-pub use standing::{Known, Standing, standings};
+pub use standing::{Conflict, Known, Standing, standings};
 
 /// Policies by what they are attached to and by kind; where several of one kind meet on one target, the winner
 /// first.

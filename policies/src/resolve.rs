@@ -1,1 +1,53 @@
-//! Documents -> [`crate::model::Resources`]: looks up parents and backends, and says in conditions what it found.
+//! Objects -> [`Resources`], by looking up each other's names, and the conditions that tell their authors about it.
+//!
+//! What is wrong with an object by itself was told before ([`crate::document`]). Nothing here is ever fatal: what
+//! cannot be resolved is left out, or keeps its place as a failure (a backendRef), and a condition says why.
+
+mod backends;
+mod condition;
+mod gateways;
+mod objects;
+mod parents;
+mod policies;
+mod routes;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crate::document::ObjectKey;
+use crate::model::Resources;
+use crate::objects::Object;
+
+pub use condition::Condition;
+
+/// What objects mean together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolved {
+    pub resources: Resources,
+    /// By object; of one type, those that do not hold come first.
+    pub conditions: BTreeMap<ObjectKey, Vec<Condition>>,
+}
+
+/// Looks up every name. The same objects give the same result in any order.
+pub fn resolve<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Resolved {
+    let objects = objects::Objects::collect(objects);
+    let mut resolved = Resolved::default();
+    backends::resolve(&objects, &mut resolved);
+    gateways::resolve(&objects, &mut resolved);
+    routes::resolve(&objects, &mut resolved);
+    policies::resolve(&objects, &mut resolved);
+    for conditions in resolved.conditions.values_mut() {
+        conditions.sort_by(|a, b| (a.kind, a.holds, a.parent).cmp(&(b.kind, b.holds, b.parent)));
+    }
+    resolved
+}
+
+impl Resolved {
+    fn tell(&mut self, kind: &str, name: &crate::model::ResourceName, condition: Condition) {
+        let (namespace, name) = (name.namespace.to_string(), name.name.to_string());
+        let key = ObjectKey { kind: kind.to_owned(), namespace, name };
+        self.conditions.entry(key).or_default().push(condition);
+    }
+}

@@ -1,0 +1,146 @@
+//! Services with their EndpointSlices, and Backends: what can be called.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::objects::Objects;
+use super::{Condition, Resolved};
+use crate::model::{Address, AppProtocol, Backend, BackendKind, BackendName, Endpoint, Endpoints, Resource};
+use crate::objects::{
+    AddressType, Backend as WrittenBackend, BackendProtocol, EndpointSlice, Service, ServicePort,
+    TransportProtocol,
+};
+
+pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
+    for service in objects.services.values() {
+        let slices = objects.slices_of(&service.meta.name);
+        for (at, port) in tcp_ports(service) {
+            let backend = service_port(service, at, port);
+            let endpoints = endpoints(&backend.name, &port.name, slices);
+            tell_unmatched(service, &backend, port, slices, resolved);
+            resolved.resources.insert(Resource::Backend(backend));
+            resolved.resources.insert(Resource::Endpoints(endpoints));
+        }
+    }
+    for backend in objects.backends.values() {
+        let (backend, endpoints) = written_backend(backend);
+        resolved.resources.insert(Resource::Backend(backend));
+        resolved.resources.insert(Resource::Endpoints(endpoints));
+    }
+    for (service, slice) in objects.slices() {
+        if !objects.services.contains_key(service) {
+            let message = format!("{}: there is no Service {service}", slice.meta.source);
+            let condition = Condition::fails("ResolvedRefs", "ServiceNotFound", message);
+            resolved.tell("EndpointSlice", &slice.meta.name, condition);
+        }
+    }
+}
+
+/// The ports that HTTP can be spoken on, with their number in the spec.
+pub(super) fn tcp_ports(service: &Service) -> impl Iterator<Item = (usize, &ServicePort)> {
+    service.spec.ports.iter().enumerate().filter(|(_, port)| port.protocol == TransportProtocol::Tcp)
+}
+
+/// What a port's `appProtocol` (GEP-1911) means, `None` if it is nothing that can be called.
+pub(super) fn app_protocol(port: &ServicePort) -> Option<AppProtocol> {
+    match port.app_protocol.as_deref() {
+        None | Some("" | "http" | "kubernetes.io/ws") => Some(AppProtocol::Http1),
+        Some("kubernetes.io/h2c" | "http2" | "grpc") => Some(AppProtocol::H2c),
+        Some(_) => None,
+    }
+}
+
+fn service_port(service: &Service, at: usize, port: &ServicePort) -> Backend {
+    let object = service.meta.name.clone();
+    Backend {
+        name: BackendName { kind: BackendKind::Service, object, port: port.port },
+        source: service.meta.at(service.lines.line(&format!("/ports/{at}"))),
+        port_name: (!port.name.is_empty()).then(|| port.name.as_str().into()),
+        protocol: app_protocol(port).unwrap_or_default(),
+        connect_timeout: None,
+    }
+}
+
+/// All slices together: an endpoint that is in several counts once. Ports are found by name (the number in a slice
+/// is that of the pod). Ordered by address, so that the order of slices changes nothing.
+fn endpoints(backend: &BackendName, port_name: &str, slices: &[&EndpointSlice]) -> Endpoints {
+    let mut found = BTreeMap::new();
+    for slice in slices {
+        let ports = slice.spec.ports.iter();
+        let meant = ports.filter(|p| p.name == port_name && p.protocol == TransportProtocol::Tcp);
+        for port in meant.filter_map(|port| port.port) {
+            for endpoint in slice.spec.endpoints.iter().filter(|endpoint| endpoint.is_ready()) {
+                let first = endpoint.addresses.first();
+                if let Some(address) = first.and_then(|text| address(slice.spec.address_type, text, port)) {
+                    found.insert(address, 1);
+                }
+            }
+        }
+    }
+    let endpoints = found.into_iter().map(|(address, weight)| Endpoint { address, weight });
+    Endpoints { backend: backend.clone(), endpoints: endpoints.collect() }
+}
+
+fn address(kind: AddressType, text: &str, port: u16) -> Option<Address> {
+    match kind {
+        AddressType::IPv4 | AddressType::IPv6 => {
+            text.parse().ok().map(|ip| Address::Socket(SocketAddr::new(ip, port)))
+        }
+        AddressType::Fqdn => Some(named(text, port)),
+    }
+}
+
+fn named(text: &str, port: u16) -> Address {
+    match text.parse() {
+        Ok(ip) => Address::Socket(SocketAddr::new(ip, port)),
+        Err(_) => Address::Name { host: text.to_ascii_lowercase().into(), port },
+    }
+}
+
+/// A Service whose slices have other port names has endpoints and cannot be called: worth a word.
+fn tell_unmatched(
+    service: &Service,
+    backend: &Backend,
+    port: &ServicePort,
+    slices: &[&EndpointSlice],
+    resolved: &mut Resolved,
+) {
+    let mut names: Vec<_> =
+        slices.iter().flat_map(|s| s.spec.ports.iter().map(|p| p.name.as_str())).collect();
+    if names.is_empty() || names.contains(&port.name.as_str()) {
+        return;
+    }
+    names.sort_unstable();
+    names.dedup();
+    let message = format!(
+        "{}: no EndpointSlice of {} has a port named `{}`; theirs are `{}`",
+        backend.source,
+        service.meta.name,
+        port.name,
+        names.join("`, `")
+    );
+    let condition = Condition::fails("ResolvedRefs", "EndpointsNotFound", message);
+    resolved.tell("Service", &service.meta.name, condition);
+}
+
+fn written_backend(written: &WrittenBackend) -> (Backend, Endpoints) {
+    let spec = &written.spec;
+    let object = written.meta.name.clone();
+    let backend = Backend {
+        name: BackendName { kind: BackendKind::Backend, object, port: spec.port() },
+        source: written.meta.source.clone(),
+        port_name: None,
+        protocol: match spec.protocol {
+            BackendProtocol::HTTP1 => AppProtocol::Http1,
+            BackendProtocol::H2C => AppProtocol::H2c,
+        },
+        connect_timeout: spec.connect_timeout.map(|timeout| timeout.get()),
+    };
+    let mut found = BTreeMap::new();
+    for endpoint in &spec.endpoints {
+        found.entry(named(&endpoint.address, endpoint.port)).or_insert(endpoint.weight);
+    }
+    let endpoints = found.into_iter().map(|(address, weight)| Endpoint { address, weight });
+    let endpoints = Endpoints { backend: backend.name.clone(), endpoints: endpoints.collect() };
+    (backend, endpoints)
+}

@@ -1,0 +1,50 @@
+use std::collections::BTreeMap;
+
+use crate::model::{Policy, ResourceName};
+use crate::objects::{Backend, EndpointSlice, Gateway, HttpRoute, Object, Service};
+
+/// Objects by kind and name.
+#[derive(Debug, Default)]
+pub(super) struct Objects<'a> {
+    pub(super) gateways: BTreeMap<&'a ResourceName, &'a Gateway>,
+    pub(super) routes: BTreeMap<&'a ResourceName, &'a HttpRoute>,
+    pub(super) services: BTreeMap<&'a ResourceName, &'a Service>,
+    pub(super) backends: BTreeMap<&'a ResourceName, &'a Backend>,
+    pub(super) policies: BTreeMap<(&'a str, &'a ResourceName), &'a Policy>,
+    slices: BTreeMap<&'a ResourceName, &'a EndpointSlice>,
+    by_service: BTreeMap<ResourceName, Vec<&'a EndpointSlice>>,
+}
+
+impl<'a> Objects<'a> {
+    pub(super) fn collect(objects: impl IntoIterator<Item = &'a Object>) -> Self {
+        let mut all = Self::default();
+        for object in objects {
+            match object {
+                Object::Gateway(o) => drop(all.gateways.insert(&o.meta.name, o)),
+                Object::HttpRoute(o) => drop(all.routes.insert(&o.meta.name, o)),
+                Object::Service(o) => drop(all.services.insert(&o.meta.name, o)),
+                Object::Backend(o) => drop(all.backends.insert(&o.meta.name, o)),
+                Object::Policy(o) => drop(all.policies.insert((&o.kind, &o.meta.name), o)),
+                Object::EndpointSlice(o) => drop(all.slices.insert(&o.meta.name, o)),
+                Object::Ignored => {}
+            }
+        }
+        for slice in all.slices.values() {
+            if let Some(service) = slice.service() {
+                let name = ResourceName::new(slice.meta.name.namespace.clone(), service);
+                all.by_service.entry(name).or_default().push(slice);
+            }
+        }
+        all
+    }
+
+    /// The slices of a Service, by name.
+    pub(super) fn slices_of(&self, service: &ResourceName) -> &[&'a EndpointSlice] {
+        self.by_service.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// The slices that name a Service, with its name.
+    pub(super) fn slices(&self) -> impl Iterator<Item = (&ResourceName, &'a EndpointSlice)> {
+        self.by_service.iter().flat_map(|(service, slices)| slices.iter().map(move |slice| (service, *slice)))
+    }
+}

@@ -1,0 +1,127 @@
+//! parentRefs -> where a route is attached, with the Gateway API's reasons in their order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::backends::tcp_ports;
+use super::gateways::takes_routes;
+use super::objects::Objects;
+use crate::model::{HostPattern, ListenerName, ResourceName, Resources, RouteParent};
+use crate::objects::{
+    FromNamespaces, GATEWAY_GROUP, Gateway, HttpRoute, ListenerSpec, ParentRef, RouteNamespaces, Service,
+};
+
+/// Why a parent does not take a route: the reason, and a message without its place.
+pub(super) type Refusal = (&'static str, String);
+
+/// The label that every Namespace has; other labels of Namespaces are not known here.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+pub(super) fn resolve(
+    objects: &Objects<'_>,
+    resources: &Resources,
+    route: &HttpRoute,
+    parent: &ParentRef,
+) -> Result<Vec<RouteParent>, Refusal> {
+    let namespace = parent.namespace.as_deref().unwrap_or(&route.meta.name.namespace);
+    let name = ResourceName::new(namespace, parent.name.as_str());
+    match (parent.group.as_str(), parent.kind.as_str()) {
+        (GATEWAY_GROUP, "Gateway") => match objects.gateways.get(&name) {
+            Some(gateway) => on_gateway(gateway, resources, route, parent),
+            None => Err(("NoMatchingParent", format!("there is no Gateway {name}"))),
+        },
+        ("", "Service") => match objects.services.get(&name) {
+            Some(service) => on_service(service, parent),
+            None => Err(("NoMatchingParent", format!("there is no Service {name}"))),
+        },
+        (group, kind) => {
+            let kind = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+            Err(("NoMatchingParent", format!("a {kind} cannot be a parent; use a Gateway or a Service")))
+        }
+    }
+}
+
+fn on_gateway(
+    gateway: &Gateway,
+    resources: &Resources,
+    route: &HttpRoute,
+    parent: &ParentRef,
+) -> Result<Vec<RouteParent>, Refusal> {
+    let name = &gateway.meta.name;
+    let meant = |listener: &&ListenerSpec| {
+        parent.section_name.as_ref().is_none_or(|section| *section == listener.name)
+            && parent.port.is_none_or(|port| port == listener.port)
+    };
+    let mut listeners: Vec<_> = gateway.spec.listeners.iter().filter(meant).collect();
+    if listeners.is_empty() {
+        let names = gateway.spec.listeners.iter().map(|l| format!("`{}` on port {}", l.name, l.port));
+        let names = names.collect::<Vec<_>>().join(", ");
+        return Err(("NoMatchingParent", format!("Gateway {name} has no such listener, only {names}")));
+    }
+    listeners.retain(|l| takes_routes(l) && allows(&l.allowed_routes.namespaces, gateway, route));
+    if listeners.is_empty() {
+        let from = &route.meta.name.namespace;
+        let message = format!("no listener of Gateway {name} allows HTTPRoutes from namespace `{from}`");
+        return Err(("NotAllowedByListeners", message));
+    }
+    let hosts = route.spec.hostnames.iter().filter_map(|host| HostPattern::parse(host).ok());
+    let hosts: Vec<_> = hosts.collect();
+    let common = |listener: &ListenerSpec| {
+        let hostname = HostPattern::parse(&listener.hostname).ok()?;
+        let common = intersection(&hostname, &hosts);
+        let name = ListenerName { gateway: name.clone(), section: listener.name.as_str().into() };
+        (!common.is_empty()).then_some((name, common))
+    };
+    let common: Vec<_> = listeners.into_iter().filter_map(common).collect();
+    if common.is_empty() {
+        let written = route.spec.hostnames.join(", ");
+        let message = format!("no listener of Gateway {name} has a hostname in common with {written}");
+        return Err(("NoMatchingListenerHostname", message));
+    }
+    let usable = common.into_iter().filter(|(listener, _)| resources.listeners.contains_key(listener));
+    let usable: Vec<_> =
+        usable.map(|(listener, hostnames)| RouteParent::Listener { listener, hostnames }).collect();
+    if usable.is_empty() {
+        return Err(("NoMatchingParent", format!("the listeners of Gateway {name} cannot be used")));
+    }
+    Ok(usable)
+}
+
+fn on_service(service: &Service, parent: &ParentRef) -> Result<Vec<RouteParent>, Refusal> {
+    let name = service.meta.name.clone();
+    if parent.section_name.is_none() && parent.port.is_none() {
+        return Ok(vec![RouteParent::Service { service: name, port: None }]);
+    }
+    let meant = tcp_ports(service).find(|(_, port)| {
+        parent.section_name.as_ref().is_none_or(|section| *section == port.name)
+            && parent.port.is_none_or(|number| number == port.port)
+    });
+    match meant {
+        Some((_, port)) => Ok(vec![RouteParent::Service { service: name, port: Some(port.port) }]),
+        None => Err(("NoMatchingParent", format!("Service {name} has no such port"))),
+    }
+}
+
+fn allows(namespaces: &RouteNamespaces, gateway: &Gateway, route: &HttpRoute) -> bool {
+    let from: &Arc<str> = &route.meta.name.namespace;
+    match namespaces.from {
+        FromNamespaces::All => true,
+        FromNamespaces::Same => *from == gateway.meta.name.namespace,
+        FromNamespaces::None => false,
+        FromNamespaces::Selector => {
+            let labels = BTreeMap::from([(NAMESPACE_NAME.to_owned(), from.to_string())]);
+            namespaces.selector.as_ref().is_some_and(|selector| selector.matches(&labels))
+        }
+    }
+}
+
+/// What a listener and a route have in common; a route without hostnames takes the listener's.
+fn intersection(listener: &HostPattern, route: &[HostPattern]) -> Vec<HostPattern> {
+    if route.is_empty() {
+        return vec![listener.clone()];
+    }
+    let mut common: Vec<_> = route.iter().filter_map(|host| host.intersect(listener)).collect();
+    common.sort();
+    common.dedup();
+    common
+}

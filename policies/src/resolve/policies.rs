@@ -1,0 +1,115 @@
+//! Policies: what they are attached to, and who wins.
+
+use super::objects::Objects;
+use super::{Condition, Resolved};
+use crate::attach::{Conflict, Known, Standing, standings};
+use crate::model::{Policy, Resource, ResourceName, TargetKind, TargetRef};
+
+pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
+    for policy in objects.policies.values() {
+        let compiled = crate::kinds::find(&policy.kind).map(|kind| kind.compile(policy));
+        match compiled {
+            Some(Ok(_)) => resolved.resources.insert(Resource::Policy((*policy).clone())),
+            Some(Err(errors)) => {
+                let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+                let message = format!("{}: {}", policy.meta.source, errors.join("; "));
+                tell(resolved, policy, Condition::fails("Accepted", "Invalid", message));
+            }
+            None => {
+                let message = format!("{}: `{}` is not a policy kind", policy.meta.source, policy.kind);
+                tell(resolved, policy, Condition::fails("Accepted", "Invalid", message));
+            }
+        }
+    }
+    let known = known(objects);
+    for (key, standing) in standings(&resolved.resources, &known) {
+        let Some(policy) = objects.policies.get(&(key.0.as_str(), &key.1)) else { continue };
+        for condition in conditions(policy, &standing, &known) {
+            tell(resolved, policy, condition);
+        }
+    }
+}
+
+fn tell(resolved: &mut Resolved, policy: &Policy, condition: Condition) {
+    resolved.tell(&policy.kind, &policy.meta.name, condition);
+}
+
+fn known(objects: &Objects<'_>) -> Known {
+    let mut known = Known::default();
+    for gateway in objects.gateways.values() {
+        known.insert(TargetKind::Gateway, &gateway.meta.name);
+        for listener in &gateway.spec.listeners {
+            known.insert_section(TargetKind::Gateway, &gateway.meta.name, &listener.name);
+        }
+    }
+    for route in objects.routes.values() {
+        known.insert(TargetKind::HTTPRoute, &route.meta.name);
+        for name in route.spec.rules.iter().filter_map(|rule| rule.name.as_ref()) {
+            known.insert_section(TargetKind::HTTPRoute, &route.meta.name, name);
+        }
+    }
+    for service in objects.services.values() {
+        known.insert(TargetKind::Service, &service.meta.name);
+        for port in service.spec.ports.iter().filter(|port| !port.name.is_empty()) {
+            known.insert_section(TargetKind::Service, &service.meta.name, &port.name);
+        }
+    }
+    for backend in objects.backends.keys() {
+        known.insert(TargetKind::Backend, backend);
+    }
+    for (_, policy) in objects.policies.keys() {
+        known.insert_namespace(&policy.namespace);
+    }
+    known
+}
+
+fn conditions(policy: &Policy, standing: &Standing, known: &Known) -> Vec<Condition> {
+    let Standing { missing, conflicts, overridden_by } = standing;
+    let mut told = Vec::new();
+    let lost = !conflicts.is_empty() && conflicts.iter().all(|conflict| !conflict.wins);
+    told.push(if !missing.is_empty() {
+        let all: Vec<_> = missing.iter().map(|target| missing_message(policy, target, known)).collect();
+        Condition::fails("Accepted", "TargetNotFound", all.join("; "))
+    } else if lost && conflicts.len() == policy.targets.len() {
+        Condition::fails("Accepted", "Conflicted", format!("{}: has no effect", policy.meta.source))
+    } else {
+        Condition::accepted()
+    });
+    if !conflicts.is_empty() {
+        let all: Vec<_> = conflicts.iter().map(|conflict| conflict_message(policy, conflict)).collect();
+        told.push(Condition::holds("Conflicted", "TargetConflict", all.join("; ")));
+    }
+    if !overridden_by.is_empty() {
+        let by = names(overridden_by);
+        let message = format!("{}: more specific policies hold everywhere: {by}", policy.meta.source);
+        told.push(Condition::holds("Overridden", "Overridden", message));
+    }
+    told
+}
+
+fn missing_message(policy: &Policy, target: &TargetRef, known: &Known) -> String {
+    let place = place(policy, target);
+    let whole = TargetRef { section: None, ..target.clone() };
+    if target.section.is_some() && known.contains(&whole) {
+        let sections: Vec<_> = known.sections(target).collect();
+        let has = if sections.is_empty() { String::from("none") } else { sections.join(", ") };
+        return format!("{place}: there is no {target}; {whole} has {has}");
+    }
+    format!("{place}: there is no {target}")
+}
+
+fn conflict_message(policy: &Policy, conflict: &Conflict) -> String {
+    let (place, others) = (place(policy, &conflict.target), names(&conflict.others));
+    let holds = if conflict.wins { "this one holds" } else { "it does not hold here" };
+    format!("{place}: {} has another {}: {others}; {holds}", conflict.target, policy.kind)
+}
+
+/// The line of the targetRef, where it is known.
+fn place(policy: &Policy, target: &TargetRef) -> crate::model::SourceRef {
+    let at = policy.targets.iter().position(|own| own == target).unwrap_or_default();
+    policy.meta.at(policy.lines.line(&format!("/targetRefs/{at}")))
+}
+
+fn names<'a>(names: impl IntoIterator<Item = &'a ResourceName>) -> String {
+    names.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,219 @@
+//! The rules of an HTTPRoute: matches and filters compiled, backendRefs looked up.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::backends::{app_protocol, tcp_ports};
+use super::objects::Objects;
+use crate::model::{
+    BackendKind, BackendName, BackendRef, HeaderMatch, HeaderModifier, InvalidRef, PathMatch, QueryMatch,
+    ResourceName, RouteFilter, RouteMatch, RouteRule, StringMatch, Timeouts,
+};
+use crate::objects::{
+    FilterType, GepDuration, HeaderModifierSpec, HeaderPair, HttpBackendRef, HttpFilterSpec, HttpRoute,
+    HttpRule, MatchSpec, PathMatchSpec, PathMatchType, TIDEGATE_GROUP, ValueMatchType, compile_pattern,
+};
+
+/// A backendRef that cannot be used: the reason of `ResolvedRefs`, and a message that names its place.
+#[derive(Debug)]
+pub(super) struct Invalid {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+/// `mesh`: all parents are Services, so backendRefs may cross namespaces (GEP-1324).
+///
+/// # Errors
+/// What cannot be carried out. The check of documents refuses it too; this is the second lock.
+pub(super) fn rules(
+    objects: &Objects<'_>,
+    route: &HttpRoute,
+    mesh: bool,
+    invalid: &mut Vec<Invalid>,
+) -> Result<Vec<RouteRule>, String> {
+    let mut rules = Vec::new();
+    for (at, written) in route.spec.rules.iter().enumerate() {
+        let mut backends = Vec::new();
+        for (position, backend) in written.backend_refs.iter().enumerate() {
+            let target = lookup(objects, route, mesh, backend).map_err(|(why, message)| {
+                let pointer = format!("/rules/{at}/backendRefs/{position}");
+                let source = route.meta.at(route.lines.line(&pointer));
+                invalid.push(Invalid { reason: reason(why), message: format!("{source}: {message}") });
+                why
+            });
+            let filters = filters(&backend.filters)?;
+            backends.push(BackendRef { target, weight: backend.weight, filters });
+        }
+        rules.push(RouteRule {
+            name: written.name.as_deref().map(Into::into),
+            source: route.meta.at(route.lines.line(&format!("/rules/{at}"))),
+            matches: matches(written)?,
+            filters: filters(&written.filters)?,
+            backends,
+            timeouts: Timeouts {
+                request: limit(written.timeouts.request),
+                backend_request: limit(written.timeouts.backend_request),
+            },
+        });
+    }
+    Ok(rules)
+}
+
+fn reason(why: InvalidRef) -> &'static str {
+    match why {
+        InvalidRef::InvalidKind => "InvalidKind",
+        InvalidRef::BackendNotFound => "BackendNotFound",
+        InvalidRef::RefNotPermitted => "RefNotPermitted",
+        InvalidRef::UnsupportedProtocol => "UnsupportedProtocol",
+    }
+}
+
+fn lookup(
+    objects: &Objects<'_>,
+    route: &HttpRoute,
+    mesh: bool,
+    backend: &HttpBackendRef,
+) -> Result<BackendName, (InvalidRef, String)> {
+    let own = &route.meta.name.namespace;
+    let namespace = backend.namespace.as_deref().unwrap_or(own);
+    let object = ResourceName::new(namespace, backend.name.as_str());
+    let kind = match (backend.group.as_str(), backend.kind.as_str()) {
+        ("", "Service") => BackendKind::Service,
+        (TIDEGATE_GROUP, "Backend") => BackendKind::Backend,
+        (group, kind) => {
+            let kind = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+            let message = format!("a {kind} cannot be called; use a Service or a Backend.{TIDEGATE_GROUP}");
+            return Err((InvalidRef::InvalidKind, message));
+        }
+    };
+    if !mesh && *namespace != **own {
+        let message = format!("{} {object} is in another namespace than the route", backend.kind);
+        return Err((InvalidRef::RefNotPermitted, message));
+    }
+    let port = match kind {
+        BackendKind::Service => service_port(objects, &object, backend.port)?,
+        BackendKind::Backend => backend_port(objects, &object, backend.port)?,
+    };
+    Ok(BackendName { kind, object, port })
+}
+
+fn service_port(
+    objects: &Objects<'_>,
+    name: &ResourceName,
+    wanted: Option<u16>,
+) -> Result<u16, (InvalidRef, String)> {
+    let missing = |message| (InvalidRef::BackendNotFound, message);
+    let service = objects.services.get(name);
+    let service = service.ok_or_else(|| missing(format!("there is no Service {name}")))?;
+    let port = tcp_ports(service).map(|(_, port)| port).find(|port| Some(port.port) == wanted);
+    let port = port.ok_or_else(|| {
+        let ports: Vec<_> = tcp_ports(service).map(|(_, port)| port.port.to_string()).collect();
+        let wanted = wanted.map(|port| format!(" {port}")).unwrap_or_default();
+        missing(format!("Service {name} has no port{wanted}, only {}", ports.join(", ")))
+    })?;
+    match app_protocol(port) {
+        Some(_) => Ok(port.port),
+        None => {
+            let protocol = port.app_protocol.as_deref().unwrap_or_default();
+            let message = format!("port {} of Service {name} speaks `{protocol}`", port.port);
+            Err((InvalidRef::UnsupportedProtocol, message))
+        }
+    }
+}
+
+fn backend_port(
+    objects: &Objects<'_>,
+    name: &ResourceName,
+    wanted: Option<u16>,
+) -> Result<u16, (InvalidRef, String)> {
+    let port = objects.backends.get(name).map(|backend| backend.spec.port());
+    let port = port.ok_or_else(|| (InvalidRef::BackendNotFound, format!("there is no Backend {name}")))?;
+    match wanted {
+        Some(wanted) if wanted != port => {
+            let message = format!("Backend {name} has port {port}, not {wanted}");
+            Err((InvalidRef::BackendNotFound, message))
+        }
+        _ => Ok(port),
+    }
+}
+
+/// No match written means every path.
+fn matches(rule: &HttpRule) -> Result<Vec<RouteMatch>, String> {
+    if rule.matches.is_empty() {
+        return Ok(vec![route_match(&MatchSpec::default())?]);
+    }
+    rule.matches.iter().map(route_match).collect()
+}
+
+fn route_match(written: &MatchSpec) -> Result<RouteMatch, String> {
+    // Of several entries with equivalent names, only the first counts.
+    let mut headers = Vec::<HeaderMatch>::new();
+    for header in &written.headers {
+        let name = header_name(&header.name)?;
+        if !headers.iter().any(|known| known.name == name) {
+            headers.push(HeaderMatch { name, value: value(header.kind, &header.value)? });
+        }
+    }
+    let (mut query, mut seen) = (Vec::new(), BTreeSet::new());
+    for param in written.query_params.iter().filter(|param| seen.insert(&param.name)) {
+        let value = value(param.kind, &param.value)?;
+        query.push(QueryMatch { name: param.name.as_str().into(), value });
+    }
+    let method = written.method.map(|method| method.method());
+    Ok(RouteMatch { path: path(&written.path)?, method, headers, query })
+}
+
+fn path(written: &PathMatchSpec) -> Result<PathMatch, String> {
+    let value = written.value.as_str();
+    Ok(match written.kind {
+        PathMatchType::Exact => PathMatch::Exact(value.into()),
+        PathMatchType::PathPrefix => PathMatch::Prefix(value.trim_end_matches('/').into()),
+        PathMatchType::RegularExpression => PathMatch::Regex(compile_pattern(value)?),
+    })
+}
+
+fn value(kind: ValueMatchType, text: &str) -> Result<StringMatch, String> {
+    Ok(match kind {
+        ValueMatchType::Exact => StringMatch::Exact(text.into()),
+        ValueMatchType::RegularExpression => StringMatch::Regex(compile_pattern(text)?),
+    })
+}
+
+fn filters(written: &[HttpFilterSpec]) -> Result<Vec<RouteFilter>, String> {
+    let filter = |filter: &HttpFilterSpec| match filter.kind {
+        FilterType::RequestHeaderModifier => {
+            modifier(filter.request_header_modifier.as_ref()).map(RouteFilter::RequestHeaders)
+        }
+        FilterType::ResponseHeaderModifier => {
+            modifier(filter.response_header_modifier.as_ref()).map(RouteFilter::ResponseHeaders)
+        }
+        other => Err(format!("the filter {other:?} is not supported")),
+    };
+    written.iter().map(filter).collect()
+}
+
+fn modifier(written: Option<&HeaderModifierSpec>) -> Result<HeaderModifier, String> {
+    let written = written.ok_or_else(|| String::from("a header modifier without its settings"))?;
+    Ok(HeaderModifier {
+        set: written.set.iter().map(pair).collect::<Result<_, _>>()?,
+        add: written.add.iter().map(pair).collect::<Result<_, _>>()?,
+        remove: written.remove.iter().map(|name| header_name(name)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn pair(written: &HeaderPair) -> Result<(HeaderName, HeaderValue), String> {
+    let value = HeaderValue::from_str(&written.value);
+    let value = value.map_err(|_| format!("`{}` cannot be a header's value", written.value))?;
+    Ok((header_name(&written.name)?, value))
+}
+
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a header name"))
+}
+
+/// Zero switches a limit off.
+fn limit(written: Option<GepDuration>) -> Option<Duration> {
+    written.map(|limit| limit.get()).filter(|limit| !limit.is_zero())
+}

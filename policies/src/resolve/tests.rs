@@ -1,0 +1,285 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::document::parse;
+use crate::model::{AppProtocol, InvalidRef, ListenerName, RouteParent, fixture::*};
+
+const CART: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: shop}
+spec:
+  ports:
+  - {name: http, port: 80, targetPort: 8080}
+  - {name: grpc, port: 81, appProtocol: kubernetes.io/h2c}
+  - {name: odd, port: 82, appProtocol: mysql}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: shop}
+spec:
+  gatewayClassName: tidegate
+  addresses: [{value: 127.0.0.1}]
+  listeners:
+  - {name: http, port: 8080, protocol: HTTP, hostname: '*.example.com'}
+  - {name: open, port: 8081, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}
+---
+";
+
+fn objects(text: &str) -> Vec<Object> {
+    let parsed = parse(&Arc::from("shop.yaml"), text);
+    let errors: Vec<_> = parsed.diagnostics.iter().map(|d| format!("{d:?}")).collect();
+    assert!(parsed.failed.is_empty(), "{}", errors.join("\n"));
+    parsed.objects
+}
+
+fn with_cart(text: &str) -> Resolved {
+    resolve(&objects(&format!("{CART}{text}")))
+}
+
+fn http_route(namespace: &str, parent: &str, more: &str) -> String {
+    format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: r, namespace: {namespace}}}
+spec:
+  parentRefs: [{parent}]
+{more}
+---
+"
+    )
+}
+
+fn to_cart(more: &str) -> String {
+    format!("  rules: [{{backendRefs: [{{name: cart, port: 80{more}}}]}}]")
+}
+
+/// `type=reason`, with `!` before what does not hold.
+fn told(resolved: &Resolved, key: &str) -> Vec<String> {
+    let found = resolved.conditions.iter().find(|(k, _)| k.to_string() == key);
+    let word = |c: &Condition| format!("{}{}={}", if c.holds { "" } else { "!" }, c.kind, c.reason);
+    found.map(|(_, conditions)| conditions.iter().map(word).collect()).unwrap_or_default()
+}
+
+fn message(resolved: &Resolved, key: &str, kind: &str) -> String {
+    let (_, conditions) = resolved.conditions.iter().find(|(k, _)| k.to_string() == key).unwrap();
+    conditions.iter().find(|c| c.kind == kind).unwrap().message.clone()
+}
+
+#[test]
+fn a_route_on_a_gateway_gets_the_hostnames_it_has_in_common_with_each_listener() {
+    let more = format!("  hostnames: [shop.example.com, other.org]\n{}", to_cart(""));
+    let resolved = with_cart(&http_route("shop", "{name: gw}", &more));
+    assert_eq!(told(&resolved, "HTTPRoute shop/r"), ["Accepted=Accepted", "ResolvedRefs=ResolvedRefs"]);
+    assert_eq!(
+        resolved.resources.routes[&name("r")].parents,
+        [
+            on_listener("gw", "http", &["shop.example.com"]),
+            on_listener("gw", "open", &["other.org", "shop.example.com"]),
+        ]
+    );
+    let listener = &resolved.resources.listeners[&listener_name("gw", "http")];
+    assert_eq!((listener.port, listener.addresses.len()), (8080, 1));
+    assert_eq!(listener.source.to_string(), "shop.yaml:18");
+}
+
+#[test]
+fn a_parent_that_does_not_take_a_route_says_why_in_the_specified_order() {
+    for (namespace, parent, more, reason) in [
+        ("shop", "{name: nobody}", "", "NoMatchingParent"),
+        ("shop", "{name: gw, sectionName: nowhere}", "", "NoMatchingParent"),
+        ("shop", "{name: gw, sectionName: http, port: 8081}", "", "NoMatchingParent"),
+        ("shop", "{name: gw, kind: Mesh, group: x}", "", "NoMatchingParent"),
+        ("shop", "{name: cart, kind: Service, group: '', port: 83}", "", "NoMatchingParent"),
+        ("shop", "{name: cart, kind: Service, group: '', sectionName: nope}", "", "NoMatchingParent"),
+        ("other", "{name: gw, namespace: shop, sectionName: http}", "", "NotAllowedByListeners"),
+        ("shop", "{name: gw, sectionName: http}", "  hostnames: [a.org]", "NoMatchingListenerHostname"),
+    ] {
+        let resolved = with_cart(&http_route(namespace, parent, more));
+        let key = format!("HTTPRoute {namespace}/r");
+        assert_eq!(told(&resolved, &key)[0], format!("!Accepted={reason}"), "{parent}");
+        assert!(message(&resolved, &key, "Accepted").starts_with("shop.yaml:"), "{parent}");
+        assert!(resolved.resources.routes.is_empty(), "{parent}");
+    }
+}
+
+#[test]
+fn a_route_from_another_namespace_attaches_only_where_it_is_allowed() {
+    let resolved = with_cart(&http_route("other", "{name: gw, namespace: shop}", ""));
+    let parents = &resolved.resources.routes[&name("other/r")].parents;
+    assert_eq!(parents, &[on_listener("shop/gw", "open", &[""])]);
+}
+
+#[test]
+fn a_route_keeps_the_parents_that_take_it_and_tells_about_the_others() {
+    let resolved = with_cart(&http_route("shop", "{name: gw}, {name: nobody}", &to_cart("")));
+    let conditions = told(&resolved, "HTTPRoute shop/r");
+    assert_eq!(conditions, ["!Accepted=NoMatchingParent", "Accepted=Accepted", "ResolvedRefs=ResolvedRefs"]);
+    assert_eq!(resolved.resources.routes[&name("r")].parents.len(), 2);
+}
+
+#[test]
+fn a_backend_that_cannot_be_used_keeps_its_place_and_the_route_its_acceptance() {
+    for (backend, reason, why) in [
+        ("{name: gone, port: 80}", "BackendNotFound", InvalidRef::BackendNotFound),
+        ("{name: cart, port: 9}", "BackendNotFound", InvalidRef::BackendNotFound),
+        ("{name: gone, kind: Backend, group: tidegate.io}", "BackendNotFound", InvalidRef::BackendNotFound),
+        ("{name: cart, kind: Bucket, group: x.io}", "InvalidKind", InvalidRef::InvalidKind),
+        ("{name: cart, port: 80, namespace: other}", "RefNotPermitted", InvalidRef::RefNotPermitted),
+        ("{name: cart, port: 82}", "UnsupportedProtocol", InvalidRef::UnsupportedProtocol),
+    ] {
+        let more = format!("  rules:\n  - backendRefs:\n    - {{name: cart, port: 80}}\n    - {backend}");
+        let resolved = with_cart(&http_route("shop", "{name: gw}", &more));
+        let conditions = told(&resolved, "HTTPRoute shop/r");
+        assert_eq!(
+            conditions,
+            ["Accepted=Accepted".to_owned(), format!("!ResolvedRefs={reason}")],
+            "{backend}"
+        );
+        let message = message(&resolved, "HTTPRoute shop/r", "ResolvedRefs");
+        assert!(message.starts_with("shop.yaml:30: "), "{message}");
+        let backends = &resolved.resources.routes[&name("r")].rules[0].backends;
+        assert_eq!(backends[0].target, Ok(service_name("cart", 80)));
+        assert_eq!((&backends[1].target, backends[1].weight), (&Err(why), 1));
+    }
+}
+
+#[test]
+fn a_mesh_route_may_call_any_namespace() {
+    let parent = "{name: cart, namespace: shop, kind: Service, group: '', sectionName: http}";
+    let resolved = with_cart(&http_route("other", parent, &to_cart(", namespace: shop")));
+    assert_eq!(told(&resolved, "HTTPRoute other/r"), ["Accepted=Accepted", "ResolvedRefs=ResolvedRefs"]);
+    let route = &resolved.resources.routes[&name("other/r")];
+    assert_eq!(route.parents, [RouteParent::Service { service: name("cart"), port: Some(80) }]);
+}
+
+fn slice(name: &str, port: &str, endpoints: &str) -> String {
+    format!(
+        "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}, namespace: shop, labels: {{kubernetes.io/service-name: cart}}}}
+addressType: IPv4
+ports: [{{name: {port}, port: 8080}}]
+endpoints: [{endpoints}]
+---
+"
+    )
+}
+
+#[test]
+fn endpoints_come_from_all_slices_by_port_name_once_each_and_only_if_ready() {
+    let slices = [
+        slice("a", "http", "{addresses: [10.0.0.2]}, {addresses: [10.0.0.1], conditions: {ready: true}}"),
+        slice("b", "http", "{addresses: [10.0.0.1]}, {addresses: [10.0.0.3], conditions: {ready: false}}"),
+        slice("c", "grpc", "{addresses: [10.0.0.9]}"),
+    ];
+    let resolved = with_cart(&slices.concat());
+    let of = |port| {
+        let endpoints = &resolved.resources.endpoints[&service_name("cart", port)].endpoints;
+        endpoints.iter().map(|e| e.address.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(80), ["10.0.0.1:8080", "10.0.0.2:8080"]);
+    assert_eq!(of(81), ["10.0.0.9:8080"]);
+    assert!(of(82).is_empty());
+    assert_eq!(told(&resolved, "Service shop/cart"), ["!ResolvedRefs=EndpointsNotFound"]);
+    let grpc = &resolved.resources.backends[&service_name("cart", 81)];
+    assert_eq!((grpc.protocol, grpc.port_name.as_deref()), (AppProtocol::H2c, Some("grpc")));
+}
+
+#[test]
+fn the_order_of_objects_changes_nothing() {
+    let text = format!(
+        "{CART}{}{}{}",
+        slice("a", "http", "{addresses: [10.0.0.2]}"),
+        slice("b", "http", "{addresses: [10.0.0.1]}"),
+        http_route("shop", "{name: gw}", &to_cart(""))
+    );
+    let mut all = objects(&text);
+    let forward = resolve(&all);
+    all.reverse();
+    assert_eq!(resolve(&all), forward);
+}
+
+fn gateway(name: &str, created: &str) -> String {
+    format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: {name}, namespace: shop, creationTimestamp: '{created}'}}
+spec:
+  gatewayClassName: tidegate
+  listeners: [{{name: http, port: 80, protocol: HTTP}}]
+---
+"
+    )
+}
+
+#[test]
+fn of_two_gateways_on_one_socket_the_older_wins() {
+    let text = gateway("a", "2026-02-01T00:00:00Z") + &gateway("b", "2026-01-01T00:00:00Z");
+    let resolved = resolve(&objects(&text));
+    let listeners: Vec<_> = resolved.resources.listeners.keys().map(ListenerName::to_string).collect();
+    assert_eq!(listeners, ["shop/b/http"]);
+    assert_eq!(
+        told(&resolved, "Gateway shop/a"),
+        ["!Accepted=ListenersNotValid", "Conflicted=HostnameConflict"]
+    );
+    assert!(message(&resolved, "Gateway shop/a", "Conflicted").contains("shop/b/http (shop.yaml:"));
+    assert_eq!(told(&resolved, "Gateway shop/b"), ["Accepted=Accepted"]);
+}
+
+fn limit(name: &str, targets: &str) -> String {
+    format!(
+        "
+apiVersion: tidegate.io/v1alpha1
+kind: RateLimitPolicy
+metadata: {{name: {name}, namespace: shop}}
+spec:
+  targetRefs: [{targets}]
+  limits: [{{name: all, requests: 1, per: 1s}}]
+---
+"
+    )
+}
+
+#[test]
+fn a_policy_on_nothing_is_not_accepted_and_names_the_line() {
+    for target in [
+        "{kind: HTTPRoute, name: gone}",
+        "{kind: Service, name: cart, sectionName: nope}",
+        "{kind: Gateway, name: gw, sectionName: nope}",
+    ] {
+        let resolved = with_cart(&limit("l", target));
+        assert_eq!(told(&resolved, "RateLimitPolicy shop/l"), ["!Accepted=TargetNotFound"], "{target}");
+        let message = message(&resolved, "RateLimitPolicy shop/l", "Accepted");
+        assert!(message.starts_with("shop.yaml:"), "{message}");
+        assert_eq!(resolved.resources.policies.len(), 1);
+    }
+    let resolved = with_cart(&limit("l", "{kind: Service, name: cart, sectionName: http}"));
+    assert_eq!(told(&resolved, "RateLimitPolicy shop/l"), ["Accepted=Accepted"]);
+}
+
+#[test]
+fn two_policies_of_one_kind_on_one_target_both_say_so_and_the_winner_is_certain() {
+    let target = "{kind: Service, name: cart}";
+    let resolved = with_cart(&(limit("b", target) + &limit("a", target)));
+    assert_eq!(told(&resolved, "RateLimitPolicy shop/a"), ["Accepted=Accepted", "Conflicted=TargetConflict"]);
+    assert_eq!(
+        told(&resolved, "RateLimitPolicy shop/b"),
+        ["!Accepted=Conflicted", "Conflicted=TargetConflict"]
+    );
+    assert!(message(&resolved, "RateLimitPolicy shop/b", "Conflicted").contains("shop/a"));
+}
+
+#[test]
+fn a_default_that_every_object_overrides_says_by_whom() {
+    let default = limit("default", "{kind: Namespace, name: shop}");
+    let resolved = with_cart(&(default.clone() + &limit("own", "{kind: Service, name: cart}")));
+    let conditions = told(&resolved, "RateLimitPolicy shop/default");
+    assert_eq!(conditions, ["Accepted=Accepted", "Overridden=Overridden"]);
+    assert!(message(&resolved, "RateLimitPolicy shop/default", "Overridden").contains("shop/own"));
+    let resolved = with_cart(&default);
+    assert_eq!(told(&resolved, "RateLimitPolicy shop/default"), ["Accepted=Accepted"]);
+}
