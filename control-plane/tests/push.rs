@@ -7,7 +7,7 @@ use std::fs;
 use support::{ANY, Plane, Proxy, args};
 use tidegate_control_plane::source::file::CannotOpen;
 use tidegate_control_plane::status::{InForce, ObjectStatus, Status};
-use tidegate_control_plane::{ControlPlaneArgs, StartError, start};
+use tidegate_control_plane::{StartError, start};
 
 const SERVICE: &str = "\
 apiVersion: v1
@@ -56,13 +56,14 @@ async fn an_edit_arrives_a_mistake_changes_nothing_and_its_repair_arrives() {
     let broken = policy(&status);
     assert_eq!((broken.in_force, programmed(&status).as_str()), (InForce::LastValid, "1/1"));
     let accepted = broken.condition("Accepted").unwrap();
-    let place = format!("{}:8:", plane.path("limit.yaml").display());
+    let place = format!("{}:7:", plane.path("limit.yaml").display());
     assert!(!accepted.holds() && accepted.message.contains(&place), "{accepted:?}");
     let (code, _, page) = plane.admin("GET", "/status?kind=ratelimitpolicy&name=shop%2Fper-user").await;
     assert_eq!(code, 200);
     let page: Status = serde_json::from_str(&page).unwrap();
     assert_eq!(page.objects.len(), 1);
-    assert_eq!((page.diagnostics[0].line, &*page.diagnostics[0].field), (8, "spec.limits[0].request"));
+    let places: Vec<_> = page.diagnostics.iter().map(|d| (d.line, &*d.field)).collect();
+    assert_eq!(places, [(7, "spec.limits[0].requests"), (8, "spec.limits[0].request")]);
 
     plane.write("limit.yaml", &limit(7));
     let status = plane.until(|status| status.generation == 4 && programmed(status) == "1/1").await;
@@ -122,11 +123,11 @@ async fn a_deleted_file_takes_its_policy_away_and_a_lost_directory_takes_nothing
     let proxy = Proxy::connect(plane.running.grpc, "p1", "sidecar");
     plane.until(|status| programmed(status) == "1/1").await;
 
-    let away = plane.path("../away-").with_extension(plane.directory.path().file_name().unwrap());
-    fs::rename(plane.directory.path(), &away).unwrap();
+    let away = plane.directory.path().join("away");
+    fs::rename(plane.path(""), &away).unwrap();
     let status = plane.until(|status| !status.diagnostics.is_empty()).await;
     assert_eq!((programmed(&status).as_str(), policy(&status).in_force), ("1/1", InForce::LastValid));
-    fs::rename(&away, plane.directory.path()).unwrap();
+    fs::rename(&away, plane.path("")).unwrap();
     plane.until(|status| status.diagnostics.is_empty()).await;
     assert!(proxy.version(POLICY).is_some());
 
@@ -181,10 +182,10 @@ async fn the_admin_port_answers_what_it_knows_and_refuses_the_rest() {
 #[tokio::test]
 async fn what_cannot_start_says_why() {
     let directory = tempfile::tempdir().unwrap();
-    let missing = ControlPlaneArgs { policies: directory.path().join("missing"), ..args(&directory, ANY) };
-    let error = start(&missing).await.unwrap_err();
+    let error = start(&args(&directory, ANY)).await.unwrap_err();
     assert!(matches!(&error, StartError::Policies(CannotOpen { .. })), "{error}");
-    assert!(error.exit_code() == 2 && error.to_string().contains("missing"), "{error}");
+    assert!(error.exit_code() == 2 && error.to_string().contains("/policies"), "{error}");
+    fs::create_dir(directory.path().join("policies")).unwrap();
 
     let first = start(&args(&directory, ANY)).await.unwrap();
     let error = start(&args(&directory, first.grpc)).await.unwrap_err();

@@ -34,8 +34,9 @@ pub const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4A
 impl Plane {
     pub async fn new(files: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("policies")).unwrap();
         for (name, text) in files {
-            fs::write(directory.path().join(name), text).unwrap();
+            fs::write(directory.path().join("policies").join(name), text).unwrap();
         }
         let running = start(&args(&directory, ANY)).await.unwrap();
         Self { directory, running }
@@ -57,7 +58,7 @@ impl Plane {
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.path().join("policies").join(name)
     }
 
     /// Waits for a status that is as wanted.
@@ -95,7 +96,7 @@ impl Plane {
 }
 
 pub fn args(directory: &TempDir, listen: SocketAddr) -> ControlPlaneArgs {
-    ControlPlaneArgs { policies: directory.path().to_owned(), listen, admin: ANY }
+    ControlPlaneArgs { policies: directory.path().join("policies"), listen, admin: ANY }
 }
 
 /// What a proxy was told, and what it shall refuse.
