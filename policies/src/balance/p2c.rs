@@ -14,7 +14,11 @@ pub fn pick(
     admits: impl Fn(usize) -> bool,
     rng: &mut fastrand::Rng,
 ) -> Option<usize> {
-    let weight = |i: usize| if admits(i) { endpoints[i].weight() } else { 0 };
+    let weight = |i: usize| match endpoints[i].weight() {
+        0 => 0,
+        weight if admits(i) => weight,
+        _ => 0,
+    };
     let first = draw(endpoints.len(), weight, rng)?;
     let second = draw(endpoints.len(), |i| if i == first { 0 } else { weight(i) }, rng);
     Some(second.map_or(first, |second| less_loaded(endpoints, first, second)))

@@ -119,6 +119,15 @@ impl Setup {
 }
 
 #[test]
+fn what_a_call_holds_can_move_to_any_thread() {
+    fn free<T: Send + Sync + 'static>() {}
+    free::<Attempt>();
+    free::<PendingPermit>();
+    free::<ConnectionPermit>();
+    free::<CircuitGuard>();
+}
+
+#[test]
 fn without_a_policy_every_endpoint_is_called_and_counted() {
     let mut setup = Setup::new(3, &circuit(Mode::Enforce, None, vec![]));
     setup.target.guard = None;

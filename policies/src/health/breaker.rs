@@ -2,7 +2,8 @@
 //!
 //! Closed lets every call through and watches how they end; open refuses until its time is up; half-open lets a
 //! fixed number of probes through and closes when all of them succeed. A probe that fails opens again; one that
-//! is dropped without a report frees its slot, so no cancelled call can wedge the breaker.
+//! is dropped without a report frees its slot, so no cancelled call can wedge the breaker. A probe that hangs keeps
+//! its slot until its timeout ends it: letting others through meanwhile would be more probes than written.
 //! (M. Nygard, "Release It!", 2007, for the pattern.)
 
 use std::sync::Arc;

@@ -180,10 +180,13 @@ proptest! {
     #[test]
     fn no_sequence_of_calls_wedges_it(
         steps in prop::collection::vec(step(), 0..200),
-        limit in 1_u32..4,
+        limit in prop::option::of(1_u32..4),
         probes in 1_u32..4,
     ) {
-        let breaker = consecutive(limit, probes);
+        let rate = FailureRate { percent: 50, minimum_calls: 2, window: Duration::from_secs(1) };
+        let failure_rate = limit.is_none().then_some(rate);
+        let params = BreakerParams { failure_rate, consecutive_failures: limit, open: OPEN, probes };
+        let breaker = Arc::new(Breaker::new(params));
         let mut now = Timestamp::ZERO;
         let mut held: Vec<Permit> = Vec::new();
         for step in steps {
