@@ -5,7 +5,7 @@ mod support;
 
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -154,7 +154,7 @@ async fn a_refusal_arrives_with_its_policy_rule_and_line() {
 async fn every_attempt_has_a_span_and_the_server_fails_by_its_last_word() {
     let collector = OtlpCollector::start().await;
     let (telemetry, guard) = Telemetry::start(to(&collector), &Handle::current());
-    let headers = [("content-type", "application/grpc+proto"), ("host", "checkout.shop")];
+    let headers = [("content-type", "application/grpc+proto"), ("host", "user:secret@checkout.shop:80")];
     let mut exchange =
         telemetry.begin(&head("POST", "/shop.Checkout/Pay", &headers), &peer(), Direction::Outbound);
     exchange.decided(destination());
@@ -180,7 +180,7 @@ async fn every_attempt_has_a_span_and_the_server_fails_by_its_last_word() {
     assert_eq!(answered.attribute("rpc.response.status_code"), "UNAVAILABLE");
     assert_eq!(answered.attribute("server.address"), "10.0.0.2");
     assert_eq!(answered.attribute("server.port"), "8080");
-    assert_eq!(answered.attribute("url.full"), "http://checkout.shop/shop.Checkout/Pay");
+    assert_eq!(answered.attribute("url.full"), "http://checkout.shop:80/shop.Checkout/Pay");
     let server = by_attempt(SpanKind::Server, "2");
     assert_eq!(server.name, "shop.Checkout/Pay");
     assert_eq!(server.attribute("rpc.system.name"), "grpc");
@@ -397,6 +397,59 @@ async fn label_sets_are_capped() {
     let other = "tidegate_requests_total{direction=\"inbound\",route=\"other\",backend=\"other\",code=\"200\",\
                  grpc_code=\"\",reason=\"\"}";
     assert_eq!(metric(&telemetry, other), 990);
+}
+
+/// Prints what a request costs; asserts only that none is lost or counted twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn requests_on_many_threads_are_each_counted_once() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 5_000;
+    let collector = OtlpCollector::start().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let logged = TelemetryConfig { access_log: LogTarget::File(file.path().to_owned()), ..quiet() };
+    for (what, config) in [("metrics", quiet()), ("and log", logged), ("and traces", to(&collector))] {
+        let traced = config.traces.endpoint.is_some();
+        let lines = matches!(config.access_log, LogTarget::File(_));
+        let (telemetry, guard) = Telemetry::start(config, &Handle::current());
+        let started = Instant::now();
+        let threads = (0..THREADS).map(|_| {
+            let telemetry = telemetry.clone();
+            tokio::task::spawn_blocking(move || {
+                let head = head("GET", "/cart", &[("host", "shop"), ("user-agent", "curl/8")]);
+                for _ in 0..EACH {
+                    let mut exchange = telemetry.begin(&head, &peer(), Direction::Inbound);
+                    exchange.decided(destination());
+                    exchange.finish(refusal());
+                }
+            })
+        });
+        for thread in threads.collect::<Vec<_>>() {
+            thread.await.unwrap();
+        }
+        let nanos = started.elapsed().as_nanos() / u128::from(THREADS * EACH);
+        println!("{what}: {nanos} ns a request on {THREADS} threads, unoptimized");
+        guard.shutdown().await;
+        let durations =
+            "tidegate_request_duration_seconds_count{direction=\"inbound\",route=\"shop/checkout\"}";
+        assert_eq!(metric(&telemetry, durations), THREADS * EACH);
+        if traced {
+            let dropped = metric(&telemetry, "tidegate_telemetry_dropped_total{signal=\"traces\"}");
+            let sent = usize::try_from(THREADS * EACH - dropped).unwrap();
+            assert_eq!(collector.spans(sent).await.len(), sent);
+        }
+        if lines {
+            let dropped = metric(&telemetry, "tidegate_telemetry_dropped_total{signal=\"access_log\"}");
+            let text = std::fs::read_to_string(file.path()).unwrap();
+            assert!(text.lines().all(|line| line.starts_with('{') && line.ends_with('}')));
+            assert_eq!(text.lines().count(), usize::try_from(THREADS * EACH - dropped).unwrap());
+        }
+    }
+}
+
+#[test]
+fn an_exchange_may_travel_between_threads() {
+    fn travels<T: Send + 'static>() {}
+    travels::<tidegate_proxy::telemetry::Exchange>();
 }
 
 /// Runs itself in a second process, because a test must not change its own environment.

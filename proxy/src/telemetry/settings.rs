@@ -150,7 +150,8 @@ fn endpoint(get: &impl Fn(&str) -> Option<String>) -> Option<String> {
     if let Some(protocol) = protocol.filter(|p| p != "grpc") {
         warn!(value = protocol, "only OTLP over gRPC is spoken; the endpoint is used with gRPC");
     }
-    Some(endpoint)
+    // `collector:4317` is common, though a URL is asked for.
+    Some(if endpoint.contains("://") { endpoint } else { format!("http://{endpoint}") })
 }
 
 fn parse<T: FromStr>(get: &impl Fn(&str) -> Option<String>, name: &str, default: T) -> T {
@@ -185,6 +186,12 @@ mod tests {
         ];
         assert_eq!(settings(&both).endpoint.as_deref(), Some("http://traces:4317"));
         assert_eq!(settings(&both[..1]).endpoint.as_deref(), Some("http://general:4317"));
+    }
+
+    #[test]
+    fn an_endpoint_without_a_scheme_is_plain_http() {
+        let settings = settings(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")]);
+        assert_eq!(settings.endpoint.as_deref(), Some("http://collector:4317"));
     }
 
     #[test]

@@ -183,8 +183,11 @@ fn start_span(
     kind: SpanKind,
     name: Cow<'static, str>,
 ) -> Span {
-    let context = Context::new();
-    let context = parent.map_or(context.clone(), |parent| context.with_remote_span_context(parent));
+    // Made from nothing, so that no context of the calling thread can slip in.
+    let context = match parent {
+        Some(parent) => Context::new().with_remote_span_context(parent),
+        None => Context::new(),
+    };
     tracer.build_with_context(SpanBuilder::from_name(name).with_kind(kind), &context)
 }
 
@@ -236,10 +239,7 @@ fn client_attributes(record: &Record, info: &AttemptInfo) -> Vec<KeyValue> {
     attributes.extend(
         original.map(|o| KeyValue::new(name::HTTP_REQUEST_METHOD_ORIGINAL, fields::clip(o).into_owned())),
     );
-    let authority = fields::authority(record);
-    let host = authority.as_ref().map_or(&*info.endpoint, |authority| authority.as_str());
-    let url = format!("{}://{host}{}", fields::scheme(record), record.uri.path());
-    attributes.push(KeyValue::new(name::URL_FULL, fields::clip(&url).into_owned()));
+    attributes.push(KeyValue::new(name::URL_FULL, fields::clip(&url(record, info)).into_owned()));
     if info.number > 1 {
         attributes.push(KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(info.number) - 1));
     }
@@ -249,6 +249,19 @@ fn client_attributes(record: &Record, info: &AttemptInfo) -> Vec<KeyValue> {
         attributes.push(KeyValue::new(name::RPC_METHOD, method));
     }
     attributes
+}
+
+/// Without credentials and without query: both may hold secrets.
+fn url(record: &Record, info: &AttemptInfo) -> String {
+    let (scheme, path) = (fields::scheme(record), record.uri.path());
+    let Some(authority) = fields::authority(record) else {
+        return format!("{scheme}://{}{path}", info.endpoint);
+    };
+    let host = authority.host();
+    match authority.port_u16() {
+        Some(port) => format!("{scheme}://{host}:{port}{path}"),
+        None => format!("{scheme}://{host}{path}"),
+    }
 }
 
 /// Adds how the call ended; the result is its `error.type`, if it failed. To a client every 4xx is an error.
