@@ -165,6 +165,11 @@ impl Running {
         self.state.listeners.address(&listener::gateway_name(bind))
     }
 
+    /// Waits until a gateway's socket listens.
+    pub async fn gateway_bound(&self, bind: BindAddress) -> Option<SocketAddr> {
+        self.state.listeners.wait_for(&listener::gateway_name(bind)).await
+    }
+
     pub fn state(&self) -> &Arc<ProxyState> {
         &self.state
     }

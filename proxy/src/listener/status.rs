@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use parking_lot::Mutex;
 use serde::Serialize;
 use tidegate_policy::snapshot::BindAddress;
+use tokio::sync::watch;
 
 /// Every listener of a proxy, by name: `inbound`, `outbound`, `gateway *:80`.
 #[derive(Debug, Default)]
-pub struct Listeners(Mutex<BTreeMap<String, ListenerStatus>>);
+pub struct Listeners(watch::Sender<BTreeMap<String, ListenerStatus>>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -21,34 +21,46 @@ pub enum ListenerStatus {
 
 impl Listeners {
     pub(crate) fn set(&self, name: impl Into<String>, status: ListenerStatus) {
-        self.0.lock().insert(name.into(), status);
+        self.0.send_modify(|all| drop(all.insert(name.into(), status)));
     }
 
     pub(crate) fn remove(&self, name: &str) {
-        self.0.lock().remove(name);
+        self.0.send_modify(|all| drop(all.remove(name)));
     }
 
     /// Where `name` really listens.
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
-        match self.0.lock().get(name) {
-            Some(ListenerStatus::Bound(address)) => Some(*address),
-            _ => None,
-        }
+        bound(&self.0.borrow(), name)
+    }
+
+    /// Waits until `name` listens, and says where.
+    pub async fn wait_for(&self, name: &str) -> Option<SocketAddr> {
+        let mut all = self.0.subscribe();
+        // Fails only without a sender, and that is `self`.
+        let all = all.wait_for(|all| bound(all, name).is_some()).await.ok()?;
+        bound(&all, name)
     }
 
     /// All of them, for the admin port.
     pub fn all(&self) -> BTreeMap<String, ListenerStatus> {
-        self.0.lock().clone()
+        self.0.borrow().clone()
     }
 
     /// Ready while nothing failed, or at least something works: one bad Gateway must not take the others out of
     /// service.
     pub(crate) fn ready(&self) -> Result<(), String> {
-        let all = self.0.lock();
+        let all = self.0.borrow();
         if all.is_empty() || all.values().any(|status| matches!(status, ListenerStatus::Bound(_))) {
             return Ok(());
         }
         Err(all.keys().fold(String::from("no listener could be bound:"), |text, name| text + " " + name))
+    }
+}
+
+fn bound(all: &BTreeMap<String, ListenerStatus>, name: &str) -> Option<SocketAddr> {
+    match all.get(name) {
+        Some(ListenerStatus::Bound(address)) => Some(*address),
+        _ => None,
     }
 }
 

@@ -2,18 +2,17 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::fmt;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use http::header::TRAILER;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -23,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::body::{TestBody, empty, full, framed};
+use crate::body::{TestBody, streaming};
 
 /// Only a test that is broken waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,8 +51,8 @@ pub enum Script {
     Close,
     /// Reads the request's body until it ends or breaks, then resets the connection.
     ReadThenReset,
-    /// Sends this much of the body that the head announced, then resets the connection.
-    Cut(Bytes),
+    /// Sends a body that is longer than this, and breaks off after this much once notified.
+    Cut(Bytes, Arc<Notify>),
 }
 
 /// An answer.
@@ -200,23 +199,21 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<TestBody>, Infallible> {
     let (head, body) = request.into_parts();
+    let trailer = head.headers.get(TRAILER).cloned();
     shared.seen.lock().push(head);
     let mut script = shared.scripts.lock().pop_front();
     script = script.or_else(|| shared.default.lock().clone());
     shared.counts.send_modify(|c| c.requests += 1);
     let mut unanswered = Unanswered(Some(&shared));
-    let mut script = script.unwrap_or(Script::Reply(Reply::default()));
+    let mut script = script.unwrap_or_default();
     while let Script::After(notify, next) = script {
         notify.notified().await;
         script = *next;
     }
     let response = match script {
         Script::Reply(reply) => reply.response(),
-        Script::Echo => Response::new(echo(body)),
-        Script::Cut(part) => Response::builder()
-            .header("content-length", part.len() + 1)
-            .body(cut(part, end))
-            .unwrap_or_default(),
+        Script::Echo => echo(trailer, body),
+        Script::Cut(part, notify) => Response::new(cut(part, notify)),
         Script::Hang => pending().await,
         Script::ReadThenReset => {
             let _ = body.collect().await;
@@ -234,21 +231,66 @@ async fn finish<T>(end: &watch::Sender<Option<End>>, how: End) -> T {
     pending().await
 }
 
-fn echo(body: Incoming) -> TestBody {
-    let frames = body.into_data_stream_with_trailers();
-    StreamBody::new(frames).boxed_unsync()
+/// HTTP/1.1 sends no trailer that its head did not announce.
+fn echo(trailer: Option<HeaderValue>, body: Incoming) -> Response<TestBody> {
+    let mut response = Response::new(body.map_err(Into::into).boxed_unsync());
+    if let Some(trailer) = trailer {
+        response.headers_mut().insert(TRAILER, trailer);
+    }
+    response
 }
 
-fn cut(part: Bytes, end: Arc<watch::Sender<Option<End>>>) -> TestBody {
-    let (frames, body) = framed();
+fn cut(part: Bytes, notify: Arc<Notify>) -> TestBody {
+    let (frames, body) = streaming();
     tokio::spawn(async move {
-        let _ = frames.send(Ok(Frame::data(part))).await;
-        // The connection must have had a chance to write the part before it is reset.
-        tokio::task::yield_now().await;
-        frames.closed().await;
-        drop(end);
+        frames.data(part).await;
+        notify.notified().await;
+        frames.fail().await;
     });
     body
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self::Reply(Reply::default())
+    }
+}
+
+impl Reply {
+    pub fn status(status: u16) -> Self {
+        Self { status: StatusCode::from_u16(status).unwrap_or_default(), ..Self::default() }
+    }
+
+    pub fn text(body: &'static str) -> Self {
+        Self { body: Bytes::from_static(body.as_bytes()), ..Self::default() }
+    }
+
+    /// A gRPC answer with one message and its status in the trailers.
+    pub fn grpc(message: &'static str, status: u8) -> Self {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from(u16::from(status)));
+        Self { trailers: Some(trailers), ..Self::text(message) }.header("content-type", "application/grpc")
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        self
+    }
+
+    fn response(self) -> Response<TestBody> {
+        let body = Full::new(self.body).with_trailers(ready(self.trailers.map(Ok)));
+        let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+impl From<Reply> for Script {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
 }
 
 /// Counts a request that is dropped before its answer.
