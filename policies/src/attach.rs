@@ -5,6 +5,8 @@
 
 mod chain;
 mod standing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

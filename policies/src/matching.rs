@@ -7,6 +7,8 @@ mod authority;
 mod hosts;
 mod order;
 mod table;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use authority::{Authority, authority};

@@ -9,6 +9,8 @@ mod gateway;
 mod inbound;
 mod outbound;
 mod policies;
+#[cfg(test)]
+mod policy_tests;
 mod rule;
 #[cfg(test)]
 mod tests;
