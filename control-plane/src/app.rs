@@ -1,12 +1,10 @@
 //! Puts the control plane together: source -> fold -> hub and status. The only file here that knows everyone.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use tidegate_policy::document::Diagnostic;
 use tidegate_xds::server::grpc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -16,6 +14,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::admin;
 use crate::grpc::{Hub, TYPES};
+use crate::news;
 use crate::source::Reading;
 use crate::source::file::{self, CannotOpen};
 use crate::status::{Reporter, Status};
@@ -79,7 +78,7 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
 
     let mut fold = Fold::default();
     let first = fold.apply(&readings.borrow()).unwrap_or_default();
-    log_changes(&[], &first.diagnostics);
+    news::log(&World::default(), &first);
     let hub = Arc::new(Hub::new(&first.published));
     let worlds = watch::Sender::new(first);
     let world = worlds.subscribe();
@@ -174,7 +173,7 @@ async fn follow(
             },
         };
         let Some(world) = world else { continue };
-        log_changes(&worlds.borrow().diagnostics, &world.diagnostics);
+        news::log(&worlds.borrow(), &world);
         hub.publish(&world.published);
         tracing::info!(generation = world.generation, objects = world.objects.len(), "documents changed");
         worlds.send_replace(world);
@@ -189,27 +188,4 @@ async fn serve_proxies(listener: TcpListener, hub: Arc<Hub>, shutdown: Cancellat
     if let Err(error) = served.await {
         tracing::error!(%error, "serving proxies failed");
     }
-}
-
-/// Says each finding once when it appears and once when it is gone, wherever its line has moved to.
-fn log_changes(before: &[Diagnostic], after: &[Diagnostic]) {
-    let mut gone = BTreeMap::<_, Vec<&Diagnostic>>::new();
-    for diagnostic in before {
-        gone.entry(gist(diagnostic)).or_default().push(diagnostic);
-    }
-    for diagnostic in after {
-        let known = gone.get_mut(&gist(diagnostic)).and_then(Vec::pop);
-        match known {
-            Some(_) => {}
-            None if diagnostic.is_error() => tracing::error!("{diagnostic}"),
-            None => tracing::warn!("{diagnostic}"),
-        }
-    }
-    for diagnostic in gone.into_values().flatten() {
-        tracing::info!("fixed: {diagnostic}");
-    }
-}
-
-fn gist(diagnostic: &Diagnostic) -> (&str, &str, &str) {
-    (&diagnostic.file, &diagnostic.field, &diagnostic.message)
 }

@@ -8,6 +8,7 @@ pub mod app;
 pub mod grpc;
 pub mod index;
 pub mod metrics;
+mod news;
 pub mod publish;
 pub mod source;
 pub mod status;

@@ -24,8 +24,8 @@ const VERSION_DIGITS: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Published {
     roles: BTreeMap<Role, Arc<RoleSet>>,
-    /// Resources that no message could carry, and which are therefore not published.
-    pub too_large: Vec<TooLarge>,
+    /// Resources that no message could carry; nodes keep the version they have.
+    pub too_large: Vec<(ObjectKey, TooLarge)>,
 }
 
 /// What all nodes of one role are to have.
@@ -45,7 +45,6 @@ pub fn publish(resources: &Resources, before: &Published) -> Published {
         let set = RoleSet::encode(&role.select(resources), &before.of(role).set, &mut published.too_large);
         published.roles.insert(role, Arc::new(set));
     }
-    published.too_large.sort_by(|a, b| (a.type_url, &a.name).cmp(&(b.type_url, &b.name)));
     published.too_large.dedup();
     published
 }
@@ -67,24 +66,26 @@ impl RoleSet {
         self.derived.get(key).map(Vec::as_slice).unwrap_or_default()
     }
 
-    fn encode(resources: &Resources, before: &ResourceSet, too_large: &mut Vec<TooLarge>) -> Self {
+    fn encode(
+        resources: &Resources,
+        before: &ResourceSet,
+        too_large: &mut Vec<(ObjectKey, TooLarge)>,
+    ) -> Self {
         let mut this = Self::default();
         for resource in resources.iter() {
             let (type_url, name, body) = codec::encode(&resource);
             let name: Name = name.into();
-            let encoded = Versioned::new(type_url, version(&body), body);
-            let encoded = match before.get(type_url, &name) {
-                Some(before) if **before == encoded => before.clone(),
-                _ => Arc::new(encoded),
-            };
-            match this.set.insert(type_url, name.clone(), encoded) {
-                Ok(()) => {}
-                Err(error) => {
-                    too_large.push(error);
-                    continue;
-                }
+            let now = Versioned::new(type_url, version(&body), body);
+            let before = before.get(type_url, &name).cloned();
+            let chosen = before.clone().filter(|before| **before == now).unwrap_or_else(|| Arc::new(now));
+            let origin = origin(&resource);
+            if let Err(error) = this.set.insert(type_url, name.clone(), chosen) {
+                too_large.push((origin.clone(), error));
+                let Some(before) = before else { continue };
+                // It fitted when it was first published.
+                let _ = this.set.insert(type_url, name.clone(), before);
             }
-            this.derived.entry(origin(&resource)).or_default().push((type_url, name));
+            this.derived.entry(origin).or_default().push((type_url, name));
         }
         this
     }

@@ -9,6 +9,7 @@ mod report;
 
 use serde::{Deserialize, Serialize};
 use tidegate_policy::document::Diagnostic;
+use tidegate_policy::resolve;
 
 pub use filter::{Filter, InvalidFilter};
 pub use programmed::MAX_LAGGARDS;
@@ -68,6 +69,9 @@ pub struct Condition {
     pub reason: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// For a route: the number of the parentRef that it is about; absent when it is about all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<usize>,
 }
 
 /// How many of the proxies that are told about an object have acknowledged all of it.
@@ -100,17 +104,20 @@ pub struct NodeStatus {
     pub last_refusal: Option<String>,
 }
 
-impl Condition {
-    pub fn new(kind: &str, holds: bool, reason: impl Into<String>, message: impl Into<String>) -> Self {
-        let status = if holds { "True" } else { "False" };
+impl From<resolve::Condition> for Condition {
+    fn from(told: resolve::Condition) -> Self {
+        let status = if told.holds { "True" } else { "False" };
         Self {
-            kind: kind.to_owned(),
+            kind: told.kind.to_owned(),
             status: status.to_owned(),
-            reason: reason.into(),
-            message: message.into(),
+            reason: told.reason.to_owned(),
+            message: told.message,
+            parent: told.parent,
         }
     }
+}
 
+impl Condition {
     pub fn holds(&self) -> bool {
         self.status == "True"
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidegate_policy::document::{Diagnostic, ObjectKey};
+use tidegate_policy::document::{Diagnostic, ObjectKey, Severity};
 use tidegate_policy::model::ResourceType;
 use tidegate_policy::objects::Object;
 use tidegate_policy::resolve;
@@ -14,6 +14,10 @@ use crate::index::{Index, Indexed};
 use crate::publish::{Published, ResourceId, Role, publish};
 use crate::source::Reading;
 use crate::status::Condition;
+
+const ENDPOINTS: &str = ResourceType::Endpoints.type_url();
+/// Kubernetes: which Service an EndpointSlice belongs to.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// One moment. Never changed, only replaced.
 #[derive(Clone, Debug, Default)]
@@ -54,10 +58,9 @@ impl Fold {
             files: self.index.file_count(),
         };
         if first || change.objects {
-            let objects: Vec<&Object> = self.index.in_force().map(Arc::as_ref).collect();
-            let resolved = resolve::resolve(&objects);
-            world.published = publish(&resolved.resources, &self.world.published);
+            world.resolve(self.index.in_force().map(Arc::as_ref));
         }
+        world.tell_too_large();
         self.world = Arc::new(world);
         Some(self.world.clone())
     }
@@ -79,6 +82,29 @@ impl World {
         Role::ALL.into_iter().map(|role| (role, derived(role))).collect()
     }
 
+    fn resolve<'a>(&mut self, in_force: impl Iterator<Item = &'a Object>) {
+        let resolved = resolve::resolve(in_force);
+        self.published = publish(&resolved.resources, &self.published);
+        let told = resolved.conditions.into_iter();
+        self.conditions =
+            told.map(|(key, told)| (key, told.into_iter().map(Condition::from).collect())).collect();
+    }
+
+    fn tell_too_large(&mut self) {
+        for (key, error) in &self.published.too_large {
+            let Some(indexed) = self.objects.get(key) else { continue };
+            self.diagnostics.push(Diagnostic {
+                severity: Severity::Error,
+                file: indexed.file.clone(),
+                line: indexed.line,
+                column: 1,
+                field: String::new(),
+                message: error.to_string(),
+                help: Some(String::from("proxies keep what they have of it; split it")),
+            });
+        }
+    }
+
     /// The Service to which an EndpointSlice adds endpoints.
     fn service_of_slice(&self, key: &ObjectKey) -> Option<ObjectKey> {
         match self.objects.get(key)?.object.as_deref()? {
@@ -90,7 +116,3 @@ impl World {
         }
     }
 }
-
-const ENDPOINTS: &str = ResourceType::Endpoints.type_url();
-/// Kubernetes: which Service an EndpointSlice belongs to.
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";

@@ -117,7 +117,13 @@ fn refused(in_force: InForce, errors: &[Diagnostic]) -> Condition {
         InForce::Nothing => "nothing is in force",
         InForce::Current | InForce::LastValid => "the last valid version stays in force",
     };
-    Condition::new("Accepted", false, "Invalid", format!("{cause}; {consequence}"))
+    Condition {
+        kind: String::from("Accepted"),
+        status: String::from("False"),
+        reason: String::from("Invalid"),
+        message: format!("{cause}; {consequence}"),
+        parent: None,
+    }
 }
 
 /// A finding belongs to the object in whose lines it is: from the object's first line to the next object's.
