@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{ProxyConfig, Store};
-use crate::listener::Listeners;
 use crate::telemetry::Telemetry;
 use crate::upstream::Pools;
 
+pub use crate::listener::{ListenerStatus, Listeners};
 pub use xds::XdsStatus;
 
 /// One per proxy.

@@ -41,6 +41,12 @@ impl Listeners {
         bound(&all, name)
     }
 
+    /// Waits until the listeners are as wanted.
+    pub async fn wait_until(&self, mut wanted: impl FnMut(&BTreeMap<String, ListenerStatus>) -> bool) {
+        // Fails only without a sender, and that is `self`.
+        let _ = self.0.subscribe().wait_for(|all| wanted(all)).await;
+    }
+
     /// All of them, for the admin port.
     pub fn all(&self) -> BTreeMap<String, ListenerStatus> {
         self.0.borrow().clone()
