@@ -1,6 +1,3 @@
 //! Parts for tests: a scripted control plane, backends that misbehave on demand, clients.
 
-pub mod backend;
-pub mod body;
-pub mod client;
-pub mod otlp;
+pub mod control_plane;
