@@ -172,6 +172,10 @@ impl Drop for Server {
 
 impl Client {
     fn start(server: SocketAddr) -> Self {
+        Self::start_as(node(), server)
+    }
+
+    fn start_as(node: Node, server: SocketAddr) -> Self {
         let (send, told) = mpsc::unbounded_channel();
         let (wants, wanted) = mpsc::channel(4);
         let cancel = CancellationToken::new();
@@ -182,7 +186,7 @@ impl Client {
         };
         let task = tokio::spawn(client::grpc::run_on_demand(
             client::grpc::endpoint(format!("http://{server}")).unwrap(),
-            DeltaClient::new(node(), TYPES).on_demand(ROUTE),
+            DeltaClient::new(node, TYPES).on_demand(ROUTE),
             Recorder(send),
             Backoff::new(quick, fastrand::Rng::with_seed(1)),
             cancel.clone(),
@@ -287,6 +291,18 @@ async fn wants_are_told_on_the_open_stream() {
     client.wants.send(Want::Unsubscribe { type_url: ROUTE, names: strings(&["r"]) }).await.unwrap();
     client.wants.send(Want::Subscribe { type_url: ROUTE, names: strings(&["other"]) }).await.unwrap();
     client.expect(&[update("Route +other@1")]).await;
+}
+
+#[tokio::test]
+async fn client_that_breaks_the_protocol_is_told_why() {
+    let server = Server::anywhere(world(&[])).await;
+    let mut client = Client::start_as(Node::default(), server.address);
+    client.expect(&[Told::Connected]).await;
+    let Told::Disconnected(why) = soon(client.told.recv()).await.unwrap() else { panic!() };
+    assert!(
+        why.ends_with("InvalidArgument: the first request of a stream must carry a node with an id"),
+        "{why}"
+    );
 }
 
 #[tokio::test]

@@ -7,3 +7,4 @@ mod loopback;
 
 mod session;
 mod support;
+mod wire;
