@@ -15,3 +15,4 @@ mod upstream;
 
 pub use app::{Proxy, Running, run};
 pub use config::{ProxyArgs, ProxyConfig};
+pub use listener::{ListenerStatus, Listeners};

@@ -10,8 +10,8 @@ use tidegate_control_plane::status::{ObjectStatus, Status};
 use tidegate_control_plane::world::World;
 use tidegate_policy::document::ObjectKey;
 use tidegate_policy::objects::Object;
+use tidegate_proxy::ListenerStatus;
 use tidegate_proxy::app::Running;
-use tidegate_proxy::listener_status::ListenerStatus;
 
 #[derive(Debug, Default)]
 pub(super) struct News {
