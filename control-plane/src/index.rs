@@ -4,6 +4,8 @@
 //! still claims it, whatever is wrong with that claim or with its neighbours.
 
 mod claims;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -250,6 +252,3 @@ fn note(severity: Severity, file: &str, message: &str) -> Diagnostic {
         help: None,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,6 +4,8 @@
 //! control plane or after a restart.
 
 mod role;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

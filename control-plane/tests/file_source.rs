@@ -1,4 +1,5 @@
 //! The file source on a real directory, as editors, shells and Kubernetes write to it.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::io::Write;

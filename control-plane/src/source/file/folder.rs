@@ -100,14 +100,14 @@ impl Listing {
         self.unknown.iter().any(|u| u.path == shown)
     }
 
-    fn cannot_list(&mut self, folder: &Path, reason: impl ToString) {
+    fn cannot_list(&mut self, folder: &Path, reason: &impl ToString) {
         self.unknown.push(UnknownFolder { path: shown(folder), reason: reason.to_string() });
     }
 }
 
 fn list(folder: &Path, depth: usize, listing: &mut Listing) {
     if depth > MAX_DEPTH {
-        return listing.cannot_list(folder, "folders are nested too deep");
+        return listing.cannot_list(folder, &"folders are nested too deep");
     }
     let entries = match fs::metadata(folder).and_then(|meta| Ok((meta, fs::read_dir(folder)?))) {
         Ok((meta, entries)) => {
@@ -116,12 +116,12 @@ fn list(folder: &Path, depth: usize, listing: &mut Listing) {
         }
         // A folder below the root that is gone was deleted, with all that was in it.
         Err(error) if depth > 0 && error.kind() == io::ErrorKind::NotFound => return,
-        Err(error) => return listing.cannot_list(folder, error),
+        Err(error) => return listing.cannot_list(folder, &error),
     };
     for entry in entries {
         let (path, kind) = match entry.and_then(|e| Ok((e.path(), e.file_type()?))) {
             Ok(found) => found,
-            Err(error) => return listing.cannot_list(folder, error),
+            Err(error) => return listing.cannot_list(folder, &error),
         };
         if is_hidden(&path) {
             continue;

@@ -24,15 +24,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Only ends a test that would never end by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Plane {
-    pub directory: TempDir,
-    pub running: Running,
+pub(crate) struct Plane {
+    pub(crate) directory: TempDir,
+    pub(crate) running: Running,
 }
 
-pub const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+pub(crate) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 impl Plane {
-    pub async fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) async fn new(files: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("policies")).unwrap();
         for (name, text) in files {
@@ -43,7 +43,7 @@ impl Plane {
     }
 
     /// Ends this control plane and starts another one on the same directory and port.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let address = self.running.grpc;
         self.running.shutdown().await;
         let running = start(&args(&self.directory, address)).await.unwrap();
@@ -51,18 +51,18 @@ impl Plane {
     }
 
     /// Replaces a file as editors do.
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let next = self.path(".next");
         fs::write(&next, text).unwrap();
         fs::rename(next, self.path(name)).unwrap();
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join("policies").join(name)
     }
 
     /// Waits for a status that is as wanted.
-    pub async fn until(&self, wanted: impl Fn(&Status) -> bool) -> Status {
+    pub(crate) async fn until(&self, wanted: impl Fn(&Status) -> bool) -> Status {
         let (mut world, mut nodes) = (self.running.world(), self.running.node_changes());
         let wait = async {
             loop {
@@ -83,7 +83,7 @@ impl Plane {
     }
 
     /// One request to the admin port: status code, headers and body.
-    pub async fn admin(&self, method: &str, path: &str) -> (u16, String, String) {
+    pub(crate) async fn admin(&self, method: &str, path: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.running.admin).await.unwrap();
         let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -95,23 +95,23 @@ impl Plane {
     }
 }
 
-pub fn args(directory: &TempDir, listen: SocketAddr) -> ControlPlaneArgs {
+pub(crate) fn args(directory: &TempDir, listen: SocketAddr) -> ControlPlaneArgs {
     ControlPlaneArgs { policies: directory.path().join("policies"), listen, admin: ANY }
 }
 
 /// What a proxy was told, and what it shall refuse.
 #[derive(Debug, Default)]
-pub struct Told {
+pub(crate) struct Told {
     /// By type URL and name: version.
-    pub resources: BTreeMap<(String, String), String>,
+    pub(crate) resources: BTreeMap<(String, String), String>,
     /// Every upsert and removal since the beginning.
-    pub changes: Vec<String>,
+    pub(crate) changes: Vec<String>,
     /// Names to refuse, with the reason.
-    pub refuse: BTreeMap<String, String>,
+    pub(crate) refuse: BTreeMap<String, String>,
 }
 
-pub struct Proxy {
-    pub told: Arc<Mutex<Told>>,
+pub(crate) struct Proxy {
+    pub(crate) told: Arc<Mutex<Told>>,
     _guard: DropGuard,
 }
 
@@ -139,7 +139,7 @@ impl ConfigHandler for Handler {
 }
 
 impl Proxy {
-    pub fn connect(address: SocketAddr, id: &str, role: &str) -> Self {
+    pub(crate) fn connect(address: SocketAddr, id: &str, role: &str) -> Self {
         let told = Arc::new(Mutex::new(Told::default()));
         let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
         let fields = [("role".to_owned(), text(role)), ("namespace".to_owned(), text("shop"))];
@@ -154,7 +154,7 @@ impl Proxy {
         Self { told, _guard: stop.drop_guard() }
     }
 
-    pub fn version(&self, name: &str) -> Option<String> {
+    pub(crate) fn version(&self, name: &str) -> Option<String> {
         let told = self.told.lock();
         told.resources.iter().find(|((_, n), _)| n == name).map(|(_, version)| version.clone())
     }

@@ -1,4 +1,5 @@
 //! From the file to the proxy and back to the status, over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
