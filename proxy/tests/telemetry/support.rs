@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, StatusCode, request};
-use tidegate_policy::decision::RuleRef;
+use tidegate_policy::decision::{Detail, RuleRef};
+use tidegate_policy::health::BreakerPhase;
 use tidegate_policy::model::{Identity, Peer, PolicyRef, ResourceName, SourceRef};
 use tidegate_policy::{Decision, Decisions, Outcome, Reason};
 use tidegate_proxy::telemetry::{
@@ -92,7 +93,7 @@ pub(crate) fn limiter(line: u32) -> Decision {
         }),
         rule: Arc::new(RuleRef { name: "burst".into(), source: source(line) }),
         outcome: Outcome::Refused(Reason::RateLimited),
-        detail: Some("remaining=0".into()),
+        detail: Some(Detail::Remaining(0)),
     }
 }
 
@@ -103,7 +104,7 @@ pub(crate) fn breaker(outcome: Outcome) -> Decision {
         policy: Arc::new(PolicyRef { kind: "CircuitBreakerPolicy".into(), name, source: source.clone() }),
         rule: Arc::new(RuleRef { name: "failures".into(), source }),
         outcome,
-        detail: Some("state=half_open probes=1".into()),
+        detail: Some(Detail::State(BreakerPhase::HalfOpen)),
     }
 }
 
