@@ -1,13 +1,10 @@
 //! `tidegate run` as a person uses it: a sidecar without a file, and a gateway whose files are edited.
 
-#[path = "support/process.rs"]
-mod process;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use process::{Tidegate, address, app, free_port, get};
+use super::process::{Tidegate, address, app, free_port, get};
 use serde_json::Value;
 
 #[test]

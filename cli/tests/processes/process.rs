@@ -10,14 +10,14 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `tidegate` with flags, and what it says on standard error.
-pub struct Tidegate {
+pub(crate) struct Tidegate {
     child: Child,
     lines: Receiver<String>,
     said: Vec<String>,
 }
 
 impl Tidegate {
-    pub fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut child = command(args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (send, lines) = channel();
@@ -26,7 +26,7 @@ impl Tidegate {
     }
 
     /// The next line that begins with `beginning`.
-    pub fn hear(&mut self, beginning: &str) -> String {
+    pub(crate) fn hear(&mut self, beginning: &str) -> String {
         loop {
             let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
                 panic!("never said `{beginning}`, only:\n{}", self.said.join("\n"));
@@ -46,21 +46,21 @@ impl Drop for Tidegate {
     }
 }
 
-pub fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command.args(args).stdin(Stdio::null());
     command
 }
 
 /// The first socket address in a line.
-pub fn address(line: &str) -> SocketAddr {
+pub(crate) fn address(line: &str) -> SocketAddr {
     line.split([' ', ',', '/'])
         .find_map(|word| word.parse().ok())
         .unwrap_or_else(|| panic!("no address: {line}"))
 }
 
 /// An application that answers every request with `hello`, for as long as the test runs.
-pub fn app() -> SocketAddr {
+pub(crate) fn app() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -84,7 +84,7 @@ fn answer(mut stream: TcpStream) {
 }
 
 /// Status and body of one GET.
-pub fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+pub(crate) fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n{headers}\r\n")
@@ -96,6 +96,6 @@ pub fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
 }
 
 /// A port that was free a moment ago, for files that must name one.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,12 +1,9 @@
 //! What every command promises to its caller: exit codes, errors that say what to do, and no orphans.
 
-#[path = "support/process.rs"]
-mod process;
-
 use std::fs;
 use std::process::Stdio;
 
-use process::{app, command, free_port};
+use super::process::{app, command, free_port};
 
 /// Exit code and what was said on standard output and standard error.
 fn outcome(args: &[&str]) -> (i32, String) {

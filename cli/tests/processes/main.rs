@@ -1,0 +1,7 @@
+//! The command as its users meet it: whole processes over real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test's helper may fail the test")]
+
+mod commands;
+mod process;
+mod run;
