@@ -240,6 +240,20 @@ async fn a_collector_that_comes_back_gets_spans_again() {
 }
 
 #[tokio::test]
+async fn spans_for_a_collector_that_is_away_are_counted_as_dropped() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut config = quiet();
+    config.traces.endpoint = Some(format!("http://{free}"));
+    config.traces.timeout = Duration::from_millis(50);
+    let (telemetry, guard) = Telemetry::start(config, &Handle::current());
+    for _ in 0..3 {
+        telemetry.begin(&head("GET", "/", &[]), &peer(), Direction::Inbound).finish(finished(200));
+    }
+    guard.shutdown().await;
+    assert_eq!(metric(&telemetry, "tidegate_telemetry_dropped_total{signal=\"traces\"}"), 3);
+}
+
+#[tokio::test]
 async fn without_a_collector_a_trace_passes_through_as_it_came() {
     let (telemetry, _guard) = Telemetry::start(quiet(), &Handle::current());
     let head = head("GET", "/", &[("traceparent", PARENT), ("tracestate", "vendor=1")]);

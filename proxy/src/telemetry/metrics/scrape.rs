@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
+use tidegate_policy::health::{BreakerPhase, CircuitGuard};
 
 use super::labels::BreakerLabels;
 
@@ -32,6 +32,24 @@ pub struct BreakerSample {
     pub rule: Arc<str>,
     /// 0 closed, 1 half-open, 2 open.
     pub state: u8,
+}
+
+impl BreakerSample {
+    /// Every breaker of `guard`, which guards `backend`.
+    pub fn of(guard: &CircuitGuard, backend: &Arc<str>) -> impl Iterator<Item = Self> {
+        let policy: Arc<str> = guard.circuit.policy.name.to_string().into();
+        guard.status().map(move |status| Self {
+            policy: policy.clone(),
+            backend: backend.clone(),
+            endpoint: status.endpoint,
+            rule: status.rule.name.clone(),
+            state: match status.phase {
+                BreakerPhase::Closed => 0,
+                BreakerPhase::HalfOpen => 1,
+                BreakerPhase::Open => 2,
+            },
+        })
+    }
 }
 
 /// A registry of this moment's values only. At most `cap` breakers are told.
@@ -68,4 +86,51 @@ fn resident_memory() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use tidegate_policy::balance::EndpointState;
+    use tidegate_policy::kind::Compiled;
+    use tidegate_policy::model::{
+        Address, BackendKind, BackendName, Meta, Mode, Policy, ResourceName, SourceMap, SourceRef,
+    };
+    use tidegate_policy::state::StateStore;
+
+    fn guard() -> Arc<CircuitGuard> {
+        let name = ResourceName::new("shop", "checkout-breaker");
+        let source = SourceRef::Object { name: name.clone(), generation: 1 };
+        let spec = json!({"breakers": [
+            {"name": "down", "scope": "Backend", "consecutiveFailures": 5, "open": "5s", "probes": 1},
+            {"name": "errors", "scope": "Endpoint", "consecutiveFailures": 3, "open": "5s", "probes": 1},
+        ]});
+        let policy = Policy {
+            meta: Meta { name, source, created: None },
+            kind: "CircuitBreakerPolicy".into(),
+            targets: Vec::new(),
+            mode: Mode::Enforce,
+            spec,
+            lines: SourceMap::default(),
+        };
+        let entry = tidegate_policy::kinds::find("CircuitBreakerPolicy").unwrap();
+        let Compiled::CircuitBreaker(circuit) = entry.compile(&policy).unwrap() else {
+            panic!("a circuit breaker")
+        };
+        let object = ResourceName::new("shop", "checkout");
+        let backend = BackendName { kind: BackendKind::Service, object, port: 80 };
+        let endpoint = Address::Socket(([10, 0, 0, 2], 8080).into());
+        let endpoints = [Arc::new(EndpointState::new(endpoint))];
+        CircuitGuard::bind(&circuit, &backend, &endpoints, &StateStore::new())
+    }
+
+    #[test]
+    fn each_breaker_of_a_guard_is_a_sample() {
+        let samples: Vec<_> = BreakerSample::of(&guard(), &Arc::from("shop/checkout:80")).collect();
+        let told: Vec<_> =
+            samples.iter().map(|s| (&*s.rule, s.endpoint.as_deref(), &*s.policy, s.state)).collect();
+        let policy = "shop/checkout-breaker";
+        assert_eq!(told, [("down", None, policy, 0), ("errors", Some("10.0.0.2:8080"), policy, 0)]);
+    }
 }
