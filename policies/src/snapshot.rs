@@ -43,6 +43,7 @@ pub struct Snapshot {
     inbound: Option<Arc<Rule>>,
     backends: BTreeMap<BackendName, Arc<BackendState>>,
     policies: Vec<policies::InForce>,
+    guards: Vec<(BackendName, Arc<CircuitGuard>)>,
 }
 
 /// What a proxy knows of itself, not from the control plane.
@@ -166,6 +167,11 @@ impl Snapshot {
     /// Every backend, for status and metrics.
     pub fn backends(&self) -> impl Iterator<Item = &Arc<BackendState>> {
         self.backends.values()
+    }
+
+    /// Every circuit breaker at work, with the backend that it guards, for status and metrics.
+    pub fn guards(&self) -> impl Iterator<Item = (&BackendName, &Arc<CircuitGuard>)> {
+        self.guards.iter().map(|(backend, guard)| (backend, guard))
     }
 
     /// What is in force, for people.

@@ -1,4 +1,5 @@
 //! Endpoints that fail, clients that leave, requests that make no sense: a clear answer, and nothing sent twice.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 #[path = "support/mesh.rs"]
 mod mesh;

@@ -1,4 +1,5 @@
 //! Requests that go through: bodies, trailers, headers and protocols, as they should arrive on the other side.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 #[path = "support/mesh.rs"]
 mod mesh;

@@ -34,6 +34,7 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
         outbound: builder.services(),
         inbound: builder.inbound().map(Arc::new),
         policies: builder.policies.in_force(resources),
+        guards: builder.policies.guards(),
         backends: builder.backends,
     };
     (snapshot, builder.rejected)

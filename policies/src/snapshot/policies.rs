@@ -79,6 +79,10 @@ impl<'a> Policies<'a> {
         self.guards.entry(key).or_insert_with(bind).clone()
     }
 
+    pub(super) fn guards(&self) -> Vec<(BackendName, Arc<CircuitGuard>)> {
+        self.guards.iter().map(|((_, backend), guard)| (backend.clone(), guard.clone())).collect()
+    }
+
     pub(super) fn in_force(&self, resources: &Resources) -> Vec<InForce> {
         let compiled = resources.policies.values().filter_map(|policy| Some((policy, self.get(policy)?)));
         compiled

@@ -44,7 +44,7 @@ pub(crate) fn start(
     let types = ResourceType::PUSH_ORDER.map(ResourceType::type_url);
     let mut client = DeltaClient::new(node(&proxy.config), &types);
     let mut applier = Applier::new(proxy.clone());
-    let last_good = proxy.config.state_dir.as_deref().map(|directory| load(directory));
+    let last_good = proxy.config.state_dir.as_deref().map(load);
     if let Some(last_good) = &last_good {
         for (resource_type, name, version) in restore(last_good, &mut applier, proxy) {
             client.seed(resource_type.type_url(), name, version);

@@ -1,6 +1,10 @@
 //! The admin port's view of the proxy.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use tidegate_policy::health::{BreakerPhase, CircuitGuard};
+use tidegate_policy::model::BackendName;
 
 use super::ProxyState;
 use crate::admin::{AdminSource, to_yaml};
@@ -25,6 +29,7 @@ impl AdminSource for ProxyState {
             "draining": self.draining.is_cancelled(),
             "listeners": self.listeners.all(),
             "control_plane": self.control_plane_status(),
+            "circuit_breakers": self.guard_status(),
         })
     }
 
@@ -49,6 +54,45 @@ impl ProxyState {
     }
 
     fn breakers(&self) -> Vec<BreakerSample> {
-        Vec::new()
+        let snapshot = self.store.load();
+        let mut samples = Vec::new();
+        for (backend, guard) in snapshot.guards() {
+            let policy: Arc<str> = guard.circuit.policy.name.to_string().into();
+            let backend: Arc<str> = backend.to_string().into();
+            samples.extend(guard.status().map(|breaker| BreakerSample {
+                policy: policy.clone(),
+                backend: backend.clone(),
+                endpoint: breaker.endpoint,
+                rule: breaker.rule.name.clone(),
+                state: match breaker.phase {
+                    BreakerPhase::Closed => 0,
+                    BreakerPhase::HalfOpen => 1,
+                    BreakerPhase::Open => 2,
+                },
+            }));
+        }
+        samples
+    }
+
+    fn guard_status(&self) -> Vec<Value> {
+        let snapshot = self.store.load();
+        let status = |(backend, guard): (&BackendName, &Arc<CircuitGuard>)| {
+            json!({
+                "policy": guard.circuit.policy.name,
+                "source": guard.circuit.policy.source,
+                "mode": guard.circuit.mode,
+                "backend": backend,
+                "caps": guard.usage(),
+                "breakers": guard.status().map(|breaker| json!({
+                    "rule": breaker.rule.name,
+                    "source": breaker.rule.source,
+                    "endpoint": breaker.endpoint,
+                    "state": breaker.phase.as_str(),
+                    "failures": breaker.failures,
+                    "calls": breaker.calls,
+                })).collect::<Vec<_>>(),
+            })
+        };
+        snapshot.guards().map(status).collect()
     }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use http::{Request, StatusCode, request, response};
 use hyper::body::Incoming;
 use tidegate_policy::call::{Attempt, admit};
-use tidegate_policy::decision::{CallOutcome, CallResult};
+use tidegate_policy::decision::CallResult;
 use tidegate_policy::model::AppProtocol;
 use tidegate_policy::pipeline::LocalReply;
 use tidegate_policy::snapshot::{BackendState, Selected};
 use tidegate_policy::{Reason, Timestamp};
 
 use super::lease::Lease;
-use super::open_call::OpenCall;
+use super::open_call::{OpenCall, report};
 use super::pool::{Checkout, Pools, Protocol};
 use super::target::{Spare, addressed};
 use crate::clock::Clock;
@@ -103,11 +103,10 @@ fn answered(
 }
 
 fn failed(attempt: &mut Attempt, reason: Reason, clock: Clock, admitted: Timestamp, record: &mut Record) {
-    let now = clock.now();
     let result = CallResult::Failed(reason);
     // What the client broke says nothing about the endpoint.
     if reason != Reason::ClientGone {
-        attempt.record(CallOutcome { result, latency: now.since(admitted) }, now);
+        report(attempt, result, clock, admitted);
     }
     if let Some(exchange) = record.exchange() {
         exchange.attempt_done(result);

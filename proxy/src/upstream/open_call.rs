@@ -18,6 +18,21 @@ pub(crate) struct OpenCall {
     awaits_trailers: bool,
 }
 
+/// Tells the breakers how a call ended, and the log if one of them changes its phase for it.
+pub(super) fn report(attempt: &mut Attempt, result: CallResult, clock: Clock, admitted: Timestamp) {
+    let now = clock.now();
+    let outcome = CallOutcome { result, latency: now.since(admitted) };
+    let Some(changed) = attempt.record(outcome, now) else { return };
+    tracing::warn!(
+        rule = %changed.rule.name,
+        source = %changed.rule.source,
+        endpoint = changed.endpoint.as_deref().unwrap_or("all"),
+        from = changed.from.as_str(),
+        to = changed.to.as_str(),
+        "circuit breaker changed its state"
+    );
+}
+
 impl OpenCall {
     pub(super) fn new(attempt: Attempt, lease: Lease, clock: Clock, admitted: Timestamp) -> Self {
         Self { attempt, lease, clock, admitted, awaits_trailers: true }
@@ -26,8 +41,7 @@ impl OpenCall {
     /// Tells the breakers, once.
     pub(super) fn record(&mut self, result: CallResult) {
         if std::mem::take(&mut self.awaits_trailers) {
-            let now = self.clock.now();
-            self.attempt.record(CallOutcome { result, latency: now.since(self.admitted) }, now);
+            report(&mut self.attempt, result, self.clock, self.admitted);
         }
     }
 

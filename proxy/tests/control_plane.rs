@@ -1,0 +1,132 @@
+//! A proxy and its control plane: what is pushed holds, what is lost stays, and a restart forgets nothing.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+#[path = "support/mesh.rs"]
+mod mesh;
+
+use std::path::Path;
+
+use mesh::{BIND, everything_to, policy, service_at};
+use serde_json::json;
+use tidegate_policy::model::{AppProtocol, Resource, TargetKind};
+use tidegate_proxy::config::GatewayPorts;
+use tidegate_proxy::{Proxy, Running};
+use tidegate_testkit::backend::{FaultBackend, Reply};
+use tidegate_testkit::client::Client;
+use tidegate_testkit::control_plane::ScriptedControlPlane;
+
+fn gateway(control_plane: &ScriptedControlPlane, state_dir: Option<&Path>) -> Running {
+    let mut config = mesh::config();
+    config.gateway = Some(GatewayPorts::Ephemeral);
+    config.control_plane = Some(control_plane.uri().parse().unwrap());
+    config.state_dir = state_dir.map(Into::into);
+    Proxy::start(config).unwrap()
+}
+
+async fn ask(proxy: &Running) -> (u16, String) {
+    let address = proxy.gateway_bound(BIND).await.unwrap();
+    let answer = Client::http1(address).await.get("/").await;
+    (answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+async fn backend(name: &'static str) -> FaultBackend {
+    let backend = FaultBackend::start().await;
+    backend.always(Reply::text(name).into());
+    backend
+}
+
+fn limit(spec: serde_json::Value) -> Resource {
+    policy("RateLimitPolicy", (TargetKind::HTTPRoute, "all"), spec)
+}
+
+#[tokio::test]
+async fn a_push_is_in_force_once_it_is_acknowledged() {
+    let (one, two) = (backend("one").await, backend("two").await);
+    let control_plane = ScriptedControlPlane::start().await;
+    let proxy = gateway(&control_plane, None);
+    assert!(proxy.state().ready().unwrap_err().contains("control plane"));
+    control_plane.set(&everything_to("v1", &[one.address()]));
+    control_plane.settled().await;
+    assert_eq!(ask(&proxy).await, (200, "one".into()));
+    assert_eq!(proxy.state().ready(), Ok(()));
+    control_plane.set(&everything_to("v1", &[two.address()]));
+    control_plane.settled().await;
+    assert_eq!(ask(&proxy).await, (200, "two".into()));
+}
+
+#[tokio::test]
+async fn a_resource_that_cannot_be_used_is_refused_by_name_and_the_rest_applies() {
+    let (one, two) = (backend("one").await, backend("two").await);
+    let control_plane = ScriptedControlPlane::start().await;
+    let proxy = gateway(&control_plane, None);
+    let mut all = everything_to("v1", &[one.address()]);
+    all.push(limit(json!({"limits": [{"name": "none", "requests": 1, "per": "1h"}]})));
+    control_plane.set(&all);
+    control_plane.settled().await;
+    assert_eq!(ask(&proxy).await, (200, "one".into()));
+    let mut all = everything_to("v1", &[two.address()]);
+    let bad = limit(json!({"limits": [{"name": "none", "requests": "lots", "per": "1h"}]}));
+    all.push(bad.clone());
+    control_plane.set(&all);
+    let reason = control_plane.nacked(&bad).await;
+    assert!(reason.contains("lots"), "{reason}");
+    control_plane.settled().await;
+    // The last good limit is still there, and has not forgotten.
+    assert_eq!(ask(&proxy).await.0, 429);
+}
+
+#[tokio::test]
+async fn a_dead_control_plane_changes_nothing_and_a_new_one_is_heard() {
+    let (one, two) = (backend("one").await, backend("two").await);
+    let mut control_plane = ScriptedControlPlane::start().await;
+    let proxy = gateway(&control_plane, None);
+    control_plane.set(&everything_to("v1", &[one.address()]));
+    control_plane.settled().await;
+    control_plane.kill().await;
+    assert_eq!(ask(&proxy).await, (200, "one".into()));
+    assert_eq!(proxy.state().ready(), Ok(()));
+    control_plane.set(&everything_to("v1", &[two.address()]));
+    control_plane.restart().await;
+    control_plane.settled().await;
+    assert_eq!(ask(&proxy).await, (200, "two".into()));
+    assert!(proxy.state().xds.is_connected());
+}
+
+#[tokio::test]
+async fn a_restarted_proxy_starts_from_disk_while_nobody_answers() {
+    let (one, two) = (backend("one").await, backend("two").await);
+    let directory = tempfile::tempdir().unwrap();
+    let mut control_plane = ScriptedControlPlane::start().await;
+    let proxy = gateway(&control_plane, Some(directory.path()));
+    control_plane.set(&everything_to("v1", &[one.address()]));
+    control_plane.settled().await;
+    assert_eq!(ask(&proxy).await, (200, "one".into()));
+    control_plane.kill().await;
+    drop(proxy);
+
+    let proxy = gateway(&control_plane, Some(directory.path()));
+    assert_eq!(proxy.state().ready(), Ok(()));
+    assert_eq!(ask(&proxy).await, (200, "one".into()));
+    // What was removed meanwhile is removed, what changed is changed.
+    let mut all = everything_to("v2", &[]);
+    all.retain(|resource| !matches!(resource, Resource::Backend(_) | Resource::Endpoints(_)));
+    all.extend(service_at("v2", AppProtocol::Http1, &[two.address()]));
+    control_plane.set(&all);
+    control_plane.restart().await;
+    control_plane.settled().await;
+    assert_eq!(ask(&proxy).await, (200, "two".into()));
+    let names: Vec<_> = proxy.state().store.load().backends().map(|b| b.label.to_string()).collect();
+    assert_eq!(names, ["shop/v2:80"]);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_not_used_and_does_not_stop_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("last-good"), "rubbish").unwrap();
+    let one = backend("one").await;
+    let control_plane = ScriptedControlPlane::start().await;
+    control_plane.set(&everything_to("v1", &[one.address()]));
+    let proxy = gateway(&control_plane, Some(directory.path()));
+    control_plane.settled().await;
+    assert_eq!(ask(&proxy).await, (200, "one".into()));
+}
