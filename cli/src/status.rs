@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use http::Uri;
-use tidegate_control_plane::status::{InForce, ObjectStatus, Status};
+use tidegate_control_plane::status::{Condition, InForce, ObjectStatus, Status};
 
 use crate::exit::Done;
 use crate::http_client::Client;
@@ -75,14 +75,21 @@ fn trouble(object: &ObjectStatus) -> Option<String> {
         InForce::LastValid => return Some(String::from("refused; the last valid version holds")),
         InForce::Current => {}
     }
-    let wrong = object.conditions.iter().find(|condition| {
-        let good = if condition.kind == "Conflicted" { "False" } else { "True" };
-        condition.status != good && condition.kind != "Programmed"
-    });
+    let wrong = object.conditions.iter().find(|condition| is_complaint(condition));
     let wrong = wrong.map(|c| format!("{}: {} {}", c.kind, c.reason, c.message).trim_end().to_owned());
     wrong.or_else(|| {
         object.programmed.as_ref()?.reason.as_ref().map(|reason| format!("a proxy refuses it: {reason}"))
     })
+}
+
+/// Whether a condition says that something is not as its author must have meant it. `Overridden` is not such a one:
+/// a namespace's default is there to be overridden.
+pub(crate) fn is_complaint(condition: &Condition) -> bool {
+    match condition.kind.as_str() {
+        "Accepted" | "ResolvedRefs" => !condition.holds(),
+        "Conflicted" => condition.holds(),
+        _ => false,
+    }
 }
 
 /// The table, the errors, the proxies.
@@ -136,7 +143,17 @@ fn red(text: &str, really: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_control_plane::status::{Condition, Programmed};
+    use tidegate_control_plane::status::Programmed;
+
+    fn condition(kind: &str, holds: bool, reason: &str, message: &str) -> Condition {
+        Condition {
+            kind: kind.to_owned(),
+            status: if holds { "True" } else { "False" }.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            parent: None,
+        }
+    }
 
     fn object(name: &str, in_force: InForce) -> ObjectStatus {
         ObjectStatus {
@@ -145,7 +162,7 @@ mod tests {
             name: name.into(),
             source: format!("{name}.yaml:3"),
             in_force,
-            conditions: vec![Condition::new("Accepted", true, "Accepted", "")],
+            conditions: vec![condition("Accepted", true, "Accepted", "")],
             errors: Vec::new(),
             programmed: Some(Programmed { ready: 2, of: 3, ..Programmed::default() }),
         }
@@ -175,9 +192,9 @@ mod tests {
     #[test]
     fn a_condition_that_does_not_hold_is_shown_with_its_reason() {
         let mut dangling = object("a", InForce::Current);
-        dangling.conditions = vec![Condition::new("Accepted", false, "TargetNotFound", "no Service shop/x")];
+        dangling.conditions = vec![condition("Accepted", false, "TargetNotFound", "no Service shop/x")];
         let mut conflict = object("b", InForce::Current);
-        conflict.conditions.push(Condition::new("Conflicted", true, "Conflicted", "with shop/c"));
+        conflict.conditions.push(condition("Conflicted", true, "Conflicted", "with shop/c"));
         let status = status(vec![dangling, conflict]);
         assert!(!is_clean(&status));
         let text = render(&status, false);

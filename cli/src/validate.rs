@@ -10,6 +10,7 @@ use tidegate_control_plane::world::Fold;
 use tidegate_policy::document::MAX_FILE_BYTES;
 
 use crate::exit::Done;
+use crate::status::is_complaint;
 use crate::{logging, say};
 
 pub(crate) const EXAMPLES: &str = "\
@@ -37,7 +38,7 @@ pub(crate) fn command(args: &ValidateArgs) -> Result<Done> {
     let mut faults = world.diagnostics.iter().filter(|d| d.is_error()).count();
     for (key, conditions) in &world.conditions {
         let Some(place) = world.objects.get(key).map(|o| format!("{}:{}", o.file, o.line)) else { continue };
-        for condition in conditions.iter().filter(|c| c.holds() == (c.kind == "Conflicted")) {
+        for condition in conditions.iter().filter(|condition| is_complaint(condition)) {
             faults += 1;
             say::line(&format!("{place}: error: {key}: {}: {}", condition.reason, condition.message));
         }

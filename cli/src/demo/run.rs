@@ -22,7 +22,7 @@ use super::summary::{self, Facts};
 use super::table::{Event, Row, Tone, View};
 use super::watch::Turns;
 use crate::exit::Done;
-use crate::{logging, shutdown};
+use crate::{logging, say, shutdown};
 
 /// How often the sidecars are asked: often enough to see each turn of a circuit that stays for 100 ms.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -55,11 +55,12 @@ pub(crate) async fn run(args: DemoArgs) -> Result<Done> {
     layout::check_free(&layout::ports())?;
     let logs = tempfile::Builder::new().prefix("tidegate-demo-logs-").tempdir()?;
     let show = Show::new(args.no_tty);
-    show.say(&format!("Policies: {}. Logs: {}.", dir.path.display(), logs.path().display()));
+    let copies = if dir.is_copy() { " (copies; --keep leaves them there)" } else { "" };
+    say::line(&format!("Policies: {}{copies}. Logs: {}.", dir.path.display(), logs.path().display()));
     let done = supervise(&args, &dir, logs.path(), show, stop).await;
     if args.keep || !matches!(done, Ok(Done::Well)) {
         let kept = logs.keep();
-        crate::say::line(&format!("The logs of every process are in {}.", kept.display()));
+        say::line(&format!("The logs of every process are in {}.", kept.display()));
     }
     if args.keep {
         dir.keep();
@@ -93,7 +94,7 @@ async fn supervise(
     mesh.stop().await;
     ended.context("the demo ended early")?;
     let (text, passed) = summary;
-    crate::say::text(&text);
+    say::text(&text);
     // Without --for nothing was promised: whoever ends it by hand has seen what they wanted.
     Ok(if passed || args.duration.is_none() { Done::Well } else { Done::ChecksFailed })
 }

@@ -25,11 +25,6 @@ impl Show {
         Self::Live { screen: None, colour: logging::colour(&io::stdout()) }
     }
 
-    /// A word before the first frame.
-    pub(crate) fn say(&self, text: &str) {
-        say::line(text);
-    }
-
     /// # Errors
     /// When the terminal cannot be written.
     pub(crate) fn view(&mut self, view: &View) -> io::Result<()> {

@@ -11,6 +11,8 @@ use tidegate_control_plane::world::World;
 use tidegate_policy::document::ObjectKey;
 use tidegate_policy::objects::Object;
 use tidegate_proxy::ListenerStatus;
+
+use crate::status::is_complaint;
 use tidegate_proxy::app::Running;
 
 #[derive(Debug, Default)]
@@ -66,7 +68,10 @@ impl News {
     ) -> Vec<String> {
         let mut lines = self.troubles(status);
         lines.extend(self.changes(world, status));
-        lines.extend(self.listeners(listeners));
+        // A listener that is open before its routes are there answers 404: not worth telling yet.
+        if status.nodes.iter().all(|node| node.acknowledged == node.of) && !status.nodes.is_empty() {
+            lines.extend(self.listeners(listeners));
+        }
         lines
     }
 
@@ -148,15 +153,13 @@ fn policy(object: &Object) -> Option<String> {
 
 /// Conditions of an object that do not hold, other than what its diagnostics say already.
 fn complaints(object: &ObjectStatus) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for condition in object.conditions.iter().filter(|_| object.errors.is_empty()) {
-        let good = if condition.kind == "Conflicted" { "False" } else { "True" };
-        if condition.status != good && condition.kind != "Programmed" {
+    let bad = object.conditions.iter().filter(|c| object.errors.is_empty() && is_complaint(c));
+    let mut complaints: Vec<String> = bad
+        .map(|condition| {
             let name = format!("{} {}/{}", object.kind, object.namespace, object.name);
-            complaints
-                .push(format!("{}: {name}: {}: {}", object.source, condition.reason, condition.message));
-        }
-    }
+            format!("{}: {name}: {}: {}", object.source, condition.reason, condition.message)
+        })
+        .collect();
     let refusal = object.programmed.as_ref().and_then(|p| p.reason.as_ref());
     complaints.extend(refusal.map(|why| format!("{}: the proxy refuses it: {why}", object.source)));
     complaints
