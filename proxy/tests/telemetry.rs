@@ -151,6 +151,20 @@ async fn a_refusal_arrives_with_its_policy_rule_and_line() {
 }
 
 #[tokio::test]
+async fn a_method_nobody_knows_names_no_span() {
+    let collector = OtlpCollector::start().await;
+    let (telemetry, guard) = Telemetry::start(to(&collector), &Handle::current());
+    let mut exchange = telemetry.begin(&head("BREW", "/pot", &[]), &peer(), Direction::Inbound);
+    exchange.decided(destination());
+    exchange.finish(finished(200));
+    guard.shutdown().await;
+    let spans = collector.spans(1).await;
+    assert_eq!(spans[0].name, "HTTP shop/checkout");
+    assert_eq!(spans[0].attribute("http.request.method"), "_OTHER");
+    assert_eq!(spans[0].attribute("http.request.method_original"), "BREW");
+}
+
+#[tokio::test]
 async fn every_attempt_has_a_span_and_the_server_fails_by_its_last_word() {
     let collector = OtlpCollector::start().await;
     let (telemetry, guard) = Telemetry::start(to(&collector), &Handle::current());

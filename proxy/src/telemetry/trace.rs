@@ -3,6 +3,8 @@
 //! What is told about a request is written when its span ends, and only if it is recorded: an unsampled request
 //! costs two random numbers.
 
+mod client;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ use super::fields::{self, Field};
 use super::metrics::Metrics;
 use super::propagate;
 use super::settings::{Sampling, TelemetryConfig};
+use client::ClientSpan;
 
 /// How much of a trace this proxy is.
 #[derive(Debug)]
@@ -51,13 +54,6 @@ pub(super) struct RequestTrace {
     untouched: bool,
     server: Option<Span>,
     client: Option<ClientSpan>,
-}
-
-#[derive(Debug)]
-struct ClientSpan {
-    span: Span,
-    info: AttemptInfo,
-    result: Option<CallResult>,
 }
 
 impl Tracing {
@@ -123,7 +119,7 @@ impl Tracing {
         };
         let span = start_span(tracer, trace.context.clone(), SpanKind::Client, span_name(record));
         propagate::inject(span.span_context(), headers);
-        trace.client = Some(ClientSpan { span, info: info.clone(), result: None });
+        trace.client = Some(ClientSpan::new(span, info.clone()));
     }
 }
 
@@ -135,7 +131,7 @@ impl RequestTrace {
     /// The span of a failed attempt ends here; that of a response lives on until its body has ended.
     pub(super) fn attempt_done(&mut self, record: &Record, result: CallResult) {
         if let Some(client) = &mut self.client {
-            client.result = Some(result);
+            client.set_result(result);
         }
         if matches!(result, CallResult::Failed(_)) {
             self.end_client(record, None);
@@ -148,7 +144,7 @@ impl RequestTrace {
         if let Some(route) = record.destination.as_ref().and_then(|d| d.route.as_deref())
             && !record.grpc
         {
-            span.update_name(format!("{} {route}", fields::method(&record.method).0));
+            span.update_name(format!("{} {route}", span_name(record)));
         }
         let mut attributes = Vec::with_capacity(32);
         fields::visit(record, finished, &mut |name, field| {
@@ -165,15 +161,9 @@ impl RequestTrace {
     }
 
     fn end_client(&mut self, record: &Record, grpc_status: Option<u8>) {
-        let Some(mut client) = self.client.take().filter(|client| client.span.is_recording()) else { return };
-        let mut attributes = client_attributes(record, &client.info);
-        let error = client_outcome(client.result, grpc_status, record.grpc, &mut attributes);
-        if let Some(error) = error {
-            attributes.push(KeyValue::new(name::ERROR_TYPE, error));
-            client.span.set_status(Status::error(""));
+        if let Some(client) = self.client.take() {
+            client.end(record, grpc_status);
         }
-        client.span.set_attributes(attributes);
-        client.span.end();
     }
 }
 
@@ -210,7 +200,7 @@ fn sampler(sampling: Sampling) -> Sampler {
     }
 }
 
-/// HTTP conventions: the method alone until a route is known, `HTTP` for an unknown one. RPC: the full method.
+/// HTTP conventions: the method alone until a route is known, `HTTP` for an unknown method. RPC: the full method.
 fn span_name(record: &Record) -> Cow<'static, str> {
     if record.grpc {
         return Cow::Owned(fields::clip(fields::rpc_method(record)).into_owned());
@@ -218,81 +208,6 @@ fn span_name(record: &Record) -> Cow<'static, str> {
     match fields::method(&record.method) {
         (known, None) => Cow::Borrowed(known),
         _ => Cow::Borrowed("HTTP"),
-    }
-}
-
-fn client_attributes(record: &Record, info: &AttemptInfo) -> Vec<KeyValue> {
-    let (address, port) = match info.endpoint.rsplit_once(':') {
-        Some((address, port)) => (address, port.parse::<i64>().ok()),
-        None => (&*info.endpoint, None),
-    };
-    let (method, original) = fields::method(&record.method);
-    let mut attributes = vec![
-        KeyValue::new(name::HTTP_REQUEST_METHOD, method),
-        KeyValue::new(name::SERVER_ADDRESS, address.trim_matches(['[', ']']).to_owned()),
-        KeyValue::new(name::BACKEND, info.backend.clone()),
-        KeyValue::new(name::ENDPOINT, info.endpoint.clone()),
-        KeyValue::new(name::WEIGHT, i64::from(info.weight)),
-        KeyValue::new(name::ATTEMPT, i64::from(info.number)),
-    ];
-    attributes.extend(port.map(|port| KeyValue::new(name::SERVER_PORT, port)));
-    attributes.extend(
-        original.map(|o| KeyValue::new(name::HTTP_REQUEST_METHOD_ORIGINAL, fields::clip(o).into_owned())),
-    );
-    attributes.push(KeyValue::new(name::URL_FULL, fields::clip(&url(record, info)).into_owned()));
-    if info.number > 1 {
-        attributes.push(KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(info.number) - 1));
-    }
-    if record.grpc {
-        attributes.push(KeyValue::new(name::RPC_SYSTEM_NAME, "grpc"));
-        let method = fields::clip(fields::rpc_method(record)).into_owned();
-        attributes.push(KeyValue::new(name::RPC_METHOD, method));
-    }
-    attributes
-}
-
-/// Without credentials and without query: both may hold secrets.
-fn url(record: &Record, info: &AttemptInfo) -> String {
-    let (scheme, path) = (fields::scheme(record), record.uri.path());
-    let Some(authority) = fields::authority(record) else {
-        return format!("{scheme}://{}{path}", info.endpoint);
-    };
-    let host = authority.host();
-    match authority.port_u16() {
-        Some(port) => format!("{scheme}://{host}:{port}{path}"),
-        None => format!("{scheme}://{host}{path}"),
-    }
-}
-
-/// Adds how the call ended; the result is its `error.type`, if it failed. To a client every 4xx is an error.
-fn client_outcome(
-    result: Option<CallResult>,
-    grpc_status: Option<u8>,
-    grpc: bool,
-    attributes: &mut Vec<KeyValue>,
-) -> Option<Cow<'static, str>> {
-    let code = match result {
-        Some(CallResult::Grpc(code)) => Some(code),
-        Some(CallResult::Status(_)) if grpc => grpc_status,
-        _ => None,
-    };
-    let status = match result {
-        Some(CallResult::Status(status)) => Some(status),
-        Some(CallResult::Grpc(_)) => Some(200),
-        _ => None,
-    };
-    attributes.extend(status.map(|s| KeyValue::new(name::HTTP_RESPONSE_STATUS_CODE, i64::from(s))));
-    attributes.extend(code.map(|c| KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, fields::grpc_code(c))));
-    match (result, status, code) {
-        (Some(CallResult::Failed(reason)), ..) => {
-            attributes.push(KeyValue::new(name::REASON, reason.flag()));
-            Some(Cow::Borrowed(reason.flag()))
-        }
-        // The request ended before the attempt did.
-        (None, ..) => Some(Cow::Borrowed("cancelled")),
-        (_, _, Some(code)) if code != 0 => Some(Cow::Borrowed(fields::grpc_code(code))),
-        (_, Some(status), _) if status >= 400 => Some(Cow::Owned(status.to_string())),
-        _ => None,
     }
 }
 
