@@ -63,7 +63,7 @@ pub async fn serve(listener: TcpListener, reporter: Arc<Reporter>, shutdown: Can
 async fn connection(stream: TcpStream, reporter: Arc<Reporter>, shutdown: CancellationToken) {
     let service = service_fn(move |request| {
         let reporter = reporter.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &reporter)) }
+        async move { Ok::<_, Infallible>(answer(&request, reporter).await) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -80,7 +80,7 @@ async fn connection(stream: TcpStream, reporter: Arc<Reporter>, shutdown: Cancel
     }
 }
 
-fn answer(request: &Request<Incoming>, reporter: &Reporter) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, reporter: Arc<Reporter>) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         refused.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
@@ -90,14 +90,29 @@ fn answer(request: &Request<Incoming>, reporter: &Reporter) -> Response<Full<Byt
         "/" => text(StatusCode::OK, INDEX),
         "/ready" => text(StatusCode::OK, "ready\n"),
         "/status" => match Filter::parse(request.uri().query().unwrap_or_default()) {
-            Ok(filter) => status(&filter, reporter),
+            Ok(filter) => report(reporter, move |reporter| status(&filter, reporter)).await,
             Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         },
-        "/metrics" => match metrics::render(reporter) {
-            Ok(page) => reply(StatusCode::OK, metrics::CONTENT_TYPE, page),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        },
+        "/metrics" => report(reporter, numbers).await,
         path => text(StatusCode::NOT_FOUND, format!("nothing at {path}; / lists what there is\n")),
+    }
+}
+
+/// Counting over many proxies takes its time: off the threads that push, and one at a time.
+async fn report(
+    reporter: Arc<Reporter>,
+    render: impl FnOnce(&Reporter) -> Response<Full<Bytes>> + Send + 'static,
+) -> Response<Full<Bytes>> {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _turn = TURN.lock().await;
+    let rendered = tokio::task::spawn_blocking(move || render(&reporter)).await;
+    rendered.unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
+}
+
+fn numbers(reporter: &Reporter) -> Response<Full<Bytes>> {
+    match metrics::render(reporter) {
+        Ok(page) => reply(StatusCode::OK, metrics::CONTENT_TYPE, page),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 

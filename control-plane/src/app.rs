@@ -40,6 +40,8 @@ pub enum StartError {
     Policies(#[from] CannotOpen),
     #[error("cannot listen on {address} for {purpose}: {cause}")]
     Listen { address: SocketAddr, purpose: &'static str, cause: std::io::Error },
+    #[error("a part of the control plane failed: {0}")]
+    Failed(String),
 }
 
 impl StartError {
@@ -47,7 +49,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Policies(_) => 2,
-            Self::Listen { .. } => 1,
+            Self::Listen { .. } | Self::Failed(_) => 1,
         }
     }
 }
@@ -105,17 +107,23 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
 /// Runs a control plane until `shutdown`.
 ///
 /// # Errors
-/// As [`start`].
+/// As [`start`]; later, if a part of it fails: who runs it shall start it again rather than let it go on half-dead.
 pub async fn run(args: &ControlPlaneArgs, shutdown: CancellationToken) -> Result<(), StartError> {
-    let running = start(args).await?;
+    let mut running = start(args).await?;
     let status = running.status();
     tracing::info!(
         grpc = %running.grpc, admin = %running.admin, policies = %args.policies.display(),
         objects = status.objects.len(), "control plane is ready"
     );
-    shutdown.cancelled().await;
+    let failed = tokio::select! {
+        () = shutdown.cancelled() => None,
+        ended = running.tasks.join_next() => Some(match ended {
+            Some(Err(error)) => error.to_string(),
+            _ => String::from("it ended"),
+        }),
+    };
     running.shutdown().await;
-    Ok(())
+    failed.map_or(Ok(()), |cause| Err(StartError::Failed(cause)))
 }
 
 impl Running {

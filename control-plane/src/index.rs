@@ -10,11 +10,11 @@ mod tests;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use tidegate_policy::document::{self, Diagnostic, ObjectKey, Parsed, Severity};
+use tidegate_policy::document::{self, Diagnostic, ObjectKey, Severity};
 use tidegate_policy::objects::Object;
 
 use crate::source::{FileContent, FileFault, Reading};
-use claims::{Claim, Claims, What};
+use claims::{Claim, Claims, What, Words};
 
 /// Everything that was ever good and is still claimed.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ pub struct Change {
 enum FileState {
     Read {
         hash: [u8; 32],
-        parsed: Parsed,
+        words: Words,
     },
     /// No document where there were some.
     Emptied {
@@ -94,7 +94,7 @@ impl Index {
         for (path, file) in &self.files {
             let before = held.get(path).map(Vec::as_slice).unwrap_or_default();
             match file {
-                FileState::Read { parsed, .. } => claims.read(path, parsed, before),
+                FileState::Read { words, .. } => claims.read(path, words, before),
                 _ => claims.unread(path, before),
             }
             diagnostics.extend(file.diagnostics(path));
@@ -103,11 +103,8 @@ impl Index {
         diagnostics.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         diagnostics.dedup();
 
-        let in_force = |objects: &BTreeMap<ObjectKey, Indexed>| -> Vec<Arc<Object>> {
-            objects.values().filter_map(|indexed| indexed.object.clone()).collect()
-        };
         let change = Change {
-            objects: in_force(&objects) != in_force(&self.objects),
+            objects: !same_in_force(&objects, &self.objects),
             view: objects != self.objects || diagnostics != self.diagnostics,
         };
         self.objects = objects;
@@ -149,7 +146,7 @@ impl Index {
                 FileState::Emptied { hash: text.hash }
             }
             (Ok(text), _) => {
-                FileState::Read { hash: text.hash, parsed: document::parse(&content.path, &text.text) }
+                FileState::Read { hash: text.hash, words: document::parse(&content.path, &text.text).into() }
             }
         };
         self.files.insert(content.path.clone(), state);
@@ -184,7 +181,9 @@ impl Index {
     fn unchanged(&self, key: &ObjectKey, object: Option<Arc<Object>>) -> Option<Arc<Object>> {
         let before = self.objects.get(key).and_then(|indexed| indexed.object.as_ref());
         match (before, object) {
-            (Some(before), Some(object)) if *before == object => Some(before.clone()),
+            (Some(before), Some(object)) if Arc::ptr_eq(before, &object) || *before == object => {
+                Some(before.clone())
+            }
             (_, object) => object,
         }
     }
@@ -197,7 +196,7 @@ impl FileState {
 
     fn diagnostics(&self, path: &str) -> Vec<Diagnostic> {
         match self {
-            Self::Read { parsed, .. } => parsed.diagnostics.clone(),
+            Self::Read { words, .. } => words.diagnostics.clone(),
             Self::Emptied { .. } => {
                 let message = "the file is empty; what it held stays in force: delete the file to remove it";
                 vec![warning(path, message)]
@@ -206,6 +205,14 @@ impl FileState {
             Self::OutOfSight => Vec::new(),
         }
     }
+}
+
+/// By identity: an unchanged object keeps its allocation.
+fn same_in_force(a: &BTreeMap<ObjectKey, Indexed>, b: &BTreeMap<ObjectKey, Indexed>) -> bool {
+    let in_force = |objects: &BTreeMap<ObjectKey, Indexed>| -> Vec<*const Object> {
+        objects.values().filter_map(|indexed| indexed.object.as_ref()).map(Arc::as_ptr).collect()
+    };
+    in_force(a) == in_force(b)
 }
 
 /// No document at all: what a file is while it is being rewritten.

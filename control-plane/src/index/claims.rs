@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidegate_policy::document::{ObjectKey, Parsed};
+use tidegate_policy::document::{Diagnostic, ObjectKey, Parsed};
 use tidegate_policy::objects::Object;
 
 use super::Indexed;
@@ -26,9 +26,33 @@ pub(super) enum What {
     Kept(Option<Arc<Object>>),
 }
 
+/// What a text says, in shareable form.
+#[derive(Debug)]
+pub(super) struct Words {
+    valid: Vec<(ObjectKey, u32, Arc<Object>)>,
+    failed: Vec<(ObjectKey, u32)>,
+    /// Nothing unreadable hides further objects.
+    complete: bool,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
 /// Claims by object, in the order of the files' paths; a file claims an object once.
 #[derive(Debug, Default)]
 pub(super) struct Claims(BTreeMap<ObjectKey, Vec<Claim>>);
+
+impl From<Parsed> for Words {
+    fn from(parsed: Parsed) -> Self {
+        let Parsed { objects, diagnostics, complete, failed, lines } = parsed;
+        let line = |key: &ObjectKey| lines.get(key).copied().unwrap_or_default();
+        let valid = objects.into_iter().filter_map(|object| {
+            let key = ObjectKey::of(&object)?;
+            Some((key.clone(), line(&key), Arc::new(object)))
+        });
+        let valid = valid.collect();
+        let failed = failed.into_iter().map(|key| (key.clone(), line(&key))).collect();
+        Self { valid, failed, complete, diagnostics }
+    }
+}
 
 impl Claims {
     pub(super) fn into_inner(self) -> BTreeMap<ObjectKey, Vec<Claim>> {
@@ -36,18 +60,16 @@ impl Claims {
     }
 
     /// What a file says that was read. `before` is what it claimed in the last round.
-    pub(super) fn read(&mut self, file: &Arc<str>, parsed: &Parsed, before: &[(&ObjectKey, &Indexed)]) {
-        for object in &parsed.objects {
-            if let Some(key) = ObjectKey::of(object) {
-                self.add(file, &key, line_of(parsed, &key), What::Valid(Arc::new(object.clone())));
-            }
+    pub(super) fn read(&mut self, file: &Arc<str>, words: &Words, before: &[(&ObjectKey, &Indexed)]) {
+        for (key, line, object) in &words.valid {
+            self.add(file, key, *line, What::Valid(object.clone()));
         }
-        for key in &parsed.failed {
-            self.add(file, key, line_of(parsed, key), What::Failed);
+        for (key, line) in &words.failed {
+            self.add(file, key, *line, What::Failed);
         }
         // A mistake in `kind` or `namespace` gives a refused object another identity than the one it was written for.
-        let failed: BTreeSet<&str> = parsed.failed.iter().map(|key| key.name.as_str()).collect();
-        let hidden = before.iter().filter(|(key, _)| !parsed.complete || failed.contains(key.name.as_str()));
+        let failed: BTreeSet<&str> = words.failed.iter().map(|(key, _)| key.name.as_str()).collect();
+        let hidden = before.iter().filter(|(key, _)| !words.complete || failed.contains(key.name.as_str()));
         for (key, held) in hidden {
             self.keep(file, key, held);
         }
@@ -79,8 +101,4 @@ impl What {
             Self::Failed | Self::Kept(_) => None,
         }
     }
-}
-
-fn line_of(parsed: &Parsed, key: &ObjectKey) -> u32 {
-    parsed.lines.get(key).copied().unwrap_or_default()
 }

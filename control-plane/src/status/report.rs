@@ -97,6 +97,8 @@ fn object_status(
     if in_force != InForce::Current {
         conditions.retain(|condition| condition.kind != "Accepted");
         conditions.insert(0, refused(in_force, &errors));
+    } else if !conditions.iter().any(|condition| condition.kind == "Accepted") {
+        conditions.insert(0, accepted("True", "Accepted", String::new()));
     }
     ObjectStatus {
         kind: key.kind.clone(),
@@ -117,13 +119,12 @@ fn refused(in_force: InForce, errors: &[Diagnostic]) -> Condition {
         InForce::Nothing => "nothing is in force",
         InForce::Current | InForce::LastValid => "the last valid version stays in force",
     };
-    Condition {
-        kind: String::from("Accepted"),
-        status: String::from("False"),
-        reason: String::from("Invalid"),
-        message: format!("{cause}; {consequence}"),
-        parent: None,
-    }
+    accepted("False", "Invalid", format!("{cause}; {consequence}"))
+}
+
+fn accepted(status: &str, reason: &str, message: String) -> Condition {
+    let (kind, status, reason) = (String::from("Accepted"), status.to_owned(), reason.to_owned());
+    Condition { kind, status, reason, message, parent: None }
 }
 
 /// A finding belongs to the object in whose lines it is: from the object's first line to the next object's.
