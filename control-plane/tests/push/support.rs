@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Only ends a test that would never end by itself.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 pub(crate) struct Plane {
     pub(crate) directory: TempDir,
