@@ -1,5 +1,9 @@
 //! Documents as people write them, good and bad: every fault is told at once, each with its line.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test outside the crate: it reads examples")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test outside the crate: it reads examples"
+)]
 
 use std::fs;
 use std::path::Path;

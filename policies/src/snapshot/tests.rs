@@ -4,7 +4,7 @@ use http::request;
 
 use super::*;
 use crate::model::fixture::*;
-use crate::model::{InvalidRef, Resource, Route};
+use crate::model::{Backend, BackendKind, InvalidRef, Resource, Route, RouteParent};
 
 const GATEWAY: Scope = Scope::Gateway(BindAddress { ip: None, port: 8080 });
 
@@ -35,8 +35,6 @@ fn routed(snapshot: &Snapshot, scope: Scope, host: &str, uri: &str) -> String {
 fn simple(name: &str, parent: RouteParent, matches: &[&str]) -> Route {
     route(name, vec![parent], vec![rule("r", matches, vec![to("cart", 1)])])
 }
-
-use crate::model::RouteParent;
 
 #[test]
 fn a_request_belongs_to_the_most_specific_listener_and_never_falls_to_another() {
@@ -158,6 +156,50 @@ fn targets_get_their_weights_share_and_an_invalid_one_keeps_its_own() {
     for (label, share) in [("shop/v1:80", 6000), ("invalid_backend", 3000), ("shop/v2:80", 1000)] {
         assert!(counts[label].abs_diff(share) < 200, "{counts:?}");
     }
+}
+
+#[test]
+fn weights_are_exact_at_their_edges() {
+    let backends = vec![to("none", 0), to("one", 1), to("nothing", 0), to("other", 1), to("last", 0)];
+    let resources = resources([
+        Resource::Listener(listener("gw", "any", "")),
+        Resource::Route(route(
+            "split",
+            vec![on_listener("gw", "any", &[""])],
+            vec![rule("r", &["/"], backends)],
+        )),
+    ]);
+    let snapshot = build(&resources);
+    let mut rng = fastrand::Rng::with_seed(3);
+    let picked = |_| snapshot.route(GATEWAY, &head("GET", "/", "a"), &mut rng).unwrap().target;
+    let picked: std::collections::BTreeSet<_> = (0..100).map(picked).collect();
+    assert_eq!(picked, [1, 3].into());
+}
+
+#[test]
+fn a_backend_is_called_by_its_name_whatever_the_port_and_yields_a_shared_name_to_the_service() {
+    let mut all = Vec::from(service("cart", 80, &[9001]));
+    for object in ["cart", "paypal"] {
+        let name = BackendName { kind: BackendKind::Backend, object: name(object), port: 8443 };
+        let (source, protocol) = (source(1), AppProtocol::H2c);
+        all.push(Resource::Backend(Backend {
+            name,
+            source,
+            port_name: None,
+            protocol,
+            connect_timeout: None,
+        }));
+    }
+    let snapshot = build(&resources(all));
+    let target = |host: &str| {
+        let selected =
+            snapshot.route(Scope::Outbound, &head("GET", "/", host), &mut fastrand::Rng::with_seed(1));
+        selected.map(|s| s.target().backend.as_ref().unwrap().label.to_string())
+    };
+    for host in ["paypal", "paypal.shop", "paypal:1"] {
+        assert_eq!(target(host).as_deref(), Ok("backend:shop/paypal:8443"), "{host}");
+    }
+    assert_eq!(target("cart").as_deref(), Ok("shop/cart:80"));
 }
 
 #[test]
