@@ -36,7 +36,7 @@ impl Samples {
     }
 
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.select(name, labels).map(|s| s.value).sum()
+        self.select(name, labels).fold(0.0, |sum, sample| sum + sample.value)
     }
 
     /// The histogram `name` over all series that carry `labels`, added up.
