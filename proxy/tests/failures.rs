@@ -219,6 +219,20 @@ async fn requests_that_make_no_sense_are_refused_and_the_connection_closed() {
 }
 
 #[tokio::test]
+async fn a_body_that_cannot_be_parsed_is_the_clients_fault_and_goes_nowhere_whole() {
+    let backend = FaultBackend::start().await;
+    backend.always(Script::ReadThenReset);
+    let proxy = sidecar(backend.address());
+    let mut client = RawClient::connect(proxy.inbound().unwrap()).await;
+    client
+        .write("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\nzzz\r\n")
+        .await;
+    let answer = client.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("bad_request"), "{answer}");
+    backend.until(|c| c.open == 0).await;
+}
+
+#[tokio::test]
 async fn no_route_is_404_and_the_connection_stays() {
     let gateway = Gateway::start().to(&[]).await;
     let mut client = Client::http1(gateway.address().await).await;

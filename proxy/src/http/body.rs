@@ -1,6 +1,7 @@
 //! Bodies on their way through, frame by frame and never buffered: what passes is counted, and the end is noticed.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,6 +33,8 @@ pub(crate) struct Upload {
     bytes: AtomicU64,
     ended: AtomicBool,
     end: Notify,
+    /// It broke off because of what the client sent, not because it left.
+    malformed: AtomicBool,
 }
 
 /// A response body going downstream; it holds what must last exactly as long as the response.
@@ -84,7 +87,11 @@ impl Body for RequestBody {
                     progress.finish();
                 }
             }
-            Poll::Ready(Some(Err(_)) | None) => progress.finish(),
+            Poll::Ready(Some(Err(error))) => {
+                progress.malformed.store(is_malformed(error), Ordering::Release);
+                progress.finish();
+            }
+            Poll::Ready(None) => progress.finish(),
             Poll::Pending => {}
         }
         polled
@@ -99,6 +106,12 @@ impl Body for RequestBody {
     }
 }
 
+/// hyper reports a chunk that cannot be parsed as invalid input of the connection.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    io.is_some_and(|e| matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+}
+
 impl Drop for Uploading {
     fn drop(&mut self) {
         // Whoever waits for the end of the upload must not wait for a body that nobody reads any more.
@@ -109,6 +122,11 @@ impl Drop for Uploading {
 impl Upload {
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why the body broke off.
+    pub(crate) fn failure(&self) -> Reason {
+        if self.malformed.load(Ordering::Acquire) { Reason::BadRequest } else { Reason::ClientGone }
     }
 
     /// Returns once the body has been read to its end, or given up.

@@ -79,8 +79,7 @@ impl HttpServer {
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_headers(MAX_HEADERS)
-            .max_header_size(MAX_HEADER_BYTES as usize)
-            .pipeline_flush(true);
+            .max_header_size(MAX_HEADER_BYTES as usize);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())

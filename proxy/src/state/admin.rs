@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tidegate_policy::health::{BreakerPhase, CircuitGuard};
+use tidegate_policy::health::CircuitGuard;
 use tidegate_policy::model::BackendName;
 
 use super::ProxyState;
@@ -57,19 +57,7 @@ impl ProxyState {
         let snapshot = self.store.load();
         let mut samples = Vec::new();
         for (backend, guard) in snapshot.guards() {
-            let policy: Arc<str> = guard.circuit.policy.name.to_string().into();
-            let backend: Arc<str> = backend.to_string().into();
-            samples.extend(guard.status().map(|breaker| BreakerSample {
-                policy: policy.clone(),
-                backend: backend.clone(),
-                endpoint: breaker.endpoint,
-                rule: breaker.rule.name.clone(),
-                state: match breaker.phase {
-                    BreakerPhase::Closed => 0,
-                    BreakerPhase::HalfOpen => 1,
-                    BreakerPhase::Open => 2,
-                },
-            }));
+            samples.extend(BreakerSample::of(guard, &Arc::from(backend.to_string())));
         }
         samples
     }

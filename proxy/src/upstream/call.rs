@@ -104,10 +104,7 @@ fn answered(
 
 fn failed(attempt: &mut Attempt, reason: Reason, clock: Clock, admitted: Timestamp, record: &mut Record) {
     let result = CallResult::Failed(reason);
-    // What the client broke says nothing about the endpoint.
-    if reason != Reason::ClientGone {
-        report(attempt, result, clock, admitted);
-    }
+    report(attempt, result, clock, admitted);
     if let Some(exchange) = record.exchange() {
         exchange.attempt_done(result);
     }
@@ -174,17 +171,17 @@ async fn exchange(
         tracing::debug!(%error, endpoint = %attempt.endpoint.label, reused = lease.reused, "call failed");
         request = match unsent.or_else(|| spare.map(Spare::into_request)) {
             Some(again) if lease.reused && !error.is_user() => again,
-            _ => return Err(reason(&error).into()),
+            _ => return Err(reason(&error, record.upload.as_deref()).into()),
         };
         checkout.fresh = true;
     }
 }
 
 /// Why the endpoint gave no answer.
-fn reason(error: &hyper::Error) -> Reason {
+fn reason(error: &hyper::Error, upload: Option<&Upload>) -> Reason {
     if error.is_user() {
         // The only thing of ours that can fail in there is the request body: the client's upload.
-        Reason::ClientGone
+        upload.map_or(Reason::Internal, Upload::failure)
     } else if error.is_parse() {
         Reason::UpstreamProtocol
     } else {

@@ -72,13 +72,14 @@ impl Http1Pool {
         }
     }
 
-    /// Closes connections that are dead or have been idle for `limit`. The stack is ordered by age.
+    /// Closes connections that are dead or have been idle for `limit`.
     pub(crate) fn reap(&self, now: Instant, limit: Duration) {
         let mut idle = self.0.lock();
         idle.retain(|idle| !idle.sender.is_closed() && now.duration_since(idle.since) < limit);
-        if idle.is_empty() {
-            idle.shrink_to_fit();
-        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
     }
 
     pub(crate) fn evict_one(&self) -> bool {

@@ -114,6 +114,10 @@ impl Http2Pool {
         });
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.connections.lock().is_empty()
+    }
+
     pub(crate) fn evict_one(&self) -> bool {
         let mut connections = self.connections.lock();
         let idle = connections.iter().position(|connection| connection.is_idle());

@@ -115,13 +115,15 @@ impl Pools {
         }
     }
 
-    /// Closes what has been idle for too long and forgets pools of endpoints that are gone.
+    /// Closes what has been idle for too long and forgets pools without connections, and those of
+    /// endpoints that are gone.
     pub(crate) fn reap(&self, now: Instant) {
         for shard in &self.shards {
             shard.write().retain(|_, pool| {
                 pool.http1.reap(now, IDLE_TIMEOUT);
                 pool.http2.reap(now, IDLE_TIMEOUT);
-                pool.endpoint.strong_count() > 0
+                let in_use = Arc::strong_count(pool) > 1 || !pool.is_empty();
+                in_use && pool.endpoint.strong_count() > 0
             });
         }
         self.groups.write().retain(|_, group| Arc::strong_count(group) > 1);
@@ -246,6 +248,10 @@ impl EndpointPool {
 
     async fn connect(&self, cx: &Checkout<'_>) -> Result<TcpStream, Reason> {
         connect(&cx.attempt.endpoint.address, cx.connect_timeout).await
+    }
+
+    fn is_empty(&self) -> bool {
+        self.http1.is_empty() && self.http2.is_empty()
     }
 
     pub(super) fn idle_http1(&self) -> &Http1Pool {
