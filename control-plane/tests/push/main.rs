@@ -192,3 +192,47 @@ async fn what_cannot_start_says_why() {
     let error = start(&args(&directory, first.grpc)).await.unwrap_err();
     assert!(error.exit_code() == 1 && error.to_string().contains(&first.grpc.to_string()), "{error}");
 }
+
+#[tokio::test]
+async fn only_proxies_that_are_told_about_an_object_count_for_it() {
+    let gateway = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec:
+  gatewayClassName: tidegate
+  listeners: [{name: http, port: 8080, protocol: HTTP}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: checkout-1, namespace: shop, labels: {kubernetes.io/service-name: checkout}}
+addressType: IPv4
+endpoints: [{addresses: [127.0.0.1]}]
+ports: [{port: 3000}]
+";
+    let plane = Plane::new(&[("service.yaml", SERVICE), ("gateway.yaml", gateway)]).await;
+    let sidecars: Vec<_> =
+        (0..12).map(|i| Proxy::connect(plane.running.grpc, &format!("s{i:02}"), "sidecar")).collect();
+    let edge = Proxy::connect(plane.running.grpc, "edge", "gateway");
+    let ready = |status: &Status, kind: &str, name: &str| {
+        let programmed = status.object(kind, "shop", name).unwrap().programmed.clone().unwrap();
+        (programmed.ready, programmed.of)
+    };
+    let status = plane.until(|status| ready(status, "EndpointSlice", "checkout-1") == (13, 13)).await;
+    assert_eq!(ready(&status, "Service", "checkout"), (13, 13));
+    let status = plane.until(|status| ready(status, "Gateway", "edge").0 == 1).await;
+    assert_eq!(ready(&status, "Gateway", "edge"), (1, 1));
+    assert!(edge.version("shop/edge/http").is_some() && sidecars[0].version("shop/edge/http").is_none());
+
+    for proxy in &sidecars {
+        proxy.told.lock().refuse.insert(POLICY.to_owned(), "no".to_owned());
+    }
+    plane.write("limit.yaml", &limit(5));
+    let status = plane
+        .until(|status| {
+            programmed(status) == "1/13"
+                && status.nodes.iter().filter(|n| n.last_refusal.is_some()).count() == 12
+        })
+        .await;
+    assert_eq!(policy(&status).programmed.as_ref().unwrap().laggards.len(), 10);
+}
