@@ -28,6 +28,7 @@ Examples:
   tidegate run --policies ./policies              a gateway and its policies from a directory
   tidegate status                                 what is in force, and what was refused and why
 
+TIDEGATE_LOG, else RUST_LOG, filters the program's own log on standard error: TIDEGATE_LOG=debug.
 Exit codes: 0 all is well, 1 a check failed, 2 a wrong flag or a configuration that cannot be used.";
 
 /// Traffic policy for every service: limits, breakers and canaries, written once as YAML, enforced by sidecars.

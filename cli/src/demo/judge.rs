@@ -72,7 +72,21 @@ pub(crate) struct Line {
     pub(crate) what: String,
     pub(crate) expected: String,
     pub(crate) seen: String,
-    pub(crate) pass: bool,
+    pub(crate) verdict: Verdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Pass,
+    Fail,
+    /// Too little was seen to tell.
+    Unproven,
+}
+
+impl From<bool> for Verdict {
+    fn from(pass: bool) -> Self {
+        if pass { Self::Pass } else { Self::Fail }
+    }
 }
 
 /// Requests that may be admitted beyond the exact bound: in flight at either end of the measured time.
@@ -100,7 +114,7 @@ pub(crate) fn judge(written: &Written, seen: &Seen) -> Vec<Line> {
         what: String::from("policies"),
         expected: String::from("only what this demo can judge"),
         seen: what.clone(),
-        pass: false,
+        verdict: Verdict::Unproven,
     }));
     lines
 }
@@ -111,7 +125,7 @@ fn delivery(seen: &Seen) -> Line {
         what: String::from("delivery"),
         expected: String::from("every request gets an answer"),
         seen: format!("{sent} sent, {} without an answer", seen.lost),
-        pass: sent > 0 && seen.lost == 0,
+        verdict: (sent > 0 && seen.lost == 0).into(),
     }
 }
 
@@ -123,7 +137,7 @@ fn limits(limits: &[UserLimit], seen: &Seen) -> Vec<Line> {
             what: String::from("limit"),
             expected: String::from("nobody is limited (no limit by user is enforced)"),
             seen: format!("{limited} limited"),
-            pass: limited == 0,
+            verdict: (limited == 0).into(),
         }];
     };
     let bound = |l: &UserLimit| l.burst + l.rate * seconds;
@@ -136,7 +150,7 @@ fn limits(limits: &[UserLimit], seen: &Seen) -> Vec<Line> {
             what: String::from("limit"),
             expected: String::from("somebody asks for more than the limit"),
             seen: format!("nobody asked for {:.0} requests/s; try --rps or a lower limit", tightest.rate),
-            pass: false,
+            verdict: Verdict::Unproven,
         });
     }
     let wronged: Vec<&str> = quiet.iter().filter(|u| u.limited > 0).map(|u| u.name.as_str()).collect();
@@ -147,7 +161,7 @@ fn limits(limits: &[UserLimit], seen: &Seen) -> Vec<Line> {
             true => format!("{} users, {} requests, none limited", quiet.len(), sum(&quiet, |u| u.sent)),
             false => format!("{} limited: {}", sum(&quiet, |u| u.limited), wronged.join(", ")),
         },
-        pass: wronged.is_empty() && !quiet.is_empty(),
+        verdict: (wronged.is_empty() && !quiet.is_empty()).into(),
     });
     lines
 }
@@ -167,7 +181,7 @@ fn noisy_user(user: &User, limit: &UserLimit, allowed: f64) -> Line {
             LIMIT_SLACK_SHARE * 100.0
         ),
         seen: format!("{} admitted, {} limited, of {} sent", user.admitted, user.limited, user.sent),
-        pass: admitted <= ceiling && admitted >= floor && (!over || user.limited > 0),
+        verdict: (admitted <= ceiling && admitted >= floor && (!over || user.limited > 0)).into(),
     }
 }
 
@@ -176,42 +190,46 @@ fn sum(users: &[&User], count: impl Fn(&User) -> u64) -> u64 {
 }
 
 fn breaker(written: Option<&Breaker>, seen: &BreakerSeen) -> Vec<Line> {
-    let line = |what: &str, expected: &str, text: String, pass: bool| Line {
+    let line = |what: &str, expected: &str, text: String, verdict: Verdict| Line {
         what: what.to_owned(),
         expected: expected.to_owned(),
         seen: text,
-        pass,
+        verdict,
     };
     let Some(written) = written else {
         let text = format!("opened {} times, {} calls refused", seen.opened, seen.refused);
         let pass = seen.opened == 0 && seen.refused == 0;
-        return vec![line("breaker", "never opens (none is enforced on checkout-v2)", text, pass)];
+        return vec![line("breaker", "never opens (none is enforced on checkout-v2)", text, pass.into())];
     };
     if !seen.whole_phase {
         let text = String::from("the judged time holds no whole bad phase; let it run longer");
-        return vec![line("breaker", "checkout-v2 goes bad and recovers", text, false)];
+        return vec![line("breaker", "checkout-v2 goes bad and recovers", text, Verdict::Unproven)];
     }
     let slow = seen.refused_slowly as f64 > SLOW_SHARE * seen.refused as f64;
     vec![
         line(
             "breaker opens",
             "at least once while checkout-v2 is bad",
-            format!("{} times, after {} failed calls", seen.opened, seen.failed),
-            seen.opened > 0 && seen.failed > 0,
+            format!("{}, after {} failed calls", times(seen.opened), seen.failed),
+            (seen.opened > 0 && seen.failed > 0).into(),
         ),
         line(
             "breaker refuses",
             &format!("calls at once, for {:?} each time", written.open),
             format!("{} refused, {} of them slowly", seen.refused, seen.refused_slowly),
-            seen.refused > 0 && !slow,
+            (seen.refused > 0 && !slow).into(),
         ),
         line(
             "breaker closes",
             "once checkout-v2 is well again",
-            format!("{} times", seen.closed),
-            seen.closed > 0,
+            times(seen.closed),
+            (seen.closed > 0).into(),
         ),
     ]
+}
+
+fn times(n: u64) -> String {
+    if n == 1 { String::from("once") } else { format!("{n} times") }
 }
 
 fn canary(weights: &BTreeMap<String, u32>, picks: &BTreeMap<String, u64>) -> Line {
@@ -223,7 +241,7 @@ fn canary(weights: &BTreeMap<String, u32>, picks: &BTreeMap<String, u64>) -> Lin
             what,
             expected: String::from("a route that shares checkout's calls by weight"),
             seen: format!("no weights are written; {total} calls were made"),
-            pass: false,
+            verdict: Verdict::Unproven,
         };
     }
     let weight = weights.get("checkout-v2").copied().unwrap_or(0);
@@ -240,7 +258,10 @@ fn canary(weights: &BTreeMap<String, u32>, picks: &BTreeMap<String, u64>) -> Lin
             percent(tolerance)
         ),
         seen: format!("{:.1} % ({picked} of {total} calls)", percent(share)),
-        pass: total >= ENOUGH_PICKS && (share - want).abs() <= tolerance,
+        verdict: match total >= ENOUGH_PICKS {
+            true => ((share - want).abs() <= tolerance).into(),
+            false => Verdict::Unproven,
+        },
     }
 }
 
@@ -282,7 +303,7 @@ mod tests {
     fn failing(spoil: impl FnOnce(&mut Written, &mut Seen)) -> Vec<String> {
         let (mut written, mut seen) = (written(), seen());
         spoil(&mut written, &mut seen);
-        judge(&written, &seen).into_iter().filter(|l| !l.pass).map(|l| l.what).collect()
+        judge(&written, &seen).into_iter().filter(|l| l.verdict != Verdict::Pass).map(|l| l.what).collect()
     }
 
     #[test]
@@ -337,6 +358,10 @@ mod tests {
     #[test]
     fn a_run_without_a_whole_bad_phase_proves_nothing_of_the_breaker() {
         assert_eq!(failing(|_, s| s.breaker.whole_phase = false), ["breaker"]);
+        let mut seen = seen();
+        seen.breaker.whole_phase = false;
+        let line = judge(&written(), &seen).into_iter().find(|l| l.what == "breaker").unwrap();
+        assert_eq!(line.verdict, Verdict::Unproven);
     }
 
     #[test]
@@ -357,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_canary_of_zero_takes_not_one_call() {
-        let off = |w: &mut Written| drop(w.weights.insert("checkout-v2".into(), 0));
+        let off = |w: &mut Written| *w.weights.get_mut("checkout-v2").unwrap() = 0;
         assert_eq!(failing(|w, _| off(w)), ["canary, checkout-v2"]);
         let none = BTreeMap::from([("checkout-v1".into(), 2000_u64)]);
         assert_eq!(failing(|w, s| (off(w), s.picks = none).1), [""; 0]);

@@ -1,5 +1,6 @@
 //! The demo's processes: a control plane, three services, and a sidecar for each, all of them this program.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
@@ -106,8 +107,8 @@ fn service_args(workload: &Workload) -> Vec<String> {
 
 fn sidecar_args(workload: &Workload) -> Vec<String> {
     let mut args = vec![String::from("proxy")];
-    flag(&mut args, "--control-plane", format!("http://{}", loopback(layout::CONTROL_PLANE_XDS)));
-    flag(&mut args, "--node", format!("{}-sidecar", workload.name));
+    flag(&mut args, "--control-plane", format_args!("http://{}", loopback(layout::CONTROL_PLANE_XDS)));
+    flag(&mut args, "--node", format_args!("{}-sidecar", workload.name));
     flag(&mut args, "--namespace", NAMESPACE);
     for service in workload.serves {
         flag(&mut args, "--service", service);
@@ -122,6 +123,6 @@ fn sidecar_args(workload: &Workload) -> Vec<String> {
     args
 }
 
-fn flag(args: &mut Vec<String>, name: &str, value: impl ToString) {
+fn flag(args: &mut Vec<String>, name: &str, value: impl Display + Copy) {
     args.extend([name.to_owned(), value.to_string()]);
 }

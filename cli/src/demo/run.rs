@@ -5,13 +5,13 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::DemoArgs;
 use super::eyes::Eyes;
-use super::judge::{BreakerSeen, Seen, User, judge};
+use super::judge::{BreakerSeen, Seen, User, Verdict, judge};
 use super::layout::{self, loopback};
 use super::load::{Load, Totals};
 use super::mesh::Mesh;
@@ -92,7 +92,10 @@ async fn supervise(
     let Demo { mesh, show, .. } = demo;
     drop(show);
     mesh.stop().await;
-    ended.context("the demo ended early")?;
+    if let Err(error) = ended {
+        say::news(&[format!("tidegate: the demo ended early: {error:#}")]);
+        return Ok(Done::ChecksFailed);
+    }
     let (text, passed) = summary;
     say::text(&text);
     // Without --for nothing was promised: whoever ends it by hand has seen what they wanted.
@@ -188,7 +191,7 @@ impl Demo {
         });
         let facts = Facts { note, given_up: totals.given_up };
         let text = summary::render(&lines, &facts, logging::colour(&io::stdout()));
-        (text, lines.iter().all(|line| line.pass))
+        (text, lines.iter().all(|line| line.verdict == Verdict::Pass))
     }
 
     fn seen(&self, totals: &Totals, time: Duration, pause: Duration) -> Seen {

@@ -170,3 +170,95 @@ fn is_everywhere(status: &Status, key: &ObjectKey) -> bool {
         .object(&key.kind, &key.namespace, &key.name)
         .is_some_and(|object| object.programmed.as_ref().is_none_or(|p| p.ready == p.of && p.of > 0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_control_plane::source::{FileContent, FileText, Reading};
+    use tidegate_control_plane::status::{InForce, NodeStatus, Programmed};
+    use tidegate_control_plane::world::Fold;
+
+    fn limit(requests: u32) -> String {
+        format!(
+            "apiVersion: tidegate.io/v1alpha1\nkind: RateLimitPolicy\nmetadata: {{ name: a }}\nspec:\n  \
+             targetRefs: [{{ group: '', kind: Namespace, name: default }}]\n  \
+             limits: [{{ name: all, requests: {requests}, per: 1s }}]\n"
+        )
+    }
+
+    fn world(fold: &mut Fold, text: &str) -> Arc<World> {
+        let body = Ok(FileText::new(text));
+        let files = vec![FileContent { path: "limits.yaml".into(), body }];
+        fold.apply(&Reading { files, root_listed: true, ..Reading::default() }).unwrap()
+    }
+
+    /// As the control plane tells it when `ready` of one proxy have acknowledged.
+    fn status(world: &World, ready: usize) -> Status {
+        let objects = world.objects.iter().map(|(key, indexed)| ObjectStatus {
+            kind: key.kind.clone(),
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            source: format!("{}:{}", indexed.file, indexed.line),
+            in_force: if indexed.current { InForce::Current } else { InForce::LastValid },
+            conditions: Vec::new(),
+            errors: Vec::new(),
+            programmed: Some(Programmed { ready, of: 1, ..Programmed::default() }),
+        });
+        Status { objects: objects.collect(), diagnostics: world.diagnostics.clone(), ..Status::default() }
+    }
+
+    #[test]
+    fn the_policies_at_the_start_are_told_with_mode_targets_and_place() {
+        let world = world(&mut Fold::default(), &limit(5));
+        let lines = News::default().first(&world);
+        assert_eq!(lines[0], "policies  1 active");
+        assert_eq!(lines[1], "  RateLimitPolicy default/a, Enforce, on Namespace default (limits.yaml:1)");
+    }
+
+    #[test]
+    fn a_change_is_told_once_and_only_when_the_proxy_has_it() {
+        let (mut fold, mut news) = (Fold::default(), News::default());
+        news.first(&world(&mut fold, &limit(5)));
+        let changed = world(&mut fold, &limit(6));
+        let none = BTreeMap::new();
+        assert_eq!(news.look(&changed, &status(&changed, 0), &none), [""; 0]);
+        let lines = news.look(&changed, &status(&changed, 1), &none);
+        assert!(lines.len() == 1 && lines[0].starts_with("in force  RateLimitPolicy default/a"), "{lines:?}");
+        assert_eq!(news.look(&changed, &status(&changed, 1), &none), [""; 0]);
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_line_and_again_when_it_is_gone() {
+        let (mut fold, mut news) = (Fold::default(), News::default());
+        news.first(&world(&mut fold, &limit(5)));
+        let none = BTreeMap::new();
+        let broken = world(&mut fold, &limit(5).replace("per:", "pre:"));
+        let lines = news.look(&broken, &status(&broken, 1), &none);
+        assert!(lines.iter().any(|line| line.starts_with("error     limits.yaml:6:")), "{lines:?}");
+        let mended = world(&mut fold, &limit(5));
+        let lines = news.look(&mended, &status(&mended, 1), &none);
+        assert!(!lines.is_empty() && lines.iter().all(|line| line.starts_with("fixed     ")), "{lines:?}");
+    }
+
+    #[test]
+    fn a_gateways_listener_is_told_once_its_proxy_has_everything() {
+        let mut news = News::default();
+        let world = World::default();
+        let bound = ListenerStatus::Bound(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let listeners = BTreeMap::from([(String::from("gateway *:80"), bound)]);
+        let node = |acknowledged| NodeStatus {
+            id: "edge".into(),
+            role: serde_json::from_str("\"gateway\"").unwrap(),
+            namespace: "default".into(),
+            services: Vec::new(),
+            connected_since: 0,
+            acknowledged,
+            of: 2,
+            last_refusal: None,
+        };
+        let with = |acknowledged| Status { nodes: vec![node(acknowledged)], ..Status::default() };
+        assert_eq!(news.look(&world, &with(1), &listeners), [""; 0]);
+        assert_eq!(news.look(&world, &with(2), &listeners), ["listen    127.0.0.1:8080, gateway *:80"]);
+        assert_eq!(news.look(&world, &with(2), &BTreeMap::new()), ["closed    gateway *:80"]);
+    }
+}
