@@ -78,8 +78,9 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let grpc = listen(args.listen, "proxies").await?;
     let admin = listen(args.admin, "admin requests").await?;
 
-    let mut fold = Fold::default();
-    let first = fold.apply(&readings.borrow()).unwrap_or_default();
+    let reading = readings.borrow().clone();
+    let (fold, first) = apply(Fold::default(), reading).await.unwrap_or_default();
+    let first = first.unwrap_or_default();
     news::log(&World::default(), &first);
     let hub = Arc::new(Hub::new(&first.published));
     let worlds = watch::Sender::new(first);
@@ -158,7 +159,19 @@ async fn listen(address: SocketAddr, purpose: &'static str) -> Result<(SocketAdd
     Ok((listener.local_addr().map_err(failed)?, listener))
 }
 
-/// Turns readings into worlds, one after the other, off the runtime's threads: a large set takes its time.
+/// Off the runtime's threads: a large set takes its time. `None` when the runtime is shutting down.
+async fn apply(mut fold: Fold, reading: Arc<Reading>) -> Option<(Fold, Option<Arc<World>>)> {
+    let applied = tokio::task::spawn_blocking(move || {
+        let world = fold.apply(&reading);
+        (fold, world)
+    });
+    match applied.await {
+        Ok(done) => Some(done),
+        Err(error) => error.try_into_panic().ok().map(|panic| std::panic::resume_unwind(panic)),
+    }
+}
+
+/// Turns readings into worlds, one after the other.
 async fn follow(
     mut fold: Fold,
     mut readings: watch::Receiver<Arc<Reading>>,
@@ -168,23 +181,17 @@ async fn follow(
 ) {
     while let Some(Ok(())) = shutdown.run_until_cancelled(readings.changed()).await {
         let reading = readings.borrow_and_update().clone();
-        let applied = tokio::task::spawn_blocking(move || {
-            let world = fold.apply(&reading);
-            (fold, world)
-        });
         let world;
-        (fold, world) = match applied.await {
-            Ok(done) => done,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => return,
-            },
+        (fold, world) = match apply(fold, reading).await {
+            Some(done) => done,
+            None => return,
         };
         let Some(world) = world else { continue };
         news::log(&worlds.borrow(), &world);
-        hub.publish(&world.published);
         tracing::info!(generation = world.generation, objects = world.objects.len(), "documents changed");
-        worlds.send_replace(world);
+        // The status first: a proxy must not seem to run something else than what is wanted of it.
+        worlds.send_replace(world.clone());
+        hub.publish(&world.published);
     }
 }
 
