@@ -59,7 +59,7 @@ pub(crate) struct DemoArgs {
     /// Requests per second
     #[arg(long, value_name = "N", default_value_t = 150, value_parser = clap::value_parser!(u32).range(15..=20_000))]
     rps: u32,
-    /// Leave the logs, and policy files that were written for this run, where they are
+    /// Write access logs too, and leave all logs, and policy files that were written for this run, where they are
     #[arg(long)]
     keep: bool,
 }

@@ -102,7 +102,7 @@ const SIGMAS: f64 = 4.0;
 /// With fewer calls than this, a share tells nothing.
 const ENOUGH_PICKS: u64 = 100;
 /// The share of refused calls that may be slow, because this machine was busy.
-const SLOW_SHARE: f64 = 0.05;
+const SLOW_SHARE: f64 = 0.1;
 
 /// One line for everything that is expected.
 pub(crate) fn judge(written: &Written, seen: &Seen) -> Vec<Line> {
@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(failing(|_, s| s.breaker.opened = 0), ["breaker opens"]);
         assert_eq!(failing(|_, s| s.breaker.closed = 0), ["breaker closes"]);
         assert_eq!(failing(|_, s| s.breaker.refused = 0), ["breaker refuses"]);
-        assert_eq!(failing(|_, s| s.breaker.refused_slowly = 4), ["breaker refuses"]);
+        assert_eq!(failing(|_, s| s.breaker.refused_slowly = 5), ["breaker refuses"]);
     }
 
     #[test]

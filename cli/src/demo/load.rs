@@ -67,7 +67,7 @@ pub(crate) struct Totals {
 }
 
 /// A refusal without a call to the backend is this quick even on a busy machine; one with a call that waits is not.
-pub(crate) const AT_ONCE: Duration = Duration::from_millis(50);
+pub(crate) const AT_ONCE: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UserTotals {

@@ -24,17 +24,19 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    /// Starts everything and waits until every sidecar has its configuration.
+    /// Starts everything and waits until every sidecar has its configuration. Access logs grow with the load, so
+    /// they are written on request only.
     ///
     /// # Errors
     /// Which process would not start or become ready, with the end of its log.
-    pub(crate) async fn start(policies: &Path, logs: &Path) -> Result<Self> {
+    pub(crate) async fn start(policies: &Path, logs: &Path, access_logs: bool) -> Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut mesh = Self { processes: Vec::new() };
         let control = Process::start(&program, "control-plane", &control_plane_args(policies), logs)?;
         mesh.processes.push(control);
         for workload in layout::WORKLOADS {
-            let (app, sidecar) = (service_args(&workload), sidecar_args(&workload));
+            let (app, mut sidecar) = (service_args(&workload), sidecar_args(&workload));
+            flag(&mut sidecar, "--access-log", if access_logs { "stdout" } else { "off" });
             mesh.processes.push(Process::start(&program, workload.name, &app, logs)?);
             let name = format!("{}-sidecar", workload.name);
             mesh.processes.push(Process::start(&program, &name, &sidecar, logs)?);

@@ -4,6 +4,7 @@
 //! end. It also gets a process group of its own: Ctrl-C in a terminal reaches this process only, which then drains
 //! the children in order.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -37,7 +38,14 @@ impl Process {
     pub(crate) fn start(program: &Path, name: &str, args: &[String], logs: &Path) -> Result<Self> {
         let log = logs.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        // What somebody set for a proxy of their own is not meant for these.
+        let ours =
+            |name: &OsString| name.to_string_lossy().starts_with("TIDEGATE_") && name != "TIDEGATE_LOG";
+        for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
+            command.env_remove(name);
+        }
+        let child = command
             .args(args)
             .env(EXIT_ON_STDIN_CLOSE, "1")
             .stdin(Stdio::piped())

@@ -77,7 +77,7 @@ async fn supervise(
 ) -> Result<Done> {
     let eyes = Eyes::new(&dir.path);
     let mesh = tokio::select! {
-        mesh = Mesh::start(&dir.path, logs) => mesh?,
+        mesh = Mesh::start(&dir.path, logs, args.keep) => mesh?,
         () = stop.cancelled() => return Ok(Done::Well),
     };
     let load = Load::start(loopback(layout::STOREFRONT.inbound), f64::from(args.rps));

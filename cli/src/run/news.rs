@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tidegate_control_plane::status::{ObjectStatus, Status};
+use tidegate_control_plane::status::{InForce, ObjectStatus, Status};
 use tidegate_control_plane::world::World;
-use tidegate_policy::document::ObjectKey;
+use tidegate_policy::document::{Diagnostic, ObjectKey};
 use tidegate_policy::objects::Object;
 use tidegate_proxy::ListenerStatus;
 
@@ -20,9 +20,13 @@ pub(super) struct News {
     objects: BTreeMap<ObjectKey, Arc<Object>>,
     /// Changed, and not yet acknowledged by every proxy.
     pending: BTreeSet<ObjectKey>,
+    /// As told, with their labels.
     troubles: BTreeSet<String>,
     listeners: BTreeMap<String, ListenerStatus>,
 }
+
+/// Every line begins with a word of this width.
+const LABEL: usize = 10;
 
 /// Where everything of a proxy listens, one line each.
 pub(super) fn places(proxy: &Running, status: Option<SocketAddr>) -> Vec<String> {
@@ -76,15 +80,14 @@ impl News {
     }
 
     fn troubles(&mut self, status: &Status) -> Vec<String> {
-        let mut now: BTreeSet<String> = status.diagnostics.iter().map(ToString::to_string).collect();
+        let label = |d: &Diagnostic| if d.is_error() { "error     " } else { "warning   " };
+        let mut now: Vec<String> = status.diagnostics.iter().map(|d| format!("{}{d}", label(d))).collect();
         now.extend(status.objects.iter().flat_map(complaints));
-        let fresh = now.difference(&self.troubles).map(|trouble| match trouble.contains(": warning: ") {
-            true => format!("warning   {trouble}"),
-            false => format!("error     {trouble}"),
-        });
-        let gone = self.troubles.difference(&now).map(|trouble| format!("fixed     {trouble}"));
-        let lines = fresh.chain(gone).collect();
-        self.troubles = now;
+        let mut lines: Vec<String> =
+            now.iter().filter(|line| !self.troubles.contains(*line)).cloned().collect();
+        let before = std::mem::replace(&mut self.troubles, now.into_iter().collect());
+        let gone = before.difference(&self.troubles).filter(|line| !line.starts_with("note"));
+        lines.extend(gone.map(|line| format!("fixed     {}", &line[LABEL..])));
         lines
     }
 
@@ -153,15 +156,21 @@ fn policy(object: &Object) -> Option<String> {
 
 /// Conditions of an object that do not hold, other than what its diagnostics say already.
 fn complaints(object: &ObjectStatus) -> Vec<String> {
+    let name = format!("{} {}/{}", object.kind, object.namespace, object.name);
     let bad = object.conditions.iter().filter(|c| object.errors.is_empty() && is_complaint(c));
     let mut complaints: Vec<String> = bad
         .map(|condition| {
-            let name = format!("{} {}/{}", object.kind, object.namespace, object.name);
-            format!("{}: {name}: {}: {}", object.source, condition.reason, condition.message)
+            format!("error     {}: {name}: {}: {}", object.source, condition.reason, condition.message)
         })
         .collect();
+    if object.in_force == InForce::LastValid {
+        complaints.push(format!(
+            "note      {}: {name}: refused; its last valid version stays in force",
+            object.source
+        ));
+    }
     let refusal = object.programmed.as_ref().and_then(|p| p.reason.as_ref());
-    complaints.extend(refusal.map(|why| format!("{}: the proxy refuses it: {why}", object.source)));
+    complaints.extend(refusal.map(|why| format!("error     {}: the proxy refuses it: {why}", object.source)));
     complaints
 }
 
@@ -175,7 +184,7 @@ fn is_everywhere(status: &Status, key: &ObjectKey) -> bool {
 mod tests {
     use super::*;
     use tidegate_control_plane::source::{FileContent, FileText, Reading};
-    use tidegate_control_plane::status::{InForce, NodeStatus, Programmed};
+    use tidegate_control_plane::status::{NodeStatus, Programmed};
     use tidegate_control_plane::world::Fold;
 
     fn limit(requests: u32) -> String {
@@ -235,6 +244,7 @@ mod tests {
         let broken = world(&mut fold, &limit(5).replace("per:", "pre:"));
         let lines = news.look(&broken, &status(&broken, 1), &none);
         assert!(lines.iter().any(|line| line.starts_with("error     limits.yaml:6:")), "{lines:?}");
+        assert!(lines.iter().any(|line| line.contains("last valid version stays")), "{lines:?}");
         let mended = world(&mut fold, &limit(5));
         let lines = news.look(&mended, &status(&mended, 1), &none);
         assert!(!lines.is_empty() && lines.iter().all(|line| line.starts_with("fixed     ")), "{lines:?}");
