@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidegate_control_plane::index::Index;
 use tidegate_control_plane::source::file::{Dirty, Folder};
-use tidegate_control_plane::status::Status;
+use tidegate_control_plane::status::{ObjectStatus, Status};
 use tidegate_policy::document::ObjectKey;
 use tidegate_policy::objects::Object;
 
@@ -146,15 +146,64 @@ impl Eyes {
                 self.under_way = false;
             }
         }
-        let behind = |o: &&tidegate_control_plane::status::ObjectStatus| {
-            o.programmed.as_ref().is_some_and(|p| p.ready < p.of)
-        };
-        if !self.under_way || status.objects.iter().any(|o| behind(&o)) {
+        let behind = |o: &ObjectStatus| o.programmed.as_ref().is_some_and(|p| p.ready < p.of);
+        if !self.under_way || status.objects.iter().any(behind) {
             return false;
         }
         self.under_way = false;
         let text = format!("in force in all {} sidecars", status.nodes.len());
         self.watch.note(Event::new(at, Tone::Good, text));
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_control_plane::status::{InForce, Programmed};
+
+    const LIMITS: &str = include_str!("../../../policies/examples/demo/limits.yaml");
+
+    fn status(generation: u64, ready: usize) -> Status {
+        let object = ObjectStatus {
+            kind: "RateLimitPolicy".into(),
+            namespace: "demo".into(),
+            name: "per-user".into(),
+            source: "limits.yaml:9".into(),
+            in_force: InForce::Current,
+            conditions: Vec::new(),
+            errors: Vec::new(),
+            programmed: Some(Programmed { ready, of: 3, ..Programmed::default() }),
+        };
+        Status { generation, objects: vec![object], ..Status::default() }
+    }
+
+    #[test]
+    fn an_edit_counts_from_when_every_sidecar_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("limits.yaml");
+        std::fs::write(&file, LIMITS).unwrap();
+        let mut eyes = Eyes::new(dir.path());
+        let at = Duration::from_secs(1);
+        assert!(!eyes.policies(at, &status(1, 3)), "the policies at the start are no edit");
+        assert_eq!(eyes.written().limits[0].rate, 30.0);
+
+        std::fs::write(&file, LIMITS.replace("requests: 30", "requests: 10")).unwrap();
+        assert!(!eyes.policies(at, &status(2, 2)));
+        assert!(eyes.policies(at, &status(2, 3)));
+        assert!(!eyes.policies(at, &status(2, 3)), "once");
+        assert_eq!(eyes.written().limits[0].rate, 10.0);
+    }
+
+    #[test]
+    fn a_refused_edit_promises_what_was_promised_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("limits.yaml");
+        std::fs::write(&file, LIMITS).unwrap();
+        let mut eyes = Eyes::new(dir.path());
+        eyes.policies(Duration::ZERO, &status(1, 3));
+        std::fs::write(&file, LIMITS.replace("requests: 30", "request: 10")).unwrap();
+        assert!(!eyes.policies(Duration::ZERO, &status(2, 3)), "nothing in force has changed");
+        assert_eq!(eyes.written().limits[0].rate, 30.0);
     }
 }
