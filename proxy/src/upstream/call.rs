@@ -11,7 +11,7 @@ use tidegate_policy::pipeline::LocalReply;
 use tidegate_policy::snapshot::{BackendState, Selected};
 use tidegate_policy::{Reason, Timestamp};
 
-use super::lease::Lease;
+use super::lease::{Lease, Unanswered};
 use super::open_call::{OpenCall, report};
 use super::pool::{Checkout, Pools, Protocol};
 use super::target::{Spare, addressed};
@@ -162,23 +162,23 @@ async fn exchange(
     loop {
         let mut lease = pool.checkout(&checkout, &mut record.decisions).await?;
         let spare = lease.reused.then(|| Spare::of(&request)).flatten();
-        let mut error = match lease.send(request).await {
+        let Unanswered { unsent, error } = match lease.send(request).await {
             Ok(response) => return Ok((response, lease)),
-            Err(error) => error,
+            Err(unanswered) => unanswered,
         };
-        let unsent = error.take_message();
-        let error = error.into_error();
-        tracing::debug!(%error, endpoint = %attempt.endpoint.label, reused = lease.reused, "call failed");
+        let (reused, ours) = (lease.reused, error.as_ref().is_some_and(hyper::Error::is_user));
+        tracing::debug!(?error, endpoint = %attempt.endpoint.label, reused, "call failed");
         request = match unsent.or_else(|| spare.map(Spare::into_request)) {
-            Some(again) if lease.reused && !error.is_user() => again,
-            _ => return Err(reason(&error, record.upload.as_deref()).into()),
+            Some(again) if reused && !ours => again,
+            _ => return Err(reason(error.as_ref(), record.upload.as_deref()).into()),
         };
         checkout.fresh = true;
     }
 }
 
 /// Why the endpoint gave no answer.
-fn reason(error: &hyper::Error, upload: Option<&Upload>) -> Reason {
+fn reason(error: Option<&hyper::Error>, upload: Option<&Upload>) -> Reason {
+    let Some(error) = error else { return Reason::UpstreamReset };
     if error.is_user() {
         // The only thing of ours that can fail in there is the request body: the client's upload.
         upload.map_or(Reason::Internal, Upload::failure)

@@ -1,20 +1,34 @@
 //! HTTP/1.1 connections: each carries one request at a time, and idles on a stack in between.
 
+use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tidegate_policy::Reason;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::group::Group;
+use super::lease::Unanswered;
 use super::pool::EndpointPool;
 use crate::http::RequestBody;
 
-pub(crate) type Sender = SendRequest<RequestBody>;
+/// The sending half of a connection, and word of the connection's end.
+///
+/// hyper can lose a request that is handed over at the very moment the connection ends: it then lies in the channel
+/// between the two halves and is given back only when this half goes as well. So it does, when the end is known.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    half: Option<SendRequest<RequestBody>>,
+    ended: oneshot::Receiver<Infallible>,
+}
 
 /// More idle connections to one endpoint than this are closed: they cost memory on both sides.
 const MAX_IDLE: usize = 128;
@@ -44,14 +58,46 @@ pub(crate) async fn handshake(
     let (sender, connection) =
         Builder::new().handshake(TokioIo::new(stream)).await.map_err(|_| Reason::ConnectFailed)?;
     let group = group.clone();
+    let (end, ended) = oneshot::channel();
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "upstream connection ended");
         }
-        drop(held);
+        drop((held, end));
         group.freed.notify_one();
     });
-    Ok(sender)
+    Ok(Sender { half: Some(sender), ended })
+}
+
+impl Sender {
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let Some(half) = &mut self.half else { return Err(Unanswered::never_asked(request)) };
+        let mut sending = pin!(half.try_send_request(request));
+        tokio::select! {
+            biased;
+            answered = &mut sending => return Ok(answered?),
+            _ = &mut self.ended => self.half = None,
+        }
+        Ok(sending.await?)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.half.as_ref().is_some_and(SendRequest::is_ready)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.half.as_ref().is_none_or(SendRequest::is_closed)
+    }
+
+    async fn ready(&mut self) -> bool {
+        match &mut self.half {
+            Some(half) => half.ready().await.is_ok(),
+            None => false,
+        }
+    }
 }
 
 impl Http1Pool {
@@ -105,7 +151,7 @@ pub(crate) fn give_back(mut sender: Sender, pool: Arc<EndpointPool>) {
     // Outside of a runtime (at exit) nobody needs the connection any more.
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     runtime.spawn(async move {
-        if let Ok(Ok(())) = tokio::time::timeout(SETTLE, sender.ready()).await {
+        if let Ok(true) = tokio::time::timeout(SETTLE, sender.ready()).await {
             pool.idle_http1().put(sender);
             pool.group.freed.notify_one();
         }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::group::Group;
+use super::lease::Unanswered;
 use crate::http::RequestBody;
 
 /// Streams on one connection before another is opened, until the endpoint has said what it allows.
@@ -35,7 +37,8 @@ pub(crate) struct Http2Pool {
 }
 
 pub(crate) struct Connection {
-    sender: SendRequest<RequestBody>,
+    /// `None` once the connection has ended; see [`super::http1::Sender`] for why it must go at once.
+    sender: Arc<Mutex<Option<SendRequest<RequestBody>>>>,
     streams: AtomicUsize,
     /// As the endpoint allows at the moment.
     limit: Arc<AtomicUsize>,
@@ -65,9 +68,10 @@ pub(crate) async fn handshake(
         .await
         .map_err(|_| Reason::ConnectFailed)?;
     let limit = Arc::new(AtomicUsize::new(INITIAL_STREAMS));
-    let (group, allowed) = (group.clone(), limit.clone());
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    let (group, allowed, half) = (group.clone(), limit.clone(), sender.clone());
     tokio::spawn(async move {
-        let mut connection = pin!(connection);
+        let mut connection = Box::pin(connection);
         let ended = poll_fn(|cx| {
             let polled = connection.as_mut().poll(cx);
             if polled.is_pending() {
@@ -75,9 +79,13 @@ pub(crate) async fn handshake(
             }
             polled
         });
-        if let Err(error) = ended.await {
+        let ended = ended.await;
+        // Its end of the channel first: what is handed over after this is refused, and not lost.
+        drop(connection);
+        if let Err(error) = ended {
             tracing::debug!(%error, "upstream connection ended");
         }
+        *half.lock() = None;
         drop(held);
         group.freed.notify_one();
     });
@@ -89,14 +97,14 @@ impl Http2Pool {
     /// A stream on the first connection that has room: later ones run dry and are closed.
     pub(crate) fn share(&self) -> Option<Stream> {
         let mut connections = self.connections.lock();
-        connections.retain(|connection| !connection.sender.is_closed());
+        connections.retain(|connection| !connection.is_closed());
         connections.iter().find(|connection| connection.has_room()).map(Stream::on)
     }
 
     /// A stream on any live connection, the least used one.
     pub(crate) fn overload(&self) -> Option<Stream> {
         let connections = self.connections.lock();
-        let live = connections.iter().filter(|connection| !connection.sender.is_closed());
+        let live = connections.iter().filter(|connection| !connection.is_closed());
         live.min_by_key(|connection| connection.streams.load(Ordering::Relaxed)).map(Stream::on)
     }
 
@@ -110,7 +118,7 @@ impl Http2Pool {
     pub(crate) fn reap(&self, now: Instant, limit: Duration) {
         self.connections.lock().retain(|connection| {
             let idle = connection.is_idle() && now.duration_since(*connection.idle_since.lock()) >= limit;
-            !idle && !connection.sender.is_closed()
+            !idle && !connection.is_closed()
         });
     }
 
@@ -128,6 +136,10 @@ impl Http2Pool {
 impl Connection {
     fn has_room(&self) -> bool {
         self.streams.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed).max(1)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.sender.lock().as_ref().is_none_or(SendRequest::is_closed)
     }
 
     fn is_idle(&self) -> bool {
@@ -148,8 +160,15 @@ impl Stream {
         Self(connection.clone())
     }
 
-    pub(crate) fn sender(&self) -> SendRequest<RequestBody> {
-        self.0.sender.clone()
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let sending = match &mut *self.0.sender.lock() {
+            Some(sender) => sender.try_send_request(request),
+            None => return Err(Unanswered::never_asked(request)),
+        };
+        Ok(sending.await?)
     }
 }
 

@@ -26,6 +26,15 @@ enum Kind {
     Http2(Stream),
 }
 
+/// A request that got no answer.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    /// The request itself, if no byte of it was sent.
+    pub(super) unsent: Option<Request<RequestBody>>,
+    /// `None`: the connection had ended before it was asked.
+    pub(super) error: Option<hyper::Error>,
+}
+
 impl Lease {
     pub(super) fn http1(sender: http1::Sender, pool: Arc<EndpointPool>, reused: bool) -> Self {
         Self { kind: Kind::Http1 { sender, pool }, reused }
@@ -35,15 +44,13 @@ impl Lease {
         Self { kind: Kind::Http2(stream), reused }
     }
 
-    /// # Errors
-    /// With the request in it if no byte of it was sent.
     pub(super) async fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+    ) -> Result<Response<Incoming>, Unanswered> {
         match &mut self.kind {
-            Kind::Http1 { sender, .. } => sender.try_send_request(request).await,
-            Kind::Http2(stream) => stream.sender().try_send_request(request).await,
+            Kind::Http1 { sender, .. } => sender.send(request).await,
+            Kind::Http2(stream) => stream.send(request).await,
         }
     }
 
@@ -53,5 +60,17 @@ impl Lease {
             Kind::Http1 { sender, pool } => http1::give_back(sender, pool),
             Kind::Http2(stream) => drop(stream),
         }
+    }
+}
+
+impl Unanswered {
+    pub(super) fn never_asked(request: Request<RequestBody>) -> Self {
+        Self { unsent: Some(request), error: None }
+    }
+}
+
+impl From<TrySendError<Request<RequestBody>>> for Unanswered {
+    fn from(mut error: TrySendError<Request<RequestBody>>) -> Self {
+        Self { unsent: error.take_message(), error: Some(error.into_error()) }
     }
 }
