@@ -253,3 +253,46 @@ async fn a_request_body_of_known_length_keeps_its_length() {
     assert_eq!(backend.seen()[0].headers["content-length"], "5");
     assert!(!backend.seen()[1].headers.contains_key("content-length"));
 }
+
+#[tokio::test]
+async fn ten_megabytes_pass_both_ways_unharmed_in_every_pairing() {
+    let sent: Vec<u8> = (0..10_000_000_u32).map(|n| (n % 251) as u8).collect();
+    for (http2_down, protocol) in [
+        (false, AppProtocol::Http1),
+        (false, AppProtocol::H2c),
+        (true, AppProtocol::Http1),
+        (true, AppProtocol::H2c),
+    ] {
+        let backend = FaultBackend::start().await;
+        backend.always(Script::Echo);
+        let proxy = Proxy::start(sidecar_config(backend.address(), protocol)).unwrap();
+        let address = proxy.inbound().unwrap();
+        let mut client = if http2_down { Client::http2(address).await } else { Client::http1(address).await };
+        let answer = client.call(Request::post("/").body(full(sent.clone())).unwrap()).await;
+        assert!(answer.body == sent, "{http2_down} {protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_that_the_backend_declines_is_a_plain_answer() {
+    let backend = FaultBackend::start().await;
+    backend.always(Reply::status(426).into());
+    let proxy = sidecar(backend.address());
+    let mut client = Client::http1(proxy.inbound().unwrap()).await;
+    for _ in 0..2 {
+        let request = Request::get("/ws").header("connection", "upgrade").header("upgrade", "websocket");
+        assert_eq!(client.call(request.body(empty()).unwrap()).await.status, 426);
+    }
+    assert_eq!(backend.counts().connections, 1);
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let backend = FaultBackend::start().await;
+    backend.push(Reply::text("first").into()).push(Reply::text("second").into());
+    let proxy = sidecar(backend.address());
+    let mut client = RawClient::connect(proxy.inbound().unwrap()).await;
+    client.write("GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(client.read_until("first").await.starts_with("HTTP/1.1 200"));
+    assert!(client.read_until("second").await.starts_with("HTTP/1.1 200"));
+}

@@ -129,7 +129,9 @@ impl Handler {
     }
 
     fn save(&self) {
-        if let Some(Err(error)) = self.last_good.as_ref().map(LastGood::save) {
+        let Some(last_good) = &self.last_good else { return };
+        // A slow disk must not keep the admin port waiting, which shares this runtime.
+        if let Err(error) = tokio::task::block_in_place(|| last_good.save()) {
             tracing::warn!(%error, "the last good configuration cannot be kept in --state-dir");
         }
     }
