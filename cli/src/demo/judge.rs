@@ -197,7 +197,7 @@ fn breaker(written: Option<&Breaker>, seen: &BreakerSeen) -> Vec<Line> {
         verdict,
     };
     let Some(written) = written else {
-        let text = format!("opened {} times, {} calls refused", seen.opened, seen.refused);
+        let text = format!("opened {}, {} calls refused", times(seen.opened), seen.refused);
         let pass = seen.opened == 0 && seen.refused == 0;
         return vec![line("breaker", "never opens (none is enforced on checkout-v2)", text, pass.into())];
     };
@@ -228,8 +228,13 @@ fn breaker(written: Option<&Breaker>, seen: &BreakerSeen) -> Vec<Line> {
     ]
 }
 
-fn times(n: u64) -> String {
-    if n == 1 { String::from("once") } else { format!("{n} times") }
+/// `once`, `3 times`.
+pub(crate) fn times(n: u64) -> String {
+    match n {
+        0 => String::from("never"),
+        1 => String::from("once"),
+        n => format!("{n} times"),
+    }
 }
 
 fn canary(weights: &BTreeMap<String, u32>, picks: &BTreeMap<String, u64>) -> Line {

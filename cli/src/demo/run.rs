@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::DemoArgs;
 use super::eyes::Eyes;
-use super::judge::{BreakerSeen, Seen, User, Verdict, judge};
+use super::judge::{BreakerSeen, Seen, User, Verdict, judge, times};
 use super::layout::{self, loopback};
 use super::load::{Load, Totals};
 use super::mesh::Mesh;
@@ -37,7 +37,7 @@ struct Mark {
     totals: Totals,
     picks: BTreeMap<String, u64>,
     turns: Turns,
-    edits: u32,
+    edits: u64,
 }
 
 struct Demo {
@@ -46,6 +46,8 @@ struct Demo {
     eyes: Eyes,
     show: Show,
     mark: Mark,
+    /// When the last frame was drawn: on a busy machine, a second is longer.
+    drawn: Duration,
     hint: String,
 }
 
@@ -83,7 +85,7 @@ async fn supervise(
     let load = Load::start(loopback(layout::STOREFRONT.inbound), f64::from(args.rps));
     let mark = Mark::start(&load);
     let hint = format!("Edit {} and watch.", dir.path.join(LIMITS).display());
-    let mut demo = Demo { mesh, load, eyes, show, mark, hint };
+    let mut demo = Demo { mesh, load, eyes, show, mark, drawn: Duration::ZERO, hint };
     let ended = demo.watch(args.duration.map(|d| d.get()), &stop).await;
     demo.load.drain().await;
     let time = demo.load.started.elapsed();
@@ -154,24 +156,26 @@ impl Demo {
 
     fn draw(&mut self, at: Duration) -> io::Result<()> {
         let written = self.eyes.written();
-        let mut rows = vec![self.storefront()];
+        let mut rows = vec![self.storefront(at.saturating_sub(self.drawn))];
         let callees = [layout::CHECKOUT_V1.name, layout::CHECKOUT_V2.name];
         rows.extend(self.eyes.watch.rows(at, &callees, &written.weights));
+        self.drawn = at;
         let view = View { elapsed: at, rows, events: self.eyes.watch.events(), hint: self.hint.clone() };
         self.show.view(&view)
     }
 
     /// The storefront as its clients see it.
-    fn storefront(&self) -> Row {
+    fn storefront(&self, time: Duration) -> Row {
+        let seconds = time.as_secs_f64().max(0.001);
         let second = self.load.measures.take_second();
         let admitted = second.answered - second.limited;
         Row {
             service: layout::STOREFRONT.name.to_owned(),
-            rate: (second.answered + second.lost) as f64 / SHOW_EVERY.as_secs_f64(),
+            rate: (second.answered + second.lost) as f64 / seconds,
             success: (admitted > 0).then(|| second.ok as f64 / admitted as f64),
             p50: second.quantile(0.5),
             p99: second.quantile(0.99),
-            limited: second.limited as f64 / SHOW_EVERY.as_secs_f64(),
+            limited: second.limited as f64 / seconds,
             breaker: None,
             share: None,
         }
@@ -184,8 +188,8 @@ impl Demo {
         let lines = judge(&written, &self.seen(&totals, time, pause));
         let note = (self.mark.edits > 0).then(|| {
             format!(
-                "The policies were changed {} times; judged from second {} on.",
-                self.mark.edits,
+                "The policies were changed {}; judged from second {} on.",
+                times(self.mark.edits),
                 self.mark.at.as_secs()
             )
         });
