@@ -1,5 +1,5 @@
 //! A proxy and its control plane: what is pushed holds, what is lost stays, and a restart forgets nothing.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
 #[path = "support/mesh.rs"]
 mod mesh;

@@ -1,5 +1,5 @@
 //! Endpoints that fail, clients that leave, requests that make no sense: a clear answer, and nothing sent twice.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
 #[path = "support/mesh.rs"]
 mod mesh;
@@ -270,6 +270,29 @@ async fn an_open_circuit_refuses_at_once_with_a_time_to_come_back() {
     assert_eq!((answer.status.as_u16(), answer.reason()), (503, Some("circuit_open")));
     assert!(answer.headers.contains_key("retry-after"));
     assert_eq!(backend.counts().requests, 3);
+}
+
+#[tokio::test]
+async fn grpc_failures_that_come_in_trailers_open_the_circuit() {
+    let backend = FaultBackend::start().await;
+    backend.always(Reply::grpc("half an answer", 14).into());
+    let mut gateway = Gateway::start();
+    let mut all = everything_to("v1", &[backend.address()]);
+    let spec =
+        json!({"breakers": [{"name": "b", "scope": "Backend", "consecutiveFailures": 3, "open": "1h"}]});
+    all.push(breaker(&spec));
+    gateway.apply(all);
+    let mut client = Client::http2(gateway.address().await).await;
+    let request = || Request::post("/shop.Cart/Get").header("content-type", "application/grpc");
+    for _ in 0..3 {
+        assert_eq!(client.call(request().body(full("x")).unwrap()).await.trailers["grpc-status"], "14");
+    }
+    let answer = client.call(request().body(full("x")).unwrap()).await;
+    assert_eq!(answer.reason(), Some("circuit_open"));
+    assert_eq!((answer.status.as_u16(), &answer.headers["grpc-status"]), (200, &"14".parse().unwrap()));
+    assert_eq!(backend.counts().requests, 3);
+    let status = Client::http1(gateway.running.admin()).await.get("/status").await;
+    assert!(String::from_utf8_lossy(&status.body).contains("\"state\": \"open\""), "{status:?}");
 }
 
 #[tokio::test]

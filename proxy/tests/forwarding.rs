@@ -1,5 +1,5 @@
 //! Requests that go through: bodies, trailers, headers and protocols, as they should arrive on the other side.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
 #[path = "support/mesh.rs"]
 mod mesh;

@@ -1,5 +1,5 @@
 //! Pushes, listeners that come and go, draining, starting again: no request pays for them.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
 #[path = "support/mesh.rs"]
 mod mesh;
