@@ -1,3 +1,7 @@
 //! Parts for tests: a scripted control plane, backends that misbehave on demand, clients.
 
+pub mod backend;
+pub mod body;
+pub mod client;
 pub mod control_plane;
+pub mod otlp;
