@@ -142,6 +142,12 @@ impl Snapshot {
         binds
     }
 
+    /// Whether any route is attached to a listener of this socket.
+    pub fn has_routes(&self, bind: BindAddress) -> bool {
+        let socket = self.sockets.get(&bind);
+        socket.is_some_and(|socket| socket.listeners.iter().any(|(_, listener)| !listener.is_empty()))
+    }
+
     /// Finds the rule for a request and picks one of its targets by weight.
     ///
     /// # Errors

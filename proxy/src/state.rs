@@ -4,8 +4,8 @@ mod admin;
 mod xds;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -28,14 +28,14 @@ pub struct ProxyState {
     pub draining: CancellationToken,
     /// Whether traffic is judged by a configuration that somebody gave: by the control plane, by the last good one on
     /// disk, or because none is needed.
-    configured: AtomicBool,
+    configured: watch::Sender<bool>,
     pub(crate) pools: Arc<Pools>,
     pub(crate) clock: Clock,
 }
 
 impl ProxyState {
     pub(crate) fn new(config: ProxyConfig, telemetry: Arc<Telemetry>) -> Arc<Self> {
-        let configured = AtomicBool::new(config.control_plane.is_none());
+        let configured = watch::Sender::new(config.control_plane.is_none());
         let clock = Clock::start();
         Arc::new(Self {
             store: Store::new(config.local.clone(), clock),
@@ -52,7 +52,13 @@ impl ProxyState {
 
     /// A whole configuration is in force.
     pub fn set_configured(&self) {
-        self.configured.store(true, Ordering::Release);
+        self.configured.send_replace(true);
+    }
+
+    /// Waits until a whole configuration is in force.
+    pub(crate) async fn configured(&self) {
+        // Fails only without a sender, and that is `self`.
+        let _ = self.configured.subscribe().wait_for(|configured| *configured).await;
     }
 
     /// # Errors
@@ -61,7 +67,7 @@ impl ProxyState {
         if self.draining.is_cancelled() {
             return Err(String::from("draining"));
         }
-        if !self.configured.load(Ordering::Acquire) {
+        if !*self.configured.borrow() {
             return Err(String::from("waiting for the first configuration from the control plane"));
         }
         self.listeners.ready()

@@ -9,7 +9,7 @@ use std::path::Path;
 use mesh::{BIND, everything_to, policy, service_at};
 use serde_json::json;
 use tidegate_policy::model::{AppProtocol, Resource, TargetKind};
-use tidegate_proxy::config::GatewayPorts;
+use tidegate_proxy::config::{Applier, Change, GatewayPorts};
 use tidegate_proxy::{Proxy, Running};
 use tidegate_testkit::backend::{FaultBackend, Reply};
 use tidegate_testkit::client::Client;
@@ -52,6 +52,73 @@ async fn a_push_is_in_force_once_it_is_acknowledged() {
     control_plane.set(&everything_to("v1", &[two.address()]));
     control_plane.settled().await;
     assert_eq!(ask(&proxy).await, (200, "two".into()));
+}
+
+/// Every round connects as soon as the socket is there: a socket that is open before its route is would answer 404.
+#[tokio::test]
+async fn a_gateway_that_accepts_has_its_routes() {
+    let one = backend("one").await;
+    let control_plane = ScriptedControlPlane::start().await;
+    control_plane.set(&everything_to("v1", &[one.address()]));
+    for _ in 0..20 {
+        let proxy = gateway(&control_plane, None);
+        assert_eq!(ask(&proxy).await, (200, "one".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_added_later_has_its_routes_when_it_accepts() {
+    let one = backend("one").await;
+    let control_plane = ScriptedControlPlane::start().await;
+    for _ in 0..20 {
+        control_plane.set(&[]);
+        let proxy = gateway(&control_plane, None);
+        control_plane.settled().await;
+        control_plane.set(&everything_to("v1", &[one.address()]));
+        assert_eq!(ask(&proxy).await, (200, "one".into()));
+        drop(proxy);
+        control_plane.disconnected().await;
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_without_a_route_listens_all_the_same() {
+    let control_plane = ScriptedControlPlane::start().await;
+    let proxy = gateway(&control_plane, None);
+    control_plane.set(&[Resource::Listener(mesh::listener(mesh::PORT))]);
+    assert_eq!(ask(&proxy).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_renamed_gateway_keeps_serving() {
+    let one = backend("one").await;
+    let control_plane = ScriptedControlPlane::start().await;
+    let proxy = gateway(&control_plane, None);
+    for name in ["b", "a", "c"] {
+        let mut all = everything_to("v1", &[one.address()]);
+        for resource in &mut all {
+            mesh::rename_gateway(resource, name);
+        }
+        control_plane.set(&all);
+        control_plane.settled().await;
+        assert_eq!(ask(&proxy).await, (200, "one".into()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn no_socket_is_open_before_the_first_whole_configuration() {
+    let one = backend("one").await;
+    let mut control_plane = ScriptedControlPlane::start().await;
+    control_plane.kill().await;
+    let proxy = gateway(&control_plane, None);
+    let mut applier = Applier::new(proxy.state().clone());
+    applier.apply(Change { upserts: vec![Resource::Listener(mesh::listener(mesh::PORT))], removed: vec![] });
+    let rest = everything_to("v1", &[one.address()]);
+    tokio::task::yield_now().await;
+    assert_eq!(proxy.gateway(BIND), None);
+    applier.apply(Change { upserts: rest, removed: vec![] });
+    proxy.state().set_configured();
+    assert_eq!(ask(&proxy).await, (200, "one".into()));
 }
 
 #[tokio::test]

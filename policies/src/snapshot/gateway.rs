@@ -7,9 +7,9 @@ use rustc_hash::FxHashMap;
 
 use super::build::Builder;
 use super::rule::Side;
-use super::{BindAddress, Rejected, Rule};
+use super::{BindAddress, Rule};
 use crate::matching::{Candidate, HostMap, MatchTable, RequestView, RuleOrder};
-use crate::model::{Listener, ListenerName, ResourceType, Route, RouteParent, RouteRule, SourceRef};
+use crate::model::{Listener, ListenerName, Route, RouteParent, RouteRule, SourceRef};
 
 /// What is bound to one address: listeners told apart by host name.
 #[derive(Debug, Default)]
@@ -36,25 +36,31 @@ impl Socket {
     }
 }
 
+impl ListenerRoutes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.hosts.iter().next().is_none()
+    }
+}
+
 impl Builder<'_> {
+    /// Of listeners that share address, port and hostname, one with routes takes the requests, else the first by name.
+    /// The control plane never tells of two for good; but when a Gateway is renamed, old and new are both here until
+    /// the route has moved, and neither is at fault.
     pub(super) fn sockets(&mut self) -> FxHashMap<BindAddress, Socket> {
         let mut hosts = self.attached_rules();
-        let mut sockets = FxHashMap::<BindAddress, Socket>::default();
+        let (mut in_use, mut unused) = (Vec::new(), Vec::new());
         for listener in self.resources.listeners.values() {
-            let hosts = hosts.remove(&listener.name).unwrap_or_default().map(MatchTable::new);
+            let rules = hosts.remove(&listener.name);
+            if rules.is_some() { &mut in_use } else { &mut unused }
+                .push((listener, rules.unwrap_or_default()));
+        }
+        let mut sockets = FxHashMap::<BindAddress, Socket>::default();
+        for (listener, rules) in in_use.into_iter().chain(unused) {
             let (name, source) = (listener.name.clone(), listener.source.clone());
-            let routes = Arc::new(ListenerRoutes { name, source, hosts });
+            let routes = Arc::new(ListenerRoutes { name, source, hosts: rules.map(MatchTable::new) });
             for bind in binds(listener) {
                 let socket = sockets.entry(bind).or_default();
-                let holder = socket.listeners.get_or_insert_with(&listener.hostname, || routes.clone());
-                if !Arc::ptr_eq(holder, &routes) {
-                    let reason = format!(
-                        "{}: listener {} already has this address, port and hostname",
-                        listener.source, holder.name
-                    );
-                    let name = listener.name.to_string();
-                    self.rejected.push(Rejected { resource_type: ResourceType::Listener, name, reason });
-                }
+                socket.listeners.get_or_insert_with(&listener.hostname, || routes.clone());
             }
         }
         sockets

@@ -247,17 +247,29 @@ fn a_push_that_changes_one_route_keeps_the_state_of_every_endpoint() {
 }
 
 #[test]
-fn two_listeners_with_one_address_port_and_hostname_cannot_both_be_used() {
-    let resources = resources([
-        Resource::Listener(listener("a", "http", "x.example")),
-        Resource::Listener(listener("b", "http", "x.example")),
-        Resource::Route(simple("a", on_listener("a", "http", &["x.example"]), &["/"])),
-    ]);
-    let (snapshot, rejected) = Snapshot::build(&resources, &local(), &StateStore::new());
-    assert_eq!(rejected.len(), 1);
-    assert_eq!(rejected[0].name, "shop/b/http");
-    assert!(rejected[0].reason.contains("shop/a/http"), "{}", rejected[0].reason);
-    assert_eq!(routed(&snapshot, GATEWAY, "x.example", "/"), "shop/a#r");
+fn a_renamed_gateway_takes_over_with_its_route_and_nothing_is_rejected() {
+    let (old, new) = (listener("b", "http", "x.example"), |name| listener(name, "http", "x.example"));
+    for renamed in ["a", "c"] {
+        let both = [Resource::Listener(old.clone()), Resource::Listener(new(renamed))];
+        for holder in ["b", renamed] {
+            let parent = on_listener(holder, "http", &["x.example"]);
+            let route = Resource::Route(simple("r", parent, &["/"]));
+            let snapshot = build(&resources(both.iter().cloned().chain([route])));
+            assert_eq!(routed(&snapshot, GATEWAY, "x.example", "/"), "shop/r#r", "{holder} of b, {renamed}");
+        }
+    }
+}
+
+#[test]
+fn a_socket_has_routes_once_one_of_its_listeners_has() {
+    let bind = BindAddress { ip: None, port: 8080 };
+    let mut all = vec![
+        Resource::Listener(listener("gw", "any", "")),
+        Resource::Listener(listener("gw", "exact", "a.example.com")),
+    ];
+    assert!(!build(&resources(all.clone())).has_routes(bind));
+    all.push(Resource::Route(simple("exact", on_listener("gw", "exact", &["a.example.com"]), &["/"])));
+    assert!(build(&resources(all)).has_routes(bind));
 }
 
 #[test]

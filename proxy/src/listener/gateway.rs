@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tidegate_policy::snapshot::{BindAddress, Scope};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::accept::{Acceptor, Site, bind};
@@ -16,67 +17,106 @@ use crate::telemetry::Direction;
 
 /// Between two attempts to bind what could not be bound: the port may become free.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a listener without a route stays closed: its routes are mostly in the same push, one message behind.
+const SETTLE: Duration = Duration::from_millis(250);
+
+/// The sockets of the listeners in force.
+struct Sockets {
+    acceptor: Acceptor,
+    ports: GatewayPorts,
+    stop: CancellationToken,
+    open: BTreeMap<BindAddress, DropGuard>,
+    /// Not open yet, for want of a route; since when.
+    waiting: BTreeMap<BindAddress, Instant>,
+}
 
 /// Keeps the open sockets equal to those the snapshot asks for, until `stop`. A socket that cannot be bound is an error
 /// in log and status, and the others live on.
+///
+/// No socket opens before the first whole configuration, nor ahead of the routes of its own push: a refused connection
+/// is tried again elsewhere, a 404 is believed.
 pub(crate) async fn follow(acceptor: Acceptor, ports: GatewayPorts, stop: CancellationToken) {
-    let mut changed = acceptor.proxy.store.subscribe();
-    let mut open: BTreeMap<BindAddress, DropGuard> = BTreeMap::new();
+    tokio::select! {
+        () = acceptor.proxy.configured() => {}
+        () = stop.cancelled() => return,
+    }
+    let proxy = acceptor.proxy.clone();
+    let mut changed = proxy.store.subscribe();
+    let mut sockets =
+        Sockets { acceptor, ports, stop: stop.clone(), open: BTreeMap::new(), waiting: BTreeMap::new() };
     loop {
         changed.borrow_and_update();
-        let missing = reconcile(&acceptor, ports, &mut open, &stop);
+        let again = sockets.reconcile();
         tokio::select! {
-            // Fails only without a sender, and the store that is it lives as long as the acceptor.
+            // Fails only without a sender, and the store that is it lives as long as the proxy.
             _ = changed.changed() => {}
-            () = tokio::time::sleep(RETRY), if missing => {}
+            () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-/// Closes and opens; returns whether something could not be opened.
-fn reconcile(
-    acceptor: &Acceptor,
-    ports: GatewayPorts,
-    open: &mut BTreeMap<BindAddress, DropGuard>,
-    stop: &CancellationToken,
-) -> bool {
-    let listeners = &acceptor.proxy.listeners;
-    let wanted = acceptor.proxy.store.load().binds();
-    let named = listeners.all();
-    for stale in named.keys().filter(|name| name.starts_with("gateway ")) {
-        if !wanted.iter().any(|bind| gateway_name(*bind) == *stale) {
-            listeners.remove(stale);
+impl Sockets {
+    /// Closes and opens; returns when to try again what could not be opened now.
+    fn reconcile(&mut self) -> Option<Duration> {
+        let proxy = self.acceptor.proxy.clone();
+        let snapshot = proxy.store.load();
+        let wanted = snapshot.binds();
+        for stale in proxy.listeners.all().keys().filter(|name| name.starts_with("gateway ")) {
+            if !wanted.iter().any(|bind| gateway_name(*bind) == *stale) {
+                proxy.listeners.remove(stale);
+            }
         }
+        self.open.retain(|address, _| wanted.contains(address));
+        self.waiting.retain(|address, _| wanted.contains(address));
+        let mut again = None;
+        for address in wanted {
+            if self.open.contains_key(&address) {
+                continue;
+            }
+            let retry = match self.patience(address, snapshot.has_routes(address)) {
+                Duration::ZERO => (!self.open(address)).then_some(RETRY),
+                wait => Some(wait),
+            };
+            again = again.into_iter().chain(retry).min();
+        }
+        again
     }
-    open.retain(|address, _| wanted.contains(address));
-    let mut missing = false;
-    for address in wanted {
-        if open.contains_key(&address) {
-            continue;
+
+    /// How long a socket is still to wait for a route.
+    fn patience(&mut self, address: BindAddress, has_routes: bool) -> Duration {
+        if has_routes {
+            self.waiting.remove(&address);
+            return Duration::ZERO;
         }
+        SETTLE.saturating_sub(self.waiting.entry(address).or_insert_with(Instant::now).elapsed())
+    }
+
+    /// Whether it could be opened.
+    fn open(&mut self, address: BindAddress) -> bool {
+        let listeners = &self.acceptor.proxy.listeners;
         let name = gateway_name(address);
-        match open_socket(address, ports) {
+        match open_socket(address, self.ports) {
             Ok((listener, local)) => {
                 tracing::info!(listener = name, address = %local, "listening");
                 listeners.set(name, ListenerStatus::Bound(local));
-                let token = stop.child_token();
-                open.insert(address, token.clone().drop_guard());
-                let acceptor = acceptor.clone();
+                let token = self.stop.child_token();
+                self.open.insert(address, token.clone().drop_guard());
+                let acceptor = self.acceptor.clone();
                 let site = Site { scope: Scope::Gateway(address), direction: Direction::Gateway };
                 tokio::spawn(async move { acceptor.run(listener, site, token).await });
+                true
             }
             Err(error) => {
                 let status = ListenerStatus::Failed(error.to_string());
-                if named.get(&name) != Some(&status) {
+                if listeners.all().get(&name) != Some(&status) {
                     tracing::error!(listener = name, %error, "cannot listen; trying again every second");
                 }
                 listeners.set(name, status);
-                missing = true;
+                false
             }
         }
     }
-    missing
 }
 
 fn open_socket(address: BindAddress, ports: GatewayPorts) -> io::Result<(TcpListener, SocketAddr)> {

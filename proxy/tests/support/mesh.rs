@@ -110,6 +110,21 @@ pub(crate) fn listener(port: u16) -> Listener {
     }
 }
 
+pub(crate) fn rename_gateway(resource: &mut Resource, name: &str) {
+    let gateway = ResourceName::new("shop", name);
+    match resource {
+        Resource::Listener(listener) => listener.name.gateway = gateway,
+        Resource::Route(route) => {
+            for parent in &mut route.parents {
+                if let RouteParent::Listener { listener, .. } = parent {
+                    listener.gateway = gateway.clone();
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 pub(crate) fn route(service: &str) -> Route {
     Route {
         meta: meta("all"),
