@@ -384,6 +384,8 @@ async fn metrics_count_requests_decisions_connections_and_what_is_scraped() {
         "tidegate_config_age_seconds 5.0",
         "tidegate_breaker_state{policy=\"shop/checkout-circuit\",backend=\"shop/checkout:8080\",\
          endpoint=\"10.0.0.2:8080\",rule=\"failures\"} 2",
+        "tidegate_breaker_transitions_total{policy=\"shop/checkout-circuit\",backend=\"shop/checkout:8080\",\
+         endpoint=\"10.0.0.2:8080\",rule=\"failures\",to=\"open\"} 2",
         "tidegate_telemetry_dropped_total{signal=\"traces\"} 0",
         "tidegate_telemetry_dropped_total{signal=\"access_log\"} 0",
     ];

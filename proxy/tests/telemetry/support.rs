@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Request, StatusCode, request};
 use tidegate_policy::decision::{Detail, RuleRef};
-use tidegate_policy::health::BreakerPhase;
+use tidegate_policy::health::{BreakerPhase, TransitionCounts};
 use tidegate_policy::model::{Identity, Peer, PolicyRef, ResourceName, SourceRef};
 use tidegate_policy::{Decision, Decisions, Outcome, Reason};
 use tidegate_proxy::telemetry::{
@@ -115,6 +115,7 @@ pub(crate) fn breaker_sample() -> BreakerSample {
         endpoint: Some("10.0.0.2:8080".into()),
         rule: "failures".into(),
         state: 2,
+        transitions: TransitionCounts { closed: 1, opened: 2, half_opened: 1 },
     }
 }
 

@@ -72,6 +72,16 @@ pub(super) struct BreakerLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TransitionLabels {
+    pub(super) policy: Arc<str>,
+    pub(super) backend: Arc<str>,
+    pub(super) endpoint: Option<Arc<str>>,
+    pub(super) rule: Arc<str>,
+    /// `closed`, `open` or `half_open`.
+    pub(super) to: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct DirectionLabel {
     pub(super) direction: &'static str,
 }
@@ -89,6 +99,13 @@ pub(super) struct SignalLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct VersionLabel {
     pub(super) version: &'static str,
+}
+
+impl TransitionLabels {
+    pub(super) fn new(breaker: &BreakerLabels, to: &'static str) -> Self {
+        let BreakerLabels { policy, backend, endpoint, rule } = breaker.clone();
+        Self { policy, backend, endpoint, rule, to }
+    }
 }
 
 impl Labels for RequestLabels {

@@ -4,12 +4,13 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
-use tidegate_policy::health::{BreakerPhase, CircuitGuard};
+use tidegate_policy::health::{BreakerPhase, CircuitGuard, TransitionCounts};
 
-use super::labels::BreakerLabels;
+use super::labels::{BreakerLabels, TransitionLabels};
 
 /// What only the rest of the proxy knows, asked for at each scrape.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +23,7 @@ pub struct Scrape {
 }
 
 /// State of one rule of a circuit breaker.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreakerSample {
     /// `namespace/name` of the policy.
     pub policy: Arc<str>,
@@ -32,6 +33,8 @@ pub struct BreakerSample {
     pub rule: Arc<str>,
     /// 0 closed, 1 half-open, 2 open.
     pub state: u8,
+    /// Since the breaker was first written as it is now: a rule with other parameters counts from zero.
+    pub transitions: TransitionCounts,
 }
 
 impl BreakerSample {
@@ -48,6 +51,7 @@ impl BreakerSample {
                 BreakerPhase::HalfOpen => 1,
                 BreakerPhase::Open => 2,
             },
+            transitions: status.transitions,
         })
     }
 }
@@ -65,19 +69,33 @@ pub(super) fn registry(scrape: &Scrape, cap: usize) -> Registry {
         registry.register_with_unit("tidegate_config_age", help, Unit::Seconds, gauge);
     }
     if !scrape.breakers.is_empty() {
-        let breakers = Family::<BreakerLabels, Gauge>::default();
-        for breaker in scrape.breakers.iter().take(cap) {
-            let BreakerSample { policy, backend, endpoint, rule, state } = breaker.clone();
-            let labels = BreakerLabels { policy, backend, endpoint, rule };
-            breakers.get_or_create(&labels).set(state.into());
-        }
-        registry.register("tidegate_breaker_state", "0 closed, 1 half-open, 2 open", breakers);
+        register_breakers(&mut registry, &scrape.breakers[..scrape.breakers.len().min(cap)]);
     }
     if let Some(bytes) = resident_memory() {
         let gauge = ConstGauge::new(bytes);
         registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, gauge);
     }
     registry
+}
+
+fn register_breakers(registry: &mut Registry, breakers: &[BreakerSample]) {
+    let states = Family::<BreakerLabels, Gauge>::default();
+    let turns = Family::<TransitionLabels, Counter>::default();
+    for breaker in breakers {
+        let BreakerSample { policy, backend, endpoint, rule, state, transitions } = breaker.clone();
+        let TransitionCounts { closed, opened, half_opened } = transitions;
+        let labels = BreakerLabels { policy, backend, endpoint, rule };
+        for (to, count) in [
+            (BreakerPhase::Closed, closed),
+            (BreakerPhase::Open, opened),
+            (BreakerPhase::HalfOpen, half_opened),
+        ] {
+            turns.get_or_create(&TransitionLabels::new(&labels, to.as_str())).inc_by(count);
+        }
+        states.get_or_create(&labels).set(state.into());
+    }
+    registry.register("tidegate_breaker_state", "0 closed, 1 half-open, 2 open", states);
+    registry.register("tidegate_breaker_transitions", "How often a breaker entered each state", turns);
 }
 
 /// Bytes, where the system tells (Linux).
