@@ -24,7 +24,7 @@ use crate::prometheus::Samples;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The callees' own metrics change nothing but the table: every so many looks are enough.
-const OWN_EVERY: u64 = 5;
+const OWN_EVERY: u64 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Eyes {

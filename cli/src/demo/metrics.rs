@@ -8,6 +8,7 @@ use crate::prometheus::{Buckets, Sample, Samples};
 const REQUESTS: &str = "tidegate_requests_total";
 const DURATION: &str = "tidegate_request_duration_seconds";
 const BREAKER: &str = "tidegate_breaker_state";
+const TRANSITIONS: &str = "tidegate_breaker_transitions_total";
 const INBOUND: (&str, &str) = ("direction", "inbound");
 const OUTBOUND: (&str, &str) = ("direction", "outbound");
 
@@ -24,11 +25,20 @@ pub(crate) struct Counts {
     pub(crate) latency: Buckets,
 }
 
+/// How often a circuit has turned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Turns {
+    pub(crate) opened: u64,
+    pub(crate) half_opened: u64,
+    pub(crate) closed: u64,
+}
+
 /// The caller's view of the services it calls: by name of the Service.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Callees {
     pub(crate) counts: BTreeMap<String, Counts>,
     pub(crate) circuits: BTreeMap<String, Circuit>,
+    pub(crate) turns: BTreeMap<String, Turns>,
 }
 
 impl Callees {
@@ -52,6 +62,15 @@ impl Callees {
             };
             // A backend with several rules is as shut as the strictest of them.
             callees.circuits.entry(service).and_modify(|c| *c = circuit.max(*c)).or_insert(circuit);
+        }
+        for sample in samples.select(TRANSITIONS, &[]) {
+            let Some(service) = service(sample) else { continue };
+            let turns = callees.turns.entry(service).or_default();
+            match sample.label("to") {
+                Some("open") => turns.opened += sample.value as u64,
+                Some("half_open") => turns.half_opened += sample.value as u64,
+                _ => turns.closed += sample.value as u64,
+            }
         }
         callees
     }
@@ -81,6 +100,10 @@ tidegate_requests_total{direction="outbound",route="demo/canary",backend="demo/c
 tidegate_requests_total{direction="outbound",route="demo/canary",backend="demo/checkout-v2:80",code="503",grpc_code="",reason="circuit_open"} 4
 tidegate_breaker_state{policy="demo/b",backend="demo/checkout-v2:80",endpoint="",rule="failing"} 2
 tidegate_breaker_state{policy="demo/b",backend="demo/checkout-v2:80",endpoint="",rule="other"} 0
+tidegate_breaker_transitions_total{policy="demo/b",backend="demo/checkout-v2:80",endpoint="",rule="failing",to="open"} 3
+tidegate_breaker_transitions_total{policy="demo/b",backend="demo/checkout-v2:80",endpoint="",rule="failing",to="half_open"} 2
+tidegate_breaker_transitions_total{policy="demo/b",backend="demo/checkout-v2:80",endpoint="",rule="failing",to="closed"} 1
+tidegate_breaker_transitions_total{policy="demo/b",backend="demo/checkout-v2:80",endpoint="",rule="other",to="open"} 1
 "#;
 
     #[test]
@@ -96,6 +119,12 @@ tidegate_breaker_state{policy="demo/b",backend="demo/checkout-v2:80",endpoint=""
     fn a_backend_is_as_shut_as_its_strictest_rule() {
         let callees = Callees::read(&Samples::parse(CALLER));
         assert_eq!(callees.circuits["checkout-v2"], Circuit::Open);
+    }
+
+    #[test]
+    fn the_turns_of_a_backends_rules_add_up() {
+        let callees = Callees::read(&Samples::parse(CALLER));
+        assert_eq!(callees.turns["checkout-v2"], Turns { opened: 4, half_opened: 2, closed: 1 });
     }
 
     #[test]

@@ -15,17 +15,17 @@ use super::judge::{BreakerSeen, Seen, User, Verdict, judge, times};
 use super::layout::{self, loopback};
 use super::load::{Load, Totals};
 use super::mesh::Mesh;
+use super::metrics::Turns;
 use super::policies::{LIMITS, PolicyDir};
 use super::service::BAD_PHASE;
 use super::show::Show;
 use super::summary::{self, Facts};
 use super::table::{Event, Row, Tone, View};
-use super::watch::Turns;
 use crate::exit::Done;
 use crate::{logging, say, shutdown};
 
-/// How often the sidecars are asked: often enough to see each turn of a circuit that stays for 100 ms.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often the sidecars and the control plane are asked.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often the table changes.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
 /// A breaker that was open when the bad phase ended needs this long, beyond its pause, to try and to close.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::metrics::{Callees, Counts};
+use super::metrics::{Callees, Counts, Turns};
 use super::table::{Circuit, Event, Row, Tone};
 
 /// The canary's share is shown over this long.
@@ -14,39 +14,36 @@ const SHARE_WINDOW: Duration = Duration::from_secs(10);
 /// Older events than the last this many are forgotten.
 const MAX_EVENTS: usize = 200;
 
-/// How often a circuit has turned since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Turns {
-    pub(crate) opened: u64,
-    pub(crate) closed: u64,
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     last: Callees,
     /// One snapshot a second, the oldest at least [`SHARE_WINDOW`] old.
     history: VecDeque<(Duration, Callees)>,
+    /// Since the start.
     turns: BTreeMap<String, Turns>,
     events: VecDeque<Event>,
 }
 
 impl Watch {
-    /// A fresh look at the caller's sidecar. Called several times a second, so that no turn goes unseen.
+    /// A fresh look at the caller's sidecar.
     pub(crate) fn look(&mut self, at: Duration, callees: Callees) {
         for (service, now) in &callees.circuits {
             let before = self.last.circuits.get(service).copied().unwrap_or(Circuit::Closed);
-            if before == *now {
-                continue;
+            let turned = callees.turned(&self.last, service);
+            self.turns.entry(service.clone()).or_default().add(turned);
+            for (circuit, times) in turned.leading_to(before, *now) {
+                let tone = match circuit {
+                    Circuit::Closed => Tone::Good,
+                    Circuit::HalfOpen => Tone::Plain,
+                    Circuit::Open => Tone::Bad,
+                };
+                let often = if times > 1 { format!(", {times} times") } else { String::new() };
+                self.note(Event {
+                    at,
+                    tone,
+                    text: format!("{service}: circuit {}{often}", circuit.as_str()),
+                });
             }
-            let turns = self.turns.entry(service.clone()).or_default();
-            turns.opened += u64::from(*now == Circuit::Open);
-            turns.closed += u64::from(*now == Circuit::Closed);
-            let tone = match now {
-                Circuit::Closed => Tone::Good,
-                Circuit::HalfOpen => Tone::Plain,
-                Circuit::Open => Tone::Bad,
-            };
-            self.note(Event { at, tone, text: format!("{service}: circuit {}", now.as_str()) });
         }
         self.last = callees;
     }
@@ -120,6 +117,46 @@ impl Watch {
     }
 }
 
+impl Callees {
+    /// What the circuit of `service` did since `earlier`. A count that went back (a rule written anew, a restart)
+    /// counts from zero.
+    fn turned(&self, earlier: &Self, service: &str) -> Turns {
+        let of = |callees: &Self| callees.turns.get(service).copied().unwrap_or_default();
+        let (now, before) = (of(self), of(earlier));
+        let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+        Turns {
+            opened: since(now.opened, before.opened),
+            half_opened: since(now.half_opened, before.half_opened),
+            closed: since(now.closed, before.closed),
+        }
+    }
+}
+
+impl Turns {
+    fn add(&mut self, more: Self) {
+        self.opened += more.opened;
+        self.half_opened += more.half_opened;
+        self.closed += more.closed;
+    }
+
+    /// The states that were entered on the way to `now`, with how often; what was never counted, such as a rule that
+    /// was written anew, at least shows where it led.
+    fn leading_to(self, before: Circuit, now: Circuit) -> Vec<(Circuit, u64)> {
+        let cycle = [
+            (Circuit::Open, self.opened),
+            (Circuit::HalfOpen, self.half_opened),
+            (Circuit::Closed, self.closed),
+        ];
+        let end = cycle.iter().position(|(circuit, _)| *circuit == now).map_or(0, |index| index + 1);
+        let mut entered = [&cycle[end..], &cycle[..end]].concat();
+        entered.retain(|(_, times)| *times > 0);
+        if entered.is_empty() && before != now {
+            entered.push((now, 1));
+        }
+        entered
+    }
+}
+
 impl Counts {
     fn since(&self, earlier: &Self) -> Self {
         Self {
@@ -140,7 +177,13 @@ mod tests {
         Callees {
             counts: BTreeMap::from([("v1".into(), counts(v1)), ("v2".into(), counts(v2))]),
             circuits: BTreeMap::from([("v2".into(), circuit)]),
+            turns: BTreeMap::new(),
         }
+    }
+
+    fn turned(circuit: Circuit, opened: u64, half_opened: u64, closed: u64) -> Callees {
+        let turns = BTreeMap::from([("v2".into(), Turns { opened, half_opened, closed })]);
+        Callees { turns, ..callees(1.0, 1.0, circuit) }
     }
 
     fn second(n: u64) -> Duration {
@@ -148,16 +191,34 @@ mod tests {
     }
 
     #[test]
-    fn every_turn_of_a_circuit_is_counted_and_told() {
+    fn turns_between_two_looks_are_counted_and_told_in_order() {
         let mut watch = Watch::default();
-        let path = [Circuit::Closed, Circuit::Open, Circuit::Open, Circuit::HalfOpen, Circuit::Open];
-        for (at, circuit) in (0..).zip(path.into_iter().chain([Circuit::HalfOpen, Circuit::Closed])) {
-            watch.look(second(at), callees(1.0, 1.0, circuit));
-        }
-        assert_eq!(watch.turns("v2"), Turns { opened: 2, closed: 1 });
+        watch.look(second(1), turned(Circuit::Closed, 0, 0, 0));
+        watch.look(second(2), turned(Circuit::HalfOpen, 2, 2, 0));
+        watch.look(second(3), turned(Circuit::Closed, 3, 3, 1));
+        assert_eq!(watch.turns("v2"), Turns { opened: 3, half_opened: 3, closed: 1 });
         let texts: Vec<String> = watch.events().into_iter().map(|e| e.text).collect();
-        assert_eq!(texts[0], "v2: circuit open");
-        assert_eq!(texts.len(), 5);
+        assert_eq!(
+            texts,
+            [
+                "v2: circuit open, 2 times",
+                "v2: circuit half-open, 2 times",
+                "v2: circuit open",
+                "v2: circuit half-open",
+                "v2: circuit closed",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_breaker_written_anew_counts_from_zero_and_loses_nothing() {
+        let mut watch = Watch::default();
+        watch.look(second(1), turned(Circuit::Open, 4, 3, 3));
+        watch.look(second(2), turned(Circuit::Closed, 0, 0, 0));
+        watch.look(second(3), turned(Circuit::Open, 1, 0, 0));
+        assert_eq!(watch.turns("v2").opened, 5);
+        let texts: Vec<String> = watch.events().into_iter().map(|e| e.text).collect();
+        assert_eq!(texts[texts.len() - 2..], ["v2: circuit closed", "v2: circuit open"]);
     }
 
     #[test]
