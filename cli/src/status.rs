@@ -65,21 +65,20 @@ async fn resolve(host: &str, port: u16) -> Result<SocketAddr> {
 
 /// Whether every object holds as it is written now.
 fn is_clean(status: &Status) -> bool {
-    !status.diagnostics.iter().any(|d| d.is_error()) && status.objects.iter().all(|o| trouble(o).is_none())
+    !status.diagnostics.iter().any(|d| d.is_error()) && status.objects.iter().all(|o| troubles(o).is_empty())
 }
 
-/// Why an object does not hold as written, in a few words.
-fn trouble(object: &ObjectStatus) -> Option<String> {
+/// Why an object does not hold as written: each reason in a few words, none if it does.
+fn troubles(object: &ObjectStatus) -> Vec<String> {
     match object.in_force {
-        InForce::Nothing => return Some(String::from("refused")),
-        InForce::LastValid => return Some(String::from("refused; the last valid version holds")),
+        InForce::Nothing => return vec![String::from("refused")],
+        InForce::LastValid => return vec![String::from("refused; the last valid version holds")],
         InForce::Current => {}
     }
-    let wrong = object.conditions.iter().find(|condition| is_complaint(condition));
+    let wrong = object.conditions.iter().filter(|condition| is_complaint(condition));
     let wrong = wrong.map(|c| format!("{}: {} {}", c.kind, c.reason, c.message).trim_end().to_owned());
-    wrong.or_else(|| {
-        object.programmed.as_ref()?.reason.as_ref().map(|reason| format!("a proxy refuses it: {reason}"))
-    })
+    let refusal = object.programmed.as_ref().and_then(|p| p.reason.as_ref());
+    wrong.chain(refusal.map(|reason| format!("a proxy refuses it: {reason}"))).collect()
 }
 
 /// Whether a condition says that something is not as its author must have meant it. `Overridden` is not such a one:
@@ -94,29 +93,7 @@ pub(crate) fn is_complaint(condition: &Condition) -> bool {
 
 /// The table, the errors, the proxies.
 fn render(status: &Status, colour: bool) -> String {
-    let mut rows = vec![["KIND", "NAME", "PROGRAMMED", "SOURCE", "STATE"].map(str::to_owned)];
-    rows.extend(status.objects.iter().map(|object| {
-        let programmed =
-            object.programmed.as_ref().map_or_else(|| String::from("-"), |p| format!("{}/{}", p.ready, p.of));
-        let state = trouble(object).unwrap_or_else(|| String::from("accepted"));
-        [
-            object.kind.clone(),
-            format!("{}/{}", object.namespace, object.name),
-            programmed,
-            object.source.clone(),
-            state,
-        ]
-    }));
-    let widths: [usize; 5] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    let mut out = String::new();
-    for (at, row) in rows.iter().enumerate() {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        let bad = at > 0 && trouble(&status.objects[at - 1]).is_some();
-        out += &red(line.trim_end(), bad && colour);
-        out.push('\n');
-    }
+    let mut out = table(&status.objects, colour);
     if status.objects.is_empty() {
         out += "No objects.\n";
     }
@@ -126,7 +103,11 @@ fn render(status: &Status, colour: bool) -> String {
     if !status.diagnostics.is_empty() {
         out.push('\n');
     }
-    out += &format!("\n{} proxies connected.\n", status.nodes.len());
+    out += &match status.nodes.len() {
+        0 => String::from("\nNo proxy connected.\n"),
+        1 => String::from("\n1 proxy connected.\n"),
+        n => format!("\n{n} proxies connected.\n"),
+    };
     for node in status.nodes.iter().filter(|node| node.acknowledged < node.of || node.last_refusal.is_some())
     {
         out += &format!("  {} has {} of {} resources", node.id, node.acknowledged, node.of);
@@ -134,6 +115,36 @@ fn render(status: &Status, colour: bool) -> String {
         out.push('\n');
     }
     out
+}
+
+/// One row for each object, and one more for each further thing that is wrong with it.
+fn table(objects: &[ObjectStatus], colour: bool) -> String {
+    let headings = ["KIND", "NAME", "PROGRAMMED", "SOURCE", "STATE"].map(str::to_owned);
+    let rows: Vec<(bool, [String; 5])> =
+        std::iter::once((false, headings)).chain(objects.iter().flat_map(rows)).collect();
+    let width = |column: usize| rows.iter().map(|(_, row)| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let line = |(bad, row): &(bool, [String; 5])| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(c, width)| format!("{c:<width$}")).collect();
+        red(cells.join("  ").trim_end(), *bad && colour) + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// The rows of one object, and whether something is wrong with it.
+fn rows(object: &ObjectStatus) -> Vec<(bool, [String; 5])> {
+    let programmed =
+        object.programmed.as_ref().map_or_else(|| String::from("-"), |p| format!("{}/{}", p.ready, p.of));
+    let name = format!("{}/{}", object.namespace, object.name);
+    let first = |state| [object.kind.clone(), name, programmed, object.source.clone(), state];
+    let mut troubles = troubles(object).into_iter();
+    let Some(trouble) = troubles.next() else { return vec![(false, first(String::from("accepted")))] };
+    let more = troubles.map(|trouble| {
+        let mut row: [String; 5] = Default::default();
+        row[4] = trouble;
+        (true, row)
+    });
+    std::iter::once((true, first(trouble))).chain(more).collect()
 }
 
 fn red(text: &str, really: bool) -> String {
@@ -202,7 +213,24 @@ mod tests {
     }
 
     #[test]
-    fn no_objects_is_said_in_words() {
-        assert!(render(&Status::default(), false).contains("No objects."));
+    fn everything_that_is_wrong_with_an_object_is_shown() {
+        let mut route = object("a", InForce::Current);
+        route.conditions = vec![
+            condition("Accepted", false, "NoMatchingParent", "no listener edge/x"),
+            condition("ResolvedRefs", false, "BackendNotFound", "no Service shop/x"),
+        ];
+        let refused =
+            Programmed { ready: 2, of: 3, reason: Some("edge: too deep".into()), ..Programmed::default() };
+        route.programmed = Some(refused);
+        let text = render(&status(vec![route]), false);
+        for trouble in ["no listener edge/x", "no Service shop/x", "edge: too deep"] {
+            assert!(text.contains(trouble), "{trouble} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn no_objects_and_no_proxies_are_said_in_words() {
+        let text = render(&Status::default(), false);
+        assert!(text.contains("No objects.") && text.contains("No proxy connected."), "{text}");
     }
 }
