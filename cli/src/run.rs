@@ -9,9 +9,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::builder::Resettable;
-use tidegate_control_plane::{ControlPlaneArgs, Running as ControlPlane};
+use tidegate_control_plane::{ControlPlaneArgs, Running as ControlPlane, StartError};
 use tidegate_proxy::app::{Proxy, Running};
 use tidegate_proxy::{ProxyArgs, ProxyConfig};
 use tokio::time::{MissedTickBehavior, interval};
@@ -112,7 +112,14 @@ async fn run(args: RunArgs) -> Result<Done> {
 
 async fn start_control_plane(policies: PathBuf, admin: SocketAddr) -> Result<ControlPlane> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    Ok(tidegate_control_plane::start(&ControlPlaneArgs { policies, listen, admin }).await?)
+    let started = tidegate_control_plane::start(&ControlPlaneArgs { policies, listen, admin }).await;
+    Ok(started.map_err(|error| match error {
+        // The control plane's own flag has another name here.
+        StartError::Listen { address, cause, .. } if address == admin => {
+            anyhow!("cannot listen on --status {address}: {cause}")
+        }
+        other => other.into(),
+    })?)
 }
 
 /// Tells what changes until `stop`.

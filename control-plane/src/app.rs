@@ -38,8 +38,8 @@ pub struct ControlPlaneArgs {
 pub enum StartError {
     #[error(transparent)]
     Policies(#[from] CannotOpen),
-    #[error("cannot listen on {address} for {purpose}: {cause}")]
-    Listen { address: SocketAddr, purpose: &'static str, cause: std::io::Error },
+    #[error("cannot listen on {flag} {address}: {cause}")]
+    Listen { flag: &'static str, address: SocketAddr, cause: std::io::Error },
     #[error("a part of the control plane failed: {0}")]
     Failed(String),
 }
@@ -75,8 +75,8 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let shutdown = CancellationToken::new();
     let guard = shutdown.clone().drop_guard();
     let readings = file::open(&args.policies, shutdown.clone()).await?;
-    let grpc = listen(args.listen, "proxies").await?;
-    let admin = listen(args.admin, "admin requests").await?;
+    let grpc = listen("--listen", args.listen).await?;
+    let admin = listen("--admin", args.admin).await?;
 
     let reading = readings.borrow().clone();
     let (fold, first) = apply(Fold::default(), reading).await.unwrap_or_default();
@@ -153,8 +153,8 @@ impl Running {
     }
 }
 
-async fn listen(address: SocketAddr, purpose: &'static str) -> Result<(SocketAddr, TcpListener), StartError> {
-    let failed = |cause| StartError::Listen { address, purpose, cause };
+async fn listen(flag: &'static str, address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let failed = |cause| StartError::Listen { flag, address, cause };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     Ok((listener.local_addr().map_err(failed)?, listener))
 }
