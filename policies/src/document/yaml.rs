@@ -160,7 +160,7 @@ fn chunks(text: &str) -> Vec<(u32, &str)> {
         // Comments and directives belong to the document after them.
         has_content |= marker || !(line.trim().is_empty() || line.starts_with(['#', '%']));
         offset += line.len();
-        line_number += 1;
+        line_number += u32::try_from(lines(line).count()).unwrap_or(u32::MAX);
     }
     if has_content {
         chunks.push((start_line, &text[start..]));
@@ -168,8 +168,13 @@ fn chunks(text: &str) -> Vec<(u32, &str)> {
     chunks
 }
 
+/// A line ends at `\n`, `\r\n` or `\r` (YAML 1.2.2, 5.4), which is how the parser counts.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().flat_map(|line| line.split('\r'))
+}
+
 fn syntax_error(chunk: &str, mut place: Place, first_line: u32, info: &str) -> YamlError {
-    let lines: Vec<_> = chunk.lines().collect();
+    let lines: Vec<_> = lines(chunk).collect();
     let at = place.line.saturating_sub(first_line + 1) as usize;
     let written = lines.iter().rposition(|l| !l.trim().is_empty()).unwrap_or_default();
     // What is noticed only at the end of the piece is shown where its text ends, not in the next document.
