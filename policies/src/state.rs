@@ -5,7 +5,6 @@
 
 use std::any::Any;
 use std::fmt;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -43,18 +42,9 @@ struct Entry {
 }
 
 impl StateStore {
-    /// With a hash seed that nobody outside the process knows.
-    #[expect(
-        clippy::disallowed_types,
-        reason = "the seed must be unknown to clients; no verdict depends on it"
-    )]
-    pub fn new() -> Self {
-        let secret = std::hash::RandomState::new();
-        Self::with_hash_seed([secret.hash_one(0_u8), secret.hash_one(1_u8)])
-    }
-
-    /// With a known hash seed, where a run must be the same twice (a simulation at the cap on keys).
-    pub fn with_hash_seed(hash_seed: [u64; 2]) -> Self {
+    /// `hash_seed`: drawn by the shell, once per process, where clients are not to know it; fixed where a run must be
+    /// the same twice (a simulation at the cap on keys).
+    pub fn new(hash_seed: [u64; 2]) -> Self {
         Self { entries: Mutex::default(), hash_seed }
     }
 
@@ -98,12 +88,6 @@ impl StateStore {
     }
 }
 
-impl Default for StateStore {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl fmt::Debug for StateStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StateStore").field("entries", &self.len()).finish()
@@ -121,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_same_key_finds_the_same_state() {
-        let store = StateStore::new();
+        let store = StateStore::new([0, 0]);
         store.get_or_insert(key("a"), || AtomicU32::new(0)).store(7, Ordering::Relaxed);
         assert_eq!(store.get_or_insert(key("a"), || AtomicU32::new(0)).load(Ordering::Relaxed), 7);
         assert_eq!(store.get_or_insert(key("b"), || AtomicU32::new(0)).load(Ordering::Relaxed), 0);
@@ -129,7 +113,7 @@ mod tests {
 
     #[test]
     fn state_outlives_its_users_by_the_grace_and_no_longer() {
-        let store = StateStore::new();
+        let store = StateStore::new([0, 0]);
         let held = store.get_or_insert(key("a"), || 1_u8);
         store.sweep(Timestamp::from_millis(0));
         drop(held);
@@ -141,7 +125,7 @@ mod tests {
 
     #[test]
     fn state_that_is_picked_up_again_starts_a_new_grace() {
-        let store = StateStore::new();
+        let store = StateStore::new([0, 0]);
         drop(store.get_or_insert(key("a"), || 1_u8));
         store.sweep(Timestamp::ZERO);
         drop(store.get_or_insert(key("a"), || 1_u8));

@@ -96,7 +96,7 @@ fn send(snapshot: &Snapshot, canary: bool) -> (Selected, Decisions) {
 
 #[test]
 fn a_limit_refuses_the_second_request_and_names_the_line_it_was_written_on() {
-    let snapshot = caller(DOCUMENTS, &StateStore::new());
+    let snapshot = caller(DOCUMENTS, &StateStore::new([0, 0]));
     assert_eq!(send(&snapshot, false).1[0].outcome, Outcome::Allowed);
     let (selected, decisions) = send(&snapshot, false);
     assert_eq!(&*selected.rule.name, "all");
@@ -108,7 +108,7 @@ fn a_limit_refuses_the_second_request_and_names_the_line_it_was_written_on() {
 
 #[test]
 fn a_dangling_backend_fails_its_own_requests_and_nobody_elses() {
-    let snapshot = caller(DOCUMENTS, &StateStore::new());
+    let snapshot = caller(DOCUMENTS, &StateStore::new([0, 0]));
     let (canary, decisions) = send(&snapshot, true);
     assert!(decisions.is_empty(), "the limit is on the other rule");
     assert_eq!(canary.target().backend.as_ref().err(), Some(&Reason::InvalidBackend));
@@ -118,7 +118,7 @@ fn a_dangling_backend_fails_its_own_requests_and_nobody_elses() {
 
 #[test]
 fn an_edit_elsewhere_in_the_file_does_not_refill_the_limit() {
-    let state = StateStore::new();
+    let state = StateStore::new([0, 0]);
     send(&caller(DOCUMENTS, &state), false);
     let edited =
         DOCUMENTS.replace("x-canary, value: '1'", "x-canary, value: 'beta'").replace("\n---", "\n\n---");
@@ -129,7 +129,7 @@ fn an_edit_elsewhere_in_the_file_does_not_refill_the_limit() {
 #[test]
 fn shadow_tells_what_it_would_have_refused() {
     let shadow = DOCUMENTS.replace("  limits:", "  mode: Shadow\n  limits:");
-    let snapshot = caller(&shadow, &StateStore::new());
+    let snapshot = caller(&shadow, &StateStore::new([0, 0]));
     send(&snapshot, false);
     assert_eq!(send(&snapshot, false).1[0].outcome, Outcome::WouldRefuse(Reason::RateLimited));
 }

@@ -73,7 +73,7 @@ impl Setup {
         let target =
             Target { backend: Ok(Arc::clone(&backend)), weight: 1, filters: Box::default(), guard: None };
         let (rng, decisions) = (fastrand::Rng::with_seed(1), Decisions::new());
-        let mut setup = Self { store: StateStore::new(), backend, target, rng, decisions };
+        let mut setup = Self { store: StateStore::new([0, 0]), backend, target, rng, decisions };
         setup.push(circuit);
         setup
     }

@@ -83,7 +83,7 @@ fn a_services_filters_hold_in_its_own_sidecar_and_on_gateways_but_not_at_the_cal
     let mut resources = mesh();
     resources.insert(once("limit", vec![target(TargetKind::Service, "cart", None)]));
     let filters =
-        |scope, host| select(&build(&resources, &StateStore::new()), scope, host).target().filters.len();
+        |scope, host| select(&build(&resources, &StateStore::new([0, 0])), scope, host).target().filters.len();
     assert_eq!(filters(Scope::Inbound, "any"), 1);
     assert_eq!(filters(GATEWAY, "any"), 1);
     assert_eq!(filters(Scope::Outbound, "cart"), 0);
@@ -94,7 +94,7 @@ fn a_services_filters_hold_in_its_own_sidecar_and_on_gateways_but_not_at_the_cal
 fn a_mesh_routes_filters_hold_at_the_caller_only() {
     let mut resources = mesh();
     resources.insert(once("limit", vec![target(TargetKind::HTTPRoute, "inner", None)]));
-    let snapshot = build(&resources, &StateStore::new());
+    let snapshot = build(&resources, &StateStore::new([0, 0]));
     assert_eq!(select(&snapshot, Scope::Outbound, "front").target().filters.len(), 1);
     assert_eq!(select(&snapshot, Scope::Inbound, "any").target().filters.len(), 0);
     assert_eq!(select(&snapshot, GATEWAY, "any").target().filters.len(), 0);
@@ -105,7 +105,7 @@ fn a_policy_for_one_port_by_name_holds_at_its_service() {
     let mut resources = mesh();
     resources.insert(once("limit", vec![target(TargetKind::Service, "cart", Some("http"))]));
     resources.insert(once("other", vec![target(TargetKind::Service, "front", Some("grpc"))]));
-    let snapshot = build(&resources, &StateStore::new());
+    let snapshot = build(&resources, &StateStore::new([0, 0]));
     assert_eq!(select(&snapshot, Scope::Inbound, "any").target().filters.len(), 1);
     assert_eq!(select(&snapshot, GATEWAY, "any").target().filters.len(), 1);
 }
@@ -116,25 +116,25 @@ fn one_policy_is_one_budget_wherever_it_holds() {
     let targets =
         vec![target(TargetKind::HTTPRoute, "edge", None), target(TargetKind::HTTPRoute, "inner", None)];
     resources.insert(once("limit", targets));
-    let snapshot = build(&resources, &StateStore::new());
+    let snapshot = build(&resources, &StateStore::new([0, 0]));
     assert_eq!(sends(&snapshot, GATEWAY, "any"), None);
     assert_eq!(sends(&snapshot, Scope::Outbound, "front"), Some(Reason::RateLimited));
 }
 
 #[test]
 fn a_push_that_changes_another_route_forgets_no_count() {
-    let state = StateStore::new();
+    let state = StateStore::new([0, 0]);
     let mut resources = mesh();
     resources.insert(once("limit", vec![target(TargetKind::Service, "cart", None)]));
     assert_eq!(sends(&build(&resources, &state), Scope::Inbound, "any"), None);
     resources.insert(Resource::Route(route("edge", vec![on_listener("gw", "http", &["a.org"])], Vec::new())));
     assert_eq!(sends(&build(&resources, &state), Scope::Inbound, "any"), Some(Reason::RateLimited));
-    assert_eq!(sends(&build(&resources, &StateStore::new()), Scope::Inbound, "any"), None);
+    assert_eq!(sends(&build(&resources, &StateStore::new([0, 0])), Scope::Inbound, "any"), None);
 }
 
 #[test]
 fn a_breaker_on_a_service_guards_every_call_to_it_with_one_guard() {
-    let state = StateStore::new();
+    let state = StateStore::new([0, 0]);
     let mut resources = mesh();
     resources.insert(breaker("cap", vec![target(TargetKind::Service, "cart", None)]));
     let snapshot = build(&resources, &state);
@@ -150,7 +150,7 @@ fn a_breaker_on_a_service_guards_every_call_to_it_with_one_guard() {
 fn a_breaker_on_the_parent_guards_the_calls_its_routes_make_elsewhere() {
     let mut resources = mesh();
     resources.insert(breaker("cap", vec![target(TargetKind::Service, "front", None)]));
-    let snapshot = build(&resources, &StateStore::new());
+    let snapshot = build(&resources, &StateStore::new([0, 0]));
     let selected = select(&snapshot, Scope::Outbound, "front");
     assert_eq!(&*selected.target().guard.clone().unwrap().id, "CircuitBreakerPolicy/shop/cap|shop/cart:80");
     assert!(select(&snapshot, Scope::Outbound, "cart").target().guard.is_none());
@@ -163,7 +163,7 @@ fn a_policy_that_does_not_compile_is_rejected_with_its_place_and_has_no_effect()
     let bad: Policy = policy("RateLimitPolicy", "bad", targets.clone(), json!({"limits": []}));
     resources.insert(Resource::Policy(bad));
     resources.insert(once("good", targets));
-    let (snapshot, rejected) = Snapshot::build(&resources, &local(), &StateStore::new());
+    let (snapshot, rejected) = Snapshot::build(&resources, &local(), &StateStore::new([0, 0]));
     assert_eq!(rejected.len(), 1);
     assert_eq!(rejected[0].name, "RateLimitPolicy/shop/bad");
     assert!(rejected[0].reason.starts_with("test.yaml:1: "), "{}", rejected[0].reason);
@@ -182,7 +182,7 @@ fn a_routes_own_filters_run_after_every_policy_the_rules_before_the_backends() {
     let mut resources = mesh();
     resources.insert(Resource::Route(route("edge", vec![on_listener("gw", "http", &[""])], vec![rule])));
     resources.insert(once("limit", vec![target(TargetKind::HTTPRoute, "edge", None)]));
-    let snapshot = build(&resources, &StateStore::new());
+    let snapshot = build(&resources, &StateStore::new([0, 0]));
     let selected = select(&snapshot, GATEWAY, "any");
     let phases: Vec<_> = selected.target().filters.iter().map(|filter| filter.phase()).collect();
     use crate::pipeline::Phase::{RateLimit, Transform};
@@ -196,7 +196,7 @@ fn a_routes_own_filters_run_after_every_policy_the_rules_before_the_backends() {
 fn what_is_in_force_can_be_read() {
     let mut resources = mesh();
     resources.insert(once("limit", vec![target(TargetKind::Service, "cart", None)]));
-    let snapshot = build(&resources, &StateStore::new());
+    let snapshot = build(&resources, &StateStore::new([0, 0]));
     let described = serde_json::to_value(snapshot.describe()).unwrap();
     assert_eq!(
         described["listeners"][0],

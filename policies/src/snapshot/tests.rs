@@ -18,7 +18,7 @@ fn local() -> Local {
 }
 
 fn build(resources: &Resources) -> Snapshot {
-    let (snapshot, rejected) = Snapshot::build(resources, &local(), &StateStore::new());
+    let (snapshot, rejected) = Snapshot::build(resources, &local(), &StateStore::new([0, 0]));
     assert_eq!(rejected, []);
     snapshot
 }
@@ -118,7 +118,7 @@ fn a_services_routes_replace_the_direct_way_and_consumer_routes_replace_producer
 
     all.push(Resource::Route(simple("web/consumer", parent(None), &["/b"])));
     let web = Local { namespace: "web".into(), ..Local::default() };
-    let (theirs, _) = Snapshot::build(&resources(all.clone()), &web, &StateStore::new());
+    let (theirs, _) = Snapshot::build(&resources(all.clone()), &web, &StateStore::new([0, 0]));
     assert_eq!(routed(&theirs, Scope::Outbound, "cart.shop", "/a"), "no_route");
     assert_eq!(routed(&theirs, Scope::Outbound, "cart.shop", "/b"), "web/consumer#r");
     let ours = build(&resources(all));
@@ -221,7 +221,7 @@ fn no_targets_or_only_zero_weights_is_no_backend() {
 fn inbound_leads_to_the_app_whatever_the_host() {
     let app = Some(("127.0.0.1:3000".parse().unwrap(), AppProtocol::Http1));
     let local = Local { services: vec![name("cart")], app, namespace: "shop".into() };
-    let (snapshot, rejected) = Snapshot::build(&Resources::default(), &local, &StateStore::new());
+    let (snapshot, rejected) = Snapshot::build(&Resources::default(), &local, &StateStore::new([0, 0]));
     assert_eq!(rejected, []);
     let bare = http::Request::builder().uri("/").body(()).unwrap().into_parts().0;
     let selected = snapshot.route(Scope::Inbound, &bare, &mut fastrand::Rng::with_seed(1)).unwrap();
@@ -233,7 +233,7 @@ fn inbound_leads_to_the_app_whatever_the_host() {
 
 #[test]
 fn a_push_that_changes_one_route_keeps_the_state_of_every_endpoint() {
-    let state = StateStore::new();
+    let state = StateStore::new([0, 0]);
     let mut resources = resources(service("cart", 80, &[9001, 9002]));
     let (before, _) = Snapshot::build(&resources, &local(), &state);
     let parent = RouteParent::Service { service: name("cart"), port: None };
@@ -277,7 +277,7 @@ fn an_unknown_policy_kind_is_rejected_and_everything_else_is_built() {
     let mut resources = resources(service("cart", 80, &[9001]));
     let odd = policy("OddPolicy", "odd", vec![], serde_json::json!({}));
     resources.insert(Resource::Policy(odd));
-    let (snapshot, rejected) = Snapshot::build(&resources, &local(), &StateStore::new());
+    let (snapshot, rejected) = Snapshot::build(&resources, &local(), &StateStore::new([0, 0]));
     assert_eq!(rejected.len(), 1);
     assert_eq!(rejected[0].name, "OddPolicy/shop/odd");
     assert_eq!(routed(&snapshot, Scope::Outbound, "cart", "/"), "-#default");

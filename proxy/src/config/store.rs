@@ -9,7 +9,7 @@ use tidegate_policy::state::StateStore;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 
 /// See the module.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Store {
 
 impl Store {
     pub(crate) fn new(local: Local, clock: Clock) -> Self {
-        let state = StateStore::new();
+        let state = StateStore::new([clock::seed(), clock::seed()]);
         // Nothing can be rejected where nothing was given.
         let (snapshot, _) = Snapshot::build(&Resources::default(), &local, &state);
         Self {

@@ -77,7 +77,7 @@ fn admitted(filter: &Arc<dyn Filter>, path: &str, requests: u32, millis: u64) ->
 #[test]
 fn the_burst_passes_and_the_next_request_is_told_when_to_come_back() {
     let limit = json!({"name": "all", "requests": 10, "per": "20s", "burst": 2});
-    let filter = bind(Mode::Enforce, one(limit), &StateStore::new());
+    let filter = bind(Mode::Enforce, one(limit), &StateStore::new([0, 0]));
     let first = get(&filter, "/", 0);
     assert_eq!(first.header("ratelimit-policy"), Some("\"all\";q=10;w=20"));
     assert_eq!(first.header("ratelimit"), Some("\"all\";r=1;t=2"));
@@ -98,7 +98,7 @@ fn the_burst_passes_and_the_next_request_is_told_when_to_come_back() {
 #[test]
 fn the_burst_is_the_number_of_requests_unless_written() {
     let filter =
-        bind(Mode::Enforce, one(json!({"name": "a", "requests": 7, "per": "1s"})), &StateStore::new());
+        bind(Mode::Enforce, one(json!({"name": "a", "requests": 7, "per": "1s"})), &StateStore::new([0, 0]));
     assert_eq!(admitted(&filter, "/", 20, 0), 7);
 }
 
@@ -108,7 +108,7 @@ fn a_refused_request_spends_nothing_of_the_other_limits() {
         {"name": "wide", "requests": 5, "per": "1h"},
         {"name": "narrow", "requests": 1, "per": "1s"},
     ]});
-    let filter = bind(Mode::Enforce, spec, &StateStore::new());
+    let filter = bind(Mode::Enforce, spec, &StateStore::new([0, 0]));
     assert_eq!(admitted(&filter, "/", 100, 0), 1);
     let passed: usize = (1..10).map(|second| admitted(&filter, "/", 100, second * 1000)).sum();
     assert_eq!(passed, 4, "all five of the wide limit went to requests that passed");
@@ -120,7 +120,7 @@ fn the_tightest_limit_is_told_and_the_policy_field_lists_all() {
         {"name": "minute", "requests": 100, "per": "1m"},
         {"name": "hour", "requests": 50, "per": "1h"},
     ]});
-    let filter = bind(Mode::Enforce, spec, &StateStore::new());
+    let filter = bind(Mode::Enforce, spec, &StateStore::new([0, 0]));
     let met = get(&filter, "/", 0);
     assert_eq!(met.header("ratelimit"), Some("\"hour\";r=49;t=72"));
     assert_eq!(met.header("ratelimit-policy"), Some("\"hour\";q=50;w=3600, \"minute\";q=100;w=60"));
@@ -134,7 +134,7 @@ fn of_several_refusing_limits_the_longest_wait_is_told() {
         {"name": "a", "requests": 1, "per": "5s"},
         {"name": "b", "requests": 1, "per": "60s"},
     ]});
-    let filter = bind(Mode::Enforce, spec, &StateStore::new());
+    let filter = bind(Mode::Enforce, spec, &StateStore::new([0, 0]));
     get(&filter, "/", 0);
     let met = get(&filter, "/", 0);
     assert_eq!(&*met.decisions[0].rule.name, "b");
@@ -144,7 +144,7 @@ fn of_several_refusing_limits_the_longest_wait_is_told() {
 #[test]
 fn shadow_decides_and_changes_nothing() {
     let filter =
-        bind(Mode::Shadow, one(json!({"name": "a", "requests": 1, "per": "1s"})), &StateStore::new());
+        bind(Mode::Shadow, one(json!({"name": "a", "requests": 1, "per": "1s"})), &StateStore::new([0, 0]));
     let (first, second) = (get(&filter, "/", 0), get(&filter, "/", 0));
     assert!(first.allowed() && first.headers.is_empty());
     assert!(second.allowed() && second.headers.is_empty());
@@ -155,7 +155,7 @@ fn shadow_decides_and_changes_nothing() {
 fn keyed(part: Value) -> Arc<dyn Filter> {
     let mut limit = json!({"name": "a", "requests": 1, "per": "1h"});
     limit["key"] = Value::Array(vec![part]);
-    bind(Mode::Enforce, one(limit), &StateStore::new())
+    bind(Mode::Enforce, one(limit), &StateStore::new([0, 0]))
 }
 
 /// Whether the two requests are counted apart.
@@ -212,7 +212,7 @@ fn path_method_host_and_identity_are_told_apart() {
 
 #[test]
 fn a_push_that_changes_nothing_here_keeps_what_was_spent() {
-    let store = StateStore::new();
+    let store = StateStore::new([0, 0]);
     let spec = |unrelated: u32| {
         json!({"limits": [
             {"name": "kept", "requests": 3, "per": "1h"},
@@ -226,7 +226,7 @@ fn a_push_that_changes_nothing_here_keeps_what_was_spent() {
 
 #[test]
 fn a_changed_rate_keeps_what_was_spent() {
-    let store = StateStore::new();
+    let store = StateStore::new([0, 0]);
     let spec =
         |requests: u32, key: Value| one(json!({"name": "a", "requests": requests, "per": "1h", "key": key}));
     for key in [json!([]), json!([{"type": "Path"}])] {
@@ -241,7 +241,7 @@ fn a_changed_rate_keeps_what_was_spent() {
 
 #[test]
 fn the_snapshot_before_counts_with_the_new_rate_too() {
-    let store = StateStore::new();
+    let store = StateStore::new([0, 0]);
     let spec = |requests: u32| one(json!({"name": "a", "requests": requests, "per": "1h"}));
     let before = bind(Mode::Enforce, spec(10), &store);
     assert!(get(&before, "/", 0).allowed());
@@ -252,7 +252,7 @@ fn the_snapshot_before_counts_with_the_new_rate_too() {
 
 #[test]
 fn another_key_starts_afresh() {
-    let store = StateStore::new();
+    let store = StateStore::new([0, 0]);
     let spec = |key: &str| one(json!({"name": "a", "requests": 1, "per": "1h", "key": [{"type": key}]}));
     assert_eq!(admitted(&bind(Mode::Enforce, spec("Path"), &store), "/", 5, 0), 1);
     assert_eq!(admitted(&bind(Mode::Enforce, spec("Method"), &store), "/", 5, 0), 1);
@@ -265,7 +265,7 @@ fn threads_with_several_limits_admit_exactly_the_tightest() {
         {"name": "b", "requests": 200, "per": "1h"},
         {"name": "c", "requests": 400, "per": "1h", "key": [{"type": "Method"}]},
     ]});
-    let store = StateStore::new();
+    let store = StateStore::new([0, 0]);
     let filter = bind(Mode::Enforce, spec, &store);
     let total: usize = thread::scope(|scope| {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| admitted(&filter, "/", 500, 0))).collect();
@@ -279,7 +279,7 @@ fn threads_with_several_limits_admit_exactly_the_tightest() {
 
 #[test]
 fn pushes_under_load_never_wedge_or_refill() {
-    let store = StateStore::new();
+    let store = StateStore::new([0, 0]);
     let spec = |requests: u32, unrelated: u32| {
         json!({"limits": [
             {"name": "b", "requests": requests, "per": "1h", "key": [{"type": "Path"}]},
@@ -354,7 +354,7 @@ proptest! {
             {"name": "path", "requests": 2, "per": "1s", "burst": 3, "key": [{"type": "Path"}]},
             {"name": "all", "requests": 3, "per": "1s", "burst": 4},
         ]});
-        let filter = bind(Mode::Enforce, spec, &StateStore::new());
+        let filter = bind(Mode::Enforce, spec, &StateStore::new([0, 0]));
         let (mut now, mut passed) = (0, Vec::new());
         for (step, path) in steps {
             now += step;

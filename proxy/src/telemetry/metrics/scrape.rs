@@ -140,7 +140,7 @@ mod tests {
         let backend = BackendName { kind: BackendKind::Service, object, port: 80 };
         let endpoint = Address::Socket(([10, 0, 0, 2], 8080).into());
         let endpoints = [Arc::new(EndpointState::new(endpoint))];
-        CircuitGuard::bind(&circuit, &backend, &endpoints, &StateStore::new())
+        CircuitGuard::bind(&circuit, &backend, &endpoints, &StateStore::new([0, 0]))
     }
 
     #[test]
