@@ -168,7 +168,7 @@ impl Index {
             let spare = || others.iter().find_map(|claim| claim.what.valid());
             let (object, current) = match &first.what {
                 What::Valid(object) => (Some(object.clone()), true),
-                What::Kept(object) => (object.clone(), false),
+                What::Kept(object) => (object.clone().or_else(spare), false),
                 What::Failed => (before().or_else(spare), false),
             };
             let object = self.unchanged(&key, object);

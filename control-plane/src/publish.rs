@@ -89,6 +89,7 @@ impl RoleSet {
             }
             this.derived.entry(origin).or_default().push((type_url, name));
         }
+        this.set.share(before);
         this
     }
 }

@@ -187,6 +187,30 @@ fn an_object_that_moves_to_another_file_with_a_mistake_keeps_its_last_valid_vers
 }
 
 #[test]
+fn two_files_that_swap_their_objects_lose_neither() {
+    let mut index = Index::default();
+    let (one, two) = (backend("a", 1), backend("b", 1));
+    read(&mut index, &[("p/a.yaml", &one), ("p/b.yaml", &two)]);
+    read(&mut index, &[("p/a.yaml", &two), ("p/b.yaml", &one)]);
+    assert_eq!(in_force(&index), ports(&[("a", 1), ("b", 1)]));
+    assert!(told(&index).is_empty());
+    // As they are read when the swap is caught half-way.
+    let before = read(&mut index, &[("p/a.yaml", &one), ("p/b.yaml", &one)]);
+    assert!(before.view && told(&index)[0].contains("already written at"));
+    read(&mut index, &[("p/a.yaml", &one), ("p/b.yaml", &two)]);
+    assert_eq!(in_force(&index), ports(&[("a", 1), ("b", 1)]));
+}
+
+#[test]
+fn a_valid_version_counts_where_the_first_file_never_held_one() {
+    let mut index = Index::default();
+    read(&mut index, &[("p/a.yaml", &backend("a", 0))]);
+    let unreadable = FileContent { path: "p/a.yaml".into(), body: Err(FileFault::NotAFile) };
+    index.update(&reading([unreadable, file("p/b.yaml", &backend("a", 2))]));
+    assert_eq!(in_force(&index), ports(&[("a", 2)]));
+}
+
+#[test]
 fn reading_the_same_again_changes_nothing() {
     let mut index = Index::default();
     let files = [("p/a.yaml", &*backend("a", 1)), ("p/b.yaml", "kind: [")];
