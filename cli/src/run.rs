@@ -113,13 +113,13 @@ async fn run(args: RunArgs) -> Result<Done> {
 async fn start_control_plane(policies: PathBuf, admin: SocketAddr) -> Result<ControlPlane> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let started = tidegate_control_plane::start(&ControlPlaneArgs { policies, listen, admin }).await;
-    Ok(started.map_err(|error| match error {
+    started.map_err(|error| match error {
         // The control plane's own flag has another name here.
         StartError::Listen { address, cause, .. } if address == admin => {
             anyhow!("cannot listen on --status {address}: {cause}")
         }
         other => other.into(),
-    })?)
+    })
 }
 
 /// Tells what changes until `stop`.

@@ -82,8 +82,9 @@ fn sends(snapshot: &Snapshot, scope: Scope, host: &str) -> Option<Reason> {
 fn a_services_filters_hold_in_its_own_sidecar_and_on_gateways_but_not_at_the_caller() {
     let mut resources = mesh();
     resources.insert(once("limit", vec![target(TargetKind::Service, "cart", None)]));
-    let filters =
-        |scope, host| select(&build(&resources, &StateStore::new([0, 0])), scope, host).target().filters.len();
+    let filters = |scope, host| {
+        select(&build(&resources, &StateStore::new([0, 0])), scope, host).target().filters.len()
+    };
     assert_eq!(filters(Scope::Inbound, "any"), 1);
     assert_eq!(filters(GATEWAY, "any"), 1);
     assert_eq!(filters(Scope::Outbound, "cart"), 0);
