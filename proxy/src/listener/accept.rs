@@ -74,12 +74,11 @@ impl Acceptor {
     fn spawn(&self, stream: TcpStream, address: SocketAddr, site: Site, stop: CancellationToken) {
         // Fails only on a socket that is gone already, which serving it will notice.
         let _ = stream.set_nodelay(true);
-        let peer = Peer { address, identity: None };
         let context = ConnectionContext::new(
             self.proxy.clone(),
             site.scope,
             site.direction,
-            peer,
+            peer(address),
             crate::clock::seed(),
         );
         let server = self.server.clone();
@@ -87,7 +86,25 @@ impl Acceptor {
     }
 }
 
+/// An IPv4 client of a socket for both families is the same client as on one for IPv4 alone: to a limit by address, and
+/// to who reads the log.
+fn peer(address: SocketAddr) -> Peer {
+    Peer { address: SocketAddr::new(address.ip().to_canonical(), address.port()), identity: None }
+}
+
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_client_is_told_by_its_ipv4_address() {
+        let told = |address: &str| peer(address.parse().unwrap()).address.to_string();
+        assert_eq!(told("[::ffff:192.0.2.7]:4000"), "192.0.2.7:4000");
+        assert_eq!(told("[2001:db8::7]:4000"), "[2001:db8::7]:4000");
+    }
 }
