@@ -34,17 +34,39 @@ impl Screen {
     /// When the terminal cannot be written.
     pub(crate) fn draw(&self, lines: &[String]) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        for (row, line) in (0_u16..).zip(lines) {
-            queue!(out, cursor::MoveTo(0, row), style::Print(line), Clear(ClearType::UntilNewLine))?;
-        }
-        let end = u16::try_from(lines.len()).unwrap_or(u16::MAX);
-        queue!(out, cursor::MoveTo(0, end), Clear(ClearType::FromCursorDown))?;
+        paint(&mut out, lines)?;
         out.flush()
     }
+}
+
+/// Every line is cleared before it is written: behind a line as wide as the screen the cursor still stands on its last
+/// letter. And what is below a frame is cleared from its last line: below the screen there is no line to go to.
+fn paint(out: &mut impl io::Write, lines: &[String]) -> io::Result<()> {
+    queue!(out, cursor::MoveTo(0, 0))?;
+    for (row, line) in (0_u16..).zip(lines) {
+        let last = usize::from(row) + 1 == lines.len();
+        let clear = if last { ClearType::FromCursorDown } else { ClearType::UntilNewLine };
+        queue!(out, cursor::MoveTo(0, row), Clear(clear), style::Print(line))?;
+    }
+    Ok(())
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
         let _ = execute!(io::stdout(), cursor::Show, LeaveAlternateScreen);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_cleared_after_the_last_line_was_written() {
+        let mut out = Vec::new();
+        paint(&mut out, &["one".to_owned(), "two".to_owned()]).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.ends_with("two"), "{text:?}");
+        assert!(text.contains("\x1b[J"), "what is below is cleared: {text:?}");
     }
 }
