@@ -153,6 +153,9 @@ fn limits(limits: &[UserLimit], seen: &Seen) -> Vec<Line> {
             verdict: Verdict::Unproven,
         });
     }
+    if quiet.is_empty() {
+        return lines;
+    }
     let wronged: Vec<&str> = quiet.iter().filter(|u| u.limited > 0).map(|u| u.name.as_str()).collect();
     lines.push(Line {
         what: String::from("limit, quiet users"),
@@ -161,7 +164,7 @@ fn limits(limits: &[UserLimit], seen: &Seen) -> Vec<Line> {
             true => format!("{} users, {} requests, none limited", quiet.len(), sum(&quiet, |u| u.sent)),
             false => format!("{} limited: {}", sum(&quiet, |u| u.limited), wronged.join(", ")),
         },
-        verdict: (wronged.is_empty() && !quiet.is_empty()).into(),
+        verdict: wronged.is_empty().into(),
     });
     lines
 }
@@ -325,6 +328,12 @@ mod tests {
     #[test]
     fn a_limit_that_lets_too_little_through_fails() {
         assert_eq!(failing(|_, s| s.users[0] = user("mallory", 1400, 450)), ["limit, mallory"]);
+    }
+
+    #[test]
+    fn a_limit_that_everyone_is_above_is_judged_without_quiet_users() {
+        let lines = judge(&written(), &Seen { users: vec![user("mallory", 4000, 3080)], ..seen() });
+        assert!(lines.iter().all(|line| line.what != "limit, quiet users"), "{lines:?}");
     }
 
     #[test]
