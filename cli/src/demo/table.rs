@@ -97,6 +97,9 @@ const HEADINGS: [(&str, usize); 8] = [
     ("canary share", 22),
 ];
 
+/// Columns before the text of an event.
+const EVENT_INDENT: usize = 8;
+
 /// The frame as lines of at most `width` columns; never more than `height`: the oldest events go first.
 pub(crate) fn frame(view: &View, size: (u16, u16), colour: bool) -> Vec<String> {
     let (width, height) = (usize::from(size.0), usize::from(size.1));
@@ -110,10 +113,8 @@ pub(crate) fn frame(view: &View, size: (u16, u16), colour: bool) -> Vec<String> 
     lines.push(Vec::new());
     let tail = vec![Vec::new(), vec![(view.hint.clone(), Tone::Plain)]];
     let room = height.saturating_sub(lines.len() + tail.len());
-    let newest = view.events.len().saturating_sub(room);
-    lines.extend(view.events[newest..].iter().map(|event| {
-        vec![(format!("{:>4} s  ", event.at.as_secs()), Tone::Dim), (event.text.clone(), event.tone)]
-    }));
+    let events: Vec<_> = view.events.iter().flat_map(|event| event_lines(event, width)).collect();
+    lines.extend(events[events.len().saturating_sub(room)..].iter().cloned());
     lines.extend(tail);
     lines.truncate(height);
     lines.iter().map(|line| paint(line, width, colour)).collect()
@@ -153,6 +154,42 @@ pub(crate) fn tint(text: &str, tone: Tone, colour: bool) -> String {
         code if colour && !code.is_empty() => format!("\x1b[{code}m{text}\x1b[0m"),
         _ => text.to_owned(),
     }
+}
+
+/// An event, wrapped: the end of an error says what to do.
+fn event_lines(event: &Event, width: usize) -> Vec<Vec<Cell>> {
+    let mut lines = vec![vec![(format!("{:>4} s  ", event.at.as_secs()), Tone::Dim)]];
+    let room = width.saturating_sub(EVENT_INDENT).max(1);
+    for (row, text) in wrap(&event.text, room).into_iter().enumerate() {
+        if row > 0 {
+            lines.push(vec![(pad("", EVENT_INDENT), Tone::Plain)]);
+        }
+        lines[row].push((text, event.tone));
+    }
+    lines
+}
+
+/// Breaks at spaces, and inside a word only if it is longer than a line.
+fn wrap(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            lines.push(String::new());
+            used = 0;
+        }
+        let space = usize::from(used > 0);
+        for letter in std::iter::repeat_n(' ', space).chain(word.chars()) {
+            if used == room {
+                lines.push(String::new());
+                used = 0;
+            }
+            lines.last_mut().into_iter().for_each(|line| line.push(letter));
+            used += 1;
+        }
+    }
+    lines
 }
 
 fn cells(row: &Row) -> Vec<Cell> {
@@ -268,6 +305,18 @@ mod tests {
         let frame = frame(&view(), (80, 9), false);
         assert!(frame.iter().any(|l| l.contains("circuit open")));
         assert!(!frame.iter().any(|l| l.contains("first")));
+    }
+
+    #[test]
+    fn a_long_event_is_wrapped_and_loses_nothing() {
+        let mut view = view();
+        view.events[1].text = "refused: limits.yaml:23:7: unknown field (did you mean `requests`?)".into();
+        let lines: Vec<String> = frame(&view, (40, 30), false);
+        let at = lines.iter().position(|line| line.contains("refused")).unwrap();
+        assert_eq!(lines[at], "   5 s  refused: limits.yaml:23:7:");
+        assert_eq!(lines[at + 1], "        unknown field (did you mean");
+        assert_eq!(lines[at + 2], "        `requests`?)");
+        assert_eq!(wrap("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
     }
 
     #[test]
