@@ -19,6 +19,7 @@ const LOOK: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct Mesh {
+    control_plane: Process,
     /// In the order of their start; stopped the other way round.
     processes: Vec<Process>,
 }
@@ -31,9 +32,8 @@ impl Mesh {
     /// Which process would not start or become ready, with the end of its log.
     pub(crate) async fn start(policies: &Path, logs: &Path, access_logs: bool) -> Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let mut mesh = Self { processes: Vec::new() };
-        let control = Process::start(&program, "control-plane", &control_plane_args(policies), logs)?;
-        mesh.processes.push(control);
+        let control_plane = Process::start(&program, "control-plane", &control_plane_args(policies), logs)?;
+        let mut mesh = Self { control_plane, processes: Vec::new() };
         for workload in layout::WORKLOADS {
             let (app, mut sidecar) = (service_args(&workload), sidecar_args(&workload));
             flag(&mut sidecar, "--access-log", if access_logs { "stdout" } else { "off" });
@@ -50,21 +50,26 @@ impl Mesh {
         for workload in layout::WORKLOADS {
             waits.extend([Ready::Accepts(workload.app), Ready::Page(workload.admin)]);
         }
-        for (process, ready) in self.processes.iter_mut().zip(waits) {
+        let processes = std::iter::once(&mut self.control_plane).chain(&mut self.processes);
+        for (process, ready) in processes.zip(waits) {
             process.wait_ready(PATIENCE, async || ready.check().await).await?;
         }
         Ok(())
     }
 
+    /// Says if the control plane was killed; it is started again, and no request notices.
+    ///
     /// # Errors
-    /// Which process has ended on its own, with the end of its log.
-    pub(crate) fn check(&mut self) -> Result<()> {
-        self.processes.iter_mut().try_for_each(Process::check)
+    /// Which process has ended on its own, with the end of its log. Without a sidecar or a service there is nothing
+    /// more to show.
+    pub(crate) fn check(&mut self) -> Result<Option<String>> {
+        self.processes.iter_mut().try_for_each(Process::check)?;
+        self.control_plane.revive()
     }
 
     /// Drains everything, callers before those they call.
     pub(crate) async fn stop(self) {
-        for process in self.processes.into_iter().rev() {
+        for process in std::iter::once(self.control_plane).chain(self.processes).rev() {
             if let Err(error) = process.stop().await {
                 tracing::warn!("{error:#}");
             }

@@ -5,7 +5,8 @@
 //! the children in order.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    program: PathBuf,
+    args: Vec<String>,
 }
 
 impl Process {
@@ -37,25 +40,23 @@ impl Process {
     /// When the log file or the process cannot be created.
     pub(crate) fn start(program: &Path, name: &str, args: &[String], logs: &Path) -> Result<Self> {
         let log = logs.join(format!("{name}.log"));
-        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = Command::new(program);
-        // What somebody set for a proxy of their own is not meant for these.
-        let ours =
-            |name: &OsString| name.to_string_lossy().starts_with("TIDEGATE_") && name != "TIDEGATE_LOG";
-        for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
-            command.env_remove(name);
-        }
-        let child = command
-            .args(args)
-            .env(EXIT_ON_STDIN_CLOSE, "1")
-            .stdin(Stdio::piped())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {} {}", program.display(), args.join(" ")))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        let child = spawn(program, args, &log)?;
+        let (name, program, args) = (name.to_owned(), program.to_owned(), args.to_vec());
+        Ok(Self { name, child, log, program, args })
+    }
+
+    /// Starts it again if somebody has killed it, and says so.
+    ///
+    /// # Errors
+    /// As [`Process::check`] if it ended by itself; as [`Process::start`].
+    pub(crate) fn revive(&mut self) -> Result<Option<String>> {
+        let killed = match self.child.try_wait()? {
+            None => return Ok(None),
+            Some(status) => status.signal().is_some().then_some(status),
+        };
+        let Some(status) = killed else { return self.check().map(|()| None) };
+        self.child = spawn(&self.program, &self.args, &self.log)?;
+        Ok(Some(format!("{} ended ({status})", self.name)))
     }
 
     /// Fails if the process has ended, with the end of its log.
@@ -113,6 +114,27 @@ impl Process {
     }
 }
 
+fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Child> {
+    let file = OpenOptions::new().create(true).append(true).open(log);
+    let file = file.with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = Command::new(program);
+    // What somebody set for a proxy of their own is not meant for these.
+    let ours = |name: &OsString| name.to_string_lossy().starts_with("TIDEGATE_") && name != "TIDEGATE_LOG";
+    for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
+        command.env_remove(name);
+    }
+    command
+        .args(args)
+        .env(EXIT_ON_STDIN_CLOSE, "1")
+        .stdin(Stdio::piped())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot start {} {}", program.display(), args.join(" ")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +156,17 @@ mod tests {
         let mut child = shell("echo 'the port is taken' >&2; exit 3", logs.path());
         let error = child.wait_ready(Duration::from_secs(60), async || false).await.unwrap_err().to_string();
         assert!(error.contains("probe ended") && error.contains("the port is taken"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_was_killed_is_started_again_and_one_that_gave_up_is_not() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut killed = shell("kill -9 $$", logs.path());
+        killed.child.wait().await.unwrap();
+        let told = killed.revive().unwrap().unwrap();
+        assert!(told.contains("probe ended") && told.contains('9'), "{told}");
+        let mut gave_up = shell("exit 3", logs.path());
+        gave_up.child.wait().await.unwrap();
+        assert!(gave_up.revive().is_err());
     }
 }

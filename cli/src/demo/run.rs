@@ -128,8 +128,11 @@ impl Demo {
                 _ = looks.tick() => {}
                 () = stop.cancelled() => return Ok(()),
             }
-            self.mesh.check()?;
             let at = self.load.started.elapsed();
+            if let Some(ended) = self.mesh.check()? {
+                let text = format!("{ended}; traffic goes on as configured, and it is started again");
+                self.eyes.watch.note(Event::new(at, Tone::Bad, text));
+            }
             if self.eyes.look(at).await {
                 self.remark(at);
             }
