@@ -134,6 +134,9 @@ impl Eyes {
         for error in &errors - &self.told {
             self.watch.note(Event::new(at, Tone::Bad, format!("refused: {error}")));
         }
+        if errors.is_empty() && !self.told.is_empty() {
+            self.watch.note(Event::new(at, Tone::Good, "every file can be read again"));
+        }
         self.told = errors;
         let first = self.generation.is_none();
         if self.generation != Some(status.generation) {
@@ -151,6 +154,7 @@ impl Eyes {
             return false;
         }
         self.under_way = false;
+        self.watch.forget_shares();
         let text = format!("in force in all {} sidecars", status.nodes.len());
         self.watch.note(Event::new(at, Tone::Good, text));
         true
@@ -193,6 +197,26 @@ mod tests {
         assert!(eyes.policies(at, &status(2, 3)));
         assert!(!eyes.policies(at, &status(2, 3)), "once");
         assert_eq!(eyes.written().limits[0].rate, 10.0);
+    }
+
+    #[test]
+    fn a_mistake_is_told_once_and_so_is_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut eyes = Eyes::new(dir.path());
+        let mut wrong = status(2, 3);
+        wrong.diagnostics = serde_json::from_value(serde_json::json!([{
+            "severity": "error", "file": "limits.yaml", "line": 23, "column": 7, "field": "spec",
+            "message": "unknown field"
+        }]))
+        .unwrap();
+        for status in [&status(1, 3), &wrong, &wrong, &status(3, 3), &status(3, 3)] {
+            eyes.policies(Duration::ZERO, status);
+        }
+        let texts: Vec<_> = eyes.watch.events().into_iter().map(|event| event.text).collect();
+        assert_eq!(
+            texts,
+            ["refused: limits.yaml:23:7: error: spec: unknown field", "every file can be read again"]
+        );
     }
 
     #[test]

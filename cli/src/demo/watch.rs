@@ -93,6 +93,12 @@ impl Watch {
         rows
     }
 
+    /// Shares count from now on: what was written has changed.
+    pub(crate) fn forget_shares(&mut self) {
+        let old = self.history.len().saturating_sub(1);
+        self.history.drain(..old);
+    }
+
     /// How many calls were meant for each service since the start, refused ones included.
     pub(crate) fn picks(&self) -> BTreeMap<String, u64> {
         self.last.counts.iter().map(|(service, counts)| (service.clone(), counts.requests as u64)).collect()
@@ -248,6 +254,20 @@ mod tests {
         }
         let rows = watch.rows(second(23), &["v2"], &BTreeMap::new());
         assert_eq!(rows[0].share.unwrap().0, 1.0);
+    }
+
+    #[test]
+    fn shares_start_anew_when_what_is_written_has_changed() {
+        let mut watch = Watch::default();
+        for at in 1..=5 {
+            watch.look(second(at), callees(100.0 * at as f64, 0.0, Circuit::Closed));
+            watch.rows(second(at), &["v1"], &BTreeMap::new());
+        }
+        watch.forget_shares();
+        watch.look(second(6), callees(550.0, 50.0, Circuit::Closed));
+        let rows = watch.rows(second(6), &["v1", "v2"], &BTreeMap::new());
+        assert_eq!(rows[1].share.unwrap().0, 0.5);
+        assert_eq!(rows[1].rate, 50.0, "the rate is still of the last second");
     }
 
     #[test]
