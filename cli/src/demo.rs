@@ -34,13 +34,16 @@ use crate::{logging, runtime, shutdown};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  tidegate demo                        watch it; edit the file that the hint names; Ctrl-C ends it
-  tidegate demo --for 20s              end by itself; exit code 0 only if everything acted as written
-  tidegate demo --for 20s --no-tty     the same for a log: one plain line per second and service
-  tidegate demo --rps 600              more load: more users, and a noisier noisy one
+  tidegate demo                     watch it; edit the file that the hint names;
+                                    Ctrl-C ends it
+  tidegate demo --for 20s           end by itself; exit code 0 only if all acted
+                                    as written
+  tidegate demo --for 20s --no-tty  the same for a log: plain lines
+  tidegate demo --rps 600           more users, and a noisier noisy one
 
-The mesh: storefront (limited per user) calls checkout, a canary of v1 and v2; checkout-v2 is bad from second 5 to 9
-of every 15, and its circuit breaker opens. All of it on 127.0.0.1, ports 19000 to 19123.";
+The mesh: storefront (limited per user) calls checkout, a canary of v1 and v2;
+checkout-v2 is bad from second 5 to 9 of every 15, and its circuit breaker
+opens. All of it on 127.0.0.1, ports 19000 to 19123.";
 
 /// A run must hold a bad phase of checkout-v2 and its recovery, or there is nothing to judge.
 const SHORTEST: Duration = Duration::from_secs(15);

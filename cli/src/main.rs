@@ -22,14 +22,18 @@ use clap::{Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Examples:
-  tidegate demo                                   see limits, a breaker and a canary at work, live
+  tidegate demo
+      see limits, a breaker and a canary at work, live
   tidegate run --app 127.0.0.1:3000 --listen 127.0.0.1:8080
-                                                  a sidecar in front of one app, no file needed
-  tidegate run --policies ./policies              a gateway and its policies from a directory
-  tidegate status                                 what is in force, and what was refused and why
+      a sidecar in front of one app, no file needed
+  tidegate run --policies ./policies
+      a gateway and its policies from a directory
+  tidegate status
+      what is in force, and what was refused and why
 
-TIDEGATE_LOG, else RUST_LOG, filters the program's own log on standard error: TIDEGATE_LOG=debug.
-Exit codes: 0 all is well, 1 a check failed, 2 a wrong flag or a configuration that cannot be used.";
+TIDEGATE_LOG, else RUST_LOG, filters the program's own log on standard error:
+TIDEGATE_LOG=debug. Exit codes: 0 all is well, 1 a check failed, 2 a wrong flag
+or a configuration that cannot be used.";
 
 /// Traffic policy for every service: limits, breakers and canaries, written once as YAML, enforced by sidecars.
 #[derive(Debug, Parser)]
@@ -76,4 +80,21 @@ fn main() -> ExitCode {
         Command::DemoService(args) => demo::service_command(args),
     };
     exit::code(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn examples_fit_a_terminal_of_eighty_columns() {
+        let cli = Cli::command();
+        for command in cli.get_subcommands().chain([&cli]) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let long: Vec<_> = text.lines().filter(|line| line.chars().count() > 80).collect();
+            assert!(long.is_empty(), "{}: {long:#?}", command.get_name());
+        }
+    }
 }

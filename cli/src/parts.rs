@@ -12,7 +12,8 @@ pub(crate) const PROXY_EXAMPLES: &str = "\
 Examples:
   tidegate proxy --inbound 127.0.0.1:8080 --app 127.0.0.1:3000
       a sidecar without policies
-  tidegate proxy --control-plane http://10.0.0.7:15010 --node cart-1 --service cart --inbound 0.0.0.0:8080 --app 127.0.0.1:3000
+  tidegate proxy --control-plane http://10.0.0.7:15010 --node cart-1 \\
+                 --service cart --inbound 0.0.0.0:8080 --app 127.0.0.1:3000
       a sidecar with the policies of Service `cart`
   tidegate proxy --control-plane http://10.0.0.7:15010 --node edge-1 --gateway
       a gateway: listeners come from Gateway objects";

@@ -25,15 +25,16 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   tidegate run --app 127.0.0.1:3000 --listen 127.0.0.1:8080
       a sidecar in front of one app; no file, no policy
-  tidegate run --policies mesh --app 127.0.0.1:3000 --listen 127.0.0.1:8080 --service shop
-      the same, with the policies that files in mesh/ attach to the Service `shop`
-  tidegate run --policies mesh --app 127.0.0.1:3000 --listen 127.0.0.1:8080 --service shop --outbound 127.0.0.1:9000
-      and for the calls of the app: it sends them to port 9000, with the called Service as Host
+  tidegate run --app 127.0.0.1:3000 --listen 127.0.0.1:8080 \\
+               --policies mesh --service shop
+      the same, with the policies that files in mesh/ attach to the Service
+      `shop`; add --outbound 127.0.0.1:9000 for the calls of the app: it sends
+      them to port 9000, with the called Service as Host
   tidegate run --policies mesh --port-offset 8000
       a gateway: listeners come from Gateway objects, port 80 becomes 8080
 
-Edit a file: it is in force as soon as it is saved. A file with mistakes is refused with path and line, and the last
-valid version stays in force.";
+Edit a file: it is in force as soon as it is saved. A file with mistakes is
+refused with path and line, and the last valid version stays in force.";
 
 /// Listeners of Gateways come and go with the configuration; this often they are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -92,7 +93,7 @@ async fn run(args: RunArgs) -> Result<Done> {
         flags.control_plane = Some(format!("http://{}", control_plane.grpc).parse()?);
         flags.gateway |= flags.app.is_none();
     }
-    let proxy = Proxy::start(ProxyConfig::try_from(flags)?)?;
+    let proxy = start_proxy(flags)?;
     match &control_plane {
         Some(control_plane) => follow(control_plane, &proxy, &stop).await,
         None => {
@@ -108,6 +109,14 @@ async fn run(args: RunArgs) -> Result<Done> {
         control_plane.shutdown().await;
     }
     Ok(Done::Well)
+}
+
+fn start_proxy(flags: ProxyArgs) -> Result<Running> {
+    let config = ProxyConfig::try_from(flags).map_err(anyhow::Error::from);
+    // The proxy's own flag has another name here.
+    config
+        .and_then(Proxy::start)
+        .map_err(|error| anyhow!(format!("{error:#}").replace("--inbound", "--listen")))
 }
 
 async fn start_control_plane(policies: PathBuf, admin: SocketAddr) -> Result<ControlPlane> {
@@ -129,7 +138,7 @@ async fn follow(control_plane: &ControlPlane, proxy: &Running, stop: &Cancellati
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     say::news(&news::places(proxy, Some(control_plane.admin)));
-    let mut news = News::default();
+    let mut news = News::new(&proxy.state().config.local.services);
     say::news(&news.first(&world.borrow_and_update()));
     loop {
         let lines = news.look(&world.borrow(), &control_plane.status(), &proxy.state().listeners.all());

@@ -14,9 +14,9 @@ use crate::{logging, runtime, say};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  tidegate status                                    the control plane on this machine
-  tidegate status --url http://10.0.0.7:15014        another one
-  tidegate status --json | jq '.objects[].name'      for a script
+  tidegate status                                that of this machine
+  tidegate status --url http://10.0.0.7:15014    another one
+  tidegate status --json | jq '.objects[].name'  for a script
 
 Exit code 1 when something was refused, so that a pipeline can stop there.";
 

@@ -1,5 +1,6 @@
 //! `tidegate validate`: what the control plane would say of files, without one.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,14 +16,16 @@ use crate::{logging, say};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  tidegate validate mesh/                  a directory, as `run` and `control-plane` read it
-  tidegate validate mesh/limits.yaml       one file; references to objects elsewhere are reported as missing
+  tidegate validate mesh/                  a directory, as `run` reads it
+  tidegate validate mesh/limits.yaml       one file; references to objects
+                                           elsewhere are reported as missing
+  helm template . | tidegate validate -    standard input
 
 Exit code 1 when anything is wrong.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ValidateArgs {
-    /// Files and directories, judged together as one set
+    /// Files and directories, judged together as one set; `-` is standard input
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
@@ -43,14 +46,21 @@ pub(crate) fn command(args: &ValidateArgs) -> Result<Done> {
             say::line(&format!("{place}: error: {key}: {}: {}", condition.reason, condition.message));
         }
     }
-    say::line(&format!("{files} files, {} objects, {faults} errors", world.objects.len()));
+    let objects = world.objects.len();
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let (files, objects, errors) = (count(files, "file"), count(objects, "object"), count(faults, "error"));
+    say::line(&format!("{files}, {objects}, {errors}"));
     Ok(if faults == 0 { Done::Well } else { Done::ChecksFailed })
 }
 
 fn read(paths: &[PathBuf]) -> Result<Reading> {
     let mut all = Reading { root_listed: true, ..Reading::default() };
     for path in paths {
-        if path.is_dir() {
+        if path == Path::new("-") {
+            let mut bytes = Vec::new();
+            std::io::stdin().take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+            all.files.push(FileContent { path: "standard input".into(), body: text(bytes) });
+        } else if path.is_dir() {
             let reading = Folder::new(path.clone()).read(&Dirty::All);
             all.files.extend(reading.files);
             all.unknown.extend(reading.unknown);
@@ -72,7 +82,14 @@ fn read_file(path: &Path) -> Result<FileText, FileFault> {
     if size > MAX_FILE_BYTES as u64 {
         return Err(FileFault::TooBig { size, limit: MAX_FILE_BYTES as u64 });
     }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    text(std::fs::read(path).map_err(unreadable)?)
+}
+
+fn text(bytes: Vec<u8>) -> Result<FileText, FileFault> {
+    let (size, limit) = (bytes.len() as u64, MAX_FILE_BYTES as u64);
+    if size > limit {
+        return Err(FileFault::TooBig { size, limit });
+    }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(FileText::new(text)),
         Err(error) => Err(FileFault::NotText { offset: error.utf8_error().valid_up_to() }),

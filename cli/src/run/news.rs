@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tidegate_control_plane::status::{InForce, ObjectStatus, Status};
 use tidegate_control_plane::world::World;
 use tidegate_policy::document::{Diagnostic, ObjectKey};
+use tidegate_policy::model::ResourceName;
 use tidegate_policy::objects::Object;
 use tidegate_proxy::ListenerStatus;
 
@@ -17,6 +18,8 @@ use tidegate_proxy::app::Running;
 
 #[derive(Debug, Default)]
 pub(super) struct News {
+    /// The Services that the app is said to serve.
+    serves: Vec<ResourceName>,
     objects: BTreeMap<ObjectKey, Arc<Object>>,
     /// Changed, and not yet acknowledged by every proxy.
     pending: BTreeSet<ObjectKey>,
@@ -51,6 +54,10 @@ pub(super) fn places(proxy: &Running, status: Option<SocketAddr>) -> Vec<String>
 }
 
 impl News {
+    pub(super) fn new(serves: &[ResourceName]) -> Self {
+        Self { serves: serves.to_vec(), ..Self::default() }
+    }
+
     /// The policies at the start.
     pub(super) fn first(&mut self, world: &World) -> Vec<String> {
         self.objects = in_force(world);
@@ -70,7 +77,7 @@ impl News {
         status: &Status,
         listeners: &BTreeMap<String, ListenerStatus>,
     ) -> Vec<String> {
-        let mut lines = self.troubles(status);
+        let mut lines = self.troubles(world, status);
         lines.extend(self.changes(world, status));
         // A listener that is open before its routes are there answers 404: not worth telling yet.
         if status.nodes.iter().all(|node| node.acknowledged == node.of) && !status.nodes.is_empty() {
@@ -79,10 +86,14 @@ impl News {
         lines
     }
 
-    fn troubles(&mut self, status: &Status) -> Vec<String> {
-        let label = |d: &Diagnostic| if d.is_error() { "error     " } else { "warning   " };
-        let mut now: Vec<String> = status.diagnostics.iter().map(|d| format!("{}{d}", label(d))).collect();
+    fn troubles(&mut self, world: &World, status: &Status) -> Vec<String> {
+        let mut now: Vec<String> = status.diagnostics.iter().map(diagnosis).collect();
         now.extend(status.objects.iter().flat_map(complaints));
+        now.extend(self.serves.iter().filter(|name| !is_written(world, name)).map(|name| {
+            format!(
+                "note      --service {name}: no file has a Service of that name, so no policy can be on it"
+            )
+        }));
         let mut lines: Vec<String> =
             now.iter().filter(|line| !self.troubles.contains(*line)).cloned().collect();
         let before = std::mem::replace(&mut self.troubles, now.into_iter().collect());
@@ -105,6 +116,9 @@ impl News {
         self.pending.retain(|key| {
             if !is_everywhere(status, key) {
                 return true;
+            }
+            if !is_accepted(status, key) {
+                return false;
             }
             let text = objects.get(key).and_then(|object| policy(object)).unwrap_or_else(|| key.to_string());
             lines.push(format!("in force  {text}"));
@@ -154,10 +168,18 @@ fn policy(object: &Object) -> Option<String> {
     ))
 }
 
-/// Conditions of an object that do not hold, other than what its diagnostics say already.
+/// Says once whether it is an error.
+fn diagnosis(diagnostic: &Diagnostic) -> String {
+    let (label, word) =
+        if diagnostic.is_error() { ("error     ", ": error: ") } else { ("warning   ", ": warning: ") };
+    format!("{label}{}", diagnostic.to_string().replacen(word, ": ", 1))
+}
+
+/// Conditions of an object that do not hold, other than what its diagnostics, or those of its file, say already.
 fn complaints(object: &ObjectStatus) -> Vec<String> {
     let name = format!("{} {}/{}", object.kind, object.namespace, object.name);
-    let bad = object.conditions.iter().filter(|c| object.errors.is_empty() && is_complaint(c));
+    let told = !object.errors.is_empty() || object.in_force == InForce::LastValid;
+    let bad = object.conditions.iter().filter(|c| !told && is_complaint(c));
     let mut complaints: Vec<String> = bad
         .map(|condition| {
             format!("error     {}: {name}: {}: {}", object.source, condition.reason, condition.message)
@@ -178,6 +200,20 @@ fn is_everywhere(status: &Status, key: &ObjectKey) -> bool {
     status
         .object(&key.kind, &key.namespace, &key.name)
         .is_some_and(|object| object.programmed.as_ref().is_none_or(|p| p.ready == p.of && p.of > 0))
+}
+
+fn is_written(world: &World, service: &ResourceName) -> bool {
+    world.objects.iter().any(|(key, indexed)| {
+        indexed.object.is_some()
+            && key.kind == "Service"
+            && *key.namespace == *service.namespace
+            && *key.name == *service.name
+    })
+}
+
+fn is_accepted(status: &Status, key: &ObjectKey) -> bool {
+    let conditions = status.object(&key.kind, &key.namespace, &key.name).map_or(&[][..], |o| &o.conditions);
+    conditions.iter().all(|condition| condition.kind != "Accepted" || condition.holds())
 }
 
 #[cfg(test)]
@@ -244,10 +280,39 @@ mod tests {
         let broken = world(&mut fold, &limit(5).replace("per:", "pre:"));
         let lines = news.look(&broken, &status(&broken, 1), &none);
         assert!(lines.iter().any(|line| line.starts_with("error     limits.yaml:6:")), "{lines:?}");
+        assert!(!lines.iter().any(|line| line.contains(": error:")), "said once: {lines:?}");
         assert!(lines.iter().any(|line| line.contains("last valid version stays")), "{lines:?}");
         let mended = world(&mut fold, &limit(5));
         let lines = news.look(&mended, &status(&mended, 1), &none);
         assert!(!lines.is_empty() && lines.iter().all(|line| line.starts_with("fixed     ")), "{lines:?}");
+    }
+
+    #[test]
+    fn what_is_not_accepted_is_not_told_to_be_in_force() {
+        let (mut fold, mut news) = (Fold::default(), News::default());
+        news.first(&world(&mut fold, &limit(5)));
+        let changed = world(&mut fold, &limit(6));
+        let mut dangling = status(&changed, 1);
+        dangling.objects[0].conditions = serde_json::from_value(serde_json::json!([{
+            "type": "Accepted", "status": "False", "reason": "TargetNotFound", "message": "there is no Service x"
+        }]))
+        .unwrap();
+        let lines = news.look(&changed, &dangling, &BTreeMap::new());
+        assert!(lines.len() == 1 && lines[0].contains("there is no Service x"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_service_that_no_file_has_is_noted_until_one_does() {
+        let mut news = News::new(&[ResourceName::new("default", "shop")]);
+        let (mut fold, none) = (Fold::default(), BTreeMap::new());
+        let without = world(&mut fold, &limit(5));
+        news.first(&without);
+        let lines = news.look(&without, &status(&without, 1), &none);
+        assert!(lines.len() == 1 && lines[0].starts_with("note      --service default/shop:"), "{lines:?}");
+        let service =
+            "---\napiVersion: v1\nkind: Service\nmetadata: { name: shop }\nspec: { ports: [{ port: 80 }] }\n";
+        let with = world(&mut fold, &(limit(5) + service));
+        assert_eq!(news.look(&with, &status(&with, 1), &none), ["in force  Service default/shop"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What every command promises to its caller: exit codes, errors that say what to do, and no orphans.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::Stdio;
 
 use super::process::{app, command, free_port};
@@ -20,6 +21,8 @@ fn a_wrong_flag_is_code_2_and_says_what_to_do() {
         (vec!["run", "--app", "127.0.0.1:1"], "--listen"),
         (vec!["run", "--listen", "127.0.0.1:1"], "--app"),
         (vec!["run", "--policies", "/nowhere/at/all"], "/nowhere/at/all"),
+        (vec!["run", "--app", "127.0.0.1:1", "--listen", "127.0.0.1:1"], "--listen and --app are the same"),
+        (vec!["run", "--app", "localhost:3000", "--listen", "127.0.0.1:1"], "such as 127.0.0.1:8080"),
         (vec!["proxy"], "--inbound"),
         (vec!["demo", "--for", "5s"], "--for 20s"),
         (vec!["demo", "--for", "soon"], "soon"),
@@ -30,6 +33,37 @@ fn a_wrong_flag_is_code_2_and_says_what_to_do() {
         assert_eq!(code, 2, "{args:?}: {text}");
         assert!(text.contains(hint), "{args:?}: {text}");
     }
+}
+
+#[test]
+fn an_address_that_is_taken_names_the_flag_that_changes_it() {
+    let (dir, taken) = (tempfile::tempdir().unwrap(), app().to_string());
+    let policies = dir.path().to_str().unwrap();
+    let (app, free) = ("127.0.0.1:1", "127.0.0.1:0");
+    let run = ["run", "--policies", policies];
+    for (args, flag) in [
+        (vec!["--status", &taken, "--admin", free], "--status"),
+        (vec!["--status", free, "--admin", &taken], "--admin"),
+        (vec!["--status", free, "--admin", free, "--app", app, "--listen", &taken], "--listen"),
+    ] {
+        let (code, text) = outcome(&[&run[..], &args].concat());
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains(&format!("cannot listen on {flag} {taken}")), "{text}");
+    }
+    let (code, text) = outcome(&["control-plane", "--policies", policies, "--listen", &taken]);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains(&format!("cannot listen on --listen {taken}")), "{text}");
+}
+
+#[test]
+fn validate_reads_standard_input() {
+    let mut child = command(&["validate", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let text = b"apiVersion: v1\nkind: Service\nmetadata: { name: a }\nspec: { prots: [] }\n";
+    child.stdin.take().unwrap().write_all(text).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("standard input:4:") && said.contains("1 file, 1 object"), "{said}");
 }
 
 #[test]

@@ -30,11 +30,11 @@ pub struct ProxyArgs {
     pub services: Vec<String>,
 
     /// Accept requests for the application here; needs `--app`.
-    #[arg(long, env = "TIDEGATE_INBOUND", value_name = "ADDR")]
+    #[arg(long, env = "TIDEGATE_INBOUND", value_name = "ADDR", value_parser = address)]
     pub inbound: Option<SocketAddr>,
 
     /// Where the application listens, e.g. `127.0.0.1:3000`.
-    #[arg(long, env = "TIDEGATE_APP", value_name = "ADDR")]
+    #[arg(long, env = "TIDEGATE_APP", value_name = "ADDR", value_parser = address)]
     pub app: Option<SocketAddr>,
 
     /// What the application speaks. gRPC requests always go out as HTTP/2.
@@ -48,7 +48,7 @@ pub struct ProxyArgs {
     pub app_protocol: AppProtocol,
 
     /// Accept the application's own calls here; the `Host` header names the service that is called.
-    #[arg(long, env = "TIDEGATE_OUTBOUND", value_name = "ADDR")]
+    #[arg(long, env = "TIDEGATE_OUTBOUND", value_name = "ADDR", value_parser = address)]
     pub outbound: Option<SocketAddr>,
 
     /// Listen where Gateway objects say; needs `--control-plane`.
@@ -60,7 +60,8 @@ pub struct ProxyArgs {
     pub port_offset: u16,
 
     /// Readiness, metrics and the configuration in force.
-    #[arg(long, env = "TIDEGATE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:15020")]
+    #[arg(long, env = "TIDEGATE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:15020",
+          value_parser = address)]
     pub admin: SocketAddr,
 
     /// Threads that move traffic. Defaults to the number of cores, but no more than 2: a sidecar shares the machine
@@ -93,6 +94,10 @@ pub struct ProxyArgs {
     #[arg(long, env = "TIDEGATE_ACCESS_LOG", value_name = "stdout|stderr|off|PATH", default_value = "stdout",
           value_parser = log_target)]
     pub access_log: LogTarget,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| String::from("write an IP address and a port, such as 127.0.0.1:8080"))
 }
 
 fn app_protocol(text: &str) -> Result<AppProtocol, String> {
