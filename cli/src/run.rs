@@ -58,7 +58,8 @@ pub(crate) struct RunArgs {
 
 pub(crate) fn command(args: RunArgs) -> Result<Done> {
     check(&args)?;
-    logging::start("warn,tidegate_control_plane=off");
+    // What these say is told as news.
+    logging::start("warn,tidegate_control_plane=off,tidegate_proxy::listener::gateway=off");
     runtime::many()?.block_on(run(args))
 }
 

@@ -122,19 +122,51 @@ impl Sockets {
 fn open_socket(address: BindAddress, ports: GatewayPorts) -> io::Result<(TcpListener, SocketAddr)> {
     let listener = match (ports, address.ip) {
         (GatewayPorts::Ephemeral, ip) => bind((ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0).into()),
-        (GatewayPorts::Offset(offset), Some(ip)) => bind((ip, shifted(address.port, offset)?).into()),
-        (GatewayPorts::Offset(offset), None) => {
+        (GatewayPorts::Offset(offset), ip) => {
             let port = shifted(address.port, offset)?;
-            let all = |ip: IpAddr| bind(SocketAddr::new(ip, port));
-            // Machines without IPv6 exist.
-            all(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| all(Ipv4Addr::UNSPECIFIED.into()))
+            let on = |ip: IpAddr| bind(SocketAddr::new(ip, port));
+            let listener = match ip {
+                Some(ip) => on(ip),
+                // Machines without IPv6 exist.
+                None => on(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| on(Ipv4Addr::UNSPECIFIED.into())),
+            };
+            listener.map_err(|error| explained(&error, port))
         }
     }?;
     let local = listener.local_addr()?;
     Ok((listener, local))
 }
 
+/// With the port that was really asked for, and the usual way out.
+fn explained(error: &io::Error, port: u16) -> io::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => "; with --port-offset 8000, port 80 becomes 8080",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("port {port}: {error}{hint}"))
+}
+
 fn shifted(port: u16, offset: u16) -> io::Result<u16> {
     port.checked_add(offset)
         .ok_or_else(|| io::Error::other(format!("port {port} plus --port-offset {offset} is beyond 65535")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_as_it_was_asked_for() {
+        let taken = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let address = BindAddress { ip: Some(Ipv4Addr::LOCALHOST.into()), port: port - 1 };
+        let error = open_socket(address, GatewayPorts::Offset(1)).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("port {port}: ")), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_needs_a_privilege_comes_with_the_flag_that_avoids_it() {
+        let error = explained(&io::ErrorKind::PermissionDenied.into(), 80).to_string();
+        assert!(error.contains("--port-offset"), "{error}");
+    }
 }
