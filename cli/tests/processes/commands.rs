@@ -93,6 +93,13 @@ fn validate_accepts_the_demos_files() {
 }
 
 #[test]
+fn validate_accepts_the_gateway_of_the_readme() {
+    let gateway = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/examples/gateway");
+    let (code, text) = outcome(&["validate", gateway]);
+    assert_eq!(code, 0, "{text}");
+}
+
+#[test]
 fn a_process_whose_parent_is_gone_ends_by_itself() {
     let mut child = command(&["run", "--app", &app().to_string(), "--listen", "127.0.0.1:0"])
         .args(["--admin", "127.0.0.1:0"])
