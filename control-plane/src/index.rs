@@ -7,7 +7,7 @@ mod claims;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tidegate_policy::document::{self, Diagnostic, ObjectKey, Severity};
@@ -24,6 +24,9 @@ pub struct Index {
     diagnostics: Vec<Diagnostic>,
     /// The root could not be listed and has not shown a file since.
     away: bool,
+    /// Files and folders that the first reading did not show whole, and none has since: what they held when another
+    /// control plane read them is not known. `None` before the first reading.
+    never_whole: Option<BTreeSet<Arc<str>>>,
 }
 
 /// One object that some file claims.
@@ -53,6 +56,8 @@ enum FileState {
     Read {
         hash: [u8; 32],
         words: Words,
+        /// It may be about to be written.
+        blank: bool,
     },
     /// No document where there were some.
     Emptied {
@@ -61,6 +66,9 @@ enum FileState {
     Fault(FileFault),
     /// In a folder that cannot be listed.
     OutOfSight,
+    /// Gone in the very moment in which these came that cannot be read to the end: it may have been renamed to one of
+    /// them, with a mistake.
+    Renamed(Vec<Arc<str>>),
 }
 
 impl Index {
@@ -83,6 +91,11 @@ impl Index {
         self.files.len()
     }
 
+    /// Whether there may be objects that were in force under another control plane and never were under this one.
+    pub fn is_incomplete(&self) -> bool {
+        self.never_whole.as_ref().is_some_and(|unknown| !unknown.is_empty())
+    }
+
     /// Takes the whole of what is there now. Only changed files are parsed.
     pub fn update(&mut self, reading: &Reading) -> Change {
         let mut diagnostics = self.read_files(reading);
@@ -95,9 +108,20 @@ impl Index {
             let before = held.get(path).map(Vec::as_slice).unwrap_or_default();
             match file {
                 FileState::Read { words, .. } => claims.read(path, words, before),
+                FileState::Renamed(_) => {}
                 _ => claims.unread(path, before),
             }
             diagnostics.extend(file.diagnostics(path));
+        }
+        for path in
+            self.files.iter().filter(|(_, file)| matches!(file, FileState::Renamed(_))).map(|(p, _)| p)
+        {
+            claims.left_behind(path, held.get(path).map(Vec::as_slice).unwrap_or_default());
+        }
+        for path in self.never_whole.iter().flatten() {
+            let message = "not valid since the start: proxies keep what they have from an earlier control plane, until \
+                           this is valid or what they have is changed";
+            diagnostics.push(warning(path, message));
         }
         let objects = self.settle(claims, &mut diagnostics);
         diagnostics.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
@@ -121,20 +145,58 @@ impl Index {
                 "the directory came back empty; what was there stays in force until it holds a file";
             diagnostics.push(warning("", message));
         }
+        let gone = self.forget_absent(reading);
+        let known = |path: &Arc<str>| self.files.contains_key(path);
+        let new: Vec<_> = reading.files.iter().map(|f| f.path.clone()).filter(|path| !known(path)).collect();
+        for content in &reading.files {
+            self.read_file(content);
+        }
+        self.follow_renames(gone, new);
+        self.note_whole(reading);
+        diagnostics
+    }
+
+    /// Forgets the files that are not there any more; returns their paths.
+    fn forget_absent(&mut self, reading: &Reading) -> Vec<Arc<str>> {
         let present: HashSet<&str> = reading.files.iter().map(|f| &*f.path).collect();
+        let mut gone = Vec::new();
         let away = self.away;
         self.files.retain(|path, file| {
             let out_of_sight = away || reading.unknown.iter().any(|folder| is_within(path, &folder.path));
             let present = present.contains(&**path);
             if !present && out_of_sight {
                 *file = FileState::OutOfSight;
+            } else if !present && !matches!(file, FileState::Renamed(_)) {
+                gone.push(path.clone());
             }
-            present || out_of_sight
+            present || out_of_sight || matches!(file, FileState::Renamed(_))
         });
-        for content in &reading.files {
-            self.read_file(content);
+        gone
+    }
+
+    /// What is gone stays for as long as a file that came at the same time cannot be read to its end.
+    fn follow_renames(&mut self, gone: Vec<Arc<str>>, new: Vec<Arc<str>>) {
+        let hides = |path: &Arc<str>| self.files.get(path).is_some_and(FileState::hides);
+        let unread: Vec<_> = new.into_iter().filter(hides).collect();
+        let over = |file: &FileState| matches!(file, FileState::Renamed(to) if !to.iter().any(hides));
+        let over: Vec<_> = self.files.iter().filter(|(_, f)| over(f)).map(|(path, _)| path.clone()).collect();
+        for path in over {
+            self.files.remove(&path);
         }
-        diagnostics
+        for path in gone.into_iter().filter(|_| !unread.is_empty()) {
+            self.files.insert(path, FileState::Renamed(unread.clone()));
+        }
+    }
+
+    /// Keeps account of what was never seen whole, see [`Index::is_incomplete`].
+    fn note_whole(&mut self, reading: &Reading) {
+        let unknown = reading.unknown.iter().map(|folder| &folder.path);
+        let broken = self.files.iter().filter(|(_, file)| !file.is_whole()).map(|(path, _)| path);
+        let broken: BTreeSet<_> = unknown.chain(broken).cloned().collect();
+        self.never_whole = Some(match self.never_whole.take() {
+            Some(before) => before.intersection(&broken).cloned().collect(),
+            None => broken,
+        });
     }
 
     fn read_file(&mut self, content: &FileContent) {
@@ -145,9 +207,11 @@ impl Index {
             (Ok(text), Some(_)) if is_blank(&text.text) && self.holds(&content.path) => {
                 FileState::Emptied { hash: text.hash }
             }
-            (Ok(text), _) => {
-                FileState::Read { hash: text.hash, words: document::parse(&content.path, &text.text).into() }
-            }
+            (Ok(text), _) => FileState::Read {
+                hash: text.hash,
+                words: document::parse(&content.path, &text.text).into(),
+                blank: is_blank(&text.text),
+            },
         };
         self.files.insert(content.path.clone(), state);
     }
@@ -194,6 +258,20 @@ impl FileState {
         matches!(self, Self::Read { hash, .. } | Self::Emptied { hash } if hash == text)
     }
 
+    /// Whether there may be objects in it that are not known.
+    fn hides(&self) -> bool {
+        match self {
+            Self::Read { words, .. } => !words.complete,
+            Self::Fault(_) | Self::OutOfSight => true,
+            Self::Emptied { .. } | Self::Renamed(_) => false,
+        }
+    }
+
+    /// Whether it says all that it has to say, and all of that is valid.
+    fn is_whole(&self) -> bool {
+        matches!(self, Self::Read { words, blank: false, .. } if words.is_whole())
+    }
+
     fn diagnostics(&self, path: &str) -> Vec<Diagnostic> {
         match self {
             Self::Read { words, .. } => words.diagnostics.clone(),
@@ -203,6 +281,11 @@ impl FileState {
             }
             Self::Fault(cause) => vec![fault(path, &cause.to_string())],
             Self::OutOfSight => Vec::new(),
+            Self::Renamed(to) => {
+                let to = to.iter().map(|path| &**path).collect::<Vec<_>>().join(", ");
+                let message = format!("the file is gone; what it held stays in force until {to} can be read");
+                vec![warning(path, &message)]
+            }
         }
     }
 }

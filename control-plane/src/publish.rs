@@ -56,6 +56,13 @@ impl Published {
         self.roles.get(&role).cloned().unwrap_or_default()
     }
 
+    /// Says whether there may be objects that are not known, see [`ResourceSet::set_incomplete`].
+    pub fn set_incomplete(&mut self, incomplete: bool) {
+        for role in self.roles.values_mut().filter(|role| role.set.is_incomplete() != incomplete) {
+            Arc::make_mut(role).set.set_incomplete(incomplete);
+        }
+    }
+
     /// Whether any node is to have something else than under `other`.
     pub fn differs(&self, other: &Self) -> bool {
         Role::ALL.into_iter().any(|role| self.of(role).set != other.of(role).set)

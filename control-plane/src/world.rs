@@ -60,6 +60,7 @@ impl Fold {
         if first || change.objects {
             world.resolve(self.index.in_force().map(Arc::as_ref));
         }
+        world.published.set_incomplete(self.index.is_incomplete());
         world.tell_too_large();
         self.world = Arc::new(world);
         Some(self.world.clone())

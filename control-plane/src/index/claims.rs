@@ -32,7 +32,7 @@ pub(super) struct Words {
     valid: Vec<(ObjectKey, u32, Arc<Object>)>,
     failed: Vec<(ObjectKey, u32)>,
     /// Nothing unreadable hides further objects.
-    complete: bool,
+    pub(super) complete: bool,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
@@ -51,6 +51,12 @@ impl From<Parsed> for Words {
         let valid = valid.collect();
         let failed = failed.into_iter().map(|key| (key.clone(), line(&key))).collect();
         Self { valid, failed, complete, diagnostics }
+    }
+}
+
+impl Words {
+    pub(super) fn is_whole(&self) -> bool {
+        self.complete && self.failed.is_empty()
     }
 }
 
@@ -79,6 +85,15 @@ impl Claims {
     pub(super) fn unread(&mut self, file: &Arc<str>, before: &[(&ObjectKey, &Indexed)]) {
         for (key, held) in before {
             self.keep(file, key, held);
+        }
+    }
+
+    /// What a file held that is gone, as far as nobody else speaks of it.
+    pub(super) fn left_behind(&mut self, file: &Arc<str>, before: &[(&ObjectKey, &Indexed)]) {
+        for (key, held) in before {
+            if !self.0.contains_key(*key) {
+                self.keep(file, key, held);
+            }
         }
     }
 

@@ -187,6 +187,40 @@ fn an_object_that_moves_to_another_file_with_a_mistake_keeps_its_last_valid_vers
 }
 
 #[test]
+fn a_file_renamed_together_with_a_mistake_loses_nothing() {
+    let mut index = Index::default();
+    let two = backend("a", 1) + &backend("b", 1);
+    read(&mut index, &[("p/old.yaml", &two)]);
+    let broken = backend("a", 2) + "kind: [";
+    read(&mut index, &[("p/new.yaml", &broken)]);
+    assert_eq!(in_force(&index), ports(&[("a", 2), ("b", 1)]));
+    assert!(told(&index).iter().any(|t| t.contains("p/old.yaml") && t.contains("until p/new.yaml")));
+    assert_eq!(read(&mut index, &[("p/new.yaml", &broken)]), Change::default());
+    // Once it can be read, what it does not hold is gone.
+    read(&mut index, &[("p/new.yaml", &backend("a", 3))]);
+    assert_eq!((in_force(&index), told(&index)), (ports(&[("a", 3)]), vec![]));
+    // A broken file that was there before hinders no deletion.
+    read(&mut index, &[("p/bad.yaml", "kind: ["), ("p/new.yaml", &backend("a", 3))]);
+    read(&mut index, &[("p/bad.yaml", "kind: [")]);
+    assert_eq!(in_force(&index), ports(&[]));
+}
+
+#[test]
+fn what_the_first_reading_could_not_show_is_missed_until_it_is_whole() {
+    for broken in ["kind: [", &backend("b", 0), ""] {
+        let mut index = Index::default();
+        read(&mut index, &[("p/a.yaml", &backend("a", 1)), ("p/b.yaml", broken)]);
+        assert!(index.is_incomplete(), "{broken}");
+        read(&mut index, &[("p/a.yaml", &backend("a", 0)), ("p/b.yaml", &backend("b", 1))]);
+        assert!(!index.is_incomplete(), "{broken}: a's last valid version is known");
+    }
+    let mut index = Index::default();
+    read(&mut index, &[("p/b.yaml", "kind: [")]);
+    read(&mut index, &[]);
+    assert!(!index.is_incomplete(), "deleted");
+}
+
+#[test]
 fn two_files_that_swap_their_objects_lose_neither() {
     let mut index = Index::default();
     let (one, two) = (backend("a", 1), backend("b", 1));

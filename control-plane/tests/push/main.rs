@@ -119,6 +119,36 @@ async fn a_restarted_control_plane_sends_nothing_that_did_not_change() {
 }
 
 #[tokio::test]
+async fn a_control_plane_that_starts_on_a_broken_file_takes_nothing_away() {
+    const OTHER: &str = "RateLimitPolicy/shop/other";
+    let other = |requests| limit(requests).replace("per-user", "other");
+    let files = [("service.yaml", SERVICE), ("limit.yaml", &*limit(5)), ("other.yaml", &*other(1))];
+    let mut plane = Plane::new(&files).await;
+    let proxy = Proxy::connect(plane.running.grpc, "p1", "sidecar");
+    let synced = |status: &Status| status.nodes.iter().any(|n| n.acknowledged == n.of);
+    plane.until(synced).await;
+    let faulty = limit(5).replace("requests", "reqests");
+    let cases = [("limit.yaml", "kind: ["), ("limit.yaml", &*faulty), ("service.yaml", "kind: [")];
+    for (i, (file, broken)) in cases.into_iter().enumerate() {
+        plane.write(file, broken);
+        plane.until(|status| !status.diagnostics.is_empty()).await;
+        plane = plane.restart().await;
+        plane.until(|status| status.nodes.len() == 1).await;
+        proxy.told.lock().changes.clear();
+        // Removals come at the end of a pass, so the first pass is over once an edit is there.
+        let last = proxy.version(OTHER);
+        plane.write("other.yaml", &other(u32::try_from(i).unwrap() + 2));
+        plane.until(|_| proxy.version(OTHER) != last).await;
+        assert_eq!(proxy.told.lock().changes, [format!("+{OTHER}")], "{file} {broken}");
+    }
+    let keep = plane.running.status().diagnostics;
+    assert!(keep.iter().any(|d| d.message.contains("keep what they have")), "{keep:?}");
+    plane.write("service.yaml", SERVICE);
+    plane.write("limit.yaml", "kind: Namespace\napiVersion: v1\nmetadata: {name: shop}\n");
+    plane.until(|_| proxy.version(POLICY).is_none()).await;
+}
+
+#[tokio::test]
 async fn a_deleted_file_takes_its_policy_away_and_a_lost_directory_takes_nothing() {
     let plane = Plane::new(&[("service.yaml", SERVICE), ("limit.yaml", &limit(5))]).await;
     let proxy = Proxy::connect(plane.running.grpc, "p1", "sidecar");

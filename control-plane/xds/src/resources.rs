@@ -31,6 +31,7 @@ pub struct Versioned {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ResourceSet {
     types: BTreeMap<&'static str, Arc<TypeMap>>,
+    incomplete: bool,
 }
 
 /// The resource would never fit in a message, so it cannot be part of a set.
@@ -67,6 +68,16 @@ impl ResourceSet {
         }
         Arc::make_mut(self.types.entry(type_url).or_default()).insert(name, resource);
         Ok(())
+    }
+
+    /// Says whether there is more than what is in the set, of which nothing is known (yet). If so, what a client has
+    /// from an earlier server is left to it, until that is seen to change.
+    pub fn set_incomplete(&mut self, incomplete: bool) {
+        self.incomplete = incomplete;
+    }
+
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete
     }
 
     /// Takes over the memory of each type that is the same in `before`: streams pass over a type that they can see at

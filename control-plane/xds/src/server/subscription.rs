@@ -23,6 +23,10 @@ pub(super) struct Subscription {
     names: BTreeSet<Name>,
     /// What the client has in force.
     known: HashMap<Name, Version>,
+    /// What of it the client had before this stream, with the version that the first world of this stream shows (if
+    /// it shows one). Left alone while worlds are incomplete, until it is seen to change: its difference may come from
+    /// what is not known.
+    inherited: HashMap<Name, Option<Version>>,
     /// Versions that the client refused.
     refused: HashMap<Name, Version>,
     /// Names that must be answered whatever the client is believed to have.
@@ -52,6 +56,7 @@ impl Subscription {
             wildcard: false,
             names: BTreeSet::new(),
             known: HashMap::new(),
+            inherited: HashMap::new(),
             refused: HashMap::new(),
             owed: BTreeSet::new(),
             greeted: false,
@@ -75,6 +80,7 @@ impl Subscription {
             self.wildcard = request.resource_names_subscribe.is_empty();
             self.known =
                 request.initial_resource_versions.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
+            self.inherited = self.known.keys().map(|name| (name.clone(), None)).collect();
         }
         self.unsubscribe(&request.resource_names_unsubscribe);
         self.subscribe(request.resource_names_subscribe, first);
@@ -92,6 +98,9 @@ impl Subscription {
     pub(super) fn adopt(&mut self, old: Option<&ResourceSet>, new: &ResourceSet) {
         let map = new.map(self.type_url);
         if old.is_some_and(|old| Arc::ptr_eq(old.map(self.type_url), map)) {
+            let released = !self.inherited.is_empty() && !new.is_incomplete();
+            self.upserts_due |= released;
+            self.removals_due |= released;
             return;
         }
         self.refused.retain(|name, version| map.get(name).is_some_and(|r| r.version == *version));
@@ -104,6 +113,7 @@ impl Subscription {
         if !std::mem::take(&mut self.upserts_due) {
             return None;
         }
+        self.review_inherited(world);
         let mut batch = Batch::default();
         let mut bytes = 0;
         for (name, version, resource) in self.missing(world) {
@@ -130,7 +140,8 @@ impl Subscription {
             return None;
         }
         let map = world.map(self.type_url);
-        let gone = self.known.keys().filter(|name| !(self.covers(name) && map.contains_key(&***name)));
+        let stays = |name: &Name| map.contains_key(name) || self.inherited.contains_key(name);
+        let gone = self.known.keys().filter(|name| !(self.covers(name) && stays(name)));
         let mut gone: BTreeSet<Name> = gone.cloned().collect();
         gone.extend(self.owed.iter().filter(|name| !map.contains_key(&***name)).cloned());
         let mut batch = Batch::default();
@@ -170,6 +181,17 @@ impl Subscription {
         for name in removed {
             self.known.remove(name);
         }
+    }
+
+    /// Lets go of what has changed since the first world of this stream, and of everything once worlds are complete.
+    fn review_inherited(&mut self, world: &ResourceSet) {
+        let map = world.map(self.type_url);
+        self.inherited.retain(|name, first| {
+            let now = map.get(name).map(|resource| &resource.version);
+            let changed = first.is_some() && first.as_ref() != now;
+            *first = first.take().or_else(|| now.cloned());
+            world.is_incomplete() && !changed
+        });
     }
 
     fn covers(&self, name: &str) -> bool {
@@ -225,7 +247,9 @@ impl Subscription {
             .filter(|(name, resource)| {
                 let version = Some(&resource.version);
                 self.owed.contains(*name)
-                    || (self.known.get(*name) != version && self.refused.get(*name) != version)
+                    || (self.known.get(*name) != version
+                        && self.refused.get(*name) != version
+                        && !self.inherited.contains_key(*name))
             })
             .map(|(name, found)| {
                 let resource = Resource {

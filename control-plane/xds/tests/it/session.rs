@@ -431,3 +431,38 @@ fn set_refuses_a_resource_that_no_message_can_carry() {
     assert_eq!((error.type_url, &*error.name), (POLICY, "p"));
     assert!(set.is_empty());
 }
+
+fn incomplete(resources: &[(&'static str, &str, &str)]) -> Arc<ResourceSet> {
+    let mut set = (*world(resources)).clone();
+    set.set_incomplete(true);
+    Arc::new(set)
+}
+
+#[test]
+fn what_an_earlier_server_told_is_left_alone_while_worlds_are_incomplete() {
+    let mut session = DeltaSession::new(TYPES);
+    session.on_world(incomplete(&[(BACKEND, "b", "2"), (BACKEND, "new", "1"), (BACKEND, "edited", "2")]));
+    let had = [("a", "1"), ("b", "1"), ("edited", "1")];
+    session.on_request(having(BACKEND, &had)).unwrap();
+    assert_eq!(ack_all(&mut session), ["Backend +new@1"]);
+    session.on_world(incomplete(&[(BACKEND, "b", "2"), (BACKEND, "edited", "3")]));
+    assert_eq!(ack_all(&mut session), ["Backend +edited@3", "Backend -new"]);
+    session.on_world(incomplete(&[(BACKEND, "edited", "3")]));
+    assert_eq!(ack_all(&mut session), ["Backend -b"], "it was seen to go");
+    session.on_world(world(&[(BACKEND, "edited", "3")]));
+    assert_eq!(ack_all(&mut session), ["Backend -a"]);
+}
+
+#[test]
+fn a_world_that_becomes_complete_without_a_change_releases_what_was_left_alone() {
+    let mut session = DeltaSession::new(TYPES);
+    let first = incomplete(&[(BACKEND, "b", "2")]);
+    let mut whole = (*first).clone();
+    whole.set_incomplete(false);
+    session.on_world(first);
+    session.on_request(having(BACKEND, &[("a", "1"), ("b", "1")])).unwrap();
+    // The client waits for its first answer, even an empty one.
+    assert_eq!(ack_all(&mut session), ["Backend"]);
+    session.on_world(Arc::new(whole));
+    assert_eq!(ack_all(&mut session), ["Backend +b@2", "Backend -a"]);
+}
