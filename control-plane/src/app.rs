@@ -116,6 +116,12 @@ pub async fn run(args: &ControlPlaneArgs, shutdown: CancellationToken) -> Result
         grpc = %running.grpc, admin = %running.admin, policies = %args.policies.display(),
         objects = status.objects.len(), "control plane is ready"
     );
+    if running.world().borrow().published.is_incomplete() {
+        tracing::warn!(
+            "not everything could be read: connected proxies keep what an earlier control plane told them, except \
+             where it is changed now, until the errors above are mended"
+        );
+    }
     let failed = tokio::select! {
         () = shutdown.cancelled() => None,
         ended = running.tasks.join_next() => Some(match ended {

@@ -92,7 +92,10 @@ impl WorldSource for Hub {
             }
             Event::Acked { type_url, resources, removed } => {
                 let Some(node) = self.nodes.lock().get(&stream.0).cloned() else { return };
-                node.lock().acknowledge(type_url, resources, &removed);
+                let mut node = node.lock();
+                let world = Arc::clone(&self.worlds[&node.role].borrow());
+                let shared = resources.into_iter().map(|(n, v)| world.share_name(type_url, n, v));
+                node.acknowledge(type_url, shared, &removed);
             }
             Event::Nacked(nack) => {
                 let Some(node) = self.nodes.lock().get(&stream.0).cloned() else { return };

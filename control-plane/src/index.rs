@@ -118,11 +118,6 @@ impl Index {
         {
             claims.left_behind(path, held.get(path).map(Vec::as_slice).unwrap_or_default());
         }
-        for path in self.never_whole.iter().flatten() {
-            let message = "not valid since the start: proxies keep what they have from an earlier control plane, until \
-                           this is valid or what they have is changed";
-            diagnostics.push(warning(path, message));
-        }
         let objects = self.settle(claims, &mut diagnostics);
         diagnostics.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         diagnostics.dedup();

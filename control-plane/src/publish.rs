@@ -63,6 +63,10 @@ impl Published {
         }
     }
 
+    pub fn is_incomplete(&self) -> bool {
+        self.roles.values().any(|role| role.set.is_incomplete())
+    }
+
     /// Whether any node is to have something else than under `other`.
     pub fn differs(&self, other: &Self) -> bool {
         Role::ALL.into_iter().any(|role| self.of(role).set != other.of(role).set)

@@ -1,6 +1,6 @@
 //! One connected proxy: who it says it is, and what it said of each resource.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use prost_types::value::Kind;
@@ -21,7 +21,8 @@ pub struct NodeState {
     pub services: Vec<String>,
     pub connected_since: SystemTime,
     pub last_refusal: Option<String>,
-    acknowledged: HashMap<ResourceId, Version>,
+    /// By type URL. The largest thing a control plane holds per node: names and versions are those of the world.
+    acknowledged: BTreeMap<&'static str, HashMap<Name, Version>>,
     refused: HashMap<ResourceId, Refusal>,
 }
 
@@ -43,21 +44,25 @@ impl NodeState {
             services: texts(node.metadata.as_ref(), "services"),
             connected_since: now,
             last_refusal: None,
-            acknowledged: HashMap::new(),
+            acknowledged: BTreeMap::new(),
             refused: HashMap::new(),
         }
     }
 
-    pub fn acknowledge(&mut self, type_url: &'static str, resources: Vec<(Name, Version)>, removed: &[Name]) {
+    pub fn acknowledge(
+        &mut self,
+        type_url: &'static str,
+        resources: impl IntoIterator<Item = (Name, Version)>,
+        removed: &[Name],
+    ) {
+        let acknowledged = self.acknowledged.entry(type_url).or_default();
         for (name, version) in resources {
-            let id = (type_url, name);
-            self.refused.remove(&id);
-            self.acknowledged.insert(id, version);
+            self.refused.remove(&(type_url, name.clone()));
+            acknowledged.insert(name, version);
         }
         for name in removed {
-            let id = (type_url, name.clone());
-            self.refused.remove(&id);
-            self.acknowledged.remove(&id);
+            acknowledged.remove(name);
+            self.refused.remove(&(type_url, name.clone()));
         }
     }
 
@@ -72,7 +77,7 @@ impl NodeState {
 
     /// Whether the node has exactly this version in force.
     pub fn runs(&self, id: &ResourceId, version: &Version) -> bool {
-        self.acknowledged.get(id) == Some(version)
+        self.acknowledged.get(id.0).and_then(|of_type| of_type.get(&id.1)) == Some(version)
     }
 
     /// Why the node refused exactly this version, if it did.

@@ -70,6 +70,15 @@ impl ResourceSet {
         Ok(())
     }
 
+    /// The set's own memory for a name and version that it holds; what it does not hold comes back as it is.
+    pub fn share_name(&self, type_url: &str, name: Name, version: Version) -> (Name, Version) {
+        match self.types.get(type_url).and_then(|map| map.get_key_value(&name)) {
+            Some((name, held)) if held.version == version => (Arc::clone(name), Arc::clone(&held.version)),
+            Some((name, _)) => (Arc::clone(name), version),
+            None => (name, version),
+        }
+    }
+
     /// Says whether there is more than what is in the set, of which nothing is known (yet). If so, what a client has
     /// from an earlier server is left to it, until that is seen to change.
     pub fn set_incomplete(&mut self, incomplete: bool) {

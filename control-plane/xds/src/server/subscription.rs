@@ -114,6 +114,11 @@ impl Subscription {
             return None;
         }
         self.review_inherited(world);
+        if !self.greeted {
+            // What a client tells of itself is its own copy of what all others have too.
+            let known = std::mem::take(&mut self.known).into_iter();
+            self.known = known.map(|(n, v)| world.share_name(self.type_url, n, v)).collect();
+        }
         let mut batch = Batch::default();
         let mut bytes = 0;
         for (name, version, resource) in self.missing(world) {
