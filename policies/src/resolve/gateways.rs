@@ -23,8 +23,9 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         let usable = usable(gateway, &mut told);
         for listener in apart(&usable, &mut told) {
             let rival = places(&listener).find_map(|place| taken.get(&place));
-            match rival {
-                Some((other, source)) => told.push(conflict(&listener, other, source)),
+            let clash = rival.map(|(other, source)| conflict(&listener, other, source));
+            match clash.or_else(|| overlap(&listener, &taken)) {
+                Some(clash) => told.push(clash),
                 None => {
                     for place in places(&listener) {
                         taken.insert(place, (listener.name.clone(), listener.source.clone()));
@@ -98,6 +99,20 @@ fn conflict(listener: &Listener, other: &ListenerName, other_source: &SourceRef)
         listener.source, listener.name
     );
     Condition::holds("Conflicted", "HostnameConflict", message)
+}
+
+/// One address cannot be bound beside all addresses of the same port, whatever the hostnames are.
+fn overlap(listener: &Listener, taken: &BTreeMap<Place, (ListenerName, SourceRef)>) -> Option<Condition> {
+    let on_all = listener.addresses.is_empty();
+    let overlaps = |(ip, port, _): &Place| *port == listener.port && ip.is_none() != on_all;
+    let (_, (other, other_source)) = taken.iter().find(|(place, _)| overlaps(place))?;
+    let (ours, theirs) = if on_all { ("all addresses", "one") } else { ("one address", "all") };
+    let message = format!(
+        "{}: listener {} is for {ours} of port {}, and {other} for {theirs} ({other_source}): give both Gateways \
+         `addresses`, or neither",
+        listener.source, listener.name, listener.port
+    );
+    Some(Condition::holds("Conflicted", "PortUnavailable", message))
 }
 
 fn places(listener: &Listener) -> impl Iterator<Item = Place> + use<'_> {

@@ -111,7 +111,10 @@ fn service_port(
     let port = port.ok_or_else(|| {
         let ports: Vec<_> = tcp_ports(service).map(|(_, port)| port.port.to_string()).collect();
         let wanted = wanted.map(|port| format!(" {port}")).unwrap_or_default();
-        missing(format!("Service {name} has no port{wanted}, only {}", ports.join(", ")))
+        match ports.as_slice() {
+            [] => missing(format!("Service {name} has no TCP ports at all")),
+            ports => missing(format!("Service {name} has no port{wanted}, only {}", ports.join(", "))),
+        }
     })?;
     match app_protocol(port) {
         Some(_) => Ok(port.port),

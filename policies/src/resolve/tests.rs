@@ -189,6 +189,35 @@ fn endpoints_come_from_all_slices_by_port_name_once_each_and_only_if_ready() {
 }
 
 #[test]
+fn both_families_and_names_are_endpoints_and_the_target_port_is_not_read() {
+    let of = |kind: &str, name: &str, addresses: &str| {
+        slice(name, "http", &format!("{{addresses: [{addresses}]}}")).replace("IPv4", kind)
+    };
+    let slices =
+        [of("IPv4", "a", "10.0.0.1, 10.0.0.7"), of("IPv6", "b", "'fd00::1'"), of("FQDN", "c", "Db.Example")];
+    let text = format!("{CART}{}", slices.concat());
+    let endpoints = |text: &str| {
+        let resolved = resolve(&objects(text));
+        let of_cart = &resolved.resources.endpoints[&service_name("cart", 80)].endpoints;
+        of_cart.iter().map(|e| e.address.to_string()).collect::<Vec<_>>()
+    };
+    // Of several addresses of one endpoint, the first is taken.
+    assert_eq!(endpoints(&text), ["10.0.0.1:8080", "[fd00::1]:8080", "db.example:8080"]);
+    assert_eq!(endpoints(&text.replace("targetPort: 8080", "targetPort: 9")), endpoints(&text));
+}
+
+#[test]
+fn a_service_without_ports_cannot_be_called_and_says_so() {
+    let bare = "{apiVersion: v1, kind: Service, metadata: {name: bare, namespace: shop}, spec: {clusterIP: None}}\n---\n";
+    let rules = "  rules: [{backendRefs: [{name: bare, port: 80}]}]";
+    let resolved = with_cart(&format!("{bare}{}", http_route("shop", "{name: gw}", rules)));
+    assert_eq!(told(&resolved, "HTTPRoute shop/r"), ["Accepted=Accepted", "!ResolvedRefs=BackendNotFound"]);
+    assert!(
+        message(&resolved, "HTTPRoute shop/r", "ResolvedRefs").ends_with("shop/bare has no TCP ports at all")
+    );
+}
+
+#[test]
 fn the_order_of_objects_changes_nothing() {
     let text = format!(
         "{CART}{}{}{}",
@@ -228,6 +257,31 @@ fn of_two_gateways_on_one_socket_the_older_wins() {
     );
     assert!(message(&resolved, "Gateway shop/a", "Conflicted").contains("shop/b/http (shop.yaml:"));
     assert_eq!(told(&resolved, "Gateway shop/b"), ["Accepted=Accepted"]);
+}
+
+#[test]
+fn one_address_and_all_addresses_of_a_port_do_not_go_together() {
+    let one = |name: &str, created, host: &str| {
+        let listener = format!("  addresses: [{{value: 127.0.0.1}}]\n  listeners: [{{hostname: {host}, ");
+        gateway(name, created).replace("  listeners: [{", &listener)
+    };
+    let (old, new) = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z");
+    for (older, newer) in
+        [(gateway("a", old), one("b", new, "b.example")), (one("a", old, "a.example"), gateway("b", new))]
+    {
+        let resolved = resolve(&objects(&(older + &newer)));
+        assert_eq!(told(&resolved, "Gateway shop/a"), ["Accepted=Accepted"]);
+        let conflicted = ["!Accepted=ListenersNotValid", "Conflicted=PortUnavailable"];
+        assert_eq!(told(&resolved, "Gateway shop/b"), conflicted);
+    }
+    let apart = resolve(&objects(&(one("a", old, "a.example") + &one("b", new, "b.example"))));
+    assert_eq!(told(&apart, "Gateway shop/b"), ["Accepted=Accepted"]);
+}
+
+#[test]
+fn a_gateway_of_any_class_is_served_from_a_file() {
+    let text = gateway("a", "2026-01-01T00:00:00Z").replace("tidegate", "somebody-elses");
+    assert_eq!(told(&resolve(&objects(&text)), "Gateway shop/a"), ["Accepted=Accepted"]);
 }
 
 fn limit(name: &str, targets: &str) -> String {

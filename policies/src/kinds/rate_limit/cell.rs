@@ -204,6 +204,34 @@ mod tests {
     }
 
     #[test]
+    fn the_fastest_and_the_slowest_rate_keep_the_law() {
+        let day = Duration::from_secs(24 * 3600);
+        for rate in [rate(u32::MAX, Duration::from_secs(4295), 1), rate(1, 365 * day, 1), rate(1, day, 3650)]
+        {
+            let (cell, start) = (Cell::default(), Timestamp::from_nanos(1 << 61));
+            (0..rate.burst).for_each(|_| assert!(cell.spend(rate, start).is_ok()));
+            let wait = cell.spend(rate, start).unwrap_err();
+            assert_eq!(wait.as_nanos(), u128::from(rate.emission));
+            let (early, due) = (start + (wait - Duration::from_nanos(1)), start + wait);
+            assert!(cell.check(rate, early).is_err());
+            assert_eq!(cell.spend(rate, due).map(|level| level.remaining), Ok(0));
+            assert!(cell.check(rate, due).is_err());
+            assert_eq!(
+                cell.spend(rate, due + rate.refill()).map(|level| level.remaining),
+                Ok(rate.burst - 1)
+            );
+        }
+    }
+
+    #[test]
+    fn a_bucket_too_large_for_the_clock_is_no_rate() {
+        let number = |n| NonZeroU32::new(n).unwrap();
+        let year = Duration::from_secs(365 * 24 * 3600);
+        assert_eq!(Rate::new(number(1), year, number(u32::MAX)), None);
+        assert_eq!(Rate::new(number(1), Duration::MAX, number(1)), None);
+    }
+
+    #[test]
     fn threads_never_spend_more_than_the_bucket_holds() {
         let (cell, rate) = (Cell::default(), rate(1, SECOND, 100));
         let admitted: usize = thread::scope(|scope| {
