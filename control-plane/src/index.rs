@@ -4,6 +4,7 @@
 //! still claims it, whatever is wrong with that claim or with its neighbours.
 
 mod claims;
+mod file_state;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +14,9 @@ use std::sync::Arc;
 use tidegate_policy::document::{self, Diagnostic, ObjectKey, Severity};
 use tidegate_policy::objects::Object;
 
-use crate::source::{FileContent, FileFault, Reading};
-use claims::{Claim, Claims, What, Words};
+use crate::source::{FileContent, Reading};
+use claims::{Claim, Claims, What};
+use file_state::{FileState, fault, warning};
 
 /// Everything that was ever good and is still claimed.
 #[derive(Debug, Default)]
@@ -48,27 +50,6 @@ pub struct Change {
     pub objects: bool,
     /// Who claims what, or what is wrong with it.
     pub view: bool,
-}
-
-/// A file as it was last seen.
-#[derive(Debug)]
-enum FileState {
-    Read {
-        hash: [u8; 32],
-        words: Words,
-        /// It may be about to be written.
-        blank: bool,
-    },
-    /// No document where there were some.
-    Emptied {
-        hash: [u8; 32],
-    },
-    Fault(FileFault),
-    /// In a folder that cannot be listed.
-    OutOfSight,
-    /// Gone in the very moment in which these came that cannot be read to the end: it may have been renamed to one of
-    /// them, with a mistake.
-    Renamed(Vec<Arc<str>>),
 }
 
 impl Index {
@@ -199,13 +180,13 @@ impl Index {
         let state = match (&content.body, before) {
             (Err(fault), _) => FileState::Fault(fault.clone()),
             (Ok(text), Some(before)) if before.is_text(&text.hash) => before,
-            (Ok(text), Some(_)) if is_blank(&text.text) && self.holds(&content.path) => {
+            (Ok(text), Some(_)) if text.is_blank() && self.holds(&content.path) => {
                 FileState::Emptied { hash: text.hash }
             }
             (Ok(text), _) => FileState::Read {
                 hash: text.hash,
                 words: document::parse(&content.path, &text.text).into(),
-                blank: is_blank(&text.text),
+                blank: text.is_blank(),
             },
         };
         self.files.insert(content.path.clone(), state);
@@ -248,54 +229,12 @@ impl Index {
     }
 }
 
-impl FileState {
-    fn is_text(&self, text: &[u8; 32]) -> bool {
-        matches!(self, Self::Read { hash, .. } | Self::Emptied { hash } if hash == text)
-    }
-
-    /// Whether there may be objects in it that are not known.
-    fn hides(&self) -> bool {
-        match self {
-            Self::Read { words, .. } => !words.complete,
-            Self::Fault(_) | Self::OutOfSight => true,
-            Self::Emptied { .. } | Self::Renamed(_) => false,
-        }
-    }
-
-    /// Whether it says all that it has to say, and all of that is valid.
-    fn is_whole(&self) -> bool {
-        matches!(self, Self::Read { words, blank: false, .. } if words.is_whole())
-    }
-
-    fn diagnostics(&self, path: &str) -> Vec<Diagnostic> {
-        match self {
-            Self::Read { words, .. } => words.diagnostics.clone(),
-            Self::Emptied { .. } => {
-                let message = "the file is empty; what it held stays in force: delete the file to remove it";
-                vec![warning(path, message)]
-            }
-            Self::Fault(cause) => vec![fault(path, &cause.to_string())],
-            Self::OutOfSight => Vec::new(),
-            Self::Renamed(to) => {
-                let to = to.iter().map(|path| &**path).collect::<Vec<_>>().join(", ");
-                let message = format!("the file is gone; what it held stays in force until {to} can be read");
-                vec![warning(path, &message)]
-            }
-        }
-    }
-}
-
 /// By identity: an unchanged object keeps its allocation.
 fn same_in_force(a: &BTreeMap<ObjectKey, Indexed>, b: &BTreeMap<ObjectKey, Indexed>) -> bool {
     let in_force = |objects: &BTreeMap<ObjectKey, Indexed>| -> Vec<*const Object> {
         objects.values().filter_map(|indexed| indexed.object.as_ref()).map(Arc::as_ptr).collect()
     };
     in_force(a) == in_force(b)
-}
-
-/// No document at all: what a file is while it is being rewritten.
-fn is_blank(text: &str) -> bool {
-    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#') || line == "---")
 }
 
 fn is_within(path: &str, folder: &str) -> bool {
@@ -313,27 +252,5 @@ fn duplicate(key: &ObjectKey, first: &Claim, other: &Claim) -> Diagnostic {
         field: String::from("metadata.name"),
         message,
         help: Some(String::from("give it another name or remove one of the two")),
-    }
-}
-
-fn fault(file: &str, message: &str) -> Diagnostic {
-    let help = Some(String::from("what it held stays in force"));
-    Diagnostic { help, ..note(Severity::Error, file, message) }
-}
-
-fn warning(file: &str, message: &str) -> Diagnostic {
-    note(Severity::Warning, file, message)
-}
-
-fn note(severity: Severity, file: &str, message: &str) -> Diagnostic {
-    let field = String::new();
-    Diagnostic {
-        severity,
-        file: file.into(),
-        line: 0,
-        column: 0,
-        field,
-        message: message.to_owned(),
-        help: None,
     }
 }

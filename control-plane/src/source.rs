@@ -64,4 +64,10 @@ impl FileText {
         let text = text.into();
         Self { hash: sha2::Sha256::digest(text.as_bytes()).into(), text }
     }
+
+    /// No document at all: what a file is while it is being rewritten.
+    pub fn is_blank(&self) -> bool {
+        let is_nothing = |line: &str| line.is_empty() || line.starts_with('#') || line == "---";
+        self.text.lines().map(str::trim).all(is_nothing)
+    }
 }

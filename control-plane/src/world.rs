@@ -16,8 +16,6 @@ use crate::source::Reading;
 use crate::status::Condition;
 
 const ENDPOINTS: &str = ResourceType::Endpoints.type_url();
-/// Kubernetes: which Service an EndpointSlice belongs to.
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// One moment. Never changed, only replaced.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +108,7 @@ impl World {
     fn service_of_slice(&self, key: &ObjectKey) -> Option<ObjectKey> {
         match self.objects.get(key)?.object.as_deref()? {
             Object::EndpointSlice(slice) => {
-                let name = slice.labels.get(SERVICE_LABEL)?.clone();
+                let name = slice.service()?.to_owned();
                 Some(ObjectKey { kind: String::from("Service"), namespace: key.namespace.clone(), name })
             }
             _ => None,

@@ -219,3 +219,38 @@ async fn what_is_no_readable_text_is_a_fault_of_that_file_alone() {
     assert!(matches!(faults[0], FileFault::TooBig { size: s, .. } if s == size), "{faults:?}");
     assert_eq!(faults[1..], [FileFault::NotText { offset: 1 }, FileFault::NotAFile]);
 }
+
+#[tokio::test]
+async fn a_file_that_becomes_a_folder_and_links_in_a_circle_are_no_trouble() {
+    let mut watched = Watched::new(|root| {
+        write(root, "a.yaml", "a");
+        write(root, "b.yaml", "b");
+        symlink("circle.yaml", root.join("circle.yaml")).unwrap();
+        symlink(".", root.join("itself")).unwrap();
+    })
+    .await;
+    let seen = watched.until(&[("a.yaml", "a"), ("b.yaml", "b")]).await;
+    let faults = seen[0].files.iter().filter(|f| matches!(f.body, Err(FileFault::Unreadable(_))));
+    assert_eq!(faults.count(), 1, "the circle: {seen:?}");
+    fs::remove_file(watched.path("a.yaml")).unwrap();
+    fs::create_dir(watched.path("a.yaml")).unwrap();
+    write(&watched.path("a.yaml"), "inner.yaml", "c");
+    watched.until(&[("a.yaml/inner.yaml", "c"), ("b.yaml", "b")]).await;
+    fs::remove_dir_all(watched.path("a.yaml")).unwrap();
+    write(&watched.path(""), "a.yaml", "again");
+    watched.until(&[("a.yaml", "again"), ("b.yaml", "b")]).await;
+}
+
+#[tokio::test]
+async fn thousands_of_files_are_read_and_one_edit_among_them_is_seen() {
+    let mut watched =
+        Watched::new(|root| (0..3000).for_each(|i| write(root, &format!("{i}.yaml"), "x"))).await;
+    let last = watched.until_reading(|reading| reading.files.len() == 3000).await;
+    let untouched = last.last().unwrap().files[7].clone();
+    write(&watched.path(""), "1500.yaml", "y");
+    let is_new = |reading: &Reading| {
+        reading.files.iter().filter(|f| f.body.as_ref().is_ok_and(|b| &*b.text == "y")).count() == 1
+    };
+    let seen = watched.until_reading(is_new).await;
+    assert!(Arc::ptr_eq(&seen.last().unwrap().files[7].path, &untouched.path), "not read again");
+}

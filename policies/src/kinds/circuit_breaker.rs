@@ -98,13 +98,7 @@ const MOST: u32 = 1_000_000;
 impl PolicyKind for CircuitBreakerPolicy {
     const KIND: &'static str = "CircuitBreakerPolicy";
     const ABOUT: &'static str = "Caps what a backend is asked at once, and stops calling what keeps failing.";
-    const TARGETS: &'static [TargetKind] = &[
-        TargetKind::Namespace,
-        TargetKind::Gateway,
-        TargetKind::HTTPRoute,
-        TargetKind::Service,
-        TargetKind::Backend,
-    ];
+    const TARGETS: &'static [TargetKind] = &TargetKind::ALL;
     type Spec = CircuitBreakerPolicySpec;
 
     fn compile(spec: Self::Spec, cx: &mut CompileContext<'_>) -> Option<Compiled> {

@@ -113,13 +113,7 @@ const LONGEST_REFILL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 impl PolicyKind for RateLimitPolicy {
     const KIND: &'static str = "RateLimitPolicy";
     const ABOUT: &'static str = "Limits how many requests pass per time, for all together or by key.";
-    const TARGETS: &'static [TargetKind] = &[
-        TargetKind::Namespace,
-        TargetKind::Gateway,
-        TargetKind::HTTPRoute,
-        TargetKind::Service,
-        TargetKind::Backend,
-    ];
+    const TARGETS: &'static [TargetKind] = &TargetKind::ALL;
     type Spec = RateLimitPolicySpec;
 
     fn compile(spec: Self::Spec, cx: &mut CompileContext<'_>) -> Option<Compiled> {

@@ -63,6 +63,9 @@ pub enum TargetKind {
 }
 
 impl TargetKind {
+    pub const ALL: [Self; 5] =
+        [Self::Namespace, Self::Gateway, Self::HTTPRoute, Self::Service, Self::Backend];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Namespace => "Namespace",

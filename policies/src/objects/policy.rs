@@ -37,14 +37,6 @@ pub struct PolicyTargetRef {
     pub section_name: Option<String>,
 }
 
-const TARGET_KINDS: [TargetKind; 5] = [
-    TargetKind::Namespace,
-    TargetKind::Gateway,
-    TargetKind::HTTPRoute,
-    TargetKind::Service,
-    TargetKind::Backend,
-];
-
 impl PolicyTargets {
     /// The targets in full. A target that is at fault is reported and left out.
     pub(crate) fn resolve(
@@ -80,7 +72,7 @@ impl PolicyTargetRef {
         allowed: &[TargetKind],
         faults: &mut Faults,
     ) -> Option<TargetRef> {
-        let Some(kind) = TARGET_KINDS.into_iter().find(|k| k.as_str() == self.kind && allowed.contains(k))
+        let Some(kind) = TargetKind::ALL.into_iter().find(|k| k.as_str() == self.kind && allowed.contains(k))
         else {
             let names: Vec<_> = allowed.iter().map(|k| k.as_str()).collect();
             let message = format!("this policy cannot be attached to a {}", self.kind);
@@ -139,7 +131,7 @@ mod tests {
             {"kind": "Service", "group": "", "name": "checkout", "namespace": "shop"},
             {"kind": "Namespace", "name": "shop"},
         ]);
-        let (targets, faults) = resolve(&refs, &TARGET_KINDS);
+        let (targets, faults) = resolve(&refs, &TargetKind::ALL);
         assert_eq!(targets, ["HTTPRoute shop/checkout#pay", "Service shop/checkout", "Namespace shop"]);
         assert_eq!(faults, []);
     }
