@@ -43,6 +43,8 @@ pub enum Reason {
     UpstreamProtocol,
     /// The whole request took longer than its timeout.
     RequestTimeout,
+    /// The client stopped in the middle of its request body.
+    ClientStalled,
     /// The client went away before the answer was complete.
     ClientGone,
     /// The proxy is draining and takes no new requests on this connection.
@@ -77,7 +79,7 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
 impl Reason {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::NoBackend,
@@ -94,6 +96,7 @@ impl Reason {
         Self::UpstreamReset,
         Self::UpstreamProtocol,
         Self::RequestTimeout,
+        Self::ClientStalled,
         Self::ClientGone,
         Self::Draining,
         Self::Internal,
@@ -154,6 +157,9 @@ impl Reason {
             }
             Self::RequestTimeout => {
                 row(504, DEADLINE_EXCEEDED, "request_timeout", "the request timed out", false, false)
+            }
+            Self::ClientStalled => {
+                row(408, CANCELLED, "client_stalled", "the request body stopped coming", false, true)
             }
             Self::ClientGone => row(499, CANCELLED, "client_gone", "the client went away", false, true),
             Self::Draining => row(503, UNAVAILABLE, "draining", "the proxy is shutting down", true, true),

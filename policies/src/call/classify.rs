@@ -20,6 +20,7 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
             | Reason::RequestTimeout
             | Reason::Internal => Some(false),
             Reason::ClientGone
+            | Reason::ClientStalled
             | Reason::BadRequest
             | Reason::NoRoute
             | Reason::NoBackend
