@@ -10,7 +10,6 @@ use anyhow::Context as _;
 use tidegate_policy::snapshot::{BindAddress, Scope};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
 
 use crate::admin::AdminServer;
 use crate::config::{ProxyConfig, xds};
@@ -34,7 +33,6 @@ pub struct Proxy;
 pub struct Running {
     state: Arc<ProxyState>,
     admin: AdminServer,
-    connections: TaskTracker,
     telemetry: Option<TelemetryGuard>,
     /// The control plane's stream lives as long as this.
     _stop: DropGuard,
@@ -78,6 +76,7 @@ impl Proxy {
     /// # Errors
     /// A socket cannot be bound, or a thread cannot be started.
     pub fn start(config: ProxyConfig) -> anyhow::Result<Running> {
+        raise_file_limit();
         let runtimes = Runtimes::new(config.workers)?;
         let control = runtimes.control()?;
         let (telemetry, guard) = Telemetry::start(telemetry_config(&config), &control);
@@ -86,19 +85,28 @@ impl Proxy {
             let _context = data.enter();
             ProxyState::new(config, telemetry.clone())
         };
-        let connections = TaskTracker::new();
-        let acceptor = Acceptor {
-            proxy: state.clone(),
-            server: Arc::new(HttpServer::new()),
-            connections: connections.clone(),
-        };
+        let acceptor = Acceptor::new(state.clone(), HttpServer::new());
         listen(&data, &acceptor)?;
         data.spawn(Pools::keep_reaping(Arc::downgrade(&state.pools)));
         let stop = CancellationToken::new();
         xds::start(&state, &control, stop.clone())?;
         let admin = AdminServer::start(state.config.admin, state.clone(), telemetry, &control)
             .with_context(|| format!("cannot listen on --admin {}", state.config.admin))?;
-        Ok(Running { state, admin, connections, _stop: stop.drop_guard(), telemetry: Some(guard), runtimes })
+        Ok(Running { state, admin, _stop: stop.drop_guard(), telemetry: Some(guard), runtimes })
+    }
+}
+
+/// Raises the soft limit on open files to the hard one: each request in flight takes two, and the usual soft limit of
+/// 1024 is kept low only for programs that call select(2).
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => tracing::debug!(?current, ?maximum, "raised the limit on open files"),
+        Err(error) => tracing::warn!(?current, ?maximum, %error, "cannot raise the limit on open files"),
     }
 }
 
@@ -183,14 +191,10 @@ impl Running {
     /// recorded is flushed.
     pub async fn wait(mut self) {
         self.state.draining.cancelled().await;
-        self.connections.close();
-        let limit = self.state.config.drain_timeout;
-        if tokio::time::timeout(limit, self.connections.wait()).await.is_err() {
-            tracing::warn!(
-                connections = self.connections.len(),
-                ?limit,
-                "drain timeout; closing what is left"
-            );
+        let (connections, limit) = (&self.state.connections, self.state.config.drain_timeout);
+        connections.close();
+        if tokio::time::timeout(limit, connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), ?limit, "drain timeout; closing what is left");
         }
         // Requests that are cut off now still tell telemetry that they were.
         self.runtimes.stop_data();

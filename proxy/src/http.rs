@@ -6,8 +6,10 @@ mod handler;
 mod headers;
 mod record;
 mod reply;
+mod resets;
 mod server;
 mod tunnel;
+mod wire;
 
 pub(crate) use body::{RequestBody, Upload};
 pub(crate) use record::Record;

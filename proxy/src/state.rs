@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{ProxyConfig, Store};
@@ -29,6 +30,8 @@ pub struct ProxyState {
     /// Whether traffic is judged by a configuration that somebody gave: by the control plane, by the last good one on
     /// disk, or because none is needed.
     configured: watch::Sender<bool>,
+    /// Every downstream connection and every tunnel, so that a drain can wait for the last one.
+    pub(crate) connections: TaskTracker,
     pub(crate) pools: Arc<Pools>,
     pub(crate) clock: Clock,
 }
@@ -43,6 +46,7 @@ impl ProxyState {
             listeners: Listeners::default(),
             xds: XdsStatus::default(),
             draining: CancellationToken::new(),
+            connections: TaskTracker::new(),
             config,
             telemetry,
             configured,

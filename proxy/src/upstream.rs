@@ -11,5 +11,6 @@ mod pool;
 mod target;
 
 pub(crate) use call::{Answered, Call, call};
+pub(crate) use connect::keepalive;
 pub(crate) use open_call::OpenCall;
 pub(crate) use pool::Pools;

@@ -108,6 +108,61 @@ async fn a_drain_ends_when_its_time_is_over() {
 }
 
 #[tokio::test]
+async fn a_request_that_crosses_the_drain_is_answered_and_told_to_be_the_last() {
+    let backend = FaultBackend::start().await;
+    let proxy = sidecar(backend.address());
+    let address = proxy.inbound().unwrap();
+    let mut used = Client::http1(address).await;
+    assert_eq!(used.get("/").await.status, 200);
+    // Connected, with nothing sent yet; and one that the proxy may not even have accepted.
+    let mut fresh = RawClient::connect(address).await;
+    let mut late = RawClient::connect(address).await;
+    proxy.shutdown();
+    late.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    fresh.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let answer = used.get("/").await;
+    assert_eq!((answer.status.as_u16(), &answer.headers["connection"]), (200, &"close".parse().unwrap()));
+    for client in [&mut fresh, &mut late] {
+        let answer = client.read_to_end().await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    }
+    proxy.wait().await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_tunnels_and_ends_them_when_its_time_is_over() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let mut config = sidecar_config(listener.local_addr().unwrap(), AppProtocol::Http1);
+    config.drain_timeout = Duration::from_secs(1);
+    config.access_log = tidegate_proxy::telemetry::LogTarget::File(log.clone());
+    let proxy = Proxy::start(config).unwrap();
+    let mut client = RawClient::connect(proxy.inbound().unwrap()).await;
+    client.write("GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
+    let mut server = RawClient::from(listener.accept().await.unwrap().0);
+    server.read_until("\r\n\r\n").await;
+    server
+        .write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        .await;
+    assert!(client.read_until("\r\n\r\n").await.starts_with("HTTP/1.1 101"));
+    proxy.shutdown();
+    client.write("ping").await;
+    assert_eq!(server.read_until("ping").await, "ping");
+    server.write("hello").await;
+    assert_eq!(client.read_until("hello").await, "hello");
+    let waiting = tokio::spawn(proxy.wait());
+    assert_eq!((client.read_to_end().await, server.read_to_end().await), (String::new(), String::new()));
+    waiting.await.unwrap();
+    let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(log).unwrap()).unwrap();
+    assert_eq!(
+        (&line["http.request.body.size"], &line["http.response.body.size"]),
+        (&4.into(), &5.into()),
+        "{line}"
+    );
+}
+
+#[tokio::test]
 async fn gateway_sockets_follow_the_listeners() {
     let backend = FaultBackend::start().await;
     let mut gateway = Gateway::start().to(&[backend.address()]).await;

@@ -81,6 +81,16 @@ pub struct ProxyArgs {
           value_parser = duration::parse)]
     pub request_timeout: Duration,
 
+    /// How long a body may stand still, in either direction, before its request is given up; 0 for no limit. gRPC is
+    /// exempt: its streams may well be silent.
+    #[arg(long, env = "TIDEGATE_STALL_TIMEOUT", value_name = "DURATION", default_value = "5m",
+          value_parser = duration::parse)]
+    pub stall_timeout: Duration,
+
+    /// How many connections are accepted at a time; more wait in the listen queue until one of these ends.
+    #[arg(long, env = "TIDEGATE_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000)]
+    pub max_connections: usize,
+
     /// After SIGTERM, how long requests in flight may take to finish.
     #[arg(long, env = "TIDEGATE_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "10s",
           value_parser = duration::parse)]

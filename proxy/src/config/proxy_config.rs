@@ -9,6 +9,9 @@ use tidegate_policy::snapshot::Local;
 use super::ProxyArgs;
 use crate::telemetry::LogTarget;
 
+/// More are more than one process has file descriptors for.
+const MAX_CONNECTIONS: usize = 1_000_000;
+
 /// [`ProxyArgs`] after validation: what a proxy starts from. [`ProxyConfig::default`] has no listener at all.
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
@@ -24,6 +27,10 @@ pub struct ProxyConfig {
     pub connect_timeout: Duration,
     /// For routes that set none; `None`: no limit.
     pub request_timeout: Option<Duration>,
+    /// For a body that stands still; `None`: no limit.
+    pub stall_timeout: Option<Duration>,
+    /// Downstream, over all listeners.
+    pub max_connections: usize,
     pub drain_timeout: Duration,
     pub state_dir: Option<PathBuf>,
     pub access_log: LogTarget,
@@ -63,6 +70,8 @@ pub enum ConfigError {
     ControlPlane(http::Uri),
     #[error("--workers 0: at least one thread must move the traffic")]
     NoWorkers,
+    #[error("--max-connections {0}: write a number from 1 to {MAX_CONNECTIONS}")]
+    MaxConnections(usize),
     #[error("--connect-timeout 0: connecting takes some time; write 1s for example")]
     ConnectTimeout,
 }
@@ -80,6 +89,8 @@ impl Default for ProxyConfig {
             workers: default_workers(),
             connect_timeout: Duration::from_secs(1),
             request_timeout: Some(Duration::from_secs(15)),
+            stall_timeout: Some(Duration::from_secs(5 * 60)),
+            max_connections: 10_000,
             drain_timeout: Duration::from_secs(10),
             state_dir: None,
             access_log: LogTarget::Stdout,
@@ -113,6 +124,8 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             workers: args.workers.unwrap_or_else(default_workers),
             connect_timeout: args.connect_timeout,
             request_timeout: Some(args.request_timeout).filter(|t| !t.is_zero()),
+            stall_timeout: Some(args.stall_timeout).filter(|t| !t.is_zero()),
+            max_connections: args.max_connections,
             drain_timeout: args.drain_timeout,
             state_dir: args.state_dir,
             access_log: args.access_log,
@@ -143,6 +156,9 @@ fn check(args: &ProxyArgs) -> Result<(), ConfigError> {
     }
     if args.workers == Some(0) {
         return Err(ConfigError::NoWorkers);
+    }
+    if !(1..=MAX_CONNECTIONS).contains(&args.max_connections) {
+        return Err(ConfigError::MaxConnections(args.max_connections));
     }
     if args.connect_timeout.is_zero() {
         return Err(ConfigError::ConnectTimeout);
@@ -219,6 +235,7 @@ mod tests {
             ("--gateway", ConfigError::GatewayWithoutControlPlane),
             ("--outbound 127.0.0.1:1", ConfigError::OutboundWithoutControlPlane),
             ("--inbound 127.0.0.1:1 --app 127.0.0.1:2 --workers 0", ConfigError::NoWorkers),
+            ("--inbound 127.0.0.1:1 --app 127.0.0.1:2 --max-connections 0", ConfigError::MaxConnections(0)),
             ("--inbound 127.0.0.1:1 --app 127.0.0.1:2 --service a/b/c", ConfigError::Service("a/b/c".into())),
             (
                 "--gateway --control-plane localhost",

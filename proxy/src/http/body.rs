@@ -5,13 +5,15 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tidegate_policy::Reason;
 use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::record::Record;
 use super::reply::grpc_status;
@@ -33,8 +35,12 @@ pub(crate) struct Upload {
     bytes: AtomicU64,
     ended: AtomicBool,
     end: Notify,
+    /// It was read to its end.
+    whole: AtomicBool,
     /// It broke off because of what the client sent, not because it left.
     malformed: AtomicBool,
+    /// We have asked the client for more, and nothing has come yet.
+    waiting: AtomicBool,
 }
 
 /// A response body going downstream; it holds what must last exactly as long as the response.
@@ -43,6 +49,27 @@ pub(crate) struct ResponseBody {
     record: Record,
     /// As the head announced: a client that has all of it may stop reading before we see the end.
     announced: Option<u64>,
+    stall: Stall,
+}
+
+/// Notices a backend that stops in the middle of its answer.
+#[derive(Default)]
+struct Stall {
+    /// `None`: it may.
+    limit: Option<Duration>,
+    /// Runs while nothing comes; made when it is first needed.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Something has come since the timer was set.
+    moved: bool,
+}
+
+/// Why an answer is cut short.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the endpoint broke off: {0}")]
+    Upstream(#[from] hyper::Error),
+    #[error("the endpoint stopped sending")]
+    Stalled,
 }
 
 enum Source {
@@ -81,19 +108,20 @@ impl Body for RequestBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    progress.count(data.len());
                 }
                 if inner.is_end_stream() {
-                    progress.finish();
+                    progress.finish_whole();
                 }
             }
             Poll::Ready(Some(Err(error))) => {
                 progress.malformed.store(is_malformed(error), Ordering::Release);
                 progress.finish();
             }
-            Poll::Ready(None) => progress.finish(),
+            Poll::Ready(None) => progress.finish_whole(),
             Poll::Pending => {}
         }
+        progress.waiting.store(polled.is_pending(), Ordering::Relaxed);
         polled
     }
 
@@ -129,12 +157,41 @@ impl Upload {
         if self.malformed.load(Ordering::Acquire) { Reason::BadRequest } else { Reason::ClientGone }
     }
 
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Returns once the body has been read to its end, or given up.
-    pub(crate) async fn ended(&self) {
-        let end = self.end.notified();
-        if !self.ended.load(Ordering::Acquire) {
-            end.await;
+    ///
+    /// # Errors
+    /// It stood still for `limit`; and whose fault that is.
+    pub(crate) async fn ended(&self, limit: Option<Duration>) -> Result<(), Reason> {
+        loop {
+            let (end, before) = (self.end.notified(), self.bytes());
+            if self.ended.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            let Some(limit) = limit else {
+                end.await;
+                return Ok(());
+            };
+            if tokio::time::timeout(limit, end).await.is_ok() {
+                return Ok(());
+            }
+            if self.bytes() == before {
+                let waiting = self.waiting.load(Ordering::Relaxed);
+                return Err(if waiting { Reason::ClientStalled } else { Reason::RequestTimeout });
+            }
         }
+    }
+
+    fn finish_whole(&self) {
+        self.whole.store(true, Ordering::Relaxed);
+        self.finish();
     }
 
     fn finish(&self) {
@@ -148,22 +205,25 @@ impl ResponseBody {
     /// Our own answer.
     pub(crate) fn local(body: Bytes, record: Record) -> Self {
         let announced = Some(body.len() as u64);
-        Self { source: Source::Local(body), record, announced }.completed_if_ended()
+        let stall = Stall::default();
+        Self { source: Source::Local(body), record, announced, stall }.completed_if_ended()
     }
 
-    /// A backend's answer. `announced` is its content-length.
+    /// A backend's answer. `announced` is its content-length; without a byte for `stall_timeout`, it is cut short.
     pub(crate) fn upstream(
         body: Incoming,
         call: Box<OpenCall>,
         announced: Option<u64>,
+        stall_timeout: Option<Duration>,
         record: Record,
     ) -> Self {
-        Self { source: Source::Upstream { body, call }, record, announced }.completed_if_ended()
+        let stall = Stall { limit: stall_timeout, timer: None, moved: true };
+        Self { source: Source::Upstream { body, call }, record, announced, stall }.completed_if_ended()
     }
 
     /// The head is all there is, and its record is kept elsewhere.
     pub(crate) fn head_only() -> Self {
-        Self { source: Source::Done, record: Record::spent(), announced: None }
+        Self { source: Source::Done, record: Record::spent(), announced: None, stall: Stall::default() }
     }
 
     fn completed_if_ended(mut self) -> Self {
@@ -201,23 +261,36 @@ impl ResponseBody {
     }
 }
 
+impl Stall {
+    /// Nothing has come.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(limit) = self.limit else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if std::mem::take(&mut self.moved) {
+            timer.as_mut().reset(Instant::now() + limit);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = match &mut this.source {
             Source::Done => return Poll::Ready(None),
             Source::Local(body) if body.is_empty() => Poll::Ready(None),
             Source::Local(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
-            Source::Upstream { body, .. } => Pin::new(body).poll_frame(cx),
+            Source::Upstream { body, .. } => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
+                this.stall.moved = true;
                 this.passed(frame);
                 if this.is_end_stream() {
                     this.complete();
@@ -225,10 +298,14 @@ impl Body for ResponseBody {
             }
             Poll::Ready(None) => this.complete(),
             Poll::Ready(Some(Err(error))) => {
-                tracing::debug!(%error, "response cut short by the endpoint");
+                tracing::debug!(%error, "response cut short");
                 this.fail(Reason::UpstreamReset);
             }
-            Poll::Pending => {}
+            Poll::Pending => {
+                ready!(this.stall.poll(cx));
+                this.fail(Reason::RequestTimeout);
+                return Poll::Ready(Some(Err(BodyError::Stalled)));
+            }
         }
         polled
     }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Request, Response, Version, request};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tidegate_policy::pipeline::{self, LocalReply, Progress, RequestContext};
 use tidegate_policy::snapshot::Selected;
 
@@ -45,10 +45,13 @@ pub(crate) async fn handle(
         response_headers: HeaderMap::new(),
     };
     let upgrade = tunnel::Downstream::wanted(&mut head);
+    let (has_body, waiting) = (!body.is_end_stream(), connection.resets.begin());
     let outcome = match story.judge(&mut head) {
         Ok(()) => story.forward(head, body, upgrade.as_ref()).await,
         Err(refusal) => Err(refusal),
     };
+    waiting.answered();
+    connection.set_unread(has_body && story.record.upload.as_ref().is_none_or(|upload| !upload.is_whole()));
     match outcome {
         Ok(answered) => story.pass_on(answered, upgrade),
         Err(reply) => story.reply(&reply),
@@ -60,6 +63,7 @@ impl Story<'_> {
     fn judge(&mut self, head: &mut request::Parts) -> Result<(), LocalReply> {
         let connection = self.connection;
         headers::normalize_target(head)?;
+        headers::check_framing(&head.headers)?;
         // Before any policy: what a client lists in `connection` must not remove what a policy adds.
         headers::strip_hop_by_hop(&mut head.headers);
         headers::add_forwarded(&mut head.headers, connection.peer.address.ip(), &mut self.rng);
@@ -102,6 +106,7 @@ impl Story<'_> {
             grpc: self.dialect.grpc,
             connect_timeout: proxy.config.connect_timeout,
             request_timeout: proxy.config.request_timeout,
+            stall_timeout: proxy.config.stall_timeout,
         };
         upstream::call(call, head, body, &mut self.record).await
     }
@@ -111,7 +116,10 @@ impl Story<'_> {
         let Answered { mut head, body, call } = answered;
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
             return match upgrade {
-                Some(downstream) => downstream.open(Response::from_parts(head, body), call, self.record),
+                Some(downstream) => {
+                    let connections = &self.connection.proxy.connections;
+                    downstream.open(Response::from_parts(head, body), call, self.record, connections)
+                }
                 // Nobody asked for it: the endpoint broke the protocol.
                 None => self.reply(&tidegate_policy::Reason::UpstreamProtocol.into()),
             };
@@ -119,7 +127,9 @@ impl Story<'_> {
         headers::strip_hop_by_hop(&mut head.headers);
         let announced = head.headers.get(CONTENT_LENGTH).and_then(length);
         self.conclude(&mut head);
-        Response::from_parts(head, ResponseBody::upstream(body, call, announced, self.record))
+        let stall_timeout = self.connection.proxy.config.stall_timeout.filter(|_| !self.dialect.grpc);
+        let body = ResponseBody::upstream(body, call, announced, stall_timeout, self.record);
+        Response::from_parts(head, body)
     }
 
     /// Our own answer.
@@ -133,6 +143,9 @@ impl Story<'_> {
 
     fn conclude(&mut self, head: &mut http::response::Parts) {
         head.version = Version::HTTP_11;
+        if self.connection.is_last() && self.dialect.http1 {
+            head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         for (name, value) in self.response_headers.drain() {
             // A name of `None` repeats the one before; what policies set here, each sets once.
             if let Some(name) = name {

@@ -22,9 +22,12 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Brings every form of request target into one: path and query in the URI, the authority in `host`.
 ///
 /// # Errors
-/// [`Reason::BadRequest`]: no host where HTTP/1.1 demands one, several, one that is not valid, or CONNECT.
+/// [`Reason::BadRequest`]: no host where HTTP/1.1 demands one, several, one that is not valid, or a target in a form
+/// that is for CONNECT or OPTIONS only.
 pub(crate) fn normalize_target(head: &mut request::Parts) -> Result<(), Reason> {
-    if head.method == Method::CONNECT {
+    let authority_form = head.uri.scheme().is_none() && head.uri.authority().is_some();
+    let asterisk_form = head.uri.path() == "*" && head.method != Method::OPTIONS;
+    if head.method == Method::CONNECT || authority_form || asterisk_form {
         return Err(Reason::BadRequest);
     }
     if let Some(authority) = head.uri.authority() {
@@ -49,15 +52,35 @@ fn valid_host(host: &HeaderValue) -> Result<(), Reason> {
     }
 }
 
-/// The protocol that the client asks to switch to, if we can carry it: anything opaque, so not HTTP/2.
+/// A body is coded in chunks or not at all: we take the chunks apart, and would pass on what any other coding left
+/// without saying how to read it (RFC 9112 section 6.1).
+///
+/// # Errors
+/// [`Reason::BadRequest`]: another transfer coding, or chunked more than once.
+pub(crate) fn check_framing(headers: &HeaderMap) -> Result<(), Reason> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next().is_none_or(|v| v.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    if first && codings.next().is_none() { Ok(()) } else { Err(Reason::BadRequest) }
+}
+
+/// The protocol that the client asks to switch to, if we can carry it: anything opaque, so not another HTTP, in which
+/// requests would pass that no policy has seen.
 pub(crate) fn upgrade_wanted(head: &request::Parts) -> Option<HeaderValue> {
     if head.version != Version::HTTP_11 {
         return None;
     }
-    let protocol = head.headers.get(UPGRADE)?;
+    let mut offers = head.headers.get_all(UPGRADE).iter();
+    let (Some(protocol), None) = (offers.next(), offers.next()) else { return None };
     let asked = head.headers.get_all(CONNECTION).iter().any(|v| has_token(v, "upgrade"));
-    let http2 = protocol.to_str().map_or(true, |p| p.trim_start().to_ascii_lowercase().starts_with("h2c"));
-    (asked && !http2).then(|| protocol.clone())
+    (asked && !offers_http(protocol)).then(|| protocol.clone())
+}
+
+fn offers_http(protocols: &HeaderValue) -> bool {
+    let is_http = |name: &str| {
+        let name = name.trim().to_ascii_lowercase();
+        ["h2", "h3", "http"].iter().any(|http| name.starts_with(http))
+    };
+    protocols.to_str().map_or(true, |list| list.split(',').any(is_http))
 }
 
 fn wants_trailers(headers: &HeaderMap) -> bool {
@@ -176,7 +199,9 @@ mod tests {
         let user = Request::get("/").header(HOST, "me@a");
         let space = Request::get("/").header(HOST, "a b");
         let connect = Request::builder().method(Method::CONNECT).uri("a:80").header(HOST, "a:80");
-        for request in [two, none, user, space, connect] {
+        let authority = Request::get("a:80").header(HOST, "b");
+        let asterisk = Request::get("*").header(HOST, "a");
+        for request in [two, none, user, space, connect, authority, asterisk] {
             assert_eq!(normalize_target(&mut head(request)), Err(Reason::BadRequest));
         }
     }
@@ -238,6 +263,29 @@ mod tests {
         };
         assert!(asks("websocket", "keep-alive, Upgrade"));
         assert!(!asks("websocket", "keep-alive"));
-        assert!(!asks("h2c", "upgrade, http2-settings"));
+        for http in ["h2c", "websocket, h2c", "H2C", "websocket,HTTP/2.0"] {
+            assert!(!asks(http, "upgrade, http2-settings"), "{http}");
+        }
+        let two = Request::get("/")
+            .header(UPGRADE, "websocket")
+            .header(UPGRADE, "h2c")
+            .header(CONNECTION, "upgrade");
+        assert!(upgrade_wanted(&head(two)).is_none());
+    }
+
+    #[test]
+    fn a_body_is_chunked_once_or_not_at_all() {
+        let framing = |values: &[&'static str]| {
+            let lines: Vec<_> = values.iter().map(|value| ("transfer-encoding", *value)).collect();
+            check_framing(&headers(&lines))
+        };
+        for fine in [&[][..], &["chunked"], &[" Chunked "]] {
+            assert_eq!(framing(fine), Ok(()), "{fine:?}");
+        }
+        for bad in
+            [&["gzip, chunked"][..], &["chunked, chunked"], &["identity", "chunked"], &["chunked", "chunked"]]
+        {
+            assert_eq!(framing(bad), Err(Reason::BadRequest), "{bad:?}");
+        }
     }
 }

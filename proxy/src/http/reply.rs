@@ -18,7 +18,7 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 pub(crate) struct Dialect {
     pub(crate) grpc: bool,
     head: bool,
-    http1: bool,
+    pub(crate) http1: bool,
 }
 
 impl Dialect {

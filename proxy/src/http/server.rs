@@ -1,9 +1,11 @@
 //! One downstream connection: protocol, limits, drain. What happens to a request is in `handler`.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -19,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::body::ResponseBody;
 use super::detect::{Version, detect};
 use super::handler::handle;
+use super::resets::Resets;
+use super::wire::Wire;
 use crate::state::ProxyState;
 use crate::telemetry::{ConnectionSide, Direction};
 
@@ -27,10 +31,19 @@ const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// For a whole HTTP/1 head, and for the pause between two requests: hyper runs one clock for both, so this is also
 /// how long a client may keep an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// When a drain begins, requests may be on their way on connections that look idle: these stay open for this long, and
+/// every answer on them says that it is the last.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// Of all headers together, as in most servers.
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
 const MAX_HEADERS: usize = 128;
 const MAX_STREAMS: u32 = 1_000;
+/// Resets that hyper has not seen the request of yet (the rapid reset attack), and streams that broke the protocol,
+/// before the connection is closed.
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_BROKEN_STREAMS: usize = 1_024;
+/// Of one response, waiting for the client to read.
+const MAX_SEND_BUFFER: usize = 256 * 1024;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -45,6 +58,11 @@ pub(crate) struct ConnectionContext {
     pub(crate) peer: Peer,
     /// Where this connection's random numbers go on.
     seed: AtomicU64,
+    /// The next answer is the last on this connection.
+    last: AtomicBool,
+    /// See [`Wire`].
+    unread: Arc<AtomicBool>,
+    pub(super) resets: Resets,
 }
 
 /// The protocol servers, configured once for all listeners.
@@ -62,7 +80,26 @@ impl ConnectionContext {
         peer: Peer,
         seed: u64,
     ) -> Self {
-        Self { proxy, scope, direction, peer, seed: AtomicU64::new(seed) }
+        Self {
+            proxy,
+            scope,
+            direction,
+            peer,
+            seed: AtomicU64::new(seed),
+            last: AtomicBool::new(false),
+            unread: Arc::default(),
+            resets: Resets::default(),
+        }
+    }
+
+    /// Whether an HTTP/1 answer should say that it is the last.
+    pub(super) fn is_last(&self) -> bool {
+        self.last.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client may still be sending a body that nobody reads.
+    pub(super) fn set_unread(&self, unread: bool) {
+        self.unread.store(unread, Ordering::Relaxed);
     }
 
     /// A generator for one request, so that no two requests share a lock or a sequence.
@@ -84,6 +121,9 @@ impl HttpServer {
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_local_error_reset_streams(MAX_BROKEN_STREAMS)
+            .max_send_buf_size(MAX_SEND_BUFFER)
             .max_header_list_size(MAX_HEADER_BYTES)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -101,27 +141,36 @@ impl HttpServer {
     ) {
         let first = tokio::select! {
             first = tokio::time::timeout(FIRST_BYTES, detect(&stream)) => first,
-            () = drain.cancelled() => return,
+            () = last_requests(&drain) => return,
         };
         let Ok(Ok(version)) = first else { return };
         let _counted = context.proxy.telemetry.connection(ConnectionSide::Downstream);
-        let context = Arc::new(context);
-        let service = service_fn(move |request| answer(context.clone(), request));
-        let io = TokioIo::new(stream);
+        let wire = Wire::new(stream, context.unread.clone(), context.proxy.config.stall_timeout);
+        let (io, context) = (TokioIo::new(wire), Arc::new(context));
+        let service = {
+            let context = context.clone();
+            service_fn(move |request| answer(context.clone(), request))
+        };
         let ended = match version {
             Version::Http1 => {
                 let connection = self.http1.serve_connection(io, service).with_upgrades();
-                drive(connection, |c| c.graceful_shutdown(), &drain).await
+                drive(connection, |c| c.graceful_shutdown(), version, &context, &drain).await
             }
             Version::Http2 => {
                 let connection = self.http2.serve_connection(io, service);
-                drive(connection, |c| c.graceful_shutdown(), &drain).await
+                drive(connection, |c| c.graceful_shutdown(), version, &context, &drain).await
             }
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "downstream connection ended");
         }
     }
+}
+
+/// Returns when the time for last requests, after the beginning of a drain, is over.
+async fn last_requests(drain: &CancellationToken) {
+    drain.cancelled().await;
+    tokio::time::sleep(LAST_REQUESTS).await;
 }
 
 async fn answer(
@@ -131,15 +180,32 @@ async fn answer(
     Ok(handle(&context, request).await)
 }
 
+/// Runs a connection to its end; once `drain` has come, no longer than its requests in flight last.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     shut_down: impl FnOnce(Pin<&mut C>),
+    version: Version,
+    context: &ConnectionContext,
     drain: &CancellationToken,
 ) -> hyper::Result<()> {
-    let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = drain.cancelled() => {}
+    let (mut connection, mut drained) = (pin!(connection), pin!(drain.cancelled()));
+    let ended = poll_fn(|cx| match connection.as_mut().poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending if context.resets.too_many() => {
+            tracing::debug!(client = %context.peer.address, "too many requests taken back; closing");
+            Poll::Ready(Some(Ok(())))
+        }
+        Poll::Pending => drained.as_mut().poll(cx).map(|()| None),
+    });
+    if let Some(ended) = ended.await {
+        return ended;
+    }
+    context.last.store(true, Ordering::Relaxed);
+    // HTTP/2 can say which request was the last one taken; HTTP/1.1 can only say so with an answer.
+    if version == Version::Http1
+        && let Ok(ended) = tokio::time::timeout(LAST_REQUESTS, connection.as_mut()).await
+    {
+        return ended;
     }
     shut_down(connection.as_mut());
     connection.await

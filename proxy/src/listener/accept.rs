@@ -1,23 +1,26 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tidegate_policy::model::Peer;
 use tidegate_policy::snapshot::Scope;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::http::{ConnectionContext, HttpServer};
 use crate::state::ProxyState;
 use crate::telemetry::Direction;
+use crate::upstream::keepalive;
 
 const BACKLOG: i32 = 1024;
 /// Out of file descriptors or memory, accepting fails at once and for a while: this long a pause keeps it from
 /// taking a whole core while connections that end make room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Between two lines in the log that say the same.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Which traffic a socket is for.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +33,9 @@ pub(crate) struct Site {
 #[derive(Clone, Debug)]
 pub(crate) struct Acceptor {
     pub(crate) proxy: Arc<ProxyState>,
-    pub(crate) server: Arc<HttpServer>,
-    /// Every connection, so that a drain can wait for the last one.
-    pub(crate) connections: TaskTracker,
+    server: Arc<HttpServer>,
+    /// One for every connection that may be open, shared by all sockets.
+    places: Arc<Semaphore>,
 }
 
 /// Opens a listening socket. An IPv6 wildcard takes IPv4 as well.
@@ -47,31 +50,77 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())?;
+    // What is accepted inherits both. A peer that is gone without a word is noticed even where nobody waits for it.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket.into())
 }
 
 impl Acceptor {
+    pub(crate) fn new(proxy: Arc<ProxyState>, server: HttpServer) -> Self {
+        let places = Arc::new(Semaphore::new(proxy.config.max_connections));
+        Self { proxy, server: Arc::new(server), places }
+    }
+
     /// Accepts until `stop`, whatever happens on the way. `stop` also drains the connections of this socket.
     pub(crate) async fn run(&self, listener: TcpListener, site: Site, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stop.cancelled() => return,
-            };
-            match accepted {
-                Ok((stream, address)) => self.spawn(stream, address, site, stop.clone()),
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept; trying again");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+        let accepting = async {
+            let mut warned = None;
+            loop {
+                let place = self.place(&mut warned).await;
+                match listener.accept().await {
+                    Ok((stream, address)) => self.spawn(stream, address, site, place, stop.clone()),
+                    Err(error) if is_of_one_connection(&error) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept; trying again");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                 }
+            }
+        };
+        tokio::select! {
+            never = accepting => never,
+            () = stop.cancelled() => {}
+        }
+        self.empty(listener, site, &stop);
+    }
+
+    /// Waits for leave to accept one more.
+    async fn place(&self, warned: &mut Option<Instant>) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return Some(place);
+        }
+        if warned.is_none_or(|then| then.elapsed() >= WARN_EVERY) {
+            *warned = Some(Instant::now());
+            let limit = self.proxy.config.max_connections;
+            tracing::warn!(limit, "--max-connections reached; more wait until one ends");
+        }
+        // Fails only when closed, which nobody does.
+        self.places.clone().acquire_owned().await.ok()
+    }
+
+    /// Takes what the kernel has already accepted for us: closing the socket would reset it.
+    fn empty(&self, listener: TcpListener, site: Site, stop: &CancellationToken) {
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok(place) = self.places.clone().try_acquire_owned() {
+            let Ok((stream, address)) = listener.accept() else { return };
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.spawn(stream, address, site, Some(place), stop.clone());
             }
         }
     }
 
-    fn spawn(&self, stream: TcpStream, address: SocketAddr, site: Site, stop: CancellationToken) {
+    fn spawn(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        site: Site,
+        place: Option<OwnedSemaphorePermit>,
+        stop: CancellationToken,
+    ) {
         // Fails only on a socket that is gone already, which serving it will notice.
         let _ = stream.set_nodelay(true);
         let context = ConnectionContext::new(
@@ -82,7 +131,10 @@ impl Acceptor {
             crate::clock::seed(),
         );
         let server = self.server.clone();
-        self.connections.spawn(async move { server.serve(stream, context, stop).await });
+        self.proxy.connections.spawn(async move {
+            server.serve(stream, context, stop).await;
+            drop(place);
+        });
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Call<'a> {
     pub(crate) connect_timeout: Duration,
     /// For rules that set none.
     pub(crate) request_timeout: Option<Duration>,
+    /// For an upload that stands still, where the rule sets no timeout.
+    pub(crate) stall_timeout: Option<Duration>,
 }
 
 /// A response whose body is still to come.
@@ -112,33 +114,39 @@ fn failed(attempt: &mut Attempt, reason: Reason, clock: Clock, admitted: Timesta
 
 /// Runs `work` until it is done or `deadline` has come.
 async fn within<T>(
-    deadline: impl Future<Output = ()>,
+    deadline: impl Future<Output = Reason>,
     work: impl Future<Output = Result<T, LocalReply>>,
 ) -> Result<T, LocalReply> {
     tokio::select! {
         biased;
         done = work => done,
-        () = deadline => Err(Reason::RequestTimeout.into()),
+        reason = deadline => Err(reason.into()),
     }
 }
 
 /// The timeouts of the rule count from the start, the default from the end of the upload: a slow client with a large
-/// body is no failure of the endpoint. (Gateway API GEP-1742 leaves the start to the implementation.)
-fn deadline<'u>(cx: &Call<'_>, upload: Option<&'u Upload>) -> impl Future<Output = ()> + use<'u> {
+/// body is no failure of the endpoint, as long as the body moves. (Gateway API GEP-1742 leaves the start to the
+/// implementation.)
+fn deadline<'u>(cx: &Call<'_>, upload: Option<&'u Upload>) -> impl Future<Output = Reason> + use<'u> {
     let timeouts = cx.selected.rule.timeouts;
     let written = [timeouts.request, timeouts.backend_request].into_iter().flatten().min();
-    let default = cx.request_timeout.filter(|_| !cx.grpc);
+    let (default, stall, grpc) = (cx.request_timeout, cx.stall_timeout, cx.grpc);
     async move {
-        match (written, default) {
-            (Some(limit), _) => tokio::time::sleep(limit).await,
-            (None, Some(limit)) => {
-                if let Some(upload) = upload {
-                    upload.ended().await;
-                }
-                tokio::time::sleep(limit).await;
-            }
-            (None, None) => std::future::pending().await,
+        if let Some(limit) = written {
+            tokio::time::sleep(limit).await;
+            return Reason::RequestTimeout;
         }
+        if grpc {
+            return std::future::pending().await;
+        }
+        if let Some(upload) = upload
+            && let Err(stalled) = upload.ended(stall).await
+        {
+            return stalled;
+        }
+        let Some(limit) = default else { return std::future::pending().await };
+        tokio::time::sleep(limit).await;
+        Reason::RequestTimeout
     }
 }
 
@@ -166,10 +174,12 @@ async fn exchange(
             Ok(response) => return Ok((response, lease)),
             Err(unanswered) => unanswered,
         };
-        let (reused, ours) = (lease.reused, error.as_ref().is_some_and(hyper::Error::is_user));
+        // Our own fault, or an answer that makes no sense: the connection was not dead.
+        let alive = error.as_ref().is_some_and(|error| error.is_user() || error.is_parse());
+        let reused = lease.reused;
         tracing::debug!(?error, endpoint = %attempt.endpoint.label, reused, "call failed");
         request = match unsent.or_else(|| spare.map(Spare::into_request)) {
-            Some(again) if reused && !ours => again,
+            Some(again) if reused && !alive => again,
             _ => return Err(reason(error.as_ref(), record.upload.as_deref()).into()),
         };
         checkout.fresh = true;

@@ -3,9 +3,19 @@
 use std::io;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tidegate_policy::Reason;
 use tidegate_policy::model::Address;
 use tokio::net::TcpStream;
+
+/// A connection on which nothing comes for this long is asked whether its peer is still there.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+
+/// For sockets on both sides of the proxy.
+pub(crate) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY)
+}
 
 /// Connects within `limit`, name resolution included.
 ///
@@ -32,5 +42,6 @@ async fn open(address: &Address) -> io::Result<TcpStream> {
     };
     // Frames and heads are written whole; waiting for more only adds latency.
     stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
     Ok(stream)
 }

@@ -25,9 +25,10 @@ use super::http2::Http2Pool;
 use super::lease::Lease;
 use crate::telemetry::{ConnectionSide, Telemetry};
 
-/// How long a connection may be idle. Shorter than the keep-alive of common servers (nginx 75 s), so that we are
-/// rather the ones to close.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection may be idle. Shorter, even with the wait for the reaper, than the keep-alive of common servers
+/// (nginx 75 s) and of another Tidegate (60 s), so that we are rather the ones to close: a request that meets the other
+/// side's close on its way may be lost.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 const REAP_EVERY: Duration = Duration::from_secs(5);
 const SHARDS: usize = 16;
 

@@ -1,0 +1,36 @@
+//! Out of file descriptors. Alone in its process, because the limit is the process's.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
+
+#[path = "support/mesh.rs"]
+mod mesh;
+
+use std::net::TcpStream;
+
+use mesh::sidecar;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tidegate_testkit::backend::FaultBackend;
+use tidegate_testkit::client::Client;
+
+#[tokio::test]
+async fn a_proxy_without_file_descriptors_serves_again_when_it_has_some() {
+    let backend = FaultBackend::start().await;
+    let proxy = sidecar(backend.address());
+    let address = proxy.inbound().unwrap();
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    assert_eq!(current, maximum, "the proxy takes what it may have");
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(open + 20), maximum }).unwrap();
+    let mut held = Vec::new();
+    let refused = loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => held.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()), "{refused}");
+    // The next to connect is one that the proxy cannot accept; it waits, and is served when others have gone.
+    drop(held.pop());
+    let mut waiting = Client::http1(address).await;
+    drop(held);
+    assert_eq!(waiting.get("/").await.status, 200);
+}
