@@ -147,17 +147,19 @@ async fn a_drain_waits_for_tunnels_and_ends_them_when_its_time_is_over() {
         .await;
     assert!(client.read_until("\r\n\r\n").await.starts_with("HTTP/1.1 101"));
     proxy.shutdown();
-    client.write("ping").await;
-    assert_eq!(server.read_until("ping").await, "ping");
-    server.write("hello").await;
-    assert_eq!(client.read_until("hello").await, "hello");
     let waiting = tokio::spawn(proxy.wait());
+    for _ in 0..200 {
+        client.write("ping").await;
+        assert_eq!(server.read_until("ping").await, "ping");
+        server.write("hello").await;
+        assert_eq!(client.read_until("hello").await, "hello");
+    }
     assert_eq!((client.read_to_end().await, server.read_to_end().await), (String::new(), String::new()));
     waiting.await.unwrap();
     let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(log).unwrap()).unwrap();
     assert_eq!(
         (&line["http.request.body.size"], &line["http.response.body.size"]),
-        (&4.into(), &5.into()),
+        (&800.into(), &1_000.into()),
         "{line}"
     );
 }
