@@ -24,9 +24,8 @@ def need(*programs):
 
 
 def build():
-    subprocess.run(
-        ["cargo", "build", "--release", "-p", "tidegate-proxy", "-p", "tidegate-control-plane"], cwd=ROOT, check=True
-    )
+    packages = ["-p", "tidegate-proxy", "-p", "tidegate-control-plane", "-p", "tidegate"]
+    subprocess.run(["cargo", "build", "--release", *packages], cwd=ROOT, check=True)
 
 
 def binary(name):

@@ -127,6 +127,7 @@ def start(stack, folder, log, app):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edits", type=int, default=50)
+    parser.add_argument("--pause", type=float, default=0.2, help="seconds of load between two edits")
     parser.add_argument("--dry", action="store_true", help="print only; leave README.md alone")
     args = parser.parse_args()
     common.build()
@@ -142,7 +143,11 @@ def main():
         load = [Load(port, stop) for port in ports]
         for client in load:
             client.start()
-        times = [one_edit(folder, edit, app, ports) for edit in range(1, args.edits + 1)]
+        times = []
+        for edit in range(1, args.edits + 1):
+            time.sleep(args.pause)
+            times.append(one_edit(folder, edit, app, ports))
+        time.sleep(args.pause)
         stop.set()
         for client in load:
             client.join()
