@@ -135,16 +135,26 @@ fn table(objects: &[ObjectStatus], colour: bool) -> String {
 fn rows(object: &ObjectStatus) -> Vec<(bool, [String; 5])> {
     let programmed =
         object.programmed.as_ref().map_or_else(|| String::from("-"), |p| format!("{}/{}", p.ready, p.of));
-    let name = format!("{}/{}", object.namespace, object.name);
-    let first = |state| [object.kind.clone(), name, programmed, object.source.clone(), state];
+    let first = |state| [object.kind.clone(), name(object), programmed, object.source.clone(), state];
     let mut troubles = troubles(object).into_iter();
-    let Some(trouble) = troubles.next() else { return vec![(false, first(String::from("accepted")))] };
+    let Some(trouble) = troubles.next() else {
+        let ignored = object.condition("Ignored").map(|why| format!("ignored: {}", why.message));
+        return vec![(false, first(ignored.unwrap_or_else(|| String::from("accepted"))))];
+    };
     let more = troubles.map(|trouble| {
         let mut row: [String; 5] = Default::default();
         row[4] = trouble;
         (true, row)
     });
     std::iter::once((true, first(trouble))).chain(more).collect()
+}
+
+/// Kinds that belong to no namespace are shown without one.
+fn name(object: &ObjectStatus) -> String {
+    match object.namespace.as_str() {
+        "" => object.name.clone(),
+        namespace => format!("{namespace}/{}", object.name),
+    }
 }
 
 fn red(text: &str, really: bool) -> String {

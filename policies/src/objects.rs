@@ -16,10 +16,13 @@ mod duration;
 mod endpoint_slice;
 mod fault;
 mod gateway;
+mod gateway_class;
 mod http_route;
 mod label;
 mod metadata;
+mod namespace;
 mod policy;
+mod reference_grant;
 mod rules;
 mod service;
 
@@ -32,6 +35,7 @@ pub use gateway::{
     AddressKind, AllowedRoutes, FromNamespaces, GatewayAddress, GatewaySpec, ListenerProtocol, ListenerSpec,
     RouteGroupKind, RouteNamespaces,
 };
+pub use gateway_class::{GatewayClassSpec, ParametersRef};
 pub use http_route::{
     FilterType, HeaderMatchSpec, HeaderModifierSpec, HeaderPair, HttpBackendRef, HttpFilterSpec,
     HttpRouteSpec, HttpRule, MatchMethod, MatchSpec, ParentRef, PathMatchSpec, PathMatchType, QueryMatchSpec,
@@ -39,7 +43,9 @@ pub use http_route::{
 };
 pub use label::{LabelExpression, LabelOperator, LabelSelector};
 pub(crate) use metadata::{Metadata, default_namespace};
+pub use namespace::NamespaceSpec;
 pub use policy::{PolicyTargetRef, PolicyTargets};
+pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrantSpec};
 pub(crate) use rules::{is_dns_label, is_dns_subdomain};
 pub use service::{IntOrString, ServicePort, ServiceSpec, TransportProtocol};
 
@@ -51,8 +57,11 @@ pub const TIDEGATE_GROUP: &str = "tidegate.io";
 /// One object of any kind, valid in itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
+    GatewayClass(Box<GatewayClass>),
     Gateway(Box<Gateway>),
     HttpRoute(Box<HttpRoute>),
+    ReferenceGrant(Box<ReferenceGrant>),
+    Namespace(Box<Namespace>),
     Service(Box<Service>),
     EndpointSlice(Box<EndpointSlice>),
     Backend(Box<Backend>),
@@ -61,8 +70,11 @@ pub enum Object {
     Ignored,
 }
 
+pub type GatewayClass = Written<GatewayClassSpec>;
 pub type Gateway = Written<GatewaySpec>;
 pub type HttpRoute = Written<HttpRouteSpec>;
+pub type ReferenceGrant = Written<ReferenceGrantSpec>;
+pub type Namespace = Written<NamespaceSpec>;
 pub type Service = Written<ServiceSpec>;
 pub type EndpointSlice = Written<EndpointSliceSpec>;
 pub type Backend = Written<BackendSpec>;
@@ -91,8 +103,11 @@ impl Object {
     /// Identity and place; `None` for [`Object::Ignored`].
     pub fn meta(&self) -> Option<&Meta> {
         match self {
+            Self::GatewayClass(o) => Some(&o.meta),
             Self::Gateway(o) => Some(&o.meta),
             Self::HttpRoute(o) => Some(&o.meta),
+            Self::ReferenceGrant(o) => Some(&o.meta),
+            Self::Namespace(o) => Some(&o.meta),
             Self::Service(o) => Some(&o.meta),
             Self::EndpointSlice(o) => Some(&o.meta),
             Self::Backend(o) => Some(&o.meta),
@@ -104,8 +119,11 @@ impl Object {
     /// As in `kind:` of the document; `None` for [`Object::Ignored`].
     pub fn kind(&self) -> Option<&str> {
         match self {
+            Self::GatewayClass(_) => Some("GatewayClass"),
             Self::Gateway(_) => Some("Gateway"),
             Self::HttpRoute(_) => Some("HTTPRoute"),
+            Self::ReferenceGrant(_) => Some("ReferenceGrant"),
+            Self::Namespace(_) => Some("Namespace"),
             Self::Service(_) => Some("Service"),
             Self::EndpointSlice(_) => Some("EndpointSlice"),
             Self::Backend(_) => Some("Backend"),

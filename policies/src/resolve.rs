@@ -4,8 +4,11 @@
 //! cannot be resolved is left out, or keeps its place as a failure (a backendRef), and a condition says why.
 
 mod backends;
+mod classes;
 mod condition;
+mod controller;
 mod gateways;
+mod grants;
 mod objects;
 mod parents;
 mod policies;
@@ -21,6 +24,7 @@ use crate::model::Resources;
 use crate::objects::Object;
 
 pub use condition::Condition;
+pub use controller::Controller;
 
 /// What objects mean together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,10 +34,16 @@ pub struct Resolved {
     pub conditions: BTreeMap<ObjectKey, Vec<Condition>>,
 }
 
-/// Looks up every name. The same objects give the same result in any order.
+/// [`resolve_for`] the controller with the names it has by default.
 pub fn resolve<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Resolved {
-    let objects = objects::Objects::collect(objects);
+    resolve_for(&Controller::default(), objects)
+}
+
+/// Looks up every name. The same objects give the same result in any order.
+pub fn resolve_for<'a>(controller: &Controller, objects: impl IntoIterator<Item = &'a Object>) -> Resolved {
+    let objects = objects::Objects::collect(objects, controller);
     let mut resolved = Resolved::default();
+    classes::resolve(&objects, &mut resolved);
     backends::resolve(&objects, &mut resolved);
     gateways::resolve(&objects, &mut resolved);
     routes::resolve(&objects, &mut resolved);

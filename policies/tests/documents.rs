@@ -201,7 +201,9 @@ apiVersion: garden/v1
     let told = told(&parsed);
     assert_eq!(told[0], "a.yaml:2:7: error: kind: unknown kind `HttpRoutes` (did you mean `HTTPRoute`?)");
     assert_eq!(told[1], "a.yaml:6:7: warning: kind: Deployment is not used by the mesh: passed over");
-    assert!(told[2].starts_with("a.yaml:12:7: error: kind: unknown kind `Carrot` (known kinds: Gateway, "));
+    assert!(
+        told[2].starts_with("a.yaml:12:7: error: kind: unknown kind `Carrot` (known kinds: GatewayClass, ")
+    );
     assert_eq!(told.len(), 3);
     assert!(!parsed.complete, "a misspelt kind hides an object");
 }
@@ -370,10 +372,28 @@ fn an_object_from_a_cluster_passes_the_same_checks() {
 
 #[test]
 fn a_cluster_may_hold_kinds_that_are_not_used() {
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
-    assert_eq!(from_value(&namespace).unwrap(), Object::Ignored);
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "shop"}});
+    assert_eq!(from_value(&pod).unwrap(), Object::Ignored);
     assert!(from_value(&json!({"kind": "Carrot", "apiVersion": "v1"})).is_err());
     assert!(from_value(&json!([])).is_err());
+}
+
+#[test]
+fn a_kind_of_the_whole_cluster_has_no_namespace_and_a_namespace_needs_no_spec() {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+    let namespace = from_value(&namespace).unwrap();
+    assert_eq!(namespace.meta().unwrap().name.to_string(), "shop");
+    let parsed = read(
+        "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: edge, namespace: shop}
+spec: {controllerName: edge}
+",
+    );
+    let wrong = "a.yaml:4:24: error: spec.controllerName: `edge` is not of the form example.com/name";
+    assert_eq!(told(&parsed), [wrong]);
+    assert_eq!(parsed.failed[0].to_string(), "GatewayClass edge");
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn object_status(
     if in_force != InForce::Current {
         conditions.retain(|condition| condition.kind != "Accepted");
         conditions.insert(0, refused(in_force, &errors));
-    } else if !conditions.iter().any(|condition| condition.kind == "Accepted") {
+    } else if !conditions.iter().any(|condition| matches!(&*condition.kind, "Accepted" | "Ignored")) {
         conditions.insert(0, accepted("True", "Accepted", String::new()));
     }
     ObjectStatus {

@@ -11,15 +11,12 @@ use crate::kind::KindEntry;
 use crate::kinds::KINDS;
 use crate::model::{Meta, Policy, SourceMap};
 use crate::objects::{
-    BackendSpec, EndpointSliceSpec, Fault, Faults, GatewaySpec, HttpRouteSpec, Metadata, Object,
-    PolicyTargets, ServiceSpec, Spec, Written,
+    BackendSpec, EndpointSliceSpec, Fault, Faults, GatewayClassSpec, GatewaySpec, HttpRouteSpec, Metadata,
+    NamespaceSpec, Object, PolicyTargets, ReferenceGrantSpec, ServiceSpec, Spec, Written,
 };
 
-/// Accepted without a word: they belong to a set of files but tell the mesh nothing.
-pub(super) const SILENT: [&str; 2] = ["GatewayClass", "Namespace"];
-
 /// Real kinds that often share a file with ours, told from misspelt ones.
-const NOT_USED: [&str; 30] = [
+const NOT_USED: [&str; 29] = [
     "BackendTLSPolicy",
     "ClusterRole",
     "ClusterRoleBinding",
@@ -38,7 +35,6 @@ const NOT_USED: [&str; 30] = [
     "PersistentVolumeClaim",
     "Pod",
     "PodDisruptionBudget",
-    "ReferenceGrant",
     "ReplicaSet",
     "Role",
     "RoleBinding",
@@ -57,10 +53,21 @@ const NOT_USED: [&str; 30] = [
 pub(super) struct Row {
     pub(super) kind: &'static str,
     pub(super) api_versions: &'static [&'static str],
-    /// EndpointSlice keeps its content beside `metadata`; every other kind under `spec`.
-    pub(super) has_spec: bool,
+    pub(super) content: Content,
+    /// Objects of the kind belong to no namespace.
+    pub(super) cluster_scoped: bool,
     pub(super) schema: Checker,
     reader: Reader,
+}
+
+/// Where a kind keeps what its schema describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Spec,
+    /// Under `spec`, which may be absent.
+    OptionalSpec,
+    /// Beside `metadata`.
+    Beside,
 }
 
 #[derive(Debug)]
@@ -86,10 +93,20 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
     let gateway: &[_] = &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"];
     let tidegate: &[_] = &["tidegate.io/v1alpha1"];
     let mut rows = vec![
+        Row { cluster_scoped: true, ..Row::of::<GatewayClassSpec>("GatewayClass", gateway) },
         Row::of::<GatewaySpec>("Gateway", gateway),
         Row::of::<HttpRouteSpec>("HTTPRoute", gateway),
+        Row::of::<ReferenceGrantSpec>("ReferenceGrant", gateway),
+        Row {
+            content: Content::OptionalSpec,
+            cluster_scoped: true,
+            ..Row::of::<NamespaceSpec>("Namespace", &["v1"])
+        },
         Row::of::<ServiceSpec>("Service", &["v1"]),
-        Row { has_spec: false, ..Row::of::<EndpointSliceSpec>("EndpointSlice", &["discovery.k8s.io/v1"]) },
+        Row {
+            content: Content::Beside,
+            ..Row::of::<EndpointSliceSpec>("EndpointSlice", &["discovery.k8s.io/v1"])
+        },
         Row::of::<BackendSpec>("Backend", tidegate),
     ];
     rows.extend(KINDS.iter().map(|entry| Row::policy(entry, tidegate)));
@@ -114,12 +131,21 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 impl Row {
     fn of<S: Spec>(kind: &'static str, api_versions: &'static [&'static str]) -> Self {
         let schema = Checker::new(generate::<S>());
-        Self { kind, api_versions, has_spec: true, schema, reader: Reader::Object(read::<S>) }
+        Self::new(kind, api_versions, schema, Reader::Object(read::<S>))
     }
 
     fn policy(entry: &'static KindEntry, api_versions: &'static [&'static str]) -> Self {
         let schema = Checker::new(with_targets((entry.schema)()));
-        Self { kind: entry.kind, api_versions, has_spec: true, schema, reader: Reader::Policy(entry) }
+        Self::new(entry.kind, api_versions, schema, Reader::Policy(entry))
+    }
+
+    fn new(
+        kind: &'static str,
+        api_versions: &'static [&'static str],
+        schema: Checker,
+        reader: Reader,
+    ) -> Self {
+        Self { kind, api_versions, content: Content::Spec, cluster_scoped: false, schema, reader }
     }
 
     /// Turns the parts into an object.

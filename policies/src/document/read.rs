@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ObjectKey;
 use super::diagnostic::Report;
-use super::kinds::{self, Parts, Row};
+use super::kinds::{self, Content, Parts, Row};
 use super::locate::{lines, locate, to_json};
 use super::schema::{nearest, unknown_field_help};
 use super::timestamp::parse_rfc3339;
@@ -57,7 +57,7 @@ pub(super) fn object(node: &Node, origin: &Origin, report: &mut Report) -> Outco
         return if report.errors() == before { Outcome::Nothing } else { Outcome::Refused(None) };
     };
     let body = check_shape(node, row, report);
-    let metadata = metadata_of(node, origin, report);
+    let metadata = metadata_of(node, row, origin, report);
     let (Some(body), Some(head)) = (body, metadata) else { return Outcome::Refused(key) };
     let lines = match origin {
         Origin::File(_) => lines(&body),
@@ -70,12 +70,14 @@ pub(super) fn object(node: &Node, origin: &Origin, report: &mut Report) -> Outco
 /// The identity as far as it can be read, whatever else is wrong.
 pub(super) fn key_of(node: &Node) -> Option<ObjectKey> {
     let metadata = node.get("metadata")?;
+    let kind = node.get("kind")?.as_str()?.to_owned();
     let namespace = match metadata.get("namespace") {
+        _ if kinds::find(&kind).is_some_and(|row| row.cluster_scoped) => String::new(),
         Some(namespace) => namespace.as_str()?.to_owned(),
         None => default_namespace(),
     };
     let name = metadata.get("name")?.as_str()?.to_owned();
-    Some(ObjectKey { kind: node.get("kind")?.as_str()?.to_owned(), namespace, name })
+    Some(ObjectKey { kind, namespace, name })
 }
 
 /// The row of the document's kind; `None` after an error, or without one for a kind that is passed over.
@@ -87,9 +89,6 @@ fn row_of(node: &Node, report: &mut Report) -> Option<&'static Row> {
     }
     let api_version = string(node, "apiVersion", report);
     let (kind, place) = string(node, "kind", report)?;
-    if kinds::SILENT.contains(&kind) {
-        return None;
-    }
     let Some(row) = kinds::find(kind) else {
         if kinds::is_known_but_not_used(kind) {
             report.warn(place, "kind", format!("{kind} is not used by the mesh: passed over"), None);
@@ -125,7 +124,7 @@ fn string<'n>(node: &'n Node, field: &str, report: &mut Report) -> Option<(&'n s
 /// Checks the document outside its metadata; returns the part that the kind's schema describes.
 fn check_shape<'n>(node: &'n Node, row: &Row, report: &mut Report) -> Option<Cow<'n, Node>> {
     const ENVELOPE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
-    if !row.has_spec {
+    if row.content == Content::Beside {
         let own = node.entries().iter().filter(|e| !ENVELOPE.contains(&e.key.as_str())).cloned().collect();
         let body = Node::new(Value::Mapping(own), node.place);
         row.schema.check(&body, "", report);
@@ -143,6 +142,9 @@ fn check_shape<'n>(node: &'n Node, row: &Row, report: &mut Report) -> Option<Cow
         }
     }
     let Some(spec) = node.get("spec") else {
+        if row.content == Content::OptionalSpec {
+            return Some(Cow::Owned(Node::new(Value::Mapping(Vec::new()), node.place)));
+        }
         report.error(node.place, "spec", "is required", None);
         return None;
     };
@@ -151,7 +153,7 @@ fn check_shape<'n>(node: &'n Node, row: &Row, report: &mut Report) -> Option<Cow
 }
 
 /// Identity, place and age, if nothing is wrong with them.
-fn metadata_of(node: &Node, origin: &Origin, report: &mut Report) -> Option<Head> {
+fn metadata_of(node: &Node, row: &Row, origin: &Origin, report: &mut Report) -> Option<Head> {
     let Some(written) = node.get("metadata") else {
         report.error(node.place, "metadata", "is required", None);
         return None;
@@ -177,7 +179,8 @@ fn metadata_of(node: &Node, origin: &Origin, report: &mut Report) -> Option<Head
             return None;
         }
     };
-    let name = ResourceName::new(metadata.namespace.as_str(), metadata.name.as_str());
+    let namespace = if row.cluster_scoped { "" } else { metadata.namespace.as_str() };
+    let name = ResourceName::new(namespace, metadata.name.as_str());
     let source = match origin {
         Origin::File(path) => SourceRef::File { path: path.clone(), line: node.place.line },
         Origin::Cluster => SourceRef::Object { name: name.clone(), generation: metadata.generation },
@@ -201,7 +204,7 @@ fn check_names(metadata: &Node, report: &mut Report) {
 /// The meaning. It is judged even where the shape had faults, as far as it can be read, so that an author need not mend
 /// the file twice; what follows only from a fault of shape is not told again.
 fn finish(row: &Row, body: &Node, head: Head, lines: SourceMap, report: &mut Report) -> Option<Object> {
-    let root = if row.has_spec { "spec" } else { "" };
+    let root = if row.content == Content::Beside { "" } else { "spec" };
     let Metadata { labels, annotations, .. } = head.metadata;
     let parts = Parts { meta: head.meta, labels, annotations, spec: to_json(body), lines };
     let (object, faults) = match row.read(parts) {

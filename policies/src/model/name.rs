@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 /// `namespace/name`: what identifies an object of one kind, in files as in a cluster.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResourceName {
+    /// Empty for kinds that belong to none.
     pub namespace: Arc<str>,
     pub name: Arc<str>,
 }
@@ -19,7 +20,10 @@ impl ResourceName {
 
 impl fmt::Display for ResourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        match &*self.namespace {
+            "" => f.write_str(&self.name),
+            namespace => write!(f, "{namespace}/{}", self.name),
+        }
     }
 }
 

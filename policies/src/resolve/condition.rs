@@ -3,7 +3,8 @@ use serde::Serialize;
 /// A statement on an object, in the terms of Kubernetes and the Gateway API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Condition {
-    /// `Accepted`, `ResolvedRefs`, `Conflicted`, `Overridden`.
+    /// `Accepted`, `ResolvedRefs`, `Conflicted`, `Overridden`; `Ignored` on what is another controller's business,
+    /// on which a cluster would see no word of ours.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// Its status: `True` or `False`.
@@ -26,6 +27,10 @@ impl Condition {
 
     pub(super) fn fails(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { holds: false, ..Self::holds(kind, reason, message) }
+    }
+
+    pub(super) fn ignored(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::holds("Ignored", reason, message)
     }
 
     /// Accepted without a word.

@@ -1,12 +1,21 @@
 use std::collections::BTreeMap;
 
+use super::Controller;
+use super::grants::Grants;
 use crate::model::{Policy, ResourceName};
-use crate::objects::{Backend, EndpointSlice, Gateway, HttpRoute, Object, Service};
+use crate::objects::{Backend, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, Object, Service};
 
 /// Objects by kind and name.
 #[derive(Debug, Default)]
 pub(super) struct Objects<'a> {
+    pub(super) controller: Controller,
+    pub(super) classes: BTreeMap<&'a str, &'a GatewayClass>,
+    /// Ours.
     pub(super) gateways: BTreeMap<&'a ResourceName, &'a Gateway>,
+    /// Those of other controllers.
+    pub(super) strangers: BTreeMap<&'a ResourceName, &'a Gateway>,
+    pub(super) grants: Grants<'a>,
+    pub(super) namespaces: BTreeMap<&'a str, &'a Namespace>,
     pub(super) routes: BTreeMap<&'a ResourceName, &'a HttpRoute>,
     pub(super) services: BTreeMap<&'a ResourceName, &'a Service>,
     pub(super) backends: BTreeMap<&'a ResourceName, &'a Backend>,
@@ -16,12 +25,15 @@ pub(super) struct Objects<'a> {
 }
 
 impl<'a> Objects<'a> {
-    pub(super) fn collect(objects: impl IntoIterator<Item = &'a Object>) -> Self {
-        let mut all = Self::default();
+    pub(super) fn collect(objects: impl IntoIterator<Item = &'a Object>, controller: &Controller) -> Self {
+        let mut all = Self { controller: controller.clone(), ..Self::default() };
         for object in objects {
             match object {
+                Object::GatewayClass(o) => drop(all.classes.insert(&o.meta.name.name, o)),
                 Object::Gateway(o) => drop(all.gateways.insert(&o.meta.name, o)),
                 Object::HttpRoute(o) => drop(all.routes.insert(&o.meta.name, o)),
+                Object::ReferenceGrant(o) => all.grants.insert(o),
+                Object::Namespace(o) => drop(all.namespaces.insert(&o.meta.name.name, o)),
                 Object::Service(o) => drop(all.services.insert(&o.meta.name, o)),
                 Object::Backend(o) => drop(all.backends.insert(&o.meta.name, o)),
                 Object::Policy(o) => drop(all.policies.insert((&o.kind, &o.meta.name), o)),
@@ -29,6 +41,10 @@ impl<'a> Objects<'a> {
                 Object::Ignored => {}
             }
         }
+        let gateways = std::mem::take(&mut all.gateways);
+        (all.gateways, all.strangers) = gateways.into_iter().partition(|(_, gateway)| {
+            all.controller.has_class(&gateway.spec.gateway_class_name, all.class(gateway))
+        });
         for slice in all.slices.values() {
             if let Some(service) = slice.service() {
                 let name = ResourceName::new(slice.meta.name.namespace.clone(), service);
@@ -36,6 +52,11 @@ impl<'a> Objects<'a> {
             }
         }
         all
+    }
+
+    /// The GatewayClass that a Gateway names, if there is such an object.
+    pub(super) fn class(&self, gateway: &Gateway) -> Option<&'a GatewayClass> {
+        self.classes.get(gateway.spec.gateway_class_name.as_str()).copied()
     }
 
     /// The slices of a Service, by name.

@@ -1,6 +1,5 @@
 //! parentRefs -> where a route is attached, with the Gateway API's reasons in their order.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::backends::tcp_ports;
@@ -14,8 +13,20 @@ use crate::objects::{
 /// Why a parent does not take a route: the reason, and a message without its place.
 pub(super) type Refusal = (&'static str, String);
 
-/// The label that every Namespace has; other labels of Namespaces are not known here.
+/// The label that every Namespace has, whether there is an object for it or not.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// The Gateway of another controller that a parentRef means.
+pub(super) fn stranger<'a>(
+    objects: &'a Objects<'_>,
+    route: &HttpRoute,
+    parent: &ParentRef,
+) -> Option<&'a Gateway> {
+    let namespace = parent.namespace.as_deref().unwrap_or(&route.meta.name.namespace);
+    let is_gateway = parent.group == GATEWAY_GROUP && parent.kind == "Gateway";
+    let name = ResourceName::new(namespace, parent.name.as_str());
+    objects.strangers.get(&name).copied().filter(|_| is_gateway)
+}
 
 pub(super) fn resolve(
     objects: &Objects<'_>,
@@ -27,7 +38,7 @@ pub(super) fn resolve(
     let name = ResourceName::new(namespace, parent.name.as_str());
     match (parent.group.as_str(), parent.kind.as_str()) {
         (GATEWAY_GROUP, "Gateway") => match objects.gateways.get(&name) {
-            Some(gateway) => on_gateway(gateway, resources, route, parent),
+            Some(gateway) => on_gateway(objects, gateway, resources, route, parent),
             None => Err(("NoMatchingParent", format!("there is no Gateway {name}"))),
         },
         ("", "Service") => match objects.services.get(&name) {
@@ -42,6 +53,7 @@ pub(super) fn resolve(
 }
 
 fn on_gateway(
+    objects: &Objects<'_>,
     gateway: &Gateway,
     resources: &Resources,
     route: &HttpRoute,
@@ -58,7 +70,7 @@ fn on_gateway(
         let names = names.collect::<Vec<_>>().join(", ");
         return Err(("NoMatchingParent", format!("Gateway {name} has no such listener, only {names}")));
     }
-    listeners.retain(|l| takes_routes(l) && allows(&l.allowed_routes.namespaces, gateway, route));
+    listeners.retain(|l| takes_routes(l) && allows(objects, &l.allowed_routes.namespaces, gateway, route));
     if listeners.is_empty() {
         let from = &route.meta.name.namespace;
         let message = format!("no listener of Gateway {name} allows HTTPRoutes from namespace `{from}`");
@@ -102,14 +114,16 @@ fn on_service(service: &Service, parent: &ParentRef) -> Result<Vec<RouteParent>,
     }
 }
 
-fn allows(namespaces: &RouteNamespaces, gateway: &Gateway, route: &HttpRoute) -> bool {
+fn allows(objects: &Objects<'_>, namespaces: &RouteNamespaces, gateway: &Gateway, route: &HttpRoute) -> bool {
     let from: &Arc<str> = &route.meta.name.namespace;
     match namespaces.from {
         FromNamespaces::All => true,
         FromNamespaces::Same => *from == gateway.meta.name.namespace,
         FromNamespaces::None => false,
         FromNamespaces::Selector => {
-            let labels = BTreeMap::from([(NAMESPACE_NAME.to_owned(), from.to_string())]);
+            let object = objects.namespaces.get(&**from);
+            let mut labels = object.map(|object| object.labels.clone()).unwrap_or_default();
+            labels.insert(NAMESPACE_NAME.to_owned(), from.to_string());
             namespaces.selector.as_ref().is_some_and(|selector| selector.matches(&labels))
         }
     }

@@ -36,7 +36,7 @@ fn tell(resolved: &mut Resolved, policy: &Policy, condition: Condition) {
 
 fn known(objects: &Objects<'_>) -> Known {
     let mut known = Known::default();
-    for gateway in objects.gateways.values() {
+    for gateway in objects.gateways.values().chain(objects.strangers.values()) {
         known.insert(TargetKind::Gateway, &gateway.meta.name);
         for listener in &gateway.spec.listeners {
             known.insert_section(TargetKind::Gateway, &gateway.meta.name, &listener.name);
@@ -56,6 +56,9 @@ fn known(objects: &Objects<'_>) -> Known {
     }
     for backend in objects.backends.keys() {
         known.insert(TargetKind::Backend, backend);
+    }
+    for name in objects.namespaces.keys() {
+        known.insert_namespace(name);
     }
     for (_, policy) in objects.policies.keys() {
         known.insert_namespace(&policy.namespace);

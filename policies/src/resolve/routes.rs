@@ -37,6 +37,12 @@ fn attach(
 ) -> (Vec<crate::model::RouteParent>, Vec<Condition>) {
     let (mut attached, mut told) = (Vec::new(), Vec::new());
     for (at, parent) in route.spec.parent_refs.iter().enumerate() {
+        if let Some(gateway) = parents::stranger(objects, route, parent) {
+            let why = objects.controller.stranger(gateway, objects.class(gateway));
+            let message = format!("Gateway {}: {why}", gateway.meta.name);
+            told.push(Condition::ignored("OtherGatewayClass", message).of_parent(at));
+            continue;
+        }
         let condition = match parents::resolve(objects, &resolved.resources, route, parent) {
             Ok(found) => {
                 for parent in found {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::backends::{app_protocol, tcp_ports};
+use super::grants::Referrer;
 use super::objects::Objects;
 use crate::model::{
     BackendKind, BackendName, BackendRef, HeaderMatch, HeaderModifier, InvalidRef, PathMatch, QueryMatch,
@@ -88,8 +89,13 @@ fn lookup(
             return Err((InvalidRef::InvalidKind, message));
         }
     };
-    if !mesh && *namespace != **own {
-        let message = format!("{} {object} is in another namespace than the route", backend.kind);
+    let from = Referrer { kind: "HTTPRoute", namespace: own };
+    if !mesh && !objects.grants.permit(from, (&backend.group, &backend.kind), &object) {
+        let message = format!(
+            "{} {object} is in another namespace than the route, and no ReferenceGrant in `{namespace}` allows it \
+             to {}s of `{own}`",
+            backend.kind, from.kind
+        );
         return Err((InvalidRef::RefNotPermitted, message));
     }
     let port = match kind {
