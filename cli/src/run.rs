@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use clap::builder::Resettable;
-use tidegate_control_plane::{ControlPlaneArgs, Running as ControlPlane, StartError};
+use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, Running as ControlPlane, StartError};
 use tidegate_proxy::app::{Proxy, Running};
 use tidegate_proxy::{ProxyArgs, ProxyConfig};
 use tokio::time::{MissedTickBehavior, interval};
@@ -53,6 +53,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014")]
     status: SocketAddr,
     #[command(flatten)]
+    classes: ControllerArgs,
+    #[command(flatten)]
     proxy: ProxyArgs,
 }
 
@@ -86,7 +88,10 @@ fn check(args: &RunArgs) -> Result<()> {
 async fn run(args: RunArgs) -> Result<Done> {
     let stop = shutdown::token()?;
     let control_plane = match &args.policies {
-        Some(policies) => Some(start_control_plane(policies.clone(), args.status).await?),
+        Some(policies) => {
+            let classes = args.classes.clone();
+            Some(start_control_plane(policies.clone(), args.status, classes).await?)
+        }
         None => None,
     };
     let mut flags = args.proxy;
@@ -120,9 +125,14 @@ fn start_proxy(flags: ProxyArgs) -> Result<Running> {
         .map_err(|error| anyhow!(format!("{error:#}").replace("--inbound", "--listen")))
 }
 
-async fn start_control_plane(policies: PathBuf, admin: SocketAddr) -> Result<ControlPlane> {
+async fn start_control_plane(
+    policies: PathBuf,
+    admin: SocketAddr,
+    classes: ControllerArgs,
+) -> Result<ControlPlane> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let started = tidegate_control_plane::start(&ControlPlaneArgs { policies, listen, admin }).await;
+    let args = ControlPlaneArgs { policies, listen, admin, classes };
+    let started = tidegate_control_plane::start(&args).await;
     started.map_err(|error| match error {
         // The control plane's own flag has another name here.
         StartError::Listen { address, cause, .. } if address == admin => {

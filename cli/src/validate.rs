@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use tidegate_control_plane::ControllerArgs;
 use tidegate_control_plane::source::file::{Dirty, Folder};
 use tidegate_control_plane::source::{FileContent, FileFault, FileText, Reading};
 use tidegate_control_plane::world::Fold;
@@ -28,13 +29,15 @@ pub(crate) struct ValidateArgs {
     /// Files and directories, judged together as one set; `-` is standard input
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    classes: ControllerArgs,
 }
 
 pub(crate) fn command(args: &ValidateArgs) -> Result<Done> {
     logging::start("warn");
     let reading = read(&args.paths)?;
     let files = reading.files.len();
-    let world = Fold::default().apply(&reading).unwrap_or_default();
+    let world = Fold::new(args.classes.controller()).apply(&reading).unwrap_or_default();
     for diagnostic in &world.diagnostics {
         say::line(&diagnostic.to_string());
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use tidegate_policy::resolve::Controller;
 use tidegate_xds::server::grpc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -32,6 +33,19 @@ pub struct ControlPlaneArgs {
     /// Where people and Prometheus ask: /status, /metrics, /ready.
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_CP_ADMIN", default_value = "127.0.0.1:15014")]
     pub admin: SocketAddr,
+    #[command(flatten)]
+    pub classes: ControllerArgs,
+}
+
+/// Which Gateways are ours.
+#[derive(Args, Clone, Debug)]
+pub struct ControllerArgs {
+    /// Gateways of this class are ours, with or without a GatewayClass object of that name.
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_GATEWAY_CLASS", default_value = Controller::DEFAULT_CLASS)]
+    pub gateway_class: String,
+    /// So are those whose GatewayClass names this controller.
+    #[arg(long, value_name = "DOMAIN/PATH", env = "TIDEGATE_CONTROLLER_NAME", default_value = Controller::DEFAULT_NAME)]
+    pub controller_name: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +56,19 @@ pub enum StartError {
     Listen { flag: &'static str, address: SocketAddr, cause: std::io::Error },
     #[error("a part of the control plane failed: {0}")]
     Failed(String),
+}
+
+impl ControllerArgs {
+    pub fn controller(&self) -> Controller {
+        Controller { name: self.controller_name.clone(), gateway_class: self.gateway_class.clone() }
+    }
+}
+
+impl Default for ControllerArgs {
+    fn default() -> Self {
+        let Controller { name, gateway_class } = Controller::default();
+        Self { gateway_class, controller_name: name }
+    }
 }
 
 impl StartError {
@@ -79,7 +106,7 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let admin = listen("--admin", args.admin).await?;
 
     let reading = readings.borrow().clone();
-    let (fold, first) = apply(Fold::default(), reading).await.unwrap_or_default();
+    let (fold, first) = apply(Fold::new(args.classes.controller()), reading).await.unwrap_or_default();
     let first = first.unwrap_or_default();
     news::log(&World::default(), &first);
     let hub = Arc::new(Hub::new(&first.published));

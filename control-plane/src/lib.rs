@@ -14,4 +14,4 @@ pub mod source;
 pub mod status;
 pub mod world;
 
-pub use app::{ControlPlaneArgs, Running, StartError, run, start};
+pub use app::{ControlPlaneArgs, ControllerArgs, Running, StartError, run, start};

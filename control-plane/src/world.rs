@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidegate_policy::document::{Diagnostic, ObjectKey, Severity};
 use tidegate_policy::model::ResourceType;
 use tidegate_policy::objects::Object;
-use tidegate_policy::resolve;
+use tidegate_policy::resolve::{self, Controller};
 
 use crate::index::{Index, Indexed};
 use crate::publish::{Published, ResourceId, Role, publish};
@@ -35,11 +35,16 @@ pub struct World {
 /// Leads from reading to reading.
 #[derive(Debug, Default)]
 pub struct Fold {
+    controller: Controller,
     index: Index,
     world: Arc<World>,
 }
 
 impl Fold {
+    pub fn new(controller: Controller) -> Self {
+        Self { controller, ..Self::default() }
+    }
+
     /// The world after `reading`; `None` if it is the same as before.
     pub fn apply(&mut self, reading: &Reading) -> Option<Arc<World>> {
         let change = self.index.update(reading);
@@ -56,7 +61,7 @@ impl Fold {
             files: self.index.file_count(),
         };
         if first || change.objects {
-            world.resolve(self.index.in_force().map(Arc::as_ref));
+            world.resolve(&self.controller, self.index.in_force().map(Arc::as_ref));
         }
         world.published.set_incomplete(self.index.is_incomplete());
         world.tell_too_large();
@@ -81,8 +86,8 @@ impl World {
         Role::ALL.into_iter().map(|role| (role, derived(role))).collect()
     }
 
-    fn resolve<'a>(&mut self, in_force: impl Iterator<Item = &'a Object>) {
-        let resolved = resolve::resolve(in_force);
+    fn resolve<'a>(&mut self, controller: &Controller, in_force: impl Iterator<Item = &'a Object>) {
+        let resolved = resolve::resolve_for(controller, in_force);
         self.published = publish(&resolved.resources, &self.published);
         let told = resolved.conditions.into_iter();
         self.conditions =

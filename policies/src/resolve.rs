@@ -14,17 +14,19 @@ mod parents;
 mod policies;
 mod routes;
 mod rules;
+mod status;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
 use crate::document::ObjectKey;
-use crate::model::Resources;
+use crate::model::{ResourceName, Resources};
 use crate::objects::Object;
 
 pub use condition::Condition;
 pub use controller::Controller;
+pub use status::{AncestorStatus, ListenerStatus};
 
 /// What objects mean together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,10 @@ pub struct Resolved {
     pub resources: Resources,
     /// By object; of one type, those that do not hold come first.
     pub conditions: BTreeMap<ObjectKey, Vec<Condition>>,
+    /// By Gateway, in the order in which they are written.
+    pub listeners: BTreeMap<ResourceName, Vec<ListenerStatus>>,
+    /// By policy, in the order of its targets.
+    pub ancestors: BTreeMap<ObjectKey, Vec<AncestorStatus>>,
 }
 
 /// [`resolve_for`] the controller with the names it has by default.
@@ -55,9 +61,12 @@ pub fn resolve_for<'a>(controller: &Controller, objects: impl IntoIterator<Item 
 }
 
 impl Resolved {
-    fn tell(&mut self, kind: &str, name: &crate::model::ResourceName, condition: Condition) {
-        let (namespace, name) = (name.namespace.to_string(), name.name.to_string());
-        let key = ObjectKey { kind: kind.to_owned(), namespace, name };
-        self.conditions.entry(key).or_default().push(condition);
+    fn tell(&mut self, kind: &str, name: &ResourceName, condition: Condition) {
+        self.conditions.entry(key(kind, name)).or_default().push(condition);
     }
+}
+
+fn key(kind: &str, name: &ResourceName) -> ObjectKey {
+    let (namespace, name) = (name.namespace.to_string(), name.name.to_string());
+    ObjectKey { kind: kind.to_owned(), namespace, name }
 }

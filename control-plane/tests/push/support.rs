@@ -13,7 +13,7 @@ use prost_types::{Struct, Value};
 use tempfile::TempDir;
 use tidegate_control_plane::grpc::TYPES;
 use tidegate_control_plane::status::Status;
-use tidegate_control_plane::{ControlPlaneArgs, Running, start};
+use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, Running, start};
 use tidegate_xds::Node;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
 use tidegate_xds::client::{ConfigHandler, DeltaClient, Rejection, Update, grpc};
@@ -96,7 +96,8 @@ impl Plane {
 }
 
 pub(crate) fn args(directory: &TempDir, listen: SocketAddr) -> ControlPlaneArgs {
-    ControlPlaneArgs { policies: directory.path().join("policies"), listen, admin: ANY }
+    let policies = directory.path().join("policies");
+    ControlPlaneArgs { policies, listen, admin: ANY, classes: ControllerArgs::default() }
 }
 
 /// What a proxy was told, and what it shall refuse.

@@ -1,136 +1,263 @@
-//! Gateways -> listeners.
+//! Gateways -> listeners, and what is said of each of them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::objects::Objects;
-use super::{Condition, Resolved};
+use super::{Condition, ListenerStatus, Resolved};
 use crate::model::{HostPattern, Listener, ListenerName, Resource, SourceRef};
-use crate::objects::{Gateway, ListenerProtocol, ListenerSpec, RouteGroupKind};
+use crate::objects::{GATEWAY_GROUP, Gateway, ListenerProtocol, ListenerSpec, RouteGroupKind};
 
-/// The only kind of route so far.
-const ROUTE_KIND: &str = "HTTPRoute";
+/// The kinds of route that can be attached to an HTTP listener.
+const HTTP_ROUTES: [&str; 1] = ["HTTPRoute"];
 
-/// Where requests are told apart: a socket and a host name.
-type Place = (Option<IpAddr>, u16, HostPattern);
+/// One listener on its way: what it asks for, and what is wrong with that.
+struct Draft<'a> {
+    spec: &'a ListenerSpec,
+    source: SourceRef,
+    name: ListenerName,
+    addresses: Vec<IpAddr>,
+    host: HostPattern,
+    /// Reason and message.
+    conflict: Option<(&'static str, String)>,
+    unusable: Option<(&'static str, String)>,
+}
+
+/// A listener that keeps its place against those of younger Gateways.
+struct Holder {
+    name: ListenerName,
+    source: SourceRef,
+    addresses: Vec<IpAddr>,
+    protocol: ListenerProtocol,
+    host: HostPattern,
+}
+
+/// Protocols that can share a port when the hostnames differ.
+#[derive(PartialEq, Eq)]
+enum Family {
+    Http,
+    Tls,
+    Tcp,
+    Udp,
+}
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
-    let mut taken = BTreeMap::<Place, (ListenerName, SourceRef)>::new();
+    let mut taken = BTreeMap::<u16, Vec<Holder>>::new();
     let mut gateways: Vec<&Gateway> = objects.gateways.values().copied().collect();
     gateways.sort_by(|a, b| a.meta.precedence().cmp(&b.meta.precedence()));
     for gateway in gateways {
-        let mut told = Vec::new();
-        let usable = usable(gateway, &mut told);
-        for listener in apart(&usable, &mut told) {
-            let rival = places(&listener).find_map(|place| taken.get(&place));
-            let clash = rival.map(|(other, source)| conflict(&listener, other, source));
-            match clash.or_else(|| overlap(&listener, &taken)) {
-                Some(clash) => told.push(clash),
-                None => {
-                    for place in places(&listener) {
-                        taken.insert(place, (listener.name.clone(), listener.source.clone()));
-                    }
-                    resolved.resources.insert(Resource::Listener(listener));
-                }
-            }
+        let mut drafts = drafts(gateway);
+        tell_apart(&mut drafts);
+        for draft in &mut drafts {
+            draft.yield_to(taken.get(&draft.spec.port).map_or(&[], Vec::as_slice));
         }
-        let works = resolved.resources.listeners.keys().any(|name| name.gateway == gateway.meta.name);
-        if let Some(accepted) = accepted(&told, works) {
-            told.push(accepted);
+        for draft in drafts.iter().filter(|draft| draft.conflict.is_none()) {
+            taken.entry(draft.spec.port).or_default().push(draft.holder());
         }
-        for condition in told {
+        for condition in conditions(&drafts) {
             resolved.tell("Gateway", &gateway.meta.name, condition);
         }
+        let listeners = drafts.iter().map(Draft::status).collect();
+        resolved.listeners.insert(gateway.meta.name.clone(), listeners);
+        let usable = drafts.into_iter().filter(Draft::is_usable);
+        usable.for_each(|draft| resolved.resources.insert(Resource::Listener(draft.listener())));
     }
 }
 
-/// What is still to be said about the Gateway as a whole.
-fn accepted(told: &[Condition], works: bool) -> Option<Condition> {
-    if told.iter().any(|condition| condition.kind == "Accepted") {
-        return None;
-    }
-    Some(match (told.iter().any(|condition| condition.kind == "Conflicted"), works) {
-        (false, _) => Condition::accepted(),
-        (true, true) => Condition::holds("Accepted", "ListenersNotValid", "some listeners cannot be used"),
-        (true, false) => Condition::fails("Accepted", "ListenersNotValid", "no listener can be used"),
-    })
+/// The kinds of route that a listener takes, with those of its `allowedRoutes` that nobody knows.
+fn kinds(spec: &ListenerSpec) -> (Vec<RouteGroupKind>, Vec<&RouteGroupKind>) {
+    let carried: &[&str] = if family(spec.protocol) == Family::Http { &HTTP_ROUTES } else { &[] };
+    let known = carried
+        .iter()
+        .map(|kind| RouteGroupKind { group: GATEWAY_GROUP.to_owned(), kind: (*kind).to_owned() });
+    let known: Vec<_> = known.collect();
+    let wanted = &spec.allowed_routes.kinds;
+    let unknown = wanted.iter().filter(|kind| !known.contains(kind)).collect();
+    let taken = known.into_iter().filter(|kind| wanted.is_empty() || wanted.contains(kind)).collect();
+    (taken, unknown)
 }
 
-/// The listeners that can be used by themselves.
-fn usable(gateway: &Gateway, told: &mut Vec<Condition>) -> Vec<Listener> {
+/// Whether the listener takes routes of this kind at all.
+pub(super) fn takes(spec: &ListenerSpec, kind: &str) -> bool {
+    kinds(spec).0.iter().any(|taken| taken.kind == kind)
+}
+
+fn family(protocol: ListenerProtocol) -> Family {
+    match protocol {
+        ListenerProtocol::Http => Family::Http,
+        ListenerProtocol::Https | ListenerProtocol::Tls => Family::Tls,
+        ListenerProtocol::Tcp => Family::Tcp,
+        ListenerProtocol::Udp => Family::Udp,
+    }
+}
+
+/// Why two listeners on one port and address cannot both be served.
+fn rivalry(a: (ListenerProtocol, &HostPattern), b: (ListenerProtocol, &HostPattern)) -> Option<&'static str> {
+    match (family(a.0), family(b.0)) {
+        (x, y) if x == y => (a.1 == b.1).then_some("HostnameConflict"),
+        (Family::Udp, _) | (_, Family::Udp) => None,
+        _ => Some("ProtocolConflict"),
+    }
+}
+
+fn overlap(a: &[IpAddr], b: &[IpAddr]) -> bool {
+    (a.is_empty() && b.is_empty()) || a.iter().any(|ip| b.contains(ip))
+}
+
+fn drafts(gateway: &Gateway) -> Vec<Draft<'_>> {
     let addresses = gateway.spec.addresses.iter().filter_map(|address| address.value.parse().ok());
     let addresses: Vec<IpAddr> = addresses.collect();
-    let mut usable = Vec::new();
-    for (at, spec) in gateway.spec.listeners.iter().enumerate() {
-        let source = gateway.meta.at(gateway.lines.line(&format!("/listeners/{at}")));
-        if let Some(kind) = unknown_kind(spec) {
-            let message =
-                format!("{source}: listener `{}` allows routes of unknown kind `{kind}`", spec.name);
+    let listeners = gateway.spec.listeners.iter().enumerate();
+    listeners.map(|(at, spec)| Draft::new(gateway, at, spec, addresses.clone())).collect()
+}
+
+/// Of listeners of one Gateway that cannot be told apart none wins.
+fn tell_apart(drafts: &mut [Draft<'_>]) {
+    let conflict = |this: &Draft<'_>| {
+        let others = drafts.iter().filter(|that| that.name != this.name && that.spec.port == this.spec.port);
+        others
+            .into_iter()
+            .find_map(|that| Some((this.rivalry(that)?, that.name.clone(), that.source.clone())))
+    };
+    let conflicts: Vec<_> = drafts.iter().map(conflict).collect();
+    for (draft, conflict) in drafts.iter_mut().zip(conflicts) {
+        if let Some((reason, name, source)) = conflict {
+            draft.conflict = Some((reason, draft.conflict_message(reason, &name, &source)));
+        }
+    }
+}
+
+/// What is said of the Gateway as a whole, with what is wrong with its listeners.
+fn conditions(drafts: &[Draft<'_>]) -> Vec<Condition> {
+    let mut told = Vec::new();
+    for draft in drafts {
+        if let Some((reason, message)) = &draft.conflict {
+            told.push(Condition::holds("Conflicted", reason, message.clone()));
+        }
+        if let Some(message) = draft.unknown_kinds() {
             told.push(Condition::fails("ResolvedRefs", "InvalidRouteKinds", message));
         }
-        let hostname = HostPattern::parse(&spec.hostname);
-        let (ListenerProtocol::Http, Ok(hostname)) = (spec.protocol, hostname) else {
-            let message = format!("{source}: listener `{}` is not an HTTP listener", spec.name);
-            told.push(Condition::fails("Accepted", "ListenersNotValid", message));
-            continue;
-        };
-        let name = ListenerName { gateway: gateway.meta.name.clone(), section: spec.name.as_str().into() };
-        usable.push(Listener { name, source, addresses: addresses.clone(), port: spec.port, hostname });
     }
-    usable
+    let unusable: Vec<_> =
+        drafts.iter().filter_map(|draft| Some(draft.unusable.as_ref()?.1.as_str())).collect();
+    let works = drafts.iter().any(Draft::is_usable);
+    let all = drafts.iter().all(Draft::is_usable);
+    told.push(match (works, all) {
+        (true, true) => Condition::accepted(),
+        (true, false) => {
+            let message =
+                if unusable.is_empty() { "some listeners cannot be used" } else { &unusable.join("; ") };
+            Condition::holds("Accepted", "ListenersNotValid", message)
+        }
+        (false, _) => {
+            let message = if unusable.is_empty() { "no listener can be used" } else { &unusable.join("; ") };
+            Condition::fails("Accepted", "ListenersNotValid", message)
+        }
+    });
+    told
 }
 
-/// Listeners of one Gateway with the same port and hostname: none of them wins.
-fn apart(listeners: &[Listener], told: &mut Vec<Condition>) -> Vec<Listener> {
-    let same = |a: &Listener, b: &Listener| a.port == b.port && a.hostname == b.hostname;
-    let rival = |this: &Listener| listeners.iter().find(|that| that.name != this.name && same(this, that));
-    let (kept, dropped): (Vec<_>, Vec<_>) = listeners.iter().partition(|listener| rival(listener).is_none());
-    for listener in dropped {
-        if let Some(other) = rival(listener) {
-            told.push(conflict(listener, &other.name, &other.source));
+impl<'a> Draft<'a> {
+    fn new(gateway: &'a Gateway, at: usize, spec: &'a ListenerSpec, addresses: Vec<IpAddr>) -> Self {
+        let source = gateway.meta.at(gateway.lines.line(&format!("/listeners/{at}")));
+        let name = ListenerName { gateway: gateway.meta.name.clone(), section: spec.name.as_str().into() };
+        let unusable = match (spec.protocol, HostPattern::parse(&spec.hostname)) {
+            (ListenerProtocol::Http, Ok(_)) => None,
+            (ListenerProtocol::Http, Err(error)) => Some(("Invalid", error.to_string())),
+            _ => Some(("UnsupportedProtocol", String::from("it is not an HTTP listener"))),
+        };
+        let unusable =
+            unusable.map(|(reason, why)| (reason, format!("{source}: listener `{}`: {why}", spec.name)));
+        let host = HostPattern::parse(&spec.hostname).unwrap_or(HostPattern::Any);
+        Self { spec, source, name, addresses, host, conflict: None, unusable }
+    }
+
+    fn rivalry(&self, other: &Self) -> Option<&'static str> {
+        rivalry((self.spec.protocol, &self.host), (other.spec.protocol, &other.host))
+    }
+
+    /// Listeners of an older Gateway keep their place.
+    fn yield_to(&mut self, holders: &[Holder]) {
+        if self.conflict.is_some() {
+            return;
+        }
+        let conflict = |holder: &Holder| {
+            // One address cannot be bound beside all addresses of the same port, whatever the hostnames are.
+            if self.addresses.is_empty() != holder.addresses.is_empty() {
+                return Some(("PortUnavailable", self.overlap_message(holder)));
+            }
+            let reason = rivalry((self.spec.protocol, &self.host), (holder.protocol, &holder.host))?;
+            let here = overlap(&self.addresses, &holder.addresses);
+            here.then(|| (reason, self.conflict_message(reason, &holder.name, &holder.source)))
+        };
+        self.conflict = holders.iter().find_map(conflict);
+    }
+
+    fn conflict_message(&self, reason: &str, other: &ListenerName, other_source: &SourceRef) -> String {
+        let same = if reason == "ProtocolConflict" {
+            "the same address and port, with another protocol, as"
+        } else {
+            "the same address, port and hostname as"
+        };
+        format!("{}: listener {} has {same} {other} ({other_source})", self.source, self.name)
+    }
+
+    fn overlap_message(&self, holder: &Holder) -> String {
+        let (ours, theirs) =
+            if self.addresses.is_empty() { ("all addresses", "one") } else { ("one address", "all") };
+        let (source, name, port) = (&self.source, &self.name, self.spec.port);
+        let (other, other_source) = (&holder.name, &holder.source);
+        format!(
+            "{source}: listener {name} is for {ours} of port {port}, and {other} for {theirs} ({other_source}): give \
+             both Gateways `addresses`, or neither"
+        )
+    }
+
+    fn unknown_kinds(&self) -> Option<String> {
+        let unknown = kinds(self.spec).1;
+        let names: Vec<_> = unknown.iter().map(|kind| format!("`{}`", kind.kind)).collect();
+        let (source, name) = (&self.source, &self.spec.name);
+        let text = || format!("{source}: listener `{name}` cannot take routes of kind {}", names.join(", "));
+        (!names.is_empty()).then(text)
+    }
+
+    fn is_usable(&self) -> bool {
+        self.conflict.is_none() && self.unusable.is_none()
+    }
+
+    fn holder(&self) -> Holder {
+        Holder {
+            name: self.name.clone(),
+            source: self.source.clone(),
+            addresses: self.addresses.clone(),
+            protocol: self.spec.protocol,
+            host: self.host.clone(),
         }
     }
-    kept.into_iter().cloned().collect()
-}
 
-fn conflict(listener: &Listener, other: &ListenerName, other_source: &SourceRef) -> Condition {
-    let message = format!(
-        "{}: listener {} has the same address, port and hostname as {other} ({other_source})",
-        listener.source, listener.name
-    );
-    Condition::holds("Conflicted", "HostnameConflict", message)
-}
+    fn listener(self) -> Listener {
+        let Self { spec, source, name, addresses, host, .. } = self;
+        Listener { name, source, addresses, port: spec.port, hostname: host }
+    }
 
-/// One address cannot be bound beside all addresses of the same port, whatever the hostnames are.
-fn overlap(listener: &Listener, taken: &BTreeMap<Place, (ListenerName, SourceRef)>) -> Option<Condition> {
-    let on_all = listener.addresses.is_empty();
-    let overlaps = |(ip, port, _): &Place| *port == listener.port && ip.is_none() != on_all;
-    let (_, (other, other_source)) = taken.iter().find(|(place, _)| overlaps(place))?;
-    let (ours, theirs) = if on_all { ("all addresses", "one") } else { ("one address", "all") };
-    let message = format!(
-        "{}: listener {} is for {ours} of port {}, and {other} for {theirs} ({other_source}): give both Gateways \
-         `addresses`, or neither",
-        listener.source, listener.name, listener.port
-    );
-    Some(Condition::holds("Conflicted", "PortUnavailable", message))
-}
-
-fn places(listener: &Listener) -> impl Iterator<Item = Place> + use<'_> {
-    let all = listener.addresses.is_empty().then_some(None);
-    let ips = all.into_iter().chain(listener.addresses.iter().copied().map(Some));
-    ips.map(|ip| (ip, listener.port, listener.hostname.clone()))
-}
-
-fn unknown_kind(spec: &ListenerSpec) -> Option<&str> {
-    spec.allowed_routes.kinds.iter().find(|kind| !is_known(kind)).map(|kind| kind.kind.as_str())
-}
-
-fn is_known(kind: &RouteGroupKind) -> bool {
-    kind.group == crate::objects::GATEWAY_GROUP && kind.kind == ROUTE_KIND
-}
-
-/// Whether the listener takes HTTPRoutes at all.
-pub(super) fn takes_routes(spec: &ListenerSpec) -> bool {
-    let kinds = &spec.allowed_routes.kinds;
-    kinds.is_empty() || kinds.iter().any(is_known)
+    fn status(&self) -> ListenerStatus {
+        let accepted = match self.unusable.as_ref().or(self.conflict.as_ref()) {
+            Some((reason, message)) => Condition::fails("Accepted", reason, message.clone()),
+            None => Condition::accepted(),
+        };
+        let conflicted = match &self.conflict {
+            Some((reason, message)) => Condition::holds("Conflicted", reason, message.clone()),
+            None => Condition::fails("Conflicted", "NoConflicts", ""),
+        };
+        let refs = match self.unknown_kinds() {
+            Some(message) => Condition::fails("ResolvedRefs", "InvalidRouteKinds", message),
+            None => Condition::holds("ResolvedRefs", "ResolvedRefs", ""),
+        };
+        ListenerStatus {
+            name: self.name.section.clone(),
+            supported_kinds: kinds(self.spec).0,
+            attached_routes: 0,
+            conditions: vec![accepted, conflicted, refs],
+        }
+    }
 }

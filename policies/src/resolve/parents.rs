@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::backends::tcp_ports;
-use super::gateways::takes_routes;
+use super::gateways::takes;
 use super::objects::Objects;
-use crate::model::{HostPattern, ListenerName, ResourceName, Resources, RouteParent};
+use crate::model::{HostPattern, ListenerName, ResourceName, RouteParent};
 use crate::objects::{
     FromNamespaces, GATEWAY_GROUP, Gateway, HttpRoute, ListenerSpec, ParentRef, RouteNamespaces, Service,
 };
@@ -28,9 +28,10 @@ pub(super) fn stranger<'a>(
     objects.strangers.get(&name).copied().filter(|_| is_gateway)
 }
 
+/// Where the route is attached, even if that listener cannot be used: its state is its own affair (Gateway API,
+/// `attachedRoutes`).
 pub(super) fn resolve(
     objects: &Objects<'_>,
-    resources: &Resources,
     route: &HttpRoute,
     parent: &ParentRef,
 ) -> Result<Vec<RouteParent>, Refusal> {
@@ -38,7 +39,7 @@ pub(super) fn resolve(
     let name = ResourceName::new(namespace, parent.name.as_str());
     match (parent.group.as_str(), parent.kind.as_str()) {
         (GATEWAY_GROUP, "Gateway") => match objects.gateways.get(&name) {
-            Some(gateway) => on_gateway(objects, gateway, resources, route, parent),
+            Some(gateway) => on_gateway(objects, gateway, route, parent),
             None => Err(("NoMatchingParent", format!("there is no Gateway {name}"))),
         },
         ("", "Service") => match objects.services.get(&name) {
@@ -55,7 +56,6 @@ pub(super) fn resolve(
 fn on_gateway(
     objects: &Objects<'_>,
     gateway: &Gateway,
-    resources: &Resources,
     route: &HttpRoute,
     parent: &ParentRef,
 ) -> Result<Vec<RouteParent>, Refusal> {
@@ -70,7 +70,8 @@ fn on_gateway(
         let names = names.collect::<Vec<_>>().join(", ");
         return Err(("NoMatchingParent", format!("Gateway {name} has no such listener, only {names}")));
     }
-    listeners.retain(|l| takes_routes(l) && allows(objects, &l.allowed_routes.namespaces, gateway, route));
+    listeners
+        .retain(|l| takes(l, "HTTPRoute") && allows(objects, &l.allowed_routes.namespaces, gateway, route));
     if listeners.is_empty() {
         let from = &route.meta.name.namespace;
         let message = format!("no listener of Gateway {name} allows HTTPRoutes from namespace `{from}`");
@@ -90,13 +91,9 @@ fn on_gateway(
         let message = format!("no listener of Gateway {name} has a hostname in common with {written}");
         return Err(("NoMatchingListenerHostname", message));
     }
-    let usable = common.into_iter().filter(|(listener, _)| resources.listeners.contains_key(listener));
-    let usable: Vec<_> =
-        usable.map(|(listener, hostnames)| RouteParent::Listener { listener, hostnames }).collect();
-    if usable.is_empty() {
-        return Err(("NoMatchingParent", format!("the listeners of Gateway {name} cannot be used")));
-    }
-    Ok(usable)
+    let attached =
+        common.into_iter().map(|(listener, hostnames)| RouteParent::Listener { listener, hostnames });
+    Ok(attached.collect())
 }
 
 fn on_service(service: &Service, parent: &ParentRef) -> Result<Vec<RouteParent>, Refusal> {

@@ -1,7 +1,7 @@
 //! Policies: what they are attached to, and who wins.
 
 use super::objects::Objects;
-use super::{Condition, Resolved};
+use super::{AncestorStatus, Condition, Resolved};
 use crate::attach::{Conflict, Known, Standing, standings};
 use crate::model::{Policy, Resource, ResourceName, TargetKind, TargetRef};
 
@@ -13,11 +13,11 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
             Some(Err(errors)) => {
                 let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
                 let message = format!("{}: {}", policy.meta.source, errors.join("; "));
-                tell(resolved, policy, Condition::fails("Accepted", "Invalid", message));
+                refuse(resolved, policy, message);
             }
             None => {
                 let message = format!("{}: `{}` is not a policy kind", policy.meta.source, policy.kind);
-                tell(resolved, policy, Condition::fails("Accepted", "Invalid", message));
+                refuse(resolved, policy, message);
             }
         }
     }
@@ -27,7 +27,45 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         for condition in conditions(policy, &standing, &known) {
             tell(resolved, policy, condition);
         }
+        let ancestor = |target: &TargetRef| AncestorStatus {
+            target: target.clone(),
+            conditions: of_target(policy, &standing, &known, target),
+        };
+        let ancestors = policy.targets.iter().map(ancestor).collect();
+        resolved.ancestors.insert(super::key(&policy.kind, &policy.meta.name), ancestors);
     }
+}
+
+fn refuse(resolved: &mut Resolved, policy: &Policy, message: String) {
+    let condition = Condition::fails("Accepted", "Invalid", message);
+    tell(resolved, policy, condition.clone());
+    let ancestor =
+        |target: &TargetRef| AncestorStatus { target: target.clone(), conditions: vec![condition.clone()] };
+    let ancestors = policy.targets.iter().map(ancestor).collect();
+    resolved.ancestors.insert(super::key(&policy.kind, &policy.meta.name), ancestors);
+}
+
+/// What is said of one target.
+fn of_target(policy: &Policy, standing: &Standing, known: &Known, target: &TargetRef) -> Vec<Condition> {
+    let conflict = standing.conflicts.iter().find(|conflict| conflict.target == *target);
+    let mut told = vec![if standing.missing.contains(target) {
+        Condition::fails("Accepted", "TargetNotFound", missing_message(policy, target, known))
+    } else if let Some(conflict) = conflict.filter(|conflict| !conflict.wins) {
+        Condition::fails("Accepted", "Conflicted", conflict_message(policy, conflict))
+    } else {
+        Condition::accepted()
+    }];
+    told.extend(overridden(policy, standing));
+    told
+}
+
+fn overridden(policy: &Policy, standing: &Standing) -> Option<Condition> {
+    if standing.overridden_by.is_empty() {
+        return None;
+    }
+    let by = names(&standing.overridden_by);
+    let message = format!("{}: more specific policies hold everywhere: {by}", policy.meta.source);
+    Some(Condition::holds("Overridden", "Overridden", message))
 }
 
 fn tell(resolved: &mut Resolved, policy: &Policy, condition: Condition) {
@@ -67,7 +105,7 @@ fn known(objects: &Objects<'_>) -> Known {
 }
 
 fn conditions(policy: &Policy, standing: &Standing, known: &Known) -> Vec<Condition> {
-    let Standing { missing, conflicts, overridden_by } = standing;
+    let Standing { missing, conflicts, .. } = standing;
     let mut told = Vec::new();
     let lost = !conflicts.is_empty() && conflicts.iter().all(|conflict| !conflict.wins);
     told.push(if !missing.is_empty() {
@@ -82,11 +120,7 @@ fn conditions(policy: &Policy, standing: &Standing, known: &Known) -> Vec<Condit
         let all: Vec<_> = conflicts.iter().map(|conflict| conflict_message(policy, conflict)).collect();
         told.push(Condition::holds("Conflicted", "TargetConflict", all.join("; ")));
     }
-    if !overridden_by.is_empty() {
-        let by = names(overridden_by);
-        let message = format!("{}: more specific policies hold everywhere: {by}", policy.meta.source);
-        told.push(Condition::holds("Overridden", "Overridden", message));
-    }
+    told.extend(overridden(policy, standing));
     told
 }
 

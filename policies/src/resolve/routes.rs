@@ -1,14 +1,16 @@
 //! HTTPRoutes -> routes with parents and backends looked up.
 
+use std::collections::BTreeSet;
+
 use super::objects::Objects;
 use super::rules::{Invalid, rules};
 use super::{Condition, Resolved, parents};
-use crate::model::{Resource, Route};
+use crate::model::{Resource, Route, RouteParent};
 use crate::objects::HttpRoute;
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
     for route in objects.routes.values() {
-        let (attached, told) = attach(objects, resolved, route);
+        let (mut attached, told) = attach(objects, route);
         for condition in told {
             resolved.tell("HTTPRoute", &route.meta.name, condition);
         }
@@ -17,6 +19,8 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         match rules(objects, route, mesh, &mut invalid) {
             Ok(rules) => {
                 resolved.tell("HTTPRoute", &route.meta.name, refs(&invalid));
+                count(&attached, resolved);
+                attached.retain(|parent| is_usable(parent, resolved));
                 if !attached.is_empty() {
                     let route = Route { meta: route.meta.clone(), parents: attached, rules };
                     resolved.resources.insert(Resource::Route(route));
@@ -30,11 +34,26 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
     }
 }
 
-fn attach(
-    objects: &Objects<'_>,
-    resolved: &Resolved,
-    route: &HttpRoute,
-) -> (Vec<crate::model::RouteParent>, Vec<Condition>) {
+/// Adds an accepted route to each listener that it is attached to.
+fn count(attached: &[RouteParent], resolved: &mut Resolved) {
+    let listeners = attached.iter().filter_map(|parent| match parent {
+        RouteParent::Listener { listener, .. } => Some(listener),
+        RouteParent::Service { .. } => None,
+    });
+    for name in listeners.collect::<BTreeSet<_>>() {
+        let statuses = resolved.listeners.get_mut(&name.gateway).map_or(&mut [][..], Vec::as_mut_slice);
+        statuses.iter_mut().filter(|status| status.name == name.section).for_each(|s| s.attached_routes += 1);
+    }
+}
+
+fn is_usable(parent: &RouteParent, resolved: &Resolved) -> bool {
+    match parent {
+        RouteParent::Listener { listener, .. } => resolved.resources.listeners.contains_key(listener),
+        RouteParent::Service { .. } => true,
+    }
+}
+
+fn attach(objects: &Objects<'_>, route: &HttpRoute) -> (Vec<RouteParent>, Vec<Condition>) {
     let (mut attached, mut told) = (Vec::new(), Vec::new());
     for (at, parent) in route.spec.parent_refs.iter().enumerate() {
         if let Some(gateway) = parents::stranger(objects, route, parent) {
@@ -43,7 +62,7 @@ fn attach(
             told.push(Condition::ignored("OtherGatewayClass", message).of_parent(at));
             continue;
         }
-        let condition = match parents::resolve(objects, &resolved.resources, route, parent) {
+        let condition = match parents::resolve(objects, route, parent) {
             Ok(found) => {
                 for parent in found {
                     if !attached.contains(&parent) {

@@ -1,3 +1,4 @@
+mod listeners;
 mod references;
 
 use std::sync::Arc;
@@ -5,6 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::document::parse;
 use crate::model::{AppProtocol, InvalidRef, ListenerName, RouteParent, fixture::*};
+use crate::objects::ListenerProtocol;
 
 const CART: &str = "
 apiVersion: v1
