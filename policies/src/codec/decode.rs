@@ -25,8 +25,13 @@ impl TryFrom<proto::Backend> for Backend {
         };
         let connect_timeout = message.connect_timeout.map(duration).transpose().at("connect_timeout")?;
         let port_name = optional(&message.port_name);
-        Ok(Self { name, source: meta.source, port_name, protocol, connect_timeout })
+        let cluster_ips = list(message.cluster_ips, "cluster_ips", address)?;
+        Ok(Self { name, source: meta.source, port_name, protocol, connect_timeout, cluster_ips })
     }
+}
+
+fn address(text: String) -> Result<IpAddr> {
+    text.parse().or_else(|_| fault(format!("`{text}` is not an IP address")))
 }
 
 impl TryFrom<proto::Endpoints> for Endpoints {
@@ -96,10 +101,6 @@ impl TryFrom<proto::Listener> for Listener {
 
     fn try_from(message: proto::Listener) -> Result<Self> {
         let meta: Meta = required(message.meta).and_then(TryInto::try_into).at("meta")?;
-        let address = |text: String| match text.parse() {
-            Ok(address) => Ok(address),
-            Err(_) => fault(format!("`{text}` is not an IP address")),
-        };
         let section = name(message.section).at("section")?;
         Ok(Self {
             name: ListenerName { gateway: meta.name, section },

@@ -20,6 +20,7 @@ impl From<&Backend> for proto::Backend {
             protocol: protocol.into(),
             connect_timeout: backend.connect_timeout.and_then(|d| d.try_into().ok()),
             port_name: optional(backend.port_name.as_ref()),
+            cluster_ips: backend.cluster_ips.iter().map(ToString::to_string).collect(),
         }
     }
 }

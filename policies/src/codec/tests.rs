@@ -53,13 +53,15 @@ fn duration() -> impl Strategy<Value = Option<Duration>> {
 fn backend() -> impl Strategy<Value = Backend> {
     let with_source = backend_name().prop_flat_map(|name| (Just(name.clone()), source_of(name.object)));
     let protocol = select(vec![AppProtocol::Http1, AppProtocol::H2c]);
-    (with_source, option::of(text()), protocol, duration()).prop_map(
-        |((name, source), port_name, protocol, connect_timeout)| Backend {
+    let cluster_ips = vec(any::<std::net::IpAddr>(), 0..3);
+    (with_source, option::of(text()), protocol, duration(), cluster_ips).prop_map(
+        |((name, source), port_name, protocol, connect_timeout, cluster_ips)| Backend {
             name,
             source,
             port_name,
             protocol,
             connect_timeout,
+            cluster_ips,
         },
     )
 }

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +68,9 @@ pub struct Backend {
     /// How long one connection attempt may take; `None` means the proxy's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<Duration>,
+    /// Addresses that stand for the Service as a whole; none for a headless one and for a Backend.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cluster_ips: Vec<IpAddr>,
 }
 
 /// The endpoints of one backend; replaced as a whole whenever one of them changes.

@@ -54,6 +54,7 @@ pub(crate) fn service(text: &str, port: u16, endpoints: &[u16]) -> [Resource; 2]
         port_name: Some("http".into()),
         protocol: AppProtocol::Http1,
         connect_timeout: None,
+        cluster_ips: Vec::new(),
     };
     let endpoints =
         Endpoints { backend: backend.name.clone(), endpoints: endpoints.iter().map(endpoint).collect() };

@@ -79,6 +79,12 @@ impl SliceEndpoint {
     pub fn is_ready(&self) -> bool {
         self.conditions.ready.unwrap_or(true)
     }
+
+    /// Going away, and still answering: better than nothing (Kubernetes KEP-1669).
+    pub fn is_last_resort(&self) -> bool {
+        let EndpointConditions { serving, terminating, .. } = self.conditions;
+        terminating == Some(true) && serving == Some(true)
+    }
 }
 
 impl Spec for EndpointSliceSpec {

@@ -1,17 +1,21 @@
 //! Kubernetes v1 `Service`: the name and ports under which a workload is called.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Faults, Object, Spec, Written};
 
+/// As `clusterIP`: there is none.
+const HEADLESS: &str = "None";
+
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[derive(Default)]
 #[schemars(extend("x-ignored" = [
-    "allocateLoadBalancerNodePorts", "clusterIPs", "externalIPs", "externalTrafficPolicy", "healthCheckNodePort",
+    "allocateLoadBalancerNodePorts", "externalIPs", "externalTrafficPolicy", "healthCheckNodePort",
     "internalTrafficPolicy", "ipFamilies", "ipFamilyPolicy", "loadBalancerClass", "loadBalancerIP",
     "loadBalancerSourceRanges", "publishNotReadyAddresses", "sessionAffinity", "sessionAffinityConfig",
     "trafficDistribution"
@@ -23,6 +27,9 @@ pub struct ServiceSpec {
     /// An address, `None` (headless) or absent.
     #[serde(rename = "clusterIP")]
     pub cluster_ip: Option<String>,
+    /// One address of each family; the first is `clusterIP`.
+    #[serde(rename = "clusterIPs")]
+    pub cluster_ips: Vec<String>,
     /// ClusterIP, NodePort, LoadBalancer or ExternalName.
     #[serde(rename = "type")]
     pub kind: Option<String>,
@@ -62,8 +69,36 @@ pub enum TransportProtocol {
     Sctp,
 }
 
+impl ServiceSpec {
+    /// Without an address of its own: a name for its endpoints.
+    pub fn is_headless(&self) -> bool {
+        self.written_ips().any(|ip| ip == HEADLESS)
+    }
+
+    /// Only another name for something elsewhere.
+    pub fn is_external_name(&self) -> bool {
+        self.kind.as_deref() == Some("ExternalName")
+    }
+
+    /// The addresses that stand for the Service as a whole.
+    pub fn cluster_addresses(&self) -> Vec<IpAddr> {
+        let mut addresses: Vec<IpAddr> = self.written_ips().filter_map(|ip| ip.parse().ok()).collect();
+        addresses.sort();
+        addresses.dedup();
+        addresses
+    }
+
+    fn written_ips(&self) -> impl Iterator<Item = &str> {
+        let all = self.cluster_ip.iter().chain(&self.cluster_ips).map(String::as_str);
+        all.filter(|ip| !ip.is_empty() && !self.is_external_name())
+    }
+}
+
 impl Spec for ServiceSpec {
     fn check(object: &Written<Self>, faults: &mut Faults) {
+        for ip in object.spec.written_ips().filter(|ip| *ip != HEADLESS && ip.parse::<IpAddr>().is_err()) {
+            faults.error("/clusterIP", format!("`{ip}` is neither an IP address nor `{HEADLESS}`"));
+        }
         let ports = &object.spec.ports;
         let (mut names, mut numbers) = (HashSet::new(), HashSet::new());
         for (i, port) in ports.iter().enumerate() {

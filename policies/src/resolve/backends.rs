@@ -1,6 +1,6 @@
 //! Services with their EndpointSlices, and Backends: what can be called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::objects::Objects;
@@ -8,11 +8,20 @@ use super::{Condition, Resolved};
 use crate::model::{Address, AppProtocol, Backend, BackendKind, BackendName, Endpoint, Endpoints, Resource};
 use crate::objects::{
     AddressType, Backend as WrittenBackend, BackendProtocol, EndpointSlice, Service, ServicePort,
-    TransportProtocol,
+    SliceEndpoint, TransportProtocol,
 };
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
     for service in objects.services.values() {
+        if service.spec.is_external_name() {
+            let message = format!("{}: {}", service.meta.source, external_name(service));
+            resolved.tell(
+                "Service",
+                &service.meta.name,
+                Condition::fails("Accepted", "UnsupportedValue", message),
+            );
+            continue;
+        }
         let slices = objects.slices_of(&service.meta.name);
         for (at, port) in tcp_ports(service) {
             let backend = service_port(service, at, port);
@@ -41,9 +50,20 @@ pub(super) fn tcp_ports(service: &Service) -> impl Iterator<Item = (usize, &Serv
     service.spec.ports.iter().enumerate().filter(|(_, port)| port.protocol == TransportProtocol::Tcp)
 }
 
-/// What a port's `appProtocol` (GEP-1911) means, `None` if it is nothing that can be called.
+/// Why a Service of type ExternalName is of no use here. It is an alias that its author may point anywhere
+/// (CVE-2021-25740); the Gateway API advises against it.
+pub(super) fn external_name(service: &Service) -> String {
+    let name = service.spec.external_name.as_deref().unwrap_or_default();
+    format!(
+        "Service {} is of type ExternalName; write a Backend with the address `{name}`",
+        service.meta.name
+    )
+}
+
+/// What a port's `appProtocol` (GEP-1911) means, `None` if it is nothing that can be called. WebSocket needs no word:
+/// every HTTP/1.1 connection may be upgraded.
 pub(super) fn app_protocol(port: &ServicePort) -> Option<AppProtocol> {
-    match port.app_protocol.as_deref() {
+    match port.app_protocol.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None | Some("" | "http" | "kubernetes.io/ws") => Some(AppProtocol::Http1),
         Some("kubernetes.io/h2c" | "http2" | "grpc") => Some(AppProtocol::H2c),
         Some(_) => None,
@@ -58,27 +78,40 @@ fn service_port(service: &Service, at: usize, port: &ServicePort) -> Backend {
         port_name: (!port.name.is_empty()).then(|| port.name.as_str().into()),
         protocol: app_protocol(port).unwrap_or_default(),
         connect_timeout: None,
+        cluster_ips: service.spec.cluster_addresses(),
     }
 }
 
 /// All slices together: an endpoint that is in several counts once. Ports are found by name (the number in a slice
-/// is that of the pod). Ordered by address, so that the order of slices changes nothing.
+/// is that of the pod). Ordered by address, so that the order of slices changes nothing. Only where none is ready do
+/// those that are going away take requests.
 fn endpoints(backend: &BackendName, port_name: &str, slices: &[&EndpointSlice]) -> Endpoints {
-    let mut found = BTreeMap::new();
+    let ready = addresses(port_name, slices, SliceEndpoint::is_ready);
+    let found =
+        if ready.is_empty() { addresses(port_name, slices, SliceEndpoint::is_last_resort) } else { ready };
+    let endpoints = found.into_iter().map(|address| Endpoint { address, weight: 1 });
+    Endpoints { backend: backend.clone(), endpoints: endpoints.collect() }
+}
+
+fn addresses(
+    port_name: &str,
+    slices: &[&EndpointSlice],
+    wanted: fn(&SliceEndpoint) -> bool,
+) -> BTreeSet<Address> {
+    let mut found = BTreeSet::new();
     for slice in slices {
         let ports = slice.spec.ports.iter();
         let meant = ports.filter(|p| p.name == port_name && p.protocol == TransportProtocol::Tcp);
         for port in meant.filter_map(|port| port.port) {
-            for endpoint in slice.spec.endpoints.iter().filter(|endpoint| endpoint.is_ready()) {
+            for endpoint in slice.spec.endpoints.iter().filter(|endpoint| wanted(endpoint)) {
                 let first = endpoint.addresses.first();
                 if let Some(address) = first.and_then(|text| address(slice.spec.address_type, text, port)) {
-                    found.insert(address, 1);
+                    found.insert(address);
                 }
             }
         }
     }
-    let endpoints = found.into_iter().map(|(address, weight)| Endpoint { address, weight });
-    Endpoints { backend: backend.clone(), endpoints: endpoints.collect() }
+    found
 }
 
 fn address(kind: AddressType, text: &str, port: u16) -> Option<Address> {
@@ -135,6 +168,7 @@ fn written_backend(written: &WrittenBackend) -> (Backend, Endpoints) {
             BackendProtocol::H2C => AppProtocol::H2c,
         },
         connect_timeout: spec.connect_timeout.map(|timeout| timeout.get()),
+        cluster_ips: Vec::new(),
     };
     let mut found = BTreeMap::new();
     for endpoint in &spec.endpoints {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::backends::tcp_ports;
+use super::backends::{external_name, tcp_ports};
 use super::gateways::takes;
 use super::objects::Objects;
 use crate::model::{HostPattern, ListenerName, ResourceName, RouteParent};
@@ -98,6 +98,13 @@ fn on_gateway(
 
 fn on_service(service: &Service, parent: &ParentRef) -> Result<Vec<RouteParent>, Refusal> {
     let name = service.meta.name.clone();
+    if service.spec.is_external_name() {
+        return Err(("UnsupportedValue", external_name(service)));
+    }
+    if service.spec.is_headless() {
+        let message = format!("Service {name} is headless: it has no address whose traffic could be routed");
+        return Err(("UnsupportedValue", message));
+    }
     if parent.section_name.is_none() && parent.port.is_none() {
         return Ok(vec![RouteParent::Service { service: name, port: None }]);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::backends::{app_protocol, tcp_ports};
+use super::backends::{app_protocol, external_name, tcp_ports};
 use super::grants::Referrer;
 use super::objects::Objects;
 use crate::model::{
@@ -113,6 +113,9 @@ fn service_port(
     let missing = |message| (InvalidRef::BackendNotFound, message);
     let service = objects.services.get(name);
     let service = service.ok_or_else(|| missing(format!("there is no Service {name}")))?;
+    if service.spec.is_external_name() {
+        return Err((InvalidRef::InvalidKind, external_name(service)));
+    }
     let port = tcp_ports(service).map(|(_, port)| port).find(|port| Some(port.port) == wanted);
     let port = port.ok_or_else(|| {
         let ports: Vec<_> = tcp_ports(service).map(|(_, port)| port.port.to_string()).collect();

@@ -1,5 +1,6 @@
 mod listeners;
 mod references;
+mod services;
 
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@
 //! of the caller's own namespace replace those of the Service's.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -21,6 +22,7 @@ const DEFAULT_PORT: u16 = 80;
 #[derive(Debug, Default)]
 pub(super) struct Services {
     by_host: FxHashMap<Arc<str>, Arc<Service>>,
+    by_address: FxHashMap<IpAddr, Arc<Service>>,
     pub(super) all: Vec<Arc<Service>>,
 }
 
@@ -45,10 +47,17 @@ type Attached<'a> = BTreeMap<&'a ResourceName, Vec<(&'a Route, Option<u16>)>>;
 
 impl Services {
     pub(super) fn find(&self, authority: &Authority<'_>, request: &RequestView<'_>) -> Option<&Arc<Rule>> {
-        match self.by_host.get(&*authority.host)?.port(authority.port)? {
+        let service = self.by_host.get(&*authority.host).or_else(|| self.at_address(&authority.host))?;
+        match service.port(authority.port)? {
             PortRules::Direct(rule) => Some(rule),
             PortRules::Routed(table) => table.find(request),
         }
+    }
+
+    /// The Service whose ClusterIP is written as the host.
+    fn at_address(&self, host: &str) -> Option<&Arc<Service>> {
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        self.by_address.get(&host.parse().ok()?)
     }
 }
 
@@ -94,6 +103,9 @@ impl Builder<'_> {
             let service = Arc::new(Service { kind, name: name.clone(), ports });
             for host in service.hosts(&self.local.namespace) {
                 services.by_host.entry(host.into()).or_insert_with(|| service.clone());
+            }
+            for address in backends.iter().flat_map(|backend| &backend.cluster_ips) {
+                services.by_address.entry(*address).or_insert_with(|| service.clone());
             }
             services.all.push(service);
         }

@@ -183,6 +183,7 @@ fn a_backend_is_called_by_its_name_whatever_the_port_and_yields_a_shared_name_to
         let name = BackendName { kind: BackendKind::Backend, object: name(object), port: 8443 };
         let (source, protocol) = (source(1), AppProtocol::H2c);
         all.push(Resource::Backend(Backend {
+            cluster_ips: Vec::new(),
             name,
             source,
             port_name: None,
@@ -281,4 +282,54 @@ fn an_unknown_policy_kind_is_rejected_and_everything_else_is_built() {
     assert_eq!(rejected.len(), 1);
     assert_eq!(rejected[0].name, "OddPolicy/shop/odd");
     assert_eq!(routed(&snapshot, Scope::Outbound, "cart", "/"), "-#default");
+}
+
+#[test]
+fn a_consumer_route_for_one_port_leaves_the_other_ports_to_the_producer() {
+    let to_port = |port| RouteParent::Service { service: name("cart"), port };
+    let mut all = vec![
+        Resource::Route(simple("producer", to_port(None), &["/p"])),
+        Resource::Route(simple("web/consumer", to_port(Some(80)), &["/c"])),
+        Resource::Route(simple("web/other", to_port(Some(80)), &["/d"])),
+        Resource::Route(simple("third/consumer", to_port(None), &["/p"])),
+    ];
+    all.extend(service("cart", 80, &[9001]));
+    all.extend(service("cart", 81, &[9001]));
+    let local = Local { namespace: "web".into(), ..Local::default() };
+    let (snapshot, _) = Snapshot::build(&resources(all), &local, &StateStore::new([0, 0]));
+    for (host, path, want) in [
+        ("cart.shop:80", "/c", "web/consumer#r"),
+        ("cart.shop:80", "/d", "web/other#r"),
+        ("cart.shop:80", "/p", "no_route"),
+        ("cart.shop:81", "/p", "shop/producer#r"),
+        ("cart.shop:81", "/c", "no_route"),
+    ] {
+        assert_eq!(routed(&snapshot, Scope::Outbound, host, path), want, "{host}{path}");
+    }
+}
+
+#[test]
+fn a_service_may_be_called_by_its_cluster_address() {
+    let mut all = vec![Resource::Route(simple(
+        "producer",
+        RouteParent::Service { service: name("cart"), port: Some(80) },
+        &["/a"],
+    ))];
+    for port in [80, 81] {
+        let [Resource::Backend(mut backend), endpoints] = service("cart", port, &[9001]) else {
+            unreachable!()
+        };
+        backend.cluster_ips = vec!["10.96.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+        all.extend([Resource::Backend(backend), endpoints]);
+    }
+    let snapshot = build(&resources(all));
+    for (host, path, want) in [
+        ("10.96.0.7", "/a", "shop/producer#r"),
+        ("10.96.0.7:80", "/b", "no_route"),
+        ("[fd00::7]:81", "/b", "-#default"),
+        ("10.96.0.7:82", "/a", "no_route"),
+        ("10.96.0.8:80", "/a", "no_route"),
+    ] {
+        assert_eq!(routed(&snapshot, Scope::Outbound, host, path), want, "{host}{path}");
+    }
 }

@@ -93,6 +93,7 @@ pub(crate) fn service_at(service: &str, protocol: AppProtocol, endpoints: &[Sock
         port_name: None,
         protocol,
         connect_timeout: None,
+        cluster_ips: Vec::new(),
     };
     let endpoint = |address: &SocketAddr| Endpoint { address: Address::Socket(*address), weight: 1 };
     let endpoints =
