@@ -54,6 +54,9 @@ pub(crate) struct RunArgs {
     status: SocketAddr,
     #[command(flatten)]
     classes: ControllerArgs,
+    /// Keep this file current: every object as Kubernetes would show it, with its `.status`; only with --policies
+    #[arg(long, value_name = "FILE")]
+    status_file: Option<PathBuf>,
     #[command(flatten)]
     proxy: ProxyArgs,
 }
@@ -88,10 +91,7 @@ fn check(args: &RunArgs) -> Result<()> {
 async fn run(args: RunArgs) -> Result<Done> {
     let stop = shutdown::token()?;
     let control_plane = match &args.policies {
-        Some(policies) => {
-            let classes = args.classes.clone();
-            Some(start_control_plane(policies.clone(), args.status, classes).await?)
-        }
+        Some(policies) => Some(start_control_plane(policies.clone(), &args).await?),
         None => None,
     };
     let mut flags = args.proxy;
@@ -125,13 +125,11 @@ fn start_proxy(flags: ProxyArgs) -> Result<Running> {
         .map_err(|error| anyhow!(format!("{error:#}").replace("--inbound", "--listen")))
 }
 
-async fn start_control_plane(
-    policies: PathBuf,
-    admin: SocketAddr,
-    classes: ControllerArgs,
-) -> Result<ControlPlane> {
+async fn start_control_plane(policies: PathBuf, args: &RunArgs) -> Result<ControlPlane> {
+    let admin = args.status;
+    let (classes, status_file) = (args.classes.clone(), args.status_file.clone());
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let args = ControlPlaneArgs { policies, listen, admin, classes };
+    let args = ControlPlaneArgs { policies, listen, admin, classes, status_file };
     let started = tidegate_control_plane::start(&args).await;
     started.map_err(|error| match error {
         // The control plane's own flag has another name here.

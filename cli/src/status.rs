@@ -16,7 +16,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   tidegate status                                that of this machine
   tidegate status --url http://10.0.0.7:15014    another one
-  tidegate status --json | jq '.objects[].name'  for a script
+  tidegate status --json | jq '.items[].status'  every object as Kubernetes would show it
 
 Exit code 1 when something was refused, so that a pipeline can stop there.";
 
@@ -28,28 +28,33 @@ pub(crate) struct StatusArgs {
     /// The control plane's admin address
     #[arg(long, env = "TIDEGATE_STATUS_URL", value_name = "URL", default_value = "http://127.0.0.1:15014")]
     url: Uri,
-    /// Print the status as the control plane tells it
+    /// Print every object as Kubernetes would show it, with its .status, as one List
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn command(args: &StatusArgs) -> Result<Done> {
     logging::start("warn");
-    let text = runtime::one()?.block_on(fetch(&args.url))?;
+    let runtime = runtime::one()?;
+    let text = runtime.block_on(fetch(&args.url, "/status"))?;
     let status: Status = serde_json::from_str(&text)
         .with_context(|| format!("{} does not answer like a control plane of this version", args.url))?;
-    say::text(&if args.json { text } else { render(&status, logging::colour(&io::stdout())) });
+    say::text(&if args.json {
+        runtime.block_on(fetch(&args.url, "/objects"))?
+    } else {
+        render(&status, logging::colour(&io::stdout()))
+    });
     Ok(if is_clean(&status) { Done::Well } else { Done::ChecksFailed })
 }
 
-async fn fetch(url: &Uri) -> Result<String> {
+async fn fetch(url: &Uri, path: &str) -> Result<String> {
     let authority =
         url.authority().ok_or_else(|| anyhow!("--url {url}: write it like http://127.0.0.1:15014"))?;
     if url.scheme_str().is_some_and(|scheme| scheme != "http") {
         bail!("--url {url}: the status is served over plain http");
     }
     let address = resolve(authority.host(), authority.port_u16().unwrap_or(80)).await?;
-    Client::new(address, DEADLINE).get_text("/status").await.with_context(|| {
+    Client::new(address, DEADLINE).get_text(path).await.with_context(|| {
         format!(
             "cannot read the status from {url}; is a control plane running there? (--url points to another)"
         )

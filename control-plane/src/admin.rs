@@ -1,4 +1,4 @@
-//! What operators ask the control plane over HTTP: `/status`, `/metrics`, `/ready`.
+//! What operators ask the control plane over HTTP: `/status`, `/objects`, `/metrics`, `/ready`.
 //!
 //! Read-only, and bounded: whoever scrapes too hard waits, and cannot slow a push.
 
@@ -29,6 +29,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const INDEX: &str = "\
 tidegate control plane
 
+/objects   every object as Kubernetes would show it, with its .status (JSON); picked as below
 /status    every object: accepted, programmed on how many nodes, errors with path and line (JSON)
            ?kind=RateLimitPolicy&namespace=shop&name=per-user picks objects
 /metrics   counts for Prometheus
@@ -90,7 +91,11 @@ async fn answer(request: &Request<Incoming>, reporter: Arc<Reporter>) -> Respons
         "/" => text(StatusCode::OK, INDEX),
         "/ready" => text(StatusCode::OK, "ready\n"),
         "/status" => match Filter::parse(request.uri().query().unwrap_or_default()) {
-            Ok(filter) => report(reporter, move |reporter| status(&filter, reporter)).await,
+            Ok(filter) => report(reporter, move |reporter| json(&reporter.status().pick(&filter))).await,
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        },
+        "/objects" => match Filter::parse(request.uri().query().unwrap_or_default()) {
+            Ok(filter) => report(reporter, move |reporter| json(&reporter.manifests(&filter))).await,
             Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         },
         "/metrics" => report(reporter, numbers).await,
@@ -116,8 +121,8 @@ fn numbers(reporter: &Reporter) -> Response<Full<Bytes>> {
     }
 }
 
-fn status(filter: &Filter, reporter: &Reporter) -> Response<Full<Bytes>> {
-    match serde_json::to_string_pretty(&reporter.status().pick(filter)) {
+fn json(value: &impl serde::Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_string_pretty(value) {
         Ok(json) => reply(StatusCode::OK, "application/json", json + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }

@@ -1,7 +1,7 @@
 //! Puts the control plane together: source -> fold -> hub and status. The only file here that knows everyone.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -18,7 +18,7 @@ use crate::grpc::{Hub, TYPES};
 use crate::news;
 use crate::source::Reading;
 use crate::source::file::{self, CannotOpen};
-use crate::status::{Reporter, Status};
+use crate::status::{self, Reporter, Status};
 use crate::world::{Fold, World};
 
 /// How to run a control plane from a directory of documents.
@@ -35,6 +35,10 @@ pub struct ControlPlaneArgs {
     pub admin: SocketAddr,
     #[command(flatten)]
     pub classes: ControllerArgs,
+    /// Keep this file current: every object as Kubernetes would show it, with its `.status`, as one JSON List. It is
+    /// replaced by rename, and only when it changes. Not inside the directory of policies.
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_STATUS_FILE")]
+    pub status_file: Option<PathBuf>,
 }
 
 /// Which Gateways are ours.
@@ -54,6 +58,10 @@ pub enum StartError {
     Policies(#[from] CannotOpen),
     #[error("cannot listen on {flag} {address}: {cause}")]
     Listen { flag: &'static str, address: SocketAddr, cause: std::io::Error },
+    #[error(
+        "--status-file {0} would be read as a policy document: keep it outside of the directory of policies"
+    )]
+    StatusFile(PathBuf),
     #[error("a part of the control plane failed: {0}")]
     Failed(String),
 }
@@ -75,7 +83,7 @@ impl StartError {
     /// The process's exit code: 2 where the command line is at fault.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Policies(_) => 2,
+            Self::Policies(_) | Self::StatusFile(_) => 2,
             Self::Listen { .. } | Self::Failed(_) => 1,
         }
     }
@@ -99,6 +107,7 @@ pub struct Running {
 /// # Errors
 /// If the directory cannot be read or an address is taken. Once started, it survives losing the directory.
 pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
+    check_status_file(args)?;
     let shutdown = CancellationToken::new();
     let guard = shutdown.clone().drop_guard();
     let readings = file::open(&args.policies, shutdown.clone()).await?;
@@ -119,6 +128,9 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let (admin_address, admin) = admin;
     tasks.spawn(follow(fold, readings, worlds, hub.clone(), shutdown.clone()));
     tasks.spawn(serve_proxies(grpc, hub.clone(), shutdown.clone()));
+    let file = args.status_file.clone();
+    let following = status::keep(reporter.clone(), reporter.worlds(), hub.changes(), file, shutdown.clone());
+    tasks.spawn(following);
     tasks.spawn(admin::serve(admin, reporter.clone(), shutdown.clone()));
     Ok(Running {
         grpc: grpc_address,
@@ -183,6 +195,18 @@ impl Running {
                 tracing::error!(%error, "a task of the control plane failed");
             }
         }
+    }
+}
+
+/// A file that the source reads must not be one that a change of the source writes.
+fn check_status_file(args: &ControlPlaneArgs) -> Result<(), StartError> {
+    let Some(path) = &args.status_file else { return Ok(()) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (folder.canonicalize(), args.policies.canonicalize()) {
+        (Ok(folder), Ok(policies)) if folder.starts_with(&policies) => {
+            Err(StartError::StatusFile(path.clone()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,12 +5,14 @@
 
 mod claims;
 mod file_state;
+mod manifest;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use serde_json::Value as Json;
 use tidegate_policy::document::{self, Diagnostic, ObjectKey, Severity};
 use tidegate_policy::objects::Object;
 
@@ -41,6 +43,10 @@ pub struct Indexed {
     pub object: Option<Arc<Object>>,
     /// Whether that is what is written now. If not, the last valid version stays in force.
     pub current: bool,
+    /// As it is written now, or was when it could last be read.
+    pub manifest: Option<Arc<Json>>,
+    /// `metadata.generation` as written, else how many versions were seen since the start.
+    pub generation: i64,
 }
 
 /// What a reading changed.
@@ -212,7 +218,9 @@ impl Index {
                 What::Failed => (before().or_else(spare), false),
             };
             let object = self.unchanged(&key, object);
-            objects.insert(key, Indexed { file: first.file.clone(), line: first.line, object, current });
+            let (manifest, generation) = manifest::of(&key, &first.file, self);
+            let (file, line) = (first.file.clone(), first.line);
+            objects.insert(key, Indexed { file, line, object, current, manifest, generation });
         }
         objects
     }

@@ -1,19 +1,26 @@
 //! What the control plane tells people about every object: was it accepted, what is wrong with it and where, and how
 //! many proxies run it.
 //!
-//! Computed on demand from the [`World`] and the nodes' acknowledgements; nothing is stored.
+//! Computed on demand from the world and the nodes' acknowledgements; nothing is stored but since when each condition
+//! has been as it is.
 
 mod filter;
+mod keeper;
+mod manifests;
 mod programmed;
 mod report;
+mod transitions;
 
 use serde::{Deserialize, Serialize};
 use tidegate_policy::document::Diagnostic;
 use tidegate_policy::resolve;
 
 pub use filter::{Filter, InvalidFilter};
+pub(crate) use keeper::keep;
+pub use manifests::manifests;
 pub use programmed::MAX_LAGGARDS;
 pub use report::{Reporter, report};
+pub use transitions::Transitions;
 
 /// Everything at one moment, as `GET /status` shows it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_policy::document::{Diagnostic, ObjectKey, Severity};
-use tidegate_policy::model::ResourceType;
+use tidegate_policy::model::{ResourceName, ResourceType};
 use tidegate_policy::objects::Object;
-use tidegate_policy::resolve::{self, Controller};
+use tidegate_policy::resolve::{self, AncestorStatus, Controller, ListenerStatus};
 
 use crate::index::{Index, Indexed};
 use crate::publish::{Published, ResourceId, Role, publish};
@@ -27,6 +27,11 @@ pub struct World {
     pub diagnostics: Vec<Diagnostic>,
     /// What looking up each other's names showed, by object.
     pub conditions: BTreeMap<ObjectKey, Vec<Condition>>,
+    /// What is said of the listeners of each Gateway of ours.
+    pub listeners: BTreeMap<ResourceName, Vec<ListenerStatus>>,
+    /// What is said of each target of each policy.
+    pub ancestors: BTreeMap<ObjectKey, Vec<AncestorStatus>>,
+    pub controller: Controller,
     pub published: Published,
     /// How many files were seen.
     pub files: usize,
@@ -57,6 +62,9 @@ impl Fold {
             objects: self.index.objects().clone(),
             diagnostics: self.index.diagnostics().to_vec(),
             conditions: self.world.conditions.clone(),
+            listeners: self.world.listeners.clone(),
+            ancestors: self.world.ancestors.clone(),
+            controller: self.controller.clone(),
             published: self.world.published.clone(),
             files: self.index.file_count(),
         };
@@ -89,6 +97,8 @@ impl World {
     fn resolve<'a>(&mut self, controller: &Controller, in_force: impl Iterator<Item = &'a Object>) {
         let resolved = resolve::resolve_for(controller, in_force);
         self.published = publish(&resolved.resources, &self.published);
+        self.listeners = resolved.listeners;
+        self.ancestors = resolved.ancestors;
         let told = resolved.conditions.into_iter();
         self.conditions =
             told.map(|(key, told)| (key, told.into_iter().map(Condition::from).collect())).collect();

@@ -43,6 +43,8 @@ pub struct Parsed {
     pub failed: Vec<ObjectKey>,
     /// The line, from 1, on which each of both begins.
     pub lines: HashMap<ObjectKey, u32>,
+    /// Every object as it is written, valid or not; what is cut off in the middle is missing.
+    pub manifests: HashMap<ObjectKey, serde_json::Value>,
 }
 
 /// What makes two documents the same object.
@@ -85,6 +87,7 @@ pub fn parse(file: &Arc<str>, text: &str) -> Parsed {
             complete: false,
             failed: Vec::new(),
             lines: HashMap::new(),
+            manifests: HashMap::new(),
         };
     }
     let stream = yaml::read(text);
@@ -98,6 +101,7 @@ pub fn parse(file: &Arc<str>, text: &str) -> Parsed {
         objects: Vec::new(),
         failed: Vec::new(),
         lines: HashMap::new(),
+        manifests: HashMap::new(),
         complete,
     };
     let empty = complete && stream.documents.iter().all(|d| d.is_empty());
@@ -113,6 +117,7 @@ pub fn parse(file: &Arc<str>, text: &str) -> Parsed {
         complete: file.complete,
         failed: file.failed,
         lines: file.lines,
+        manifests: file.manifests,
     }
 }
 
@@ -146,6 +151,7 @@ struct File {
     failed: Vec<ObjectKey>,
     /// Where each object of the file was written first.
     lines: HashMap<ObjectKey, u32>,
+    manifests: HashMap<ObjectKey, serde_json::Value>,
     complete: bool,
 }
 
@@ -197,6 +203,7 @@ impl File {
             return false;
         }
         self.lines.insert(key.clone(), node.place.line);
+        self.manifests.insert(key.clone(), locate::to_json(node));
         true
     }
 }

@@ -1,8 +1,9 @@
 //! Who says what about which object, before it is settled whose word counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use serde_json::Value as Json;
 use tidegate_policy::document::{Diagnostic, ObjectKey, Parsed};
 use tidegate_policy::objects::Object;
 
@@ -33,6 +34,7 @@ pub(super) struct Words {
     failed: Vec<(ObjectKey, u32)>,
     /// Nothing unreadable hides further objects.
     pub(super) complete: bool,
+    pub(super) manifests: HashMap<ObjectKey, Arc<Json>>,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct Claims(BTreeMap<ObjectKey, Vec<Claim>>);
 
 impl From<Parsed> for Words {
     fn from(parsed: Parsed) -> Self {
-        let Parsed { objects, diagnostics, complete, failed, lines } = parsed;
+        let Parsed { objects, diagnostics, complete, failed, lines, manifests } = parsed;
         let line = |key: &ObjectKey| lines.get(key).copied().unwrap_or_default();
         let valid = objects.into_iter().filter_map(|object| {
             let key = ObjectKey::of(&object)?;
@@ -50,7 +52,8 @@ impl From<Parsed> for Words {
         });
         let valid = valid.collect();
         let failed = failed.into_iter().map(|key| (key.clone(), line(&key))).collect();
-        Self { valid, failed, complete, diagnostics }
+        let manifests = manifests.into_iter().map(|(key, manifest)| (key, Arc::new(manifest))).collect();
+        Self { valid, failed, complete, manifests, diagnostics }
     }
 }
 

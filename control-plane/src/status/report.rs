@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use serde_json::{Value as Json, json};
 use tidegate_policy::document::{Diagnostic, ObjectKey};
 use tokio::sync::watch;
 
 use super::programmed::{count, progress};
-use super::{Condition, InForce, NodeStatus, ObjectStatus, Programmed, Status};
+use super::{
+    Condition, Filter, InForce, NodeStatus, ObjectStatus, Programmed, Status, Transitions, manifests,
+};
 use crate::grpc::{Hub, NodeState};
 use crate::index::Indexed;
 use crate::publish::{ResourceId, Role};
@@ -20,19 +23,41 @@ use crate::world::World;
 pub struct Reporter {
     world: watch::Receiver<Arc<World>>,
     hub: Arc<Hub>,
+    transitions: Mutex<Transitions>,
 }
 
 impl Reporter {
     pub fn new(world: watch::Receiver<Arc<World>>, hub: Arc<Hub>) -> Self {
-        Self { world, hub }
+        Self { world, hub, transitions: Mutex::default() }
     }
 
     pub fn world(&self) -> Arc<World> {
         self.world.borrow().clone()
     }
 
+    /// The world now and after every change.
+    pub fn worlds(&self) -> watch::Receiver<Arc<World>> {
+        self.world.clone()
+    }
+
     pub fn status(&self) -> Status {
         report(&self.world(), &self.hub.nodes())
+    }
+
+    /// Every object that `filter` picks, as Kubernetes would show it, in a List.
+    pub fn manifests(&self, filter: &Filter) -> Json {
+        // Before the world is looked at: an older one must not be folded in after a younger.
+        let mut transitions = self.transitions.lock();
+        let world = self.world();
+        let status = report(&world, &self.hub.nodes());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let (items, after) = manifests(&world, &status, &transitions, i64::try_from(now).unwrap_or_default());
+        *transitions = after;
+        drop(transitions);
+        // Times are kept for all objects, whichever are asked for.
+        let picked = items.into_iter().zip(&status.objects).filter(|(_, object)| filter.picks(object));
+        let items: Vec<Json> = picked.map(|(item, _)| item).collect();
+        json!({ "apiVersion": "v1", "kind": "List", "items": items })
     }
 }
 

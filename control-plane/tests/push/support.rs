@@ -97,7 +97,8 @@ impl Plane {
 
 pub(crate) fn args(directory: &TempDir, listen: SocketAddr) -> ControlPlaneArgs {
     let policies = directory.path().join("policies");
-    ControlPlaneArgs { policies, listen, admin: ANY, classes: ControllerArgs::default() }
+    let status_file = Some(directory.path().join("status.json"));
+    ControlPlaneArgs { policies, listen, admin: ANY, classes: ControllerArgs::default(), status_file }
 }
 
 /// What a proxy was told, and what it shall refuse.

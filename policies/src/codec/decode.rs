@@ -25,12 +25,12 @@ impl TryFrom<proto::Backend> for Backend {
         };
         let connect_timeout = message.connect_timeout.map(duration).transpose().at("connect_timeout")?;
         let port_name = optional(&message.port_name);
-        let cluster_ips = list(message.cluster_ips, "cluster_ips", address)?;
+        let cluster_ips = list(message.cluster_ips, "cluster_ips", |text| address(&text))?;
         Ok(Self { name, source: meta.source, port_name, protocol, connect_timeout, cluster_ips })
     }
 }
 
-fn address(text: String) -> Result<IpAddr> {
+fn address(text: &str) -> Result<IpAddr> {
     text.parse().or_else(|_| fault(format!("`{text}` is not an IP address")))
 }
 
@@ -105,7 +105,7 @@ impl TryFrom<proto::Listener> for Listener {
         Ok(Self {
             name: ListenerName { gateway: meta.name, section },
             source: meta.source,
-            addresses: list(message.addresses, "addresses", address)?,
+            addresses: list(message.addresses, "addresses", |text| address(&text))?,
             port: port(message.port).at("port")?,
             hostname: hostname(&message.hostname).at("hostname")?,
         })

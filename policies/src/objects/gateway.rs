@@ -15,8 +15,8 @@ use super::{Faults, LabelSelector, Object, Spec, Written, gateway_group};
     "tls", "backendTLS", "allowedListeners", "defaultScope"
 ]))]
 pub struct GatewaySpec {
-    /// Any class will do in a directory of files: who puts a Gateway there means it to be served. Only a cluster has
-    /// other controllers to leave it to.
+    /// Whose Gateway it is, see [`crate::resolve::Controller`]. That holds for files too: they may hold the Gateways of
+    /// other controllers, whose ports must not be taken.
     #[schemars(length(min = 1, max = 253))]
     pub gateway_class_name: String,
     #[schemars(length(min = 1, max = 64))]

@@ -283,12 +283,6 @@ fn one_address_and_all_addresses_of_a_port_do_not_go_together() {
     assert_eq!(told(&apart, "Gateway shop/b"), ["Accepted=Accepted"]);
 }
 
-#[test]
-fn a_gateway_of_any_class_is_served_from_a_file() {
-    let text = gateway("a", "2026-01-01T00:00:00Z").replace("tidegate", "somebody-elses");
-    assert_eq!(told(&resolve(&objects(&text)), "Gateway shop/a"), ["Accepted=Accepted"]);
-}
-
 fn limit(name: &str, targets: &str) -> String {
     format!(
         "
