@@ -130,3 +130,56 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{FileContent, FileText};
+    use tidegate_xds::TooLarge;
+
+    const MESH: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: shop-1, labels: {kubernetes.io/service-name: shop}}
+addressType: IPv4
+endpoints: [{addresses: [127.0.0.1]}]
+ports: [{port: 3000}]
+";
+
+    fn world() -> Arc<World> {
+        let files = vec![FileContent { path: "p/mesh.yaml".into(), body: Ok(FileText::new(MESH)) }];
+        Fold::default().apply(&Reading { files, unknown: Vec::new(), root_listed: true }).unwrap()
+    }
+
+    fn key(kind: &str, name: &str) -> ObjectKey {
+        ObjectKey { kind: kind.into(), namespace: "default".into(), name: name.into() }
+    }
+
+    #[test]
+    fn of_a_service_a_slice_answers_for_the_endpoints_only() {
+        let types = |key| {
+            let derived = world().derived(&key).into_iter().flat_map(|(_, ids)| ids);
+            derived.map(|(type_url, _)| type_url).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(types(key("EndpointSlice", "shop-1")), [ENDPOINTS].into());
+        assert_eq!(types(key("Service", "shop")).len(), 2);
+    }
+
+    #[test]
+    fn what_no_message_can_carry_is_told_at_its_objects_line() {
+        let mut world = (*world()).clone();
+        let error = TooLarge { type_url: ENDPOINTS, name: "default/shop:80".into(), bytes: 1 << 30 };
+        world.published.too_large.push((key("Service", "shop"), error));
+        world.tell_too_large();
+        let told: Vec<_> = world.diagnostics.iter().map(ToString::to_string).collect();
+        assert!(
+            told[0].starts_with("p/mesh.yaml:1:1: error") && told[0].contains("1073741824 bytes"),
+            "{told:?}"
+        );
+    }
+}

@@ -117,6 +117,47 @@ fn a_route_from_another_namespace_attaches_only_where_it_is_allowed() {
 }
 
 #[test]
+fn a_selector_allows_the_namespaces_that_it_names() {
+    let selector = "{from: Selector, selector: {matchLabels: {kubernetes.io/metadata.name: friends}}}";
+    let cart = CART.replace("{from: All}", selector);
+    let attached = |namespace: &str| {
+        let route = http_route(namespace, "{name: gw, namespace: shop}", "");
+        told(&resolve(&objects(&format!("{cart}{route}"))), &format!("HTTPRoute {namespace}/r"))[0].clone()
+    };
+    assert_eq!(attached("friends"), "Accepted=Accepted");
+    assert_eq!(attached("strangers"), "!Accepted=NotAllowedByListeners");
+}
+
+#[test]
+fn a_backend_goes_by_its_own_port_written_or_not() {
+    let backend = "
+apiVersion: tidegate.io/v1alpha1
+kind: Backend
+metadata: {name: db, namespace: shop}
+spec: {port: 80, endpoints: [{address: 10.0.0.1, port: 8080}]}
+---
+";
+    for (port, want) in
+        [("", "ResolvedRefs"), (", port: 80", "ResolvedRefs"), (", port: 8080", "!ResolvedRefs")]
+    {
+        let rules =
+            format!("  rules: [{{backendRefs: [{{name: db, kind: Backend, group: tidegate.io{port}}}]}}]");
+        let resolved = with_cart(&format!("{backend}{}", http_route("shop", "{name: gw}", &rules)));
+        let told = told(&resolved, "HTTPRoute shop/r");
+        assert_eq!(told[1].split('=').next(), Some(want), "{port}");
+    }
+}
+
+#[test]
+fn of_two_matches_on_one_header_the_first_counts() {
+    let rules = "  rules: [{matches: [{headers: [{name: X-A, value: '1'}, {name: x-a, value: '2'}]}]}]";
+    let resolved = with_cart(&http_route("shop", "{name: gw}", rules));
+    let headers = &resolved.resources.routes[&name("r")].rules[0].matches[0].headers;
+    assert_eq!(headers.len(), 1);
+    assert!(headers[0].value.matches("1") && !headers[0].value.matches("2"));
+}
+
+#[test]
 fn a_route_keeps_the_parents_that_take_it_and_tells_about_the_others() {
     let resolved = with_cart(&http_route("shop", "{name: gw}, {name: nobody}", &to_cart("")));
     let conditions = told(&resolved, "HTTPRoute shop/r");

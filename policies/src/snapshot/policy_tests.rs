@@ -102,6 +102,20 @@ fn a_mesh_routes_filters_hold_at_the_caller_only() {
 }
 
 #[test]
+fn a_namespaces_default_holds_for_its_services_until_something_explicit_does() {
+    let state = StateStore::new([0, 0]);
+    let mut resources = mesh();
+    resources.insert(once("default", vec![target(TargetKind::Namespace, "shop", None)]));
+    let snapshot = build(&resources, &state);
+    assert_eq!(sends(&snapshot, Scope::Inbound, "any"), None);
+    assert_eq!(sends(&snapshot, Scope::Inbound, "any"), Some(Reason::RateLimited));
+    assert_eq!(sends(&snapshot, GATEWAY, "any"), Some(Reason::RateLimited));
+    resources.insert(once("own", vec![target(TargetKind::Service, "cart", None)]));
+    let snapshot = build(&resources, &state);
+    assert_eq!(sends(&snapshot, Scope::Inbound, "any"), None, "a budget of its own, and only that");
+}
+
+#[test]
 fn a_policy_for_one_port_by_name_holds_at_its_service() {
     let mut resources = mesh();
     resources.insert(once("limit", vec![target(TargetKind::Service, "cart", Some("http"))]));
