@@ -42,9 +42,12 @@ fn limit(spec: serde_json::Value) -> Resource {
 #[tokio::test]
 async fn a_push_is_in_force_once_it_is_acknowledged() {
     let (one, two) = (backend("one").await, backend("two").await);
-    let control_plane = ScriptedControlPlane::start().await;
+    let mut control_plane = ScriptedControlPlane::start().await;
+    control_plane.kill().await;
     let proxy = gateway(&control_plane, None);
+    // Were it there, it might have said by now that there is nothing.
     assert!(proxy.state().ready().unwrap_err().contains("control plane"));
+    control_plane.restart().await;
     control_plane.set(&everything_to("v1", &[one.address()]));
     control_plane.settled().await;
     assert_eq!(ask(&proxy).await, (200, "one".into()));

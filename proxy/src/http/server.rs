@@ -37,6 +37,8 @@ const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// Of all headers together, as in most servers.
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
 const MAX_HEADERS: usize = 128;
+/// Of what an HTTP/1 client has sent or will be sent, each.
+const MAX_BUFFER: usize = 128 * 1024;
 const MAX_STREAMS: u32 = 1_000;
 /// Resets that hyper has not seen the request of yet (the rapid reset attack), and streams that broke the protocol,
 /// before the connection is closed.
@@ -116,6 +118,7 @@ impl HttpServer {
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_BUFFER)
             .max_header_size(MAX_HEADER_BYTES as usize);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2

@@ -32,6 +32,8 @@ pub(crate) struct Sender {
 
 /// More idle connections to one endpoint than this are closed: they cost memory on both sides.
 const MAX_IDLE: usize = 128;
+/// Of one response, read and not yet wanted by its client; a head must fit.
+const MAX_BUFFER: usize = 128 * 1024;
 /// How long a connection may take, after its response, to be ready for the next request (the rest of the request
 /// body may still be on its way).
 const SETTLE: Duration = Duration::from_secs(1);
@@ -55,8 +57,11 @@ pub(crate) async fn handshake(
     group: &Arc<Group>,
     held: impl Send + 'static,
 ) -> Result<Sender, Reason> {
-    let (sender, connection) =
-        Builder::new().handshake(TokioIo::new(stream)).await.map_err(|_| Reason::ConnectFailed)?;
+    let (sender, connection) = Builder::new()
+        .max_buf_size(MAX_BUFFER)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| Reason::ConnectFailed)?;
     let group = group.clone();
     let (end, ended) = oneshot::channel();
     tokio::spawn(async move {
