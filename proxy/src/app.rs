@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tidegate_policy::snapshot::{BindAddress, Scope};
@@ -23,6 +24,8 @@ const INBOUND: &str = "inbound";
 const OUTBOUND: &str = "outbound";
 /// Threads for name resolution, which the operating system only offers as a call that blocks.
 const RESOLVER_THREADS: usize = 8;
+/// For the threads that move traffic to drop what they carry.
+const CUT_OFF: Duration = Duration::from_secs(1);
 
 /// A namespace for [`Proxy::start`].
 #[derive(Debug)]
@@ -196,8 +199,11 @@ impl Running {
         if tokio::time::timeout(limit, connections.wait()).await.is_err() {
             tracing::warn!(connections = connections.len(), ?limit, "drain timeout; closing what is left");
         }
-        // Requests that are cut off now still tell telemetry that they were.
+        // Requests that are cut off now still tell telemetry that they were, before it is flushed.
         self.runtimes.stop_data();
+        if tokio::time::timeout(CUT_OFF, self.state.connections.wait()).await.is_err() {
+            tracing::warn!("some of what was cut off will not be recorded");
+        }
         if let Some(telemetry) = self.telemetry.take() {
             telemetry.shutdown().await;
         }
