@@ -146,6 +146,10 @@ async fn follow(control_plane: &ControlPlane, proxy: &Running, stop: &Cancellati
     let mut nodes = control_plane.node_changes();
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tokio::select! {
+        () = proxy.state().listeners.opened() => {}
+        () = stop.cancelled() => return,
+    }
     say::news(&news::places(proxy, Some(control_plane.admin)));
     let mut news = News::new(&proxy.state().config.local.services);
     say::news(&news.first(&world.borrow_and_update()));

@@ -89,10 +89,11 @@ impl Proxy {
             ProxyState::new(config, telemetry.clone())
         };
         let acceptor = Acceptor::new(state.clone(), HttpServer::new());
-        listen(&data, &acceptor)?;
         data.spawn(Pools::keep_reaping(Arc::downgrade(&state.pools)));
         let stop = CancellationToken::new();
+        // First, so that what is on disk is in force when the sockets open.
         xds::start(&state, &control, stop.clone())?;
+        listen(&data, &acceptor)?;
         let admin = AdminServer::start(state.config.admin, state.clone(), telemetry, &control)
             .with_context(|| format!("cannot listen on --admin {}", state.config.admin))?;
         Ok(Running { state, admin, _stop: stop.drop_guard(), telemetry: Some(guard), runtimes })
@@ -140,6 +141,8 @@ fn listen(data: &Handle, acceptor: &Acceptor) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Opens the socket, at once or with the first configuration: what is not configured yet must not pass as having no
+/// policies.
 fn listen_on(
     data: &Handle,
     acceptor: &Acceptor,
@@ -148,13 +151,39 @@ fn listen_on(
     site: Site,
 ) -> anyhow::Result<()> {
     let _context = data.enter();
-    let listener = listener::bind(address).with_context(|| format!("cannot listen on --{name} {address}"))?;
-    let local = listener.local_addr()?;
-    acceptor.proxy.listeners.set(name, ListenerStatus::Bound(local));
-    tracing::info!(listener = name, address = %local, "listening");
-    let (acceptor, stop) = (acceptor.clone(), acceptor.proxy.draining.clone());
-    data.spawn(async move { acceptor.run(listener, site, stop).await });
+    let failed = || format!("cannot listen on --{name} {address}");
+    let socket = listener::reserve(address).with_context(failed)?;
+    let local = socket.local_addr()?.as_socket().with_context(failed)?;
+    let (acceptor, proxy, stop) = (acceptor.clone(), acceptor.proxy.clone(), acceptor.proxy.draining.clone());
+    if proxy.is_configured() {
+        let listener = listener::listen(socket).with_context(failed)?;
+        listening(&proxy, name, local);
+        data.spawn(async move { acceptor.run(listener, site, stop).await });
+        return Ok(());
+    }
+    proxy.listeners.set(name, ListenerStatus::Waiting(local));
+    data.spawn(async move {
+        tokio::select! {
+            () = proxy.configured() => {}
+            () = stop.cancelled() => return,
+        }
+        match listener::listen(socket) {
+            Ok(listener) => {
+                listening(&proxy, name, local);
+                acceptor.run(listener, site, stop).await;
+            }
+            Err(error) => {
+                tracing::error!(listener = name, address = %local, %error, "cannot listen");
+                proxy.listeners.set(name, ListenerStatus::Failed(error.to_string()));
+            }
+        }
+    });
     Ok(())
+}
+
+fn listening(proxy: &ProxyState, name: &'static str, local: SocketAddr) {
+    proxy.listeners.set(name, ListenerStatus::Bound(local));
+    tracing::info!(listener = name, address = %local, "listening");
 }
 
 impl Running {

@@ -4,7 +4,7 @@ mod accept;
 mod gateway;
 mod status;
 
-pub(crate) use accept::{Acceptor, Site, bind};
+pub(crate) use accept::{Acceptor, Site, listen, reserve};
 pub(crate) use gateway::follow;
 pub(crate) use status::gateway_name;
 pub use status::{ListenerStatus, Listeners};

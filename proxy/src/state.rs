@@ -59,6 +59,10 @@ impl ProxyState {
         self.configured.send_replace(true);
     }
 
+    pub(crate) fn is_configured(&self) -> bool {
+        *self.configured.borrow()
+    }
+
     /// Waits until a whole configuration is in force.
     pub(crate) async fn configured(&self) {
         // Fails only without a sender, and that is `self`.
@@ -71,7 +75,7 @@ impl ProxyState {
         if self.draining.is_cancelled() {
             return Err(String::from("draining"));
         }
-        if !*self.configured.borrow() {
+        if !self.is_configured() {
             return Err(String::from("waiting for the first configuration from the control plane"));
         }
         self.listeners.ready()

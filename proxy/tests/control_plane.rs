@@ -8,12 +8,13 @@ use std::path::Path;
 
 use mesh::{BIND, everything_to, policy, service_at};
 use serde_json::json;
-use tidegate_policy::model::{AppProtocol, Resource, TargetKind};
+use tidegate_policy::model::{AppProtocol, Resource, ResourceName, TargetKind};
 use tidegate_proxy::config::{Applier, Change, GatewayPorts};
 use tidegate_proxy::{Proxy, Running};
 use tidegate_testkit::backend::{FaultBackend, Reply};
 use tidegate_testkit::client::Client;
 use tidegate_testkit::control_plane::ScriptedControlPlane;
+use tokio::net::TcpStream;
 
 fn gateway(control_plane: &ScriptedControlPlane, state_dir: Option<&Path>) -> Running {
     let mut config = mesh::config();
@@ -122,6 +123,31 @@ async fn no_socket_is_open_before_the_first_whole_configuration() {
     applier.apply(Change { upserts: rest, removed: vec![] });
     proxy.state().set_configured();
     assert_eq!(ask(&proxy).await, (200, "one".into()));
+}
+
+#[tokio::test]
+async fn a_sidecar_refuses_connections_until_it_knows_its_policies() {
+    let app = backend("app").await;
+    let control_plane = ScriptedControlPlane::start().await;
+    let spec = json!({"limits": [{"name": "none", "requests": 1, "per": "1h"}]});
+    let mut all = service_at("v1", AppProtocol::Http1, &[]);
+    all.push(policy("RateLimitPolicy", (TargetKind::Service, "v1"), spec));
+    control_plane.set(&all);
+    for _ in 0..10 {
+        let mut config = mesh::sidecar_config(app.address(), AppProtocol::Http1);
+        config.control_plane = Some(control_plane.uri().parse().unwrap());
+        config.local.services = vec![ResourceName::new("shop", "v1")];
+        let proxy = Proxy::start(config).unwrap();
+        let address = proxy.inbound().unwrap();
+        let mut client = loop {
+            if TcpStream::connect(address).await.is_ok() {
+                break Client::http1(address).await;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(client.get("/").await.status, 200);
+        assert_eq!(client.get("/").await.status, 429);
+    }
 }
 
 #[tokio::test]

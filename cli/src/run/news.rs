@@ -137,7 +137,9 @@ impl News {
                 continue;
             }
             lines.push(match status {
-                ListenerStatus::Bound(address) => format!("listen    {address}, {name}"),
+                ListenerStatus::Bound(address) | ListenerStatus::Waiting(address) => {
+                    format!("listen    {address}, {name}")
+                }
                 ListenerStatus::Failed(why) => format!("error     {name} cannot be bound: {why}"),
             });
         }

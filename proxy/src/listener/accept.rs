@@ -38,11 +38,11 @@ pub(crate) struct Acceptor {
     places: Arc<Semaphore>,
 }
 
-/// Opens a listening socket. An IPv6 wildcard takes IPv4 as well.
+/// Takes an address without listening on it yet: who connects is refused. An IPv6 wildcard takes IPv4 as well.
 ///
 /// # Errors
 /// Of the system: the port is taken, or needs a privilege.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn reserve(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restarted proxy must not wait for the old one's connections to time out.
     socket.set_reuse_address(true)?;
@@ -53,9 +53,25 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     // What is accepted inherits both. A peer that is gone without a word is noticed even where nobody waits for it.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
+    Ok(socket)
+}
+
+/// Listens on a reserved address.
+///
+/// # Errors
+/// Of the system: somebody else who had reserved the port was faster to listen.
+pub(crate) fn listen(socket: Socket) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Opens a listening socket.
+///
+/// # Errors
+/// As [`reserve`].
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    listen(reserve(address)?)
 }
 
 impl Acceptor {

@@ -14,6 +14,8 @@ pub struct Listeners(watch::Sender<BTreeMap<String, ListenerStatus>>);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ListenerStatus {
+    /// The address is taken; who connects is refused until the first configuration is here.
+    Waiting(SocketAddr),
     Bound(SocketAddr),
     /// Why not; it is tried again.
     Failed(String),
@@ -28,7 +30,7 @@ impl Listeners {
         self.0.send_modify(|all| drop(all.remove(name)));
     }
 
-    /// Where `name` really listens.
+    /// Where `name` really listens, or will.
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
         bound(&self.0.borrow(), name)
     }
@@ -39,6 +41,11 @@ impl Listeners {
         // Fails only without a sender, and that is `self`.
         let all = all.wait_for(|all| bound(all, name).is_some()).await.ok()?;
         bound(&all, name)
+    }
+
+    /// Waits until none is [`ListenerStatus::Waiting`].
+    pub async fn opened(&self) {
+        self.wait_until(|all| !all.values().any(|status| matches!(status, ListenerStatus::Waiting(_)))).await;
     }
 
     /// Waits until the listeners are as wanted.
@@ -56,7 +63,7 @@ impl Listeners {
     /// service.
     pub(crate) fn ready(&self) -> Result<(), String> {
         let all = self.0.borrow();
-        if all.is_empty() || all.values().any(|status| matches!(status, ListenerStatus::Bound(_))) {
+        if all.is_empty() || all.values().any(|status| !matches!(status, ListenerStatus::Failed(_))) {
             return Ok(());
         }
         Err(all.keys().fold(String::from("no listener could be bound:"), |text, name| text + " " + name))
@@ -65,7 +72,7 @@ impl Listeners {
 
 fn bound(all: &BTreeMap<String, ListenerStatus>, name: &str) -> Option<SocketAddr> {
     match all.get(name) {
-        Some(ListenerStatus::Bound(address)) => Some(*address),
+        Some(ListenerStatus::Bound(address) | ListenerStatus::Waiting(address)) => Some(*address),
         _ => None,
     }
 }
