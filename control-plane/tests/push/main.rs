@@ -264,3 +264,40 @@ ports: [{port: 3000}]
         .await;
     assert_eq!(policy(&status).programmed.as_ref().unwrap().laggards.len(), 10);
 }
+
+#[tokio::test]
+async fn objects_are_shown_as_kubernetes_would_and_the_status_file_says_the_same() {
+    let plane = Plane::new(&[("service.yaml", SERVICE), ("limit.yaml", &limit(5))]).await;
+    let _proxy = Proxy::connect(plane.running.grpc, "p1", "sidecar");
+    plane.until(|status| programmed(status) == "1/1").await;
+    let (code, _, page) = plane.admin("GET", "/objects?kind=ratelimitpolicy").await;
+    let list: serde_json::Value = serde_json::from_str(&page).unwrap();
+    assert_eq!((code, &list["kind"], list["items"].as_array().unwrap().len()), (200, &"List".into(), 1));
+    let policy = &list["items"][0];
+    assert_eq!(policy["spec"]["limits"][0]["requests"], 5);
+    let ancestor = &policy["status"]["ancestors"][0];
+    assert_eq!(ancestor["ancestorRef"]["name"], "checkout");
+    assert_eq!(ancestor["conditions"][1]["message"], "1/1 proxies run it");
+
+    let file = plane.directory.path().join("status.json");
+    let wait = async {
+        loop {
+            let (_, _, page) = plane.admin("GET", "/objects").await;
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            if !text.is_empty() && page == text {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(4), wait).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_status_file_among_the_documents_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("policies")).unwrap();
+    let mut args = args(&directory, ANY);
+    args.status_file = Some(directory.path().join("policies/status.json"));
+    let error = start(&args).await.unwrap_err();
+    assert!(matches!(error, StartError::StatusFile(_)) && error.exit_code() == 2, "{error}");
+}
