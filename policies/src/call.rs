@@ -4,7 +4,9 @@
 //! count the attempt took is given back when it is dropped, so a cancelled call leaks nothing.
 
 mod admission;
+mod budget;
 mod classify;
+mod retry;
 
 use std::sync::Arc;
 
@@ -17,6 +19,9 @@ use crate::snapshot::{BackendState, Target};
 use crate::time::Timestamp;
 
 use admission::{Asking, HeldPermit, HeldPermits};
+
+pub use budget::RetryBudget;
+pub use retry::{Ended, Next, Retries, Settled, is_idempotent};
 
 /// Leave to call one endpoint once. Holds the endpoint's in-flight count, a place under the cap on requests and the
 /// breakers' permits; dropping it gives everything back, reported or not.
@@ -44,7 +49,8 @@ pub struct ConnectionPermit {
 }
 
 /// Decides whether and where the next attempt goes: backend breaker, request cap, then P2C among the endpoints
-/// whose own breakers admit. What the rules said is appended to `decisions`: the refusing rule, or one word per
+/// whose own breakers admit. Endpoints in `avoid` (tried before, the latest last) are taken only where no other is
+/// left, the latest last of all. What the rules said is appended to `decisions`: the refusing rule, or one word per
 /// guard.
 ///
 /// # Errors
@@ -53,16 +59,17 @@ pub struct ConnectionPermit {
 pub fn admit(
     target: &Target,
     backend: &BackendState,
+    avoid: &[Arc<EndpointState>],
     now: Timestamp,
     rng: &mut fastrand::Rng,
     decisions: &mut Decisions,
 ) -> Result<Attempt, LocalReply> {
     let endpoints = &backend.endpoints;
     let Some(guard) = &target.guard else {
-        let index = p2c::pick(endpoints, |_| true, rng).ok_or(Reason::NoEndpoint)?;
+        let index = p2c::pick_other(endpoints, avoid, |_| true, rng).ok_or(Reason::NoEndpoint)?;
         return Ok(Attempt::new(&endpoints[index], None, HeldPermits::new(), None));
     };
-    let mut asking = Asking::new(guard, now, decisions);
+    let mut asking = Asking::new(guard, avoid, now, decisions);
     asking.backend_breakers()?;
     let request = asking.request_cap()?;
     let index = asking.endpoint(endpoints, rng)?;

@@ -23,7 +23,7 @@ pub use name::{InvalidName, ResourceName};
 pub use policy::{Mode, Policy, PolicyRef, TargetKind, TargetRef};
 pub use resources::{Resource, ResourceType, Resources};
 pub use route::{
-    BackendRef, HeaderMatch, HeaderModifier, InvalidRef, PathMatch, QueryMatch, Route, RouteFilter,
+    BackendRef, HeaderMatch, HeaderModifier, InvalidRef, PathMatch, QueryMatch, Retry, Route, RouteFilter,
     RouteMatch, RouteParent, RouteRule, StringMatch, Timeouts,
 };
 pub use source::{Meta, SourceMap, SourceRef};

@@ -39,7 +39,7 @@ pub use gateway_class::{GatewayClassSpec, ParametersRef};
 pub use http_route::{
     FilterType, HeaderMatchSpec, HeaderModifierSpec, HeaderPair, HttpBackendRef, HttpFilterSpec,
     HttpRouteSpec, HttpRule, MatchMethod, MatchSpec, ParentRef, PathMatchSpec, PathMatchType, QueryMatchSpec,
-    TimeoutsSpec, ValueMatchType, compile_pattern,
+    RetrySpec, TimeoutsSpec, ValueMatchType, compile_pattern,
 };
 pub use label::{LabelExpression, LabelOperator, LabelSelector};
 pub(crate) use metadata::{Metadata, default_namespace};

@@ -24,10 +24,11 @@ use http::request;
 use rustc_hash::FxHashMap;
 
 use crate::balance::EndpointState;
+use crate::call::RetryBudget;
 use crate::health::CircuitGuard;
 use crate::matching::{RequestView, authority};
 use crate::model::{
-    AppProtocol, BackendName, PolicyRef, ResourceName, ResourceType, Resources, SourceRef, Timeouts,
+    AppProtocol, BackendName, PolicyRef, ResourceName, ResourceType, Resources, Retry, SourceRef, Timeouts,
 };
 use crate::pipeline::Filter;
 use crate::reason::Reason;
@@ -85,6 +86,7 @@ pub struct Rule {
     pub name: Arc<str>,
     pub source: Option<SourceRef>,
     pub timeouts: Timeouts,
+    pub retry: Option<Retry>,
     pub targets: Box<[Target]>,
     /// Running sums of the targets' weights, for the weighted pick.
     pub(crate) cumulative: Box<[u64]>,
@@ -112,6 +114,7 @@ pub struct BackendState {
     pub protocol: AppProtocol,
     pub connect_timeout: Option<Duration>,
     pub endpoints: Box<[Arc<EndpointState>]>,
+    pub retry_budget: Arc<RetryBudget>,
 }
 
 /// The outcome of routing: a rule and the picked one of its targets.

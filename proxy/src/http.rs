@@ -5,6 +5,7 @@ mod detect;
 mod handler;
 mod headers;
 mod record;
+mod replay;
 mod reply;
 mod resets;
 mod server;
@@ -13,5 +14,6 @@ mod wire;
 
 pub(crate) use body::{RequestBody, Upload};
 pub(crate) use record::Record;
+pub(crate) use replay::Replay;
 pub(crate) use reply::grpc_status;
 pub(crate) use server::{ConnectionContext, HttpServer};

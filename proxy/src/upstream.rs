@@ -1,4 +1,4 @@
-//! The upstream side: one call to one endpoint, over a pooled connection.
+//! The upstream side: a call to a backend, in as many attempts as it takes, over pooled connections.
 
 mod call;
 mod connect;
@@ -8,9 +8,11 @@ mod http2;
 mod lease;
 mod open_call;
 mod pool;
+mod retry;
 mod target;
 
-pub(crate) use call::{Answered, Call, call};
+pub(crate) use call::{Answered, Call};
 pub(crate) use connect::keepalive;
 pub(crate) use open_call::OpenCall;
 pub(crate) use pool::Pools;
+pub(crate) use retry::call;

@@ -24,6 +24,20 @@ pub fn pick(
     Some(second.map_or(first, |second| less_loaded(endpoints, first, second)))
 }
 
+/// As [`pick`], and none of `avoid` as long as there is another; where there is none, the first of them is forgiven
+/// first.
+pub fn pick_other(
+    endpoints: &[Arc<EndpointState>],
+    avoid: &[Arc<EndpointState>],
+    admits: impl Fn(usize) -> bool,
+    rng: &mut fastrand::Rng,
+) -> Option<usize> {
+    (0..=avoid.len()).find_map(|forgiven| {
+        let barred = |i: usize| avoid[forgiven..].iter().any(|tried| Arc::ptr_eq(tried, &endpoints[i]));
+        pick(endpoints, |i| !barred(i) && admits(i), rng)
+    })
+}
+
 /// Draws an index with probability proportional to its weight.
 fn draw(len: usize, weight: impl Fn(usize) -> u32, rng: &mut fastrand::Rng) -> Option<usize> {
     let total: u64 = (0..len).map(|i| u64::from(weight(i))).sum();
@@ -93,6 +107,20 @@ mod tests {
         let _busy = [two[0].start(), two[0].start(), two[1].start()];
         let rng = &mut fastrand::Rng::with_seed(1);
         assert!((0..1000).all(|_| pick(&two, |_| true, rng) == Some(0)));
+    }
+
+    #[test]
+    fn what_was_tried_is_taken_last_and_the_latest_last_of_all() {
+        let three = endpoints(&[1, 1, 1]);
+        let rng = &mut fastrand::Rng::with_seed(1);
+        let mut pick = |avoid: &[usize], admits: fn(usize) -> bool| {
+            let avoid: Vec<_> = avoid.iter().map(|i| three[*i].clone()).collect();
+            let picked: Vec<_> = (0..100).map(|_| pick_other(&three, &avoid, admits, rng)).collect();
+            picked.iter().all(|p| *p == picked[0]).then_some(picked[0]).flatten()
+        };
+        assert_eq!(pick(&[0, 1], |_| true), Some(2));
+        assert_eq!(pick(&[0, 2, 1], |_| true), Some(0));
+        assert_eq!(pick(&[0, 1], |i| i == 1), Some(1), "better the same again than none");
     }
 
     #[test]

@@ -69,6 +69,7 @@ impl Setup {
             protocol: AppProtocol::Http1,
             connect_timeout: None,
             endpoints,
+            retry_budget: Arc::default(),
         });
         let target =
             Target { backend: Ok(Arc::clone(&backend)), weight: 1, filters: Box::default(), guard: None };
@@ -90,7 +91,7 @@ impl Setup {
 
     fn admit(&mut self, millis: u64) -> Result<Attempt, LocalReply> {
         self.decisions.clear();
-        admit(&self.target, &self.backend, at(millis), &mut self.rng, &mut self.decisions)
+        admit(&self.target, &self.backend, &[], at(millis), &mut self.rng, &mut self.decisions)
     }
 
     fn call(&mut self, result: CallResult, millis: u64) -> Option<Transition> {
@@ -368,7 +369,7 @@ fn threads_never_have_more_in_flight_than_the_cap() {
                 let (mut rng, mut decisions) = (fastrand::Rng::with_seed(seed), Decisions::new());
                 for _ in 0..5000 {
                     decisions.clear();
-                    let admitted = admit(&setup.target, &setup.backend, at(0), &mut rng, &mut decisions);
+                    let admitted = admit(&setup.target, &setup.backend, &[], at(0), &mut rng, &mut decisions);
                     let Ok(attempt) = admitted else { continue };
                     highest.fetch_max(held.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     thread::yield_now();

@@ -7,8 +7,8 @@ use regex::Regex;
 use super::decode::{Result, duration, fault, hostname, list, name, optional, port, required, unknown};
 use super::{At, CodecError, proto};
 use crate::model::{
-    BackendRef, HeaderMatch, HeaderModifier, InvalidRef, Meta, PathMatch, QueryMatch, Route, RouteFilter,
-    RouteMatch, RouteParent, RouteRule, StringMatch, Timeouts,
+    BackendRef, HeaderMatch, HeaderModifier, InvalidRef, Meta, PathMatch, QueryMatch, Retry, Route,
+    RouteFilter, RouteMatch, RouteParent, RouteRule, StringMatch, Timeouts,
 };
 use crate::objects::compile_pattern;
 
@@ -55,7 +55,22 @@ fn rule(route: &Meta, message: proto::RouteRule) -> Result<RouteRule> {
         filters: list(message.filters, "filters", TryInto::try_into)?,
         backends: list(message.backends, "backends", TryInto::try_into)?,
         timeouts: Timeouts { request: request.flatten(), backend_request: backend_request.flatten() },
+        retry: message.retry.map(TryInto::try_into).transpose().at("retry")?,
     })
+}
+
+impl TryFrom<proto::Retry> for Retry {
+    type Error = CodecError;
+
+    fn try_from(message: proto::Retry) -> Result<Self> {
+        let code = |code| match u16::try_from(code) {
+            Ok(code @ 400..=599) => Ok(code),
+            _ => fault(format!("{code} is not the status of a failure")),
+        };
+        let codes = list(message.codes, "codes", code)?;
+        let backoff = message.backoff.map(duration).transpose().at("backoff")?;
+        Ok(Self { codes: codes.into(), attempts: message.attempts, backoff })
+    }
 }
 
 /// Zero means no limit.

@@ -4,8 +4,8 @@ use super::proto;
 use crate::model::{Address, HostPattern};
 use crate::model::{
     AppProtocol, Backend, BackendKind, BackendName, BackendRef, Endpoint, Endpoints, HeaderModifier,
-    InvalidRef, Listener, ListenerName, Meta, Mode, PathMatch, Policy, ResourceName, Route, RouteFilter,
-    RouteMatch, RouteParent, RouteRule, SourceRef, StringMatch, TargetKind, TargetRef,
+    InvalidRef, Listener, ListenerName, Meta, Mode, PathMatch, Policy, ResourceName, Retry, Route,
+    RouteFilter, RouteMatch, RouteParent, RouteRule, SourceRef, StringMatch, TargetKind, TargetRef,
 };
 
 impl From<&Backend> for proto::Backend {
@@ -126,6 +126,17 @@ impl From<&RouteRule> for proto::RouteRule {
             backends: rule.backends.iter().map(Into::into).collect(),
             request_timeout: rule.timeouts.request.and_then(|d| d.try_into().ok()),
             backend_request_timeout: rule.timeouts.backend_request.and_then(|d| d.try_into().ok()),
+            retry: rule.retry.as_ref().map(Into::into),
+        }
+    }
+}
+
+impl From<&Retry> for proto::Retry {
+    fn from(retry: &Retry) -> Self {
+        Self {
+            codes: retry.codes.iter().copied().map(Into::into).collect(),
+            attempts: retry.attempts,
+            backoff: retry.backoff.and_then(|d| d.try_into().ok()),
         }
     }
 }

@@ -163,14 +163,17 @@ fn backend_ref() -> impl Strategy<Value = BackendRef> {
 fn rule(meta: Meta) -> impl Strategy<Value = RouteRule> {
     let timeouts = (duration(), duration());
     let parts = (vec(route_match(), 1..3), vec(filter(), 0..2), vec(backend_ref(), 0..3));
-    (option::of(text()), any::<u32>(), parts, timeouts).prop_map(
-        move |(name, line, (matches, filters, backends), (request, backend_request))| RouteRule {
+    let retry = (vec(400_u16..600, 0..4), any::<u32>(), duration())
+        .prop_map(|(codes, attempts, backoff)| Retry { codes: codes.into(), attempts, backoff });
+    (option::of(text()), any::<u32>(), parts, timeouts, option::of(retry)).prop_map(
+        move |(name, line, (matches, filters, backends), (request, backend_request), retry)| RouteRule {
             name,
             source: meta.at(Some(line)),
             matches,
             filters,
             backends,
             timeouts: Timeouts { request, backend_request },
+            retry,
         },
     )
 }

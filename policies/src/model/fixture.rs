@@ -102,6 +102,7 @@ pub(crate) fn rule(rule: &str, matches: &[&str], backends: Vec<BackendRef>) -> R
         filters: Vec::new(),
         backends,
         timeouts: Timeouts::default(),
+        retry: None,
     }
 }
 

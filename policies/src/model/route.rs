@@ -33,6 +33,7 @@ pub struct RouteRule {
     pub filters: Vec<RouteFilter>,
     pub backends: Vec<BackendRef>,
     pub timeouts: Timeouts,
+    pub retry: Option<Retry>,
 }
 
 /// All parts must hold.
@@ -152,4 +153,15 @@ pub struct Timeouts {
     pub request: Option<Duration>,
     /// One attempt.
     pub backend_request: Option<Duration>,
+}
+
+/// When and how often a request is sent again (GEP-1731). Connection errors are, wherever there is a stanza.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Retry {
+    /// Response statuses that are tried again, 400 to 599.
+    pub codes: Box<[u16]>,
+    /// Retries: one less than the most requests that one request can become.
+    pub attempts: u32,
+    /// At least this long between two attempts; `None` leaves it to the proxy.
+    pub backoff: Option<Duration>,
 }

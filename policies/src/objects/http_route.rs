@@ -7,8 +7,10 @@ use super::{GepDuration, gateway_group, one};
 
 mod check;
 mod pattern;
+mod retry;
 
 pub use pattern::compile_pattern;
+pub use retry::RetrySpec;
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -46,7 +48,7 @@ pub struct ParentRef {
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-unsupported" = ["retry", "sessionPersistence"]))]
+#[schemars(extend("x-unsupported" = ["sessionPersistence"]))]
 pub struct HttpRule {
     pub name: Option<String>,
     /// ORed. Absent: one match, every path.
@@ -58,6 +60,7 @@ pub struct HttpRule {
     #[schemars(length(max = 16))]
     pub backend_refs: Vec<HttpBackendRef>,
     pub timeouts: TimeoutsSpec,
+    pub retry: Option<RetrySpec>,
 }
 
 /// All parts must hold.

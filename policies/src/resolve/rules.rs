@@ -14,7 +14,8 @@ use crate::model::{
 };
 use crate::objects::{
     FilterType, GepDuration, HeaderModifierSpec, HeaderPair, HttpBackendRef, HttpFilterSpec, HttpRoute,
-    HttpRule, MatchSpec, PathMatchSpec, PathMatchType, TIDEGATE_GROUP, ValueMatchType, compile_pattern,
+    HttpRule, MatchSpec, PathMatchSpec, PathMatchType, RetrySpec, TIDEGATE_GROUP, ValueMatchType,
+    compile_pattern,
 };
 
 /// A backendRef that cannot be used: the reason of `ResolvedRefs`, and a message that names its place.
@@ -57,6 +58,7 @@ pub(super) fn rules(
                 request: limit(written.timeouts.request),
                 backend_request: limit(written.timeouts.backend_request),
             },
+            retry: written.retry.as_ref().map(RetrySpec::compile),
         });
     }
     Ok(rules)

@@ -7,6 +7,7 @@ use super::policies::Policies;
 use super::{BackendState, Local, Rejected, Snapshot};
 use crate::attach::Attachments;
 use crate::balance::EndpointState;
+use crate::call::RetryBudget;
 use crate::model::{Backend, BackendName, Resources};
 use crate::state::{StateKey, StateStore};
 
@@ -50,11 +51,13 @@ fn backend_state(backend: &Backend, resources: &Resources, state: &StateStore) -
         found.set_weight(endpoint.weight);
         found
     });
+    let budget = StateKey::new(owner.clone(), "retry-budget");
     BackendState {
         name: backend.name.clone(),
         label: backend.name.to_string().into(),
         protocol: backend.protocol,
         connect_timeout: backend.connect_timeout,
         endpoints: endpoints.collect(),
+        retry_budget: state.get_or_insert(budget, RetryBudget::default),
     }
 }

@@ -50,6 +50,7 @@ impl Builder<'_> {
             protocol,
             connect_timeout: None,
             endpoints: Box::new([endpoint]),
+            retry_budget: Arc::default(),
         }))
     }
 }

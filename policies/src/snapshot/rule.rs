@@ -65,6 +65,7 @@ impl<'a> Builder<'a> {
             name: rule.name.clone().unwrap_or_else(|| index.to_string().into()),
             source: Some(rule.source.clone()),
             timeouts: rule.timeouts,
+            retry: rule.retry.clone(),
             ..Rule::empty()
         };
         named.leading_to(targets)
@@ -153,6 +154,7 @@ impl Rule {
             name: Arc::from(""),
             source: None,
             timeouts: Timeouts::default(),
+            retry: None,
             targets: Box::default(),
             cumulative: Box::default(),
             applied: Box::default(),

@@ -13,18 +13,28 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tidegate_policy::Reason;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::record::Record;
+use super::replay::{Replay, Replayed};
 use super::reply::grpc_status;
 use crate::upstream::OpenCall;
 
 /// A request body going upstream.
 #[derive(Debug)]
-pub(crate) struct RequestBody(Option<Uploading>);
+pub(crate) struct RequestBody(Kind);
 
 #[derive(Debug)]
-struct Uploading {
+enum Kind {
+    Empty,
+    Once(Uploading),
+    /// One attempt's reading of a body that is kept for others.
+    Replayed(Replayed),
+}
+
+/// A client's body.
+#[derive(Debug)]
+pub(super) struct Uploading {
     inner: Incoming,
     progress: Arc<Upload>,
 }
@@ -35,6 +45,8 @@ pub(crate) struct Upload {
     bytes: AtomicU64,
     ended: AtomicBool,
     end: Notify,
+    /// Another attempt reads on.
+    reopened: Notify,
     /// It was read to its end.
     whole: AtomicBool,
     /// It broke off because of what the client sent, not because it left.
@@ -43,12 +55,23 @@ pub(crate) struct Upload {
     waiting: AtomicBool,
 }
 
+/// Why a request body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UploadError {
+    #[error("the client broke off: {0}")]
+    Client(#[from] hyper::Error),
+    #[error("another attempt has taken over")]
+    TakenOver,
+}
+
 /// A response body going downstream; it holds what must last exactly as long as the response.
 pub(crate) struct ResponseBody {
     source: Source,
     record: Record,
     /// As the head announced: a client that has all of it may stop reading before we see the end.
     announced: Option<u64>,
+    /// When the rule's timeouts end the response, whole or not.
+    deadline: Option<Pin<Box<Sleep>>>,
     stall: Stall,
 }
 
@@ -70,6 +93,8 @@ pub(crate) enum BodyError {
     Upstream(#[from] hyper::Error),
     #[error("the endpoint stopped sending")]
     Stalled,
+    #[error("the answer was not whole in time")]
+    Late,
 }
 
 enum Source {
@@ -83,27 +108,94 @@ enum Source {
 }
 
 impl RequestBody {
-    pub(crate) const EMPTY: Self = Self(None);
+    pub(crate) const EMPTY: Self = Self(Kind::Empty);
 
     pub(crate) fn new(inner: Incoming) -> Self {
-        Self((!inner.is_end_stream()).then(|| Uploading { inner, progress: Arc::default() }))
+        if inner.is_end_stream() {
+            return Self::EMPTY;
+        }
+        Self(Kind::Once(Uploading { inner, progress: Arc::default() }))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self.0, Kind::Empty)
     }
 
     /// `None` for a request without a body.
     pub(crate) fn upload(&self) -> Option<&Arc<Upload>> {
-        self.0.as_ref().map(|uploading| &uploading.progress)
+        match &self.0 {
+            Kind::Once(uploading) => Some(&uploading.progress),
+            Kind::Empty | Kind::Replayed(_) => None,
+        }
+    }
+
+    /// Keeps what passes from now on, for another attempt; `None` for a request without a body.
+    pub(crate) fn kept(self) -> Option<Replay> {
+        match self.0 {
+            Kind::Once(uploading) => Some(Replay::of(uploading)),
+            Kind::Empty | Kind::Replayed(_) => None,
+        }
+    }
+
+    /// The body once more; `None` if its beginning is lost.
+    pub(crate) fn again(replay: &Replay) -> Option<Self> {
+        replay.again().map(|replayed| Self(Kind::Replayed(replayed)))
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(Uploading { inner, progress }) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        match &mut self.get_mut().0 {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Once(uploading) => Pin::new(uploading).poll_frame(cx),
+            Kind::Replayed(replayed) => Pin::new(replayed).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Once(uploading) => uploading.is_end_stream(),
+            Kind::Replayed(replayed) => replayed.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Once(uploading) => uploading.size_hint(),
+            Kind::Replayed(replayed) => replayed.size_hint(),
+        }
+    }
+}
+
+impl Uploading {
+    /// Another attempt reads on.
+    pub(super) fn reopen(&self) {
+        self.progress.reopen();
+    }
+
+    /// Nobody reads on, for now.
+    pub(super) fn give_up(&self) {
+        self.progress.finish();
+    }
+}
+
+impl Body for Uploading {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let Self { inner, progress } = self.get_mut();
         let polled = Pin::new(&mut *inner).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -122,15 +214,15 @@ impl Body for RequestBody {
             Poll::Pending => {}
         }
         progress.waiting.store(polled.is_pending(), Ordering::Relaxed);
-        polled
+        polled.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|uploading| uploading.inner.is_end_stream())
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or(SizeHint::with_exact(0), |uploading| uploading.inner.size_hint())
+        self.inner.size_hint()
     }
 }
 
@@ -189,6 +281,28 @@ impl Upload {
         }
     }
 
+    /// Returns once the end is `limit` ago, with nobody reading on since.
+    pub(crate) async fn ended_for(&self, limit: Duration) {
+        loop {
+            // Without a limit it cannot stall.
+            let _ = self.ended(None).await;
+            let reopened = self.reopened.notified();
+            if !self.ended.load(Ordering::Acquire) {
+                continue;
+            }
+            if tokio::time::timeout(limit, reopened).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn reopen(&self) {
+        // What the attempt before waited for says nothing of this one.
+        self.waiting.store(false, Ordering::Relaxed);
+        self.ended.store(false, Ordering::Release);
+        self.reopened.notify_waiters();
+    }
+
     fn finish_whole(&self) {
         self.whole.store(true, Ordering::Relaxed);
         self.finish();
@@ -205,8 +319,7 @@ impl ResponseBody {
     /// Our own answer.
     pub(crate) fn local(body: Bytes, record: Record) -> Self {
         let announced = Some(body.len() as u64);
-        let stall = Stall::default();
-        Self { source: Source::Local(body), record, announced, stall }.completed_if_ended()
+        Self::of(Source::Local(body), announced, record).completed_if_ended()
     }
 
     /// A backend's answer. `announced` is its content-length; without a byte for `stall_timeout`, it is cut short.
@@ -217,13 +330,20 @@ impl ResponseBody {
         stall_timeout: Option<Duration>,
         record: Record,
     ) -> Self {
-        let stall = Stall { limit: stall_timeout, timer: None, moved: true };
-        Self { source: Source::Upstream { body, call }, record, announced, stall }.completed_if_ended()
+        let deadline = call.deadline.filter(|_| !body.is_end_stream());
+        let mut this = Self::of(Source::Upstream { body, call }, announced, record);
+        this.deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+        this.stall = Stall { limit: stall_timeout, timer: None, moved: true };
+        this.completed_if_ended()
     }
 
     /// The head is all there is, and its record is kept elsewhere.
     pub(crate) fn head_only() -> Self {
-        Self { source: Source::Done, record: Record::spent(), announced: None, stall: Stall::default() }
+        Self::of(Source::Done, None, Record::spent())
+    }
+
+    fn of(source: Source, announced: Option<u64>, record: Record) -> Self {
+        Self { source, record, announced, deadline: None, stall: Stall::default() }
     }
 
     fn completed_if_ended(mut self) -> Self {
@@ -301,11 +421,16 @@ impl Body for ResponseBody {
                 tracing::debug!(%error, "response cut short");
                 this.fail(Reason::UpstreamReset);
             }
-            Poll::Pending => {
-                ready!(this.stall.poll(cx));
-                this.fail(Reason::RequestTimeout);
-                return Poll::Ready(Some(Err(BodyError::Stalled)));
-            }
+            Poll::Pending => {}
+        }
+        if !this.is_end_stream() && this.deadline.as_mut().is_some_and(|at| at.as_mut().poll(cx).is_ready()) {
+            this.fail(Reason::RequestTimeout);
+            return Poll::Ready(Some(Err(BodyError::Late)));
+        }
+        if polled.is_pending() {
+            ready!(this.stall.poll(cx));
+            this.fail(Reason::RequestTimeout);
+            return Poll::Ready(Some(Err(BodyError::Stalled)));
         }
         polled
     }

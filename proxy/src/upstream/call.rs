@@ -1,5 +1,6 @@
-//! One call to a backend: admission, connection, request, response head.
+//! One attempt at a backend: admission, connection, request, response head.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, StatusCode, request, response};
@@ -7,13 +8,14 @@ use hyper::body::Incoming;
 use tidegate_policy::call::{Attempt, admit};
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::model::AppProtocol;
-use tidegate_policy::pipeline::LocalReply;
 use tidegate_policy::snapshot::{BackendState, Selected};
 use tidegate_policy::{Reason, Timestamp};
+use tokio::time::Instant;
 
 use super::lease::{Lease, Unanswered};
 use super::open_call::{OpenCall, report};
 use super::pool::{Checkout, Pools, Protocol};
+use super::retry::{Course, Failure, X_TIDEGATE_ATTEMPT};
 use super::target::{Spare, addressed};
 use crate::clock::Clock;
 use crate::http::{Record, RequestBody, Upload, grpc_status};
@@ -43,44 +45,55 @@ pub(crate) struct Answered {
     pub(crate) call: Box<OpenCall>,
 }
 
+impl Call<'_> {
+    /// The same for another attempt.
+    pub(super) fn again(&mut self) -> Call<'_> {
+        Call { rng: &mut *self.rng, ..*self }
+    }
+}
+
 /// Calls the selected backend once.
 ///
 /// # Errors
 /// What to answer in the backend's place; breakers and telemetry have been told.
-pub(crate) async fn call(
+pub(super) async fn attempt(
     cx: Call<'_>,
     mut head: request::Parts,
     body: RequestBody,
+    course: &mut Course<'_>,
     record: &mut Record,
-) -> Result<Answered, LocalReply> {
+) -> Result<Answered, Failure> {
     let target = cx.selected.target();
     let backend = target.backend.as_ref().map_err(|reason| *reason)?;
     let admitted = cx.clock.now();
-    let mut attempt = admit(target, backend, admitted, cx.rng, &mut record.decisions)?;
+    let mut attempt = admit(target, backend, &course.tried, admitted, cx.rng, &mut record.decisions)?;
+    if course.retries {
+        course.tried.push(attempt.endpoint.clone());
+        head.headers.insert(X_TIDEGATE_ATTEMPT, course.number.into());
+    }
     if let Some(exchange) = record.exchange() {
         exchange.attempt(
             AttemptInfo {
                 backend: backend.label.clone(),
                 endpoint: attempt.endpoint.label.clone(),
                 weight: target.weight,
-                number: 1,
+                number: course.number,
             },
             &mut head.headers,
         );
     }
-    let upload = record.upload.clone();
-    let exchanged = within(
-        deadline(&cx, upload.as_deref()),
-        exchange(&cx, backend, &attempt, Request::from_parts(head, body), record),
-    )
-    .await;
-    match exchanged {
+    let limit = cx.selected.rule.timeouts.backend_request.map(|limit| Instant::now() + limit);
+    let request = Request::from_parts(head, body);
+    let stalled = stalled(&cx, record.upload.clone());
+    match within(course, limit, stalled, exchange(&cx, backend, &attempt, request, record)).await {
         Ok((response, lease)) => {
-            Ok(answered(response, OpenCall::new(attempt, lease, cx.clock, admitted), cx.grpc, record))
+            let mut call = OpenCall::new(attempt, lease, cx.clock, admitted);
+            call.deadline = [course.ends, limit].into_iter().flatten().min();
+            Ok(answered(response, call, cx.grpc, record))
         }
-        Err(reply) => {
-            failed(&mut attempt, reply.reason, cx.clock, admitted, record);
-            Err(reply)
+        Err(failure) => {
+            failed(&mut attempt, failure.reply.reason, cx.clock, admitted, record);
+            Err(failure)
         }
     }
 }
@@ -112,41 +125,41 @@ fn failed(attempt: &mut Attempt, reason: Reason, clock: Clock, admitted: Timesta
     }
 }
 
-/// Runs `work` until it is done or `deadline` has come.
+/// Runs `work` until it is done, the whole call has had its time, the attempt its own, or its upload has `stalled`.
 async fn within<T>(
-    deadline: impl Future<Output = Reason>,
-    work: impl Future<Output = Result<T, LocalReply>>,
-) -> Result<T, LocalReply> {
+    course: &mut Course<'_>,
+    limit: Option<Instant>,
+    stalled: impl Future<Output = Reason>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = async {
+        match limit {
+            Some(limit) => tokio::time::sleep_until(limit).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         biased;
         done = work => done,
-        reason = deadline => Err(reason.into()),
+        () = course.over.as_mut() => Err(Failure { over: true, ..Reason::RequestTimeout.into() }),
+        () = late => Err(Reason::RequestTimeout.into()),
+        reason = stalled => Err(reason.into()),
     }
 }
 
-/// The timeouts of the rule count from the start, the default from the end of the upload: a slow client with a large
-/// body is no failure of the endpoint, as long as the body moves. (Gateway API GEP-1742 leaves the start to the
-/// implementation.)
-fn deadline<'u>(cx: &Call<'_>, upload: Option<&'u Upload>) -> impl Future<Output = Reason> + use<'u> {
+/// Comes when the upload stands still: while it moves, the default timeout does not count. Each attempt watches anew,
+/// for another endpoint may read what this one does not.
+fn stalled(cx: &Call<'_>, upload: Option<Arc<Upload>>) -> impl Future<Output = Reason> + use<> {
     let timeouts = cx.selected.rule.timeouts;
-    let written = [timeouts.request, timeouts.backend_request].into_iter().flatten().min();
-    let (default, stall, grpc) = (cx.request_timeout, cx.stall_timeout, cx.grpc);
+    let written = timeouts.request.or(timeouts.backend_request).is_some();
+    let (upload, limit) = (upload.filter(|_| !cx.grpc && !written), cx.stall_timeout);
     async move {
-        if let Some(limit) = written {
-            tokio::time::sleep(limit).await;
-            return Reason::RequestTimeout;
-        }
-        if grpc {
-            return std::future::pending().await;
-        }
         if let Some(upload) = upload
-            && let Err(stalled) = upload.ended(stall).await
+            && let Err(reason) = upload.ended(limit).await
         {
-            return stalled;
+            return reason;
         }
-        let Some(limit) = default else { return std::future::pending().await };
-        tokio::time::sleep(limit).await;
-        Reason::RequestTimeout
+        std::future::pending().await
     }
 }
 
@@ -158,7 +171,7 @@ async fn exchange(
     attempt: &Attempt,
     request: Request<RequestBody>,
     record: &mut Record,
-) -> Result<(http::Response<Incoming>, Lease), LocalReply> {
+) -> Result<(http::Response<Incoming>, Lease), Failure> {
     let protocol = match backend.protocol {
         AppProtocol::Http1 if !cx.grpc => Protocol::Http1,
         AppProtocol::Http1 | AppProtocol::H2c => Protocol::Http2,
@@ -178,9 +191,13 @@ async fn exchange(
         let alive = error.as_ref().is_some_and(|error| error.is_user() || error.is_parse());
         let reused = lease.reused;
         tracing::debug!(?error, endpoint = %attempt.endpoint.label, reused, "call failed");
+        let never_sent = unsent.is_some();
         request = match unsent.or_else(|| spare.map(Spare::into_request)) {
             Some(again) if reused && !alive => again,
-            _ => return Err(reason(error.as_ref(), record.upload.as_deref()).into()),
+            _ => {
+                let reason = reason(error.as_ref(), record.upload.as_deref());
+                return Err(Failure { unsent: never_sent, ..reason.into() });
+            }
         };
         checkout.fresh = true;
     }

@@ -3,6 +3,7 @@
 use tidegate_policy::call::Attempt;
 use tidegate_policy::decision::{CallOutcome, CallResult};
 use tidegate_policy::{Reason, Timestamp};
+use tokio::time::Instant;
 
 use super::lease::Lease;
 use crate::clock::Clock;
@@ -16,6 +17,8 @@ pub(crate) struct OpenCall {
     admitted: Timestamp,
     /// The breakers have not been told yet: the result of a gRPC call is in its trailers.
     awaits_trailers: bool,
+    /// When the whole response must have come; `None` without timeouts in the rule.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// Tells the breakers how a call ended, and the log if one of them changes its phase for it.
@@ -35,7 +38,7 @@ pub(super) fn report(attempt: &mut Attempt, result: CallResult, clock: Clock, ad
 
 impl OpenCall {
     pub(super) fn new(attempt: Attempt, lease: Lease, clock: Clock, admitted: Timestamp) -> Self {
-        Self { attempt, lease, clock, admitted, awaits_trailers: true }
+        Self { attempt, lease, clock, admitted, awaits_trailers: true, deadline: None }
     }
 
     /// Tells the breakers, once.

@@ -2,8 +2,9 @@
 
 use http::header::{CONNECTION, HOST, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Uri, Version, request};
+use http::{HeaderValue, Request, Uri, Version, request};
 use tidegate_policy::Reason;
+use tidegate_policy::call::is_idempotent;
 
 use super::pool::Protocol;
 use crate::http::RequestBody;
@@ -54,7 +55,7 @@ pub(crate) struct Spare(request::Parts);
 
 impl Spare {
     pub(crate) fn of(request: &Request<RequestBody>) -> Option<Self> {
-        let repeatable = request.body().upload().is_none() && is_idempotent(request.method());
+        let repeatable = request.body().is_empty() && is_idempotent(request.method());
         repeatable.then(|| {
             let mut copy = Request::new(());
             copy.method_mut().clone_from(request.method());
@@ -70,12 +71,10 @@ impl Spare {
     }
 }
 
-fn is_idempotent(method: &Method) -> bool {
-    method.is_safe() || *method == Method::PUT || *method == Method::DELETE
-}
-
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::*;
 
     fn request(host: &str, path: &str) -> Request<()> {

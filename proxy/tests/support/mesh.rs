@@ -145,6 +145,7 @@ pub(crate) fn route(service: &str) -> Route {
             filters: Vec::new(),
             backends: vec![BackendRef { target: Ok(backend_name(service)), weight: 1, filters: Vec::new() }],
             timeouts: Timeouts::default(),
+            retry: None,
         }],
     }
 }

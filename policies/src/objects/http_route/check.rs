@@ -80,6 +80,9 @@ fn check_rules(rules: &[HttpRule], faults: &mut Faults) {
             check_backend(&format!("{at}/backendRefs/{j}"), backend, faults);
         }
         check_timeouts(&at, &rule.timeouts, faults);
+        if let Some(retry) = &rule.retry {
+            retry.check(&at, &rule.timeouts, faults);
+        }
     }
 }
 
