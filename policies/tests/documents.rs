@@ -83,6 +83,42 @@ fn a_duration_of_another_form_is_refused_with_the_right_one() {
             (A duration such as 500ms, 10s or 1h30m (GEP-2257))"));
 }
 
+const RETRY: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec:
+  parentRefs: [{name: gw}]
+  rules:
+  - backendRefs: [{name: a, port: 80}]
+    timeouts: {request: 1s}
+";
+
+#[test]
+fn a_retry_stanza_is_judged_field_by_field() {
+    let parsed =
+        read(&format!("{RETRY}    retry: {{codes: [503, 200], attempts: -1, backoff: 1, jitter: 1s}}\n"));
+    assert_eq!(
+        told(&parsed),
+        [
+            "a.yaml:9:26: error: spec.rules[0].retry.codes[1]: must be between 400 and 599, got the number 200",
+            "a.yaml:9:42: error: spec.rules[0].retry.attempts: must be between 0 and 4294967295, got the number -1",
+            "a.yaml:9:55: error: spec.rules[0].retry.backoff: expected a string, got the number 1 (put it in quotes: \"1\")",
+            "a.yaml:9:58: error: spec.rules[0].retry.jitter: unknown field (known here: attempts, backoff, codes)",
+        ]
+    );
+    let parsed = read(&format!("{RETRY}    retry: {{attempts: 500, backoff: 2s}}\n"));
+    assert_eq!(
+        told(&parsed),
+        [
+            "a.yaml:9:24: warning: spec.rules[0].retry.attempts: 500 retries; no more than 100 are made",
+            "a.yaml:9:38: warning: spec.rules[0].retry.backoff: after 2s the whole request has timed out (1s): \
+             nothing is ever retried",
+        ]
+    );
+    assert_eq!(parsed.objects.len(), 1);
+}
+
 #[test]
 fn targets_of_a_policy_are_checked_beside_its_other_faults() {
     let parsed = read(

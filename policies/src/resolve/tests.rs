@@ -3,10 +3,11 @@ mod references;
 mod services;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::document::parse;
-use crate::model::{AppProtocol, InvalidRef, ListenerName, RouteParent, fixture::*};
+use crate::model::{AppProtocol, InvalidRef, ListenerName, Retry, RouteParent, Timeouts, fixture::*};
 use crate::objects::ListenerProtocol;
 
 const CART: &str = "
@@ -189,6 +190,24 @@ fn a_backend_that_cannot_be_used_keeps_its_place_and_the_route_its_acceptance() 
         assert_eq!(backends[0].target, Ok(service_name("cart", 80)));
         assert_eq!((&backends[1].target, backends[1].weight), (&Err(why), 1));
     }
+}
+
+#[test]
+fn timeouts_and_retries_become_what_the_rule_says_and_zero_switches_a_timeout_off() {
+    let rule = |more: &str| {
+        let rules = format!("  rules: [{{backendRefs: [{{name: cart, port: 80}}]{more}}}]");
+        let resolved = with_cart(&http_route("shop", "name: gw", &rules));
+        resolved.resources.routes.values().next().unwrap().rules[0].clone()
+    };
+    let written = rule(
+        ", timeouts: {request: 0s, backendRequest: 2s}, retry: {codes: [503, 500, 503], backoff: 100ms}",
+    );
+    assert_eq!(written.timeouts, Timeouts { request: None, backend_request: Some(Duration::from_secs(2)) });
+    let backoff = Some(Duration::from_millis(100));
+    assert_eq!(written.retry, Some(Retry { codes: [500, 503].into(), attempts: 1, backoff }));
+    assert_eq!(rule("").retry, None);
+    let empty = Retry { codes: Box::default(), attempts: 1, backoff: None };
+    assert_eq!(rule(", retry: {}").retry, Some(empty));
 }
 
 #[test]

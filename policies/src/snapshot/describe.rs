@@ -11,8 +11,8 @@ use super::policies::InForce;
 use super::{BackendState, Rule, Snapshot, Target};
 use crate::matching::MatchTable;
 use crate::model::{
-    AppProtocol, BackendName, HeaderMatch, Mode, PathMatch, PolicyRef, QueryMatch, RouteMatch, SourceRef,
-    StringMatch,
+    AppProtocol, BackendName, HeaderMatch, Mode, PathMatch, PolicyRef, QueryMatch, Retry, RouteMatch,
+    SourceRef, StringMatch, Timeouts,
 };
 
 /// What is in force. Everything prints as it is named in documents, with the place where it was written.
@@ -53,6 +53,12 @@ struct RuleView<'a> {
     rule: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<&'a SourceRef>,
+    /// `request=10s backendRequest=2.5s`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    timeouts: String,
+    /// `attempts=2 codes=502,503 backoff=100ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry: Option<String>,
     targets: Vec<TargetView>,
 }
 
@@ -125,6 +131,8 @@ impl<'a> RuleView<'a> {
             route: rule.route.as_deref(),
             rule: &rule.name,
             source: rule.source.as_ref(),
+            timeouts: describe_timeouts(rule.timeouts),
+            retry: rule.retry.as_ref().map(describe_retry),
             targets: targets.map(|(target, applied)| TargetView::of(target, applied)).collect(),
         }
     }
@@ -172,6 +180,24 @@ fn services(service: &Service) -> impl Iterator<Item = (String, Vec<RuleView<'_>
 
 fn rules(table: &MatchTable<Arc<Rule>>) -> Vec<RuleView<'_>> {
     table.iter().map(|candidate| RuleView::of(Some(&candidate.wanted), &candidate.value)).collect()
+}
+
+fn describe_timeouts(timeouts: Timeouts) -> String {
+    let named = [("request", timeouts.request), ("backendRequest", timeouts.backend_request)];
+    let written = named.into_iter().filter_map(|(name, limit)| Some(format!("{name}={:?}", limit?)));
+    written.collect::<Vec<_>>().join(" ")
+}
+
+fn describe_retry(retry: &Retry) -> String {
+    let mut text = format!("attempts={}", retry.attempts);
+    if !retry.codes.is_empty() {
+        let codes: Vec<_> = retry.codes.iter().map(ToString::to_string).collect();
+        text += &format!(" codes={}", codes.join(","));
+    }
+    if let Some(backoff) = retry.backoff {
+        text += &format!(" backoff={backoff:?}");
+    }
+    text
 }
 
 /// One line: `GET /cart/* x-canary=1 ?debug=~.*`.
