@@ -111,8 +111,8 @@ fn a_retry_stanza_is_judged_field_by_field() {
     assert_eq!(
         told(&parsed),
         [
-            "a.yaml:9:24: warning: spec.rules[0].retry.attempts: 500 retries; no more than 100 are made",
-            "a.yaml:9:38: warning: spec.rules[0].retry.backoff: after 2s the whole request has timed out (1s): \
+            "a.yaml:9:23: warning: spec.rules[0].retry.attempts: 500 retries; no more than 100 are made",
+            "a.yaml:9:37: warning: spec.rules[0].retry.backoff: after 2s the whole request has timed out (1s): \
              nothing is ever retried",
         ]
     );

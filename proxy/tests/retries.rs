@@ -32,7 +32,7 @@ fn retry(codes: &[u16], attempts: u32) -> Retry {
     Retry { codes: codes.into(), attempts, backoff: millis(0) }
 }
 
-fn config(endpoints: &[SocketAddr], retry: Retry, timeouts: Timeouts) -> Vec<Resource> {
+fn config(endpoints: &[SocketAddr], retry: &Retry, timeouts: Timeouts) -> Vec<Resource> {
     let mut all = everything_to("v1", endpoints);
     for resource in &mut all {
         if let Resource::Route(route) = resource {
@@ -45,7 +45,7 @@ fn config(endpoints: &[SocketAddr], retry: Retry, timeouts: Timeouts) -> Vec<Res
 
 async fn gateway(endpoints: &[SocketAddr], retry: Retry, timeouts: Timeouts) -> (Gateway, Client) {
     let mut gateway = Gateway::start();
-    gateway.apply(config(endpoints, retry, timeouts));
+    gateway.apply(config(endpoints, &retry, timeouts));
     let client = Client::http1(gateway.address().await).await;
     (gateway, client)
 }
@@ -118,7 +118,7 @@ async fn a_reset_is_retried_for_get_and_put_but_never_for_post() {
     for protocol in [AppProtocol::Http1, AppProtocol::H2c] {
         let backend = FaultBackend::start().await;
         let mut gateway = Gateway::start();
-        gateway.apply(config(&[], retry(&[503], 1), NO_TIMEOUTS));
+        gateway.apply(config(&[], &retry(&[503], 1), NO_TIMEOUTS));
         gateway.apply(service_at("v1", protocol, &[backend.address()]));
         let mut client = Client::http1(gateway.address().await).await;
         backend.push(Script::Reset);
@@ -180,7 +180,7 @@ async fn trailers_are_sent_again_too() {
     let backend = FaultBackend::start().await;
     backend.push(Script::ReadThenReset).push(Script::Echo);
     let mut gateway = Gateway::start();
-    gateway.apply(config(&[], retry(&[], 1), NO_TIMEOUTS));
+    gateway.apply(config(&[], &retry(&[], 1), NO_TIMEOUTS));
     gateway.apply(service_at("v1", AppProtocol::H2c, &[backend.address()]));
     let mut client = Client::http2(gateway.address().await).await;
     let (frames, body) = streaming();
@@ -262,7 +262,7 @@ async fn an_open_circuit_ends_the_retries() {
     let backend = FaultBackend::start().await;
     backend.always(Reply::status(503).into());
     let mut gateway = Gateway::start();
-    let mut all = config(&[backend.address()], retry(&[503], 5), NO_TIMEOUTS);
+    let mut all = config(&[backend.address()], &retry(&[503], 5), NO_TIMEOUTS);
     let spec =
         json!({"breakers": [{"name": "b", "scope": "Backend", "consecutiveFailures": 2, "open": "1h"}]});
     all.push(policy("CircuitBreakerPolicy", (TargetKind::Service, "v1"), spec));
