@@ -16,7 +16,7 @@ use serde_json::json;
 use tidegate_policy::model::{AppProtocol, Resource, Retry, TargetKind, Timeouts};
 use tidegate_testkit::backend::{FaultBackend, Reply, Script};
 use tidegate_testkit::body::{full, streaming};
-use tidegate_testkit::client::{Answer, Client};
+use tidegate_testkit::client::{Answer, Client, RawClient};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -173,6 +173,38 @@ async fn a_body_that_still_comes_in_goes_on_in_the_next_attempt() {
     drop(frames);
     let answer = calling.await.unwrap();
     assert_eq!((answer.status.as_u16(), &*answer.body), (200, &b"before, after"[..]));
+}
+
+#[tokio::test]
+async fn a_body_that_moves_in_the_next_attempt_keeps_the_default_timeout_waiting() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    let backend = FaultBackend::start().await;
+    backend.push(Reply::status(503).into()).push(Script::Echo);
+    let mut gateway = Gateway::with(|config| config.request_timeout = Some(LIMIT));
+    gateway.apply(config(&[backend.address()], retry(&[503], 1), NO_TIMEOUTS));
+    let mut client = Client::http1(gateway.address().await).await;
+    let (frames, body) = streaming();
+    let calling = tokio::spawn(async move { client.call(Request::put("/").body(body).unwrap()).await });
+    frames.data("slow ").await;
+    backend.until(|c| c.requests == 2).await;
+    tokio::time::sleep(2 * LIMIT).await;
+    frames.data("client").await;
+    drop(frames);
+    let answer = calling.await.unwrap();
+    assert_eq!((answer.status.as_u16(), &*answer.body), (200, &b"slow client"[..]));
+}
+
+#[tokio::test]
+async fn a_client_that_stops_in_the_middle_of_its_body_is_408_in_a_later_attempt_too() {
+    let backend = FaultBackend::start().await;
+    backend.push(Reply::status(503).into()).always(Script::ReadThenReset);
+    let mut gateway = Gateway::with(|config| config.stall_timeout = millis(200));
+    gateway.apply(config(&[backend.address()], retry(&[503], 5), NO_TIMEOUTS));
+    let mut client = RawClient::connect(gateway.address().await).await;
+    client.write("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf").await;
+    let answer = client.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("client_stalled"), "{answer}");
+    assert_eq!(attempts(&backend), ["1", "2"], "no endpoint can help it");
 }
 
 #[tokio::test]
