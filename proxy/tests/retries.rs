@@ -181,7 +181,7 @@ async fn a_body_that_moves_in_the_next_attempt_keeps_the_default_timeout_waiting
     let backend = FaultBackend::start().await;
     backend.push(Reply::status(503).into()).push(Script::Echo);
     let mut gateway = Gateway::with(|config| config.request_timeout = Some(LIMIT));
-    gateway.apply(config(&[backend.address()], retry(&[503], 1), NO_TIMEOUTS));
+    gateway.apply(config(&[backend.address()], &retry(&[503], 1), NO_TIMEOUTS));
     let mut client = Client::http1(gateway.address().await).await;
     let (frames, body) = streaming();
     let calling = tokio::spawn(async move { client.call(Request::put("/").body(body).unwrap()).await });
@@ -199,7 +199,7 @@ async fn a_client_that_stops_in_the_middle_of_its_body_is_408_in_a_later_attempt
     let backend = FaultBackend::start().await;
     backend.push(Reply::status(503).into()).always(Script::ReadThenReset);
     let mut gateway = Gateway::with(|config| config.stall_timeout = millis(200));
-    gateway.apply(config(&[backend.address()], retry(&[503], 5), NO_TIMEOUTS));
+    gateway.apply(config(&[backend.address()], &retry(&[503], 5), NO_TIMEOUTS));
     let mut client = RawClient::connect(gateway.address().await).await;
     client.write("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf").await;
     let answer = client.read_to_end().await;
