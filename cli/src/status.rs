@@ -16,7 +16,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   tidegate status                                that of this machine
   tidegate status --url http://10.0.0.7:15014    another one
-  tidegate status --json | jq '.items[].status'  every object as Kubernetes would show it
+  tidegate status --json | jq '.items[].status'  as Kubernetes shows it
 
 Exit code 1 when something was refused, so that a pipeline can stop there.";
 
