@@ -8,9 +8,7 @@ and the line of YAML.
 
 import contextlib
 import json
-import os
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,9 +16,10 @@ import time
 import urllib.error
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-PEERS = TARGET / "peers"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))
+import common  # noqa: E402
+
+PEERS = common.TARGET / "peers"
 
 POLICY = """\
 apiVersion: v1
@@ -50,31 +49,6 @@ def install():
     return str(PEERS / "bin" / "phoenix")
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
-@contextlib.contextmanager
-def process(command, log, **environment):
-    with open(log, "ab") as out:
-        child = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **environment})
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(15)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
 def status(url):
     try:
         return urllib.request.urlopen(url, timeout=5).status
@@ -102,26 +76,26 @@ def refused_span(base):
 
 def main():
     phoenix = install()
-    web, otlp, app, listen, admin, control = free_ports(6)
+    web, otlp, app, listen, admin, control = common.free_ports(6)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         folder = pathlib.Path(folder)
         log = folder / "log"
         mesh = folder / "mesh"
         mesh.mkdir()
         (mesh / "limits.yaml").write_text(POLICY)
-        stack.enter_context(process(
+        stack.enter_context(common.process(
             [phoenix, "serve"], log, PHOENIX_WORKING_DIR=str(folder), PHOENIX_HOST="127.0.0.1", PHOENIX_PORT=str(web),
             PHOENIX_GRPC_PORT=str(otlp), PHOENIX_TELEMETRY_ENABLED="false",
         ))
         serve = [sys.executable, "-m", "http.server", str(app), "--bind", "127.0.0.1", "--directory", str(mesh)]
-        stack.enter_context(process(serve, log))
+        stack.enter_context(common.process(serve, log))
         base = f"http://127.0.0.1:{web}"
         until("the tracing backend", log, lambda: status(base) == 200)
         until("the application", log, lambda: status(f"http://127.0.0.1:{app}/") == 200)
-        command = [str(TARGET / "release" / "tidegate"), "run", "--policies", str(mesh), "--service", "shop"]
+        command = [common.binary("tidegate"), "run", "--policies", str(mesh), "--service", "shop"]
         command += ["--app", f"127.0.0.1:{app}", "--listen", f"127.0.0.1:{listen}", "--admin", f"127.0.0.1:{admin}"]
         command += ["--status", f"127.0.0.1:{control}"]
-        stack.enter_context(process(command, log, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{otlp}"))
+        stack.enter_context(common.process(command, log, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{otlp}"))
         until("a refusal", log, lambda: status(f"http://127.0.0.1:{listen}/") == 429)
         span = until("the refused request's span", log, lambda: refused_span(base))
     seen = {k: v for k, v in span["attributes"].items() if k.startswith(("tidegate.", "http.response"))}

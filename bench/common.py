@@ -51,10 +51,11 @@ def pinned(cpu, command):
 
 
 @contextlib.contextmanager
-def process(command, log):
-    """A child that is ended with the block."""
+def process(command, log, **environment):
+    """A child that is ended with the block; `environment` comes on top of our own."""
     with open(log, "ab") as out:
-        child = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+        environment = {**os.environ, **environment}
+        child = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment)
     try:
         yield child
     finally:
