@@ -4,7 +4,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["xds/envoy/service/discovery/v3/discovery.proto", "tidegate/v1/resources.proto"];
     let descriptors = protox::compile(files, ["xds", "."])?;
     // Only messages: services belong to the crate that speaks gRPC.
-    prost_build::Config::new().btree_map(["."]).compile_fds(descriptors)?;
+    let mut config = prost_build::Config::new();
+    // A certificate holds a private key, which must not be printed.
+    config.btree_map(["."]).skip_debug([".tidegate.v1.Certificate"]).compile_fds(descriptors)?;
     println!("cargo::rerun-if-changed=xds");
     println!("cargo::rerun-if-changed=tidegate");
     Ok(())

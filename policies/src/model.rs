@@ -4,6 +4,7 @@
 //! [`crate::snapshot`] indexes them for requests. Nothing here decides anything.
 
 mod backend;
+mod certificate;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod host;
@@ -16,6 +17,7 @@ mod route;
 mod source;
 
 pub use backend::{Address, AppProtocol, Backend, BackendKind, BackendName, Endpoint, Endpoints};
+pub use certificate::{Certificate, PrivateKey};
 pub use host::{HostPattern, InvalidHost};
 pub use identity::{Identity, Peer};
 pub use listener::{Listener, ListenerName};

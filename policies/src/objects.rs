@@ -24,6 +24,7 @@ mod namespace;
 mod policy;
 mod reference_grant;
 mod rules;
+mod secret;
 mod service;
 
 pub use backend::{BackendEndpoint, BackendProtocol, BackendSpec};
@@ -32,8 +33,8 @@ pub use endpoint_slice::{AddressType, EndpointConditions, EndpointSliceSpec, Sli
 pub use fault::Fault;
 pub(crate) use fault::Faults;
 pub use gateway::{
-    AddressKind, AllowedRoutes, FromNamespaces, GatewayAddress, GatewaySpec, ListenerProtocol, ListenerSpec,
-    RouteGroupKind, RouteNamespaces,
+    AddressKind, AllowedRoutes, CertificateRef, FromNamespaces, GatewayAddress, GatewaySpec,
+    ListenerProtocol, ListenerSpec, ListenerTlsSpec, RouteGroupKind, RouteNamespaces, TlsMode,
 };
 pub use gateway_class::{GatewayClassSpec, ParametersRef};
 pub use http_route::{
@@ -47,6 +48,7 @@ pub use namespace::NamespaceSpec;
 pub use policy::{PolicyTargetRef, PolicyTargets};
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrantSpec};
 pub(crate) use rules::{is_dns_label, is_dns_subdomain};
+pub use secret::{SecretSpec, TLS_SECRET};
 pub use service::{IntOrString, ServicePort, ServiceSpec, TransportProtocol};
 
 /// The group of Gateway, HTTPRoute and their kin.
@@ -65,6 +67,7 @@ pub enum Object {
     Service(Box<Service>),
     EndpointSlice(Box<EndpointSlice>),
     Backend(Box<Backend>),
+    Secret(Box<Secret>),
     Policy(Box<Policy>),
     /// A well-known kind that the mesh has no use for.
     Ignored,
@@ -78,6 +81,7 @@ pub type Namespace = Written<NamespaceSpec>;
 pub type Service = Written<ServiceSpec>;
 pub type EndpointSlice = Written<EndpointSliceSpec>;
 pub type Backend = Written<BackendSpec>;
+pub type Secret = Written<SecretSpec>;
 
 /// An object as its author wrote it.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,6 +115,7 @@ impl Object {
             Self::Service(o) => Some(&o.meta),
             Self::EndpointSlice(o) => Some(&o.meta),
             Self::Backend(o) => Some(&o.meta),
+            Self::Secret(o) => Some(&o.meta),
             Self::Policy(o) => Some(&o.meta),
             Self::Ignored => None,
         }
@@ -127,6 +132,7 @@ impl Object {
             Self::Service(_) => Some("Service"),
             Self::EndpointSlice(_) => Some("EndpointSlice"),
             Self::Backend(_) => Some("Backend"),
+            Self::Secret(_) => Some("Secret"),
             Self::Policy(o) => Some(&o.kind),
             Self::Ignored => None,
         }

@@ -13,6 +13,8 @@ use serde::Serialize;
 pub enum Reason {
     /// The request itself cannot be understood or forwarded (no host, bad target).
     BadRequest,
+    /// The request came over a TLS connection for another listener's name.
+    Misdirected,
     /// No rule of the listener or service matches.
     NoRoute,
     /// The matched rule has no backend to send to, or all its weights are zero.
@@ -79,8 +81,9 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
 impl Reason {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
+        Self::Misdirected,
         Self::NoRoute,
         Self::NoBackend,
         Self::InvalidBackend,
@@ -115,6 +118,9 @@ impl Reason {
         match self {
             Self::BadRequest => {
                 row(400, INVALID_ARGUMENT, "bad_request", "the request cannot be forwarded", false, true)
+            }
+            Self::Misdirected => {
+                row(421, UNAVAILABLE, "misdirected", "this connection is for another host", false, false)
             }
             Self::NoRoute => row(404, UNIMPLEMENTED, "no_route", "no route matches", false, false),
             Self::NoBackend => row(500, UNAVAILABLE, "no_backend", "the route has no backend", false, false),

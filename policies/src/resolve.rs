@@ -4,6 +4,7 @@
 //! cannot be resolved is left out, or keeps its place as a failure (a backendRef), and a condition says why.
 
 mod backends;
+mod certificates;
 mod classes;
 mod condition;
 mod controller;

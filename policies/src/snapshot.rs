@@ -28,7 +28,8 @@ use crate::call::RetryBudget;
 use crate::health::CircuitGuard;
 use crate::matching::{RequestView, authority};
 use crate::model::{
-    AppProtocol, BackendName, PolicyRef, ResourceName, ResourceType, Resources, Retry, SourceRef, Timeouts,
+    AppProtocol, BackendName, Listener, PolicyRef, ResourceName, ResourceType, Resources, Retry, SourceRef,
+    Timeouts,
 };
 use crate::pipeline::Filter;
 use crate::reason::Reason;
@@ -132,6 +133,17 @@ pub struct Rejected {
     pub reason: String,
 }
 
+impl BindAddress {
+    /// The sockets of a listener.
+    pub fn of(listener: &Listener) -> Vec<Self> {
+        let port = listener.port;
+        if listener.addresses.is_empty() {
+            return vec![Self { ip: None, port }];
+        }
+        listener.addresses.iter().map(|ip| Self { ip: Some(*ip), port }).collect()
+    }
+}
+
 impl Snapshot {
     /// Builds what can be built; `rejected` names the rest. State is found again in `state`.
     pub fn build(resources: &Resources, local: &Local, state: &StateStore) -> (Self, Vec<Rejected>) {
@@ -149,6 +161,16 @@ impl Snapshot {
     pub fn has_routes(&self, bind: BindAddress) -> bool {
         let socket = self.sockets.get(&bind);
         socket.is_some_and(|socket| socket.listeners.iter().any(|(_, listener)| !listener.is_empty()))
+    }
+
+    /// Whether a request came in by TLS for the name of one listener and asks for a host of another one: it was sent
+    /// over the wrong connection (RFC 9110, 15.5.20). A host of no listener is not.
+    pub fn is_misdirected(&self, bind: BindAddress, server_name: &str, head: &request::Parts) -> bool {
+        let Some(socket) = self.sockets.get(&bind) else { return false };
+        let listener = |host: &str| socket.listeners.candidates(host).next();
+        let asked = authority(head).ok().and_then(|authority| listener(&authority.host));
+        let shown = listener(&server_name.to_ascii_lowercase());
+        matches!((asked, shown), (Some(asked), Some(shown)) if !Arc::ptr_eq(asked, shown))
     }
 
     /// Finds the rule for a request and picks one of its targets by weight.

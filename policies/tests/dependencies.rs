@@ -10,6 +10,7 @@ const ALLOWED: &[&str] = &[
     "tidegate-policy",
     "tidegate-proto",
     // vocabulary
+    "base64",
     "bytes",
     "http",
     "smallvec",

@@ -527,14 +527,64 @@ spec:
         [
             (8, "spec.listeners[1]"),
             (8, "spec.listeners[1].name"),
-            (9, "spec.listeners[2].protocol"),
+            (9, "spec.listeners[2]"),
             (10, "spec.listeners[3].hostname"),
             (11, "spec.listeners[4].allowedRoutes.namespaces"),
             (12, "spec.listeners[5].name"),
             (13, "spec.addresses[0].value"),
         ]
     );
-    assert!(told(&parsed)[2].contains("protocol HTTPS is not supported yet"));
+    assert!(told(&parsed)[2].contains("protocol HTTPS needs `tls`"));
+}
+
+#[test]
+fn a_listener_says_how_tls_ends_if_and_only_if_it_is_for_https() {
+    let parsed = read(
+        "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  gatewayClassName: tidegate
+  listeners:
+  - {name: a, port: 80, protocol: HTTP, tls: {certificateRefs: [{name: c}]}}
+  - {name: b, port: 81, protocol: HTTPS, tls: {}}
+  - {name: c, port: 82, protocol: HTTPS, tls: {mode: Passthrough, certificateRefs: [{name: c}]}}
+  - {name: d, port: 83, protocol: TLS, tls: {mode: Passthrough}}
+  - {name: e, port: 84, protocol: HTTPS, tls: {mode: Terminate, certificateRefs: [{kind: Secret, name: c}]}}
+",
+    );
+    assert_eq!(
+        told(&parsed),
+        [
+            "a.yaml:7:46: error: spec.listeners[0].tls: protocol HTTP has no TLS: use protocol HTTPS",
+            "a.yaml:8:47: error: spec.listeners[1].tls: protocol HTTPS needs a certificate in `certificateRefs`",
+            "a.yaml:9:54: error: spec.listeners[2].tls.mode: protocol HTTPS ends TLS here: the mode is Terminate",
+            "a.yaml:10:35: error: spec.listeners[3].protocol: protocol TLS is not supported yet",
+        ]
+    );
+}
+
+#[test]
+fn a_secret_is_judged_without_a_word_of_what_it_holds() {
+    let secret = "\
+apiVersion: v1
+kind: Secret
+metadata: {name: s}
+type: Opaque
+immutable: true
+stringData: {a: top secret}
+data: {b: dG9wIHNlY3JldA==, c: top-secret?}
+";
+    let parsed = read(secret);
+    assert_eq!(
+        told(&parsed),
+        ["a.yaml:7:32: error: data.c: is not base64 (put plain text under `stringData`)"]
+    );
+    let parsed = read(&secret.replace(", c: top-secret?", ""));
+    assert_eq!(told(&parsed), Vec::<String>::new());
+    let shown = format!("{:?}", parsed.objects);
+    assert!(!shown.contains("top secret") && !shown.contains("dG9w"), "{shown}");
 }
 
 #[test]

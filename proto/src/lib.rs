@@ -29,5 +29,11 @@ pub mod google {
 pub mod tidegate {
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/tidegate.v1.rs"));
+
+        impl std::fmt::Debug for Certificate {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct("Certificate").field("secret", &self.secret).finish_non_exhaustive()
+            }
+        }
     }
 }

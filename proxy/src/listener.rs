@@ -3,8 +3,10 @@
 mod accept;
 mod gateway;
 mod status;
+mod tls;
 
 pub(crate) use accept::{Acceptor, Site, listen, reserve};
 pub(crate) use gateway::follow;
 pub(crate) use status::gateway_name;
 pub use status::{ListenerStatus, Listeners};
+pub(crate) use tls::{BySocket, Certificates, HTTP_2, handshake};

@@ -22,6 +22,7 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
             Reason::ClientGone
             | Reason::ClientStalled
             | Reason::BadRequest
+            | Reason::Misdirected
             | Reason::NoRoute
             | Reason::NoBackend
             | Reason::InvalidBackend

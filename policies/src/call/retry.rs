@@ -134,6 +134,7 @@ fn is_connection_failure(reason: Reason) -> bool {
         | Reason::UpstreamProtocol
         | Reason::RequestTimeout => true,
         Reason::BadRequest
+        | Reason::Misdirected
         | Reason::NoRoute
         | Reason::NoBackend
         | Reason::InvalidBackend

@@ -3,8 +3,9 @@ use std::sync::Arc;
 
 use super::{At, CodecError, proto};
 use crate::model::{
-    Address, AppProtocol, Backend, BackendKind, BackendName, Endpoint, Endpoints, HostPattern, Listener,
-    ListenerName, Meta, Mode, Policy, ResourceName, SourceMap, SourceRef, TargetKind, TargetRef,
+    Address, AppProtocol, Backend, BackendKind, BackendName, Certificate, Endpoint, Endpoints, HostPattern,
+    Listener, ListenerName, Meta, Mode, Policy, PrivateKey, ResourceName, SourceMap, SourceRef, TargetKind,
+    TargetRef,
 };
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -108,7 +109,24 @@ impl TryFrom<proto::Listener> for Listener {
             addresses: list(message.addresses, "addresses", |text| address(&text))?,
             port: port(message.port).at("port")?,
             hostname: hostname(&message.hostname).at("hostname")?,
+            tls: message.tls.map(certificates).transpose().at("tls")?,
         })
+    }
+}
+
+fn certificates(message: proto::ListenerTls) -> Result<Vec<Certificate>> {
+    if message.certificates.is_empty() {
+        return fault("TLS without a certificate").at("certificates");
+    }
+    list(message.certificates, "certificates", TryInto::try_into)
+}
+
+impl TryFrom<proto::Certificate> for Certificate {
+    type Error = CodecError;
+
+    fn try_from(message: proto::Certificate) -> Result<Self> {
+        let secret = required(message.secret).and_then(TryInto::try_into).at("secret")?;
+        Ok(Self { secret, chain: message.chain.into(), key: PrivateKey::new(message.key) })
     }
 }
 

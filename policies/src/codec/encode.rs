@@ -3,9 +3,9 @@ use std::sync::Arc;
 use super::proto;
 use crate::model::{Address, HostPattern};
 use crate::model::{
-    AppProtocol, Backend, BackendKind, BackendName, BackendRef, Endpoint, Endpoints, HeaderModifier,
-    InvalidRef, Listener, ListenerName, Meta, Mode, PathMatch, Policy, ResourceName, Retry, Route,
-    RouteFilter, RouteMatch, RouteParent, RouteRule, SourceRef, StringMatch, TargetKind, TargetRef,
+    AppProtocol, Backend, BackendKind, BackendName, BackendRef, Certificate, Endpoint, Endpoints,
+    HeaderModifier, InvalidRef, Listener, ListenerName, Meta, Mode, PathMatch, Policy, ResourceName, Retry,
+    Route, RouteFilter, RouteMatch, RouteParent, RouteRule, SourceRef, StringMatch, TargetKind, TargetRef,
 };
 
 impl From<&Backend> for proto::Backend {
@@ -81,6 +81,19 @@ impl From<&Listener> for proto::Listener {
             addresses: listener.addresses.iter().map(ToString::to_string).collect(),
             port: listener.port.into(),
             hostname: listener.hostname.to_string(),
+            tls: listener.tls.as_ref().map(|certificates| proto::ListenerTls {
+                certificates: certificates.iter().map(Into::into).collect(),
+            }),
+        }
+    }
+}
+
+impl From<&Certificate> for proto::Certificate {
+    fn from(certificate: &Certificate) -> Self {
+        Self {
+            secret: Some((&certificate.secret).into()),
+            chain: certificate.chain.to_vec(),
+            key: certificate.key.expose().to_vec(),
         }
     }
 }

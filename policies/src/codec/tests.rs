@@ -95,8 +95,13 @@ fn policy() -> impl Strategy<Value = Policy> {
 
 fn listener() -> impl Strategy<Value = Listener> {
     let with_source = object().prop_flat_map(|name| (Just(name.clone()), source_of(name)));
-    (with_source, text(), vec(any::<std::net::IpAddr>(), 0..3), 1_u16.., hostname()).prop_map(
-        |((gateway, source), section, addresses, port, hostname)| Listener {
+    let certificate = (object(), any::<[u8; 4]>(), any::<[u8; 4]>()).prop_map(|(secret, chain, key)| {
+        Certificate { secret, chain: chain.as_slice().into(), key: PrivateKey::new(key.as_slice()) }
+    });
+    let place = (vec(any::<std::net::IpAddr>(), 0..3), 1_u16..);
+    (with_source, text(), place, hostname(), option::of(vec(certificate, 1..3))).prop_map(
+        |((gateway, source), section, (addresses, port), hostname, tls)| Listener {
+            tls,
             name: ListenerName { gateway, section },
             source,
             addresses,

@@ -12,11 +12,11 @@ use crate::kinds::KINDS;
 use crate::model::{Meta, Policy, SourceMap};
 use crate::objects::{
     BackendSpec, EndpointSliceSpec, Fault, Faults, GatewayClassSpec, GatewaySpec, HttpRouteSpec, Metadata,
-    NamespaceSpec, Object, PolicyTargets, ReferenceGrantSpec, ServiceSpec, Spec, Written,
+    NamespaceSpec, Object, PolicyTargets, ReferenceGrantSpec, SecretSpec, ServiceSpec, Spec, Written,
 };
 
 /// Real kinds that often share a file with ours, told from misspelt ones.
-const NOT_USED: [&str; 29] = [
+const NOT_USED: [&str; 28] = [
     "BackendTLSPolicy",
     "ClusterRole",
     "ClusterRoleBinding",
@@ -38,7 +38,6 @@ const NOT_USED: [&str; 29] = [
     "ReplicaSet",
     "Role",
     "RoleBinding",
-    "Secret",
     "ServiceAccount",
     "ServiceMonitor",
     "StatefulSet",
@@ -108,6 +107,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             ..Row::of::<EndpointSliceSpec>("EndpointSlice", &["discovery.k8s.io/v1"])
         },
         Row::of::<BackendSpec>("Backend", tidegate),
+        Row { content: Content::Beside, ..Row::of::<SecretSpec>("Secret", &["v1"]) },
     ];
     rows.extend(KINDS.iter().map(|entry| Row::policy(entry, tidegate)));
     rows

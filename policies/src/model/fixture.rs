@@ -30,6 +30,7 @@ pub(crate) fn listener(gateway: &str, section: &str, hostname: &str) -> Listener
         addresses: Vec::new(),
         port: 8080,
         hostname: HostPattern::parse(hostname).unwrap(),
+        tls: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{HostPattern, ResourceName, SourceRef};
+use super::{Certificate, HostPattern, ResourceName, SourceRef};
 
 /// One listener of one Gateway: `namespace/gateway/section`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,8 +25,9 @@ impl Serialize for ListenerName {
     }
 }
 
-/// A place where a gateway proxy accepts HTTP (HTTP/1.1 and HTTP/2 with prior knowledge, told apart by bytes).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A place where a gateway proxy accepts HTTP: without TLS, HTTP/1.1 and HTTP/2 with prior knowledge, told apart by
+/// bytes; with TLS, as ALPN says.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     pub name: ListenerName,
     pub source: SourceRef,
@@ -34,4 +35,6 @@ pub struct Listener {
     pub addresses: Vec<IpAddr>,
     pub port: u16,
     pub hostname: HostPattern,
+    /// `None`: without TLS. Never empty; several differ in the kind of their keys.
+    pub tls: Option<Vec<Certificate>>,
 }

@@ -29,7 +29,6 @@ pub struct GatewaySpec {
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-unsupported" = ["tls"]))]
 pub struct ListenerSpec {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
@@ -42,9 +41,44 @@ pub struct ListenerSpec {
     pub protocol: ListenerProtocol,
     #[serde(default)]
     pub allowed_routes: AllowedRoutes,
+    pub tls: Option<ListenerTlsSpec>,
 }
 
-/// The Gateway API's own protocols; a listener that is not HTTP is refused by name.
+/// How a listener ends TLS.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-unsupported" = ["frontendValidation", "options"]))]
+pub struct ListenerTlsSpec {
+    pub mode: TlsMode,
+    #[schemars(length(max = 64))]
+    pub certificate_refs: Vec<CertificateRef>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum TlsMode {
+    #[default]
+    Terminate,
+    Passthrough,
+}
+
+/// A Secret of type `kubernetes.io/tls`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateRef {
+    /// The empty group is the core one, of Secret.
+    #[serde(default)]
+    #[schemars(length(max = 253))]
+    pub group: String,
+    #[serde(default = "secret_kind")]
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Absent: the Gateway's own.
+    pub namespace: Option<String>,
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// The Gateway API's own protocols; a listener that is neither HTTP nor HTTPS is refused by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ListenerProtocol {
@@ -148,8 +182,7 @@ fn check_listener(at: &str, listener: &ListenerSpec, faults: &mut Faults) {
     check_section_name(&format!("{at}/name"), &listener.name, faults);
     check_hostname(&format!("{at}/hostname"), &listener.hostname, faults);
     let protocol = match listener.protocol {
-        ListenerProtocol::Http => None,
-        ListenerProtocol::Https => Some("protocol HTTPS"),
+        ListenerProtocol::Http | ListenerProtocol::Https => None,
         ListenerProtocol::Tls => Some("protocol TLS"),
         ListenerProtocol::Tcp => Some("protocol TCP"),
         ListenerProtocol::Udp => Some("protocol UDP"),
@@ -157,6 +190,7 @@ fn check_listener(at: &str, listener: &ListenerSpec, faults: &mut Faults) {
     if let Some(protocol) = protocol {
         faults.unsupported(format!("{at}/protocol"), protocol);
     }
+    check_tls(at, listener, faults);
     let namespaces = &listener.allowed_routes.namespaces;
     let at = format!("{at}/allowedRoutes/namespaces");
     match (namespaces.from, &namespaces.selector) {
@@ -164,4 +198,26 @@ fn check_listener(at: &str, listener: &ListenerSpec, faults: &mut Faults) {
         (FromNamespaces::Selector, Some(_)) | (_, None) => {}
         (_, Some(_)) => faults.error(format!("{at}/selector"), "a selector needs `from: Selector`"),
     }
+}
+
+fn check_tls(at: &str, listener: &ListenerSpec, faults: &mut Faults) {
+    match (listener.protocol, &listener.tls) {
+        (ListenerProtocol::Https, None) => {
+            faults.error(at, "protocol HTTPS needs `tls` with the certificate to show");
+        }
+        (ListenerProtocol::Https, Some(tls)) if tls.mode == TlsMode::Passthrough => {
+            faults.error(format!("{at}/tls/mode"), "protocol HTTPS ends TLS here: the mode is Terminate");
+        }
+        (ListenerProtocol::Https, Some(tls)) if tls.certificate_refs.is_empty() => {
+            faults.error(format!("{at}/tls"), "protocol HTTPS needs a certificate in `certificateRefs`");
+        }
+        (ListenerProtocol::Http, Some(_)) => {
+            faults.error(format!("{at}/tls"), "protocol HTTP has no TLS: use protocol HTTPS");
+        }
+        _ => {}
+    }
+}
+
+fn secret_kind() -> String {
+    String::from("Secret")
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::objects::Objects;
-use super::{Condition, ListenerStatus, Resolved};
-use crate::model::{HostPattern, Listener, ListenerName, Resource, SourceRef};
+use super::{Condition, ListenerStatus, Resolved, certificates};
+use crate::model::{Certificate, HostPattern, Listener, ListenerName, Resource, SourceRef};
 use crate::objects::{GATEWAY_GROUP, Gateway, ListenerProtocol, ListenerSpec, RouteGroupKind};
 
 /// The kinds of route that can be attached to an HTTP listener.
@@ -21,6 +21,10 @@ struct Draft<'a> {
     /// Reason and message.
     conflict: Option<(&'static str, String)>,
     unusable: Option<(&'static str, String)>,
+    /// Of an HTTPS listener.
+    certificates: Vec<Certificate>,
+    /// What is wrong with its other certificateRefs: reason and message.
+    unresolved: Vec<(&'static str, String)>,
 }
 
 /// A listener that keeps its place against those of younger Gateways.
@@ -46,7 +50,7 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
     let mut gateways: Vec<&Gateway> = objects.gateways.values().copied().collect();
     gateways.sort_by(|a, b| a.meta.precedence().cmp(&b.meta.precedence()));
     for gateway in gateways {
-        let mut drafts = drafts(gateway);
+        let mut drafts = drafts(objects, gateway);
         tell_apart(&mut drafts);
         for draft in &mut drafts {
             draft.yield_to(taken.get(&draft.spec.port).map_or(&[], Vec::as_slice));
@@ -66,7 +70,8 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
 
 /// The kinds of route that a listener takes, with those of its `allowedRoutes` that nobody knows.
 fn kinds(spec: &ListenerSpec) -> (Vec<RouteGroupKind>, Vec<&RouteGroupKind>) {
-    let carried: &[&str] = if family(spec.protocol) == Family::Http { &HTTP_ROUTES } else { &[] };
+    let http = matches!(spec.protocol, ListenerProtocol::Http | ListenerProtocol::Https);
+    let carried: &[&str] = if http { &HTTP_ROUTES } else { &[] };
     let known = carried
         .iter()
         .map(|kind| RouteGroupKind { group: GATEWAY_GROUP.to_owned(), kind: (*kind).to_owned() });
@@ -104,11 +109,15 @@ fn overlap(a: &[IpAddr], b: &[IpAddr]) -> bool {
     (a.is_empty() && b.is_empty()) || a.iter().any(|ip| b.contains(ip))
 }
 
-fn drafts(gateway: &Gateway) -> Vec<Draft<'_>> {
+fn drafts<'a>(objects: &Objects<'_>, gateway: &'a Gateway) -> Vec<Draft<'a>> {
     let addresses = gateway.spec.addresses.iter().filter_map(|address| address.value.parse().ok());
     let addresses: Vec<IpAddr> = addresses.collect();
     let listeners = gateway.spec.listeners.iter().enumerate();
-    listeners.map(|(at, spec)| Draft::new(gateway, at, spec, addresses.clone())).collect()
+    listeners
+        .map(|(at, spec)| {
+            Draft::new(gateway, at, spec, addresses.clone()).with_certificates(objects, gateway)
+        })
+        .collect()
 }
 
 /// Of listeners of one Gateway that cannot be told apart none wins.
@@ -137,6 +146,8 @@ fn conditions(drafts: &[Draft<'_>]) -> Vec<Condition> {
         if let Some(message) = draft.unknown_kinds() {
             told.push(Condition::fails("ResolvedRefs", "InvalidRouteKinds", message));
         }
+        let unresolved = draft.unresolved.iter();
+        told.extend(unresolved.map(|(reason, why)| Condition::fails("ResolvedRefs", reason, why.clone())));
     }
     let unusable: Vec<_> =
         drafts.iter().filter_map(|draft| Some(draft.unusable.as_ref()?.1.as_str())).collect();
@@ -162,14 +173,26 @@ impl<'a> Draft<'a> {
         let source = gateway.meta.at(gateway.lines.line(&format!("/listeners/{at}")));
         let name = ListenerName { gateway: gateway.meta.name.clone(), section: spec.name.as_str().into() };
         let unusable = match (spec.protocol, HostPattern::parse(&spec.hostname)) {
-            (ListenerProtocol::Http, Ok(_)) => None,
-            (ListenerProtocol::Http, Err(error)) => Some(("Invalid", error.to_string())),
+            (ListenerProtocol::Http | ListenerProtocol::Https, Ok(_)) => None,
+            (ListenerProtocol::Http | ListenerProtocol::Https, Err(error)) => {
+                Some(("Invalid", error.to_string()))
+            }
             _ => Some(("UnsupportedProtocol", String::from("it is not an HTTP listener"))),
         };
         let unusable =
             unusable.map(|(reason, why)| (reason, format!("{source}: listener `{}`: {why}", spec.name)));
         let host = HostPattern::parse(&spec.hostname).unwrap_or(HostPattern::Any);
-        Self { spec, source, name, addresses, host, conflict: None, unusable }
+        let (conflict, certificates, unresolved) = (None, Vec::new(), Vec::new());
+        Self { spec, source, name, addresses, host, conflict, unusable, certificates, unresolved }
+    }
+
+    fn with_certificates(mut self, objects: &Objects<'_>, gateway: &Gateway) -> Self {
+        let (usable, invalid) = certificates::of_listener(objects, gateway, self.spec);
+        let (source, name) = (&self.source, &self.spec.name);
+        let told = |(reason, why)| (reason, format!("{source}: listener `{name}`: {why}"));
+        self.unresolved = invalid.into_iter().map(told).collect();
+        self.certificates = usable;
+        self
     }
 
     fn rivalry(&self, other: &Self) -> Option<&'static str> {
@@ -222,7 +245,8 @@ impl<'a> Draft<'a> {
     }
 
     fn is_usable(&self) -> bool {
-        self.conflict.is_none() && self.unusable.is_none()
+        let shown = self.spec.protocol != ListenerProtocol::Https || !self.certificates.is_empty();
+        shown && self.conflict.is_none() && self.unusable.is_none()
     }
 
     fn holder(&self) -> Holder {
@@ -236,8 +260,9 @@ impl<'a> Draft<'a> {
     }
 
     fn listener(self) -> Listener {
-        let Self { spec, source, name, addresses, host, .. } = self;
-        Listener { name, source, addresses, port: spec.port, hostname: host }
+        let Self { spec, source, name, addresses, host, certificates, .. } = self;
+        let tls = (spec.protocol == ListenerProtocol::Https).then_some(certificates);
+        Listener { name, source, addresses, port: spec.port, hostname: host, tls }
     }
 
     fn status(&self) -> ListenerStatus {
@@ -249,9 +274,10 @@ impl<'a> Draft<'a> {
             Some((reason, message)) => Condition::holds("Conflicted", reason, message.clone()),
             None => Condition::fails("Conflicted", "NoConflicts", ""),
         };
-        let refs = match self.unknown_kinds() {
-            Some(message) => Condition::fails("ResolvedRefs", "InvalidRouteKinds", message),
-            None => Condition::holds("ResolvedRefs", "ResolvedRefs", ""),
+        let refs = match (self.unknown_kinds(), self.unresolved.first()) {
+            (Some(message), _) => Condition::fails("ResolvedRefs", "InvalidRouteKinds", message),
+            (None, Some((reason, message))) => Condition::fails("ResolvedRefs", reason, message.clone()),
+            (None, None) => Condition::holds("ResolvedRefs", "ResolvedRefs", ""),
         };
         ListenerStatus {
             name: self.name.section.clone(),

@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use super::Controller;
 use super::grants::Grants;
 use crate::model::{Policy, ResourceName};
-use crate::objects::{Backend, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, Object, Service};
+use crate::objects::{
+    Backend, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, Object, Secret, Service,
+};
 
 /// Objects by kind and name.
 #[derive(Debug, Default)]
@@ -18,6 +20,7 @@ pub(super) struct Objects<'a> {
     pub(super) namespaces: BTreeMap<&'a str, &'a Namespace>,
     pub(super) routes: BTreeMap<&'a ResourceName, &'a HttpRoute>,
     pub(super) services: BTreeMap<&'a ResourceName, &'a Service>,
+    pub(super) secrets: BTreeMap<&'a ResourceName, &'a Secret>,
     pub(super) backends: BTreeMap<&'a ResourceName, &'a Backend>,
     pub(super) policies: BTreeMap<(&'a str, &'a ResourceName), &'a Policy>,
     slices: BTreeMap<&'a ResourceName, &'a EndpointSlice>,
@@ -35,6 +38,7 @@ impl<'a> Objects<'a> {
                 Object::ReferenceGrant(o) => all.grants.insert(o),
                 Object::Namespace(o) => drop(all.namespaces.insert(&o.meta.name.name, o)),
                 Object::Service(o) => drop(all.services.insert(&o.meta.name, o)),
+                Object::Secret(o) => drop(all.secrets.insert(&o.meta.name, o)),
                 Object::Backend(o) => drop(all.backends.insert(&o.meta.name, o)),
                 Object::Policy(o) => drop(all.policies.insert((&o.kind, &o.meta.name), o)),
                 Object::EndpointSlice(o) => drop(all.slices.insert(&o.meta.name, o)),

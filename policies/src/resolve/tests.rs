@@ -210,6 +210,110 @@ fn timeouts_and_retries_become_what_the_rule_says_and_zero_switches_a_timeout_of
     assert_eq!(rule(", retry: {}").retry, Some(empty));
 }
 
+const EDGE: &str = "
+apiVersion: v1
+kind: Secret
+metadata: {name: cert, namespace: shop}
+type: kubernetes.io/tls
+stringData:
+  tls.crt: |
+    -----BEGIN CERTIFICATE-----
+    AAAA
+    -----END CERTIFICATE-----
+data:
+  tls.key: LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCkFBQUEKLS0tLS1FTkQgUFJJVkFURSBLRVktLS0tLQo=
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec:
+  gatewayClassName: tidegate
+  listeners:
+  - {name: plain, port: 80, protocol: HTTP}
+  - {name: tls, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}
+---
+";
+
+#[test]
+fn an_https_listener_gets_its_certificate_from_a_secret() {
+    let resolved = resolve(&objects(EDGE));
+    let listener = resolved.resources.listeners.values().find(|l| l.port == 443).unwrap();
+    let certificates = listener.tls.as_ref().unwrap();
+    assert_eq!(certificates[0].secret.to_string(), "shop/cert");
+    assert!(certificates[0].chain.starts_with(b"-----BEGIN CERTIFICATE-----\nAAAA"));
+    assert_eq!(
+        certificates[0].key.expose(),
+        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    );
+    assert_eq!(told(&resolved, "Gateway shop/edge"), ["Accepted=Accepted"]);
+    let shown = format!("{:?} {resolved:?}", objects(EDGE));
+    assert!(!shown.contains("PRIVATE KEY") && !shown.contains("LS0tLS1CRUdJTiBQ"), "{shown}");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_takes_down_its_listener_alone_and_says_why() {
+    let cases = [
+        (
+            "certificateRefs: [{name: cert}]",
+            "certificateRefs: [{name: none}]",
+            "there is no Secret shop/none",
+        ),
+        ("[{name: cert}]", "[{name: cert, kind: ConfigMap}]", "a ConfigMap cannot hold a certificate"),
+        ("type: kubernetes.io/tls", "type: Opaque", "Secret shop/cert is of type Opaque"),
+        ("  tls.key:", "  other:", "has no `tls.key`"),
+        ("END CERTIFICATE", "END NOTHING", "a `tls.crt` that has a PEM block without its other end"),
+        ("CERTIFICATE-----", "PUBLIC KEY-----", "is not a chain of PEM certificates"),
+        ("LS0tLS1CRUdJTiBQUklWQVRF", "LS0tLS1CRUdJTiBQUklWQVRE", "PEM block without its other end"),
+    ];
+    for (good, bad, why) in cases {
+        let resolved = resolve(&objects(&EDGE.replace(good, bad)));
+        let ports: Vec<_> = resolved.resources.listeners.values().map(|l| l.port).collect();
+        assert_eq!(ports, [80], "{bad}");
+        let key = "Gateway shop/edge";
+        assert_eq!(
+            told(&resolved, key),
+            ["Accepted=ListenersNotValid", "!ResolvedRefs=InvalidCertificateRef"],
+            "{bad}"
+        );
+        let message = message(&resolved, key, "ResolvedRefs");
+        assert!(message.contains("listener `tls`: ") && message.contains(why), "{message}");
+    }
+    let elsewhere = EDGE.replace("[{name: cert}]", "[{name: cert, namespace: other}]");
+    let refused = told(&resolve(&objects(&elsewhere)), "Gateway shop/edge");
+    assert_eq!(refused, ["Accepted=ListenersNotValid", "!ResolvedRefs=RefNotPermitted"]);
+    let granted = elsewhere.replace("name: cert, namespace: shop}", "name: cert, namespace: other}")
+        + "apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: g, namespace: other}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: shop}]
+  to: [{group: '', kind: Secret, name: cert}]
+";
+    assert_eq!(told(&resolve(&objects(&granted)), "Gateway shop/edge"), ["Accepted=Accepted"]);
+}
+
+#[test]
+fn a_port_is_for_http_or_for_https_and_not_for_both() {
+    let resolved = resolve(&objects(&EDGE.replace("port: 80", "port: 443, hostname: a.example.com")));
+    assert!(resolved.resources.listeners.is_empty());
+    let key = "Gateway shop/edge";
+    let both = ["!Accepted=ListenersNotValid", "Conflicted=ProtocolConflict", "Conflicted=ProtocolConflict"];
+    assert_eq!(told(&resolved, key), both);
+
+    let other = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: younger, namespace: shop}
+spec:
+  gatewayClassName: tidegate
+  listeners: [{name: plain, port: 443, protocol: HTTP, hostname: a.example.com}]
+";
+    let resolved = resolve(&objects(&format!("{EDGE}{other}")));
+    assert_eq!(resolved.resources.listeners.len(), 2);
+    let told = told(&resolved, "Gateway shop/younger");
+    assert_eq!(told, ["!Accepted=ListenersNotValid", "Conflicted=ProtocolConflict"]);
+}
+
 #[test]
 fn a_mesh_route_may_call_any_namespace() {
     let parent = "{name: cart, namespace: shop, kind: Service, group: '', sectionName: http}";

@@ -38,6 +38,9 @@ struct ListenerView<'a> {
     bind: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     hostname: String,
+    /// The Secrets with the certificates of an HTTPS listener.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificates: Vec<String>,
     /// By host name, `*` for any.
     hosts: BTreeMap<String, Vec<RuleView<'a>>>,
 }
@@ -118,6 +121,7 @@ impl<'a> ListenerView<'a> {
             source: &listener.source,
             bind,
             hostname,
+            certificates: listener.certificates.iter().map(ToString::to_string).collect(),
             hosts: hosts.collect(),
         }
     }

@@ -9,7 +9,7 @@ use super::build::Builder;
 use super::rule::Side;
 use super::{BindAddress, Rule};
 use crate::matching::{Candidate, HostMap, MatchTable, RequestView, RuleOrder};
-use crate::model::{Listener, ListenerName, Route, RouteParent, RouteRule, SourceRef};
+use crate::model::{ListenerName, ResourceName, Route, RouteParent, RouteRule, SourceRef};
 
 /// What is bound to one address: listeners told apart by host name.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub(super) struct Socket {
 pub(super) struct ListenerRoutes {
     pub(super) name: ListenerName,
     pub(super) source: SourceRef,
+    /// The Secrets with its certificates.
+    pub(super) certificates: Vec<ResourceName>,
     pub(super) hosts: HostMap<MatchTable<Arc<Rule>>>,
 }
 
@@ -57,8 +59,10 @@ impl Builder<'_> {
         let mut sockets = FxHashMap::<BindAddress, Socket>::default();
         for (listener, rules) in in_use.into_iter().chain(unused) {
             let (name, source) = (listener.name.clone(), listener.source.clone());
-            let routes = Arc::new(ListenerRoutes { name, source, hosts: rules.map(MatchTable::new) });
-            for bind in binds(listener) {
+            let certificates = listener.tls.iter().flatten().map(|tls| tls.secret.clone()).collect();
+            let routes =
+                Arc::new(ListenerRoutes { name, source, certificates, hosts: rules.map(MatchTable::new) });
+            for bind in BindAddress::of(listener) {
                 let socket = sockets.entry(bind).or_default();
                 socket.listeners.get_or_insert_with(&listener.hostname, || routes.clone());
             }
@@ -96,12 +100,4 @@ pub(super) fn candidates(route: &Route, rules: &[Arc<Rule>]) -> Vec<Candidate<Ar
         matches.map(candidate).collect::<Vec<_>>()
     };
     written.flat_map(of_rule).collect()
-}
-
-fn binds(listener: &Listener) -> Vec<BindAddress> {
-    let port = listener.port;
-    if listener.addresses.is_empty() {
-        return vec![BindAddress { ip: None, port }];
-    }
-    listener.addresses.iter().map(|ip| BindAddress { ip: Some(*ip), port }).collect()
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_policy::model::{Resource, ResourceType, Resources};
-use tidegate_policy::snapshot::{Rejected, Snapshot};
+use tidegate_policy::snapshot::Rejected;
 
+use super::store::Compiled;
 use crate::state::ProxyState;
 
 /// Holds what is in force, resource by resource. One per proxy: it is the only writer of the store.
@@ -40,7 +41,7 @@ impl Applier {
             let last = self.held.insert(key.clone(), resource);
             before.entry(key).or_insert(last);
         }
-        let (mut snapshot, rejected) = self.compile();
+        let (mut compiled, rejected) = self.compile();
         let (refused, standing): (Vec<_>, Vec<_>) =
             rejected.into_iter().partition(|r| before.contains_key(&(r.resource_type, r.name.clone())));
         for Rejected { resource_type, name, reason } in &standing {
@@ -51,9 +52,9 @@ impl Applier {
                 tracing::warn!(?resource_type, name, reason, "resource refused; the last good one stays");
                 self.restore(&before, (*resource_type, name.clone()));
             }
-            (snapshot, _) = self.compile();
+            (compiled, _) = self.compile();
         }
-        self.proxy.store.swap(snapshot);
+        self.proxy.store.swap(compiled);
         refused
     }
 
@@ -64,7 +65,7 @@ impl Applier {
         }
     }
 
-    fn compile(&self) -> (Snapshot, Vec<Rejected>) {
+    fn compile(&self) -> (Compiled, Vec<Rejected>) {
         let mut resources = Resources::default();
         for resource in self.held.values() {
             resources.insert(resource.clone());

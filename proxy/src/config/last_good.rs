@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
@@ -83,6 +84,8 @@ impl LastGood {
         fs::create_dir_all(directory)?;
         let next = self.path.with_extension("next");
         let mut file = File::create(&next)?;
+        // It holds the private keys of HTTPS listeners.
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
         file.write_all(&encode(&self.held))?;
         file.sync_all()?;
         fs::rename(&next, &self.path)?;
@@ -146,6 +149,8 @@ mod tests {
         last.save().unwrap();
         let loaded = LastGood::load(&nested).unwrap();
         assert_eq!(loaded.held, last.held);
+        let mode = fs::metadata(&last.path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "keys are nobody else's business");
     }
 
     #[test]

@@ -4,17 +4,27 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use tidegate_policy::model::Resources;
-use tidegate_policy::snapshot::{Local, Rejected, Snapshot};
+use tidegate_policy::snapshot::{BindAddress, Local, Rejected, Snapshot};
 use tidegate_policy::state::StateStore;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
 use crate::clock::{self, Clock};
+use crate::listener::{BySocket, Certificates};
+
+/// A configuration that is ready to be put in force.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    snapshot: Snapshot,
+    certificates: BySocket,
+}
 
 /// See the module.
 #[derive(Debug)]
 pub struct Store {
     current: ArcSwap<Snapshot>,
+    certificates: Certificates,
     changed: watch::Sender<Option<Instant>>,
     state: StateStore,
     local: Local,
@@ -28,6 +38,7 @@ impl Store {
         let (snapshot, _) = Snapshot::build(&Resources::default(), &local, &state);
         Self {
             current: ArcSwap::from_pointee(snapshot),
+            certificates: Certificates::default(),
             changed: watch::Sender::new(None),
             state,
             local,
@@ -51,12 +62,22 @@ impl Store {
     }
 
     /// Compiles `resources` without putting them in force: what would be rejected?
-    pub(crate) fn compile(&self, resources: &Resources) -> (Snapshot, Vec<Rejected>) {
-        Snapshot::build(resources, &self.local, &self.state)
+    pub(crate) fn compile(&self, resources: &Resources) -> (Compiled, Vec<Rejected>) {
+        let (snapshot, mut rejected) = Snapshot::build(resources, &self.local, &self.state);
+        let (certificates, unusable) = self.certificates.compile(resources);
+        rejected.extend(unusable);
+        (Compiled { snapshot, certificates }, rejected)
+    }
+
+    /// How TLS is spoken on a gateway's socket; `None` where it is not.
+    pub(crate) fn tls(&self, bind: BindAddress) -> Option<TlsAcceptor> {
+        self.certificates.acceptor(bind)
     }
 
     /// Puts a compiled snapshot in force; the next request sees all of it, those in flight none.
-    pub(crate) fn swap(&self, snapshot: Snapshot) {
+    pub(crate) fn swap(&self, Compiled { snapshot, certificates }: Compiled) {
+        // First: a socket is opened for a listener of the snapshot, and must not begin without TLS.
+        self.certificates.swap(certificates);
         self.current.store(Arc::new(snapshot));
         self.state.sweep(self.clock.now());
         self.changed.send_replace(Some(Instant::now()));

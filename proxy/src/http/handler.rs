@@ -5,13 +5,14 @@ use std::sync::Arc;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Request, Response, Version, request};
 use hyper::body::{Body as _, Incoming};
+use tidegate_policy::Reason;
 use tidegate_policy::pipeline::{self, LocalReply, Progress, RequestContext};
-use tidegate_policy::snapshot::Selected;
+use tidegate_policy::snapshot::{Scope, Selected};
 
 use super::body::{RequestBody, ResponseBody};
 use super::record::Record;
 use super::reply::{self, Dialect};
-use super::server::ConnectionContext;
+use super::server::{ConnectionContext, TlsSession};
 use super::{headers, tunnel};
 use crate::upstream::{self, Answered, Call};
 
@@ -34,7 +35,10 @@ pub(crate) async fn handle(
 ) -> Response<ResponseBody> {
     let (mut head, body) = request.into_parts();
     let proxy = &connection.proxy;
-    let exchange = proxy.telemetry.begin(&head, &connection.peer, connection.direction);
+    let mut exchange = proxy.telemetry.begin(&head, &connection.peer, connection.direction);
+    if connection.tls.is_some() {
+        exchange.secure();
+    }
     let mut story = Story {
         connection,
         rng: connection.rng(),
@@ -66,8 +70,15 @@ impl Story<'_> {
         headers::check_framing(&head.headers)?;
         // Before any policy: what a client lists in `connection` must not remove what a policy adds.
         headers::strip_hop_by_hop(&mut head.headers);
-        headers::add_forwarded(&mut head.headers, connection.peer.address.ip(), &mut self.rng);
+        let scheme = if connection.tls.is_some() { "https" } else { "http" };
+        headers::add_forwarded(&mut head.headers, connection.peer.address.ip(), scheme, &mut self.rng);
         let snapshot = connection.proxy.store.load();
+        if let Scope::Gateway(bind) = connection.scope
+            && let Some(TlsSession { server_name: Some(name) }) = &connection.tls
+            && snapshot.is_misdirected(bind, name, head)
+        {
+            return Err(Reason::Misdirected.into());
+        }
         let selected = &*self.selected.insert(snapshot.route(connection.scope, head, &mut self.rng)?);
         if let Some(exchange) = self.record.exchange() {
             exchange.decided(selected);
@@ -91,7 +102,7 @@ impl Story<'_> {
         body: Incoming,
         upgrade: Option<&tunnel::Downstream>,
     ) -> Result<Answered, LocalReply> {
-        let Some(selected) = &self.selected else { return Err(tidegate_policy::Reason::Internal.into()) };
+        let Some(selected) = &self.selected else { return Err(Reason::Internal.into()) };
         let proxy = &self.connection.proxy;
         let body = RequestBody::new(body);
         self.record.upload = body.upload().cloned();
@@ -121,7 +132,7 @@ impl Story<'_> {
                     downstream.open(Response::from_parts(head, body), call, self.record, connections)
                 }
                 // Nobody asked for it: the endpoint broke the protocol.
-                None => self.reply(&tidegate_policy::Reason::UpstreamProtocol.into()),
+                None => self.reply(&Reason::UpstreamProtocol.into()),
             };
         }
         headers::strip_hop_by_hop(&mut head.headers);

@@ -128,10 +128,15 @@ fn strip_listed(headers: &mut HeaderMap) {
 }
 
 /// Tells the backend who asked, and under which id: appends to `x-forwarded-for`, and fills in what is absent.
-pub(crate) fn add_forwarded(headers: &mut HeaderMap, client: IpAddr, rng: &mut fastrand::Rng) {
+pub(crate) fn add_forwarded(
+    headers: &mut HeaderMap,
+    client: IpAddr,
+    scheme: &'static str,
+    rng: &mut fastrand::Rng,
+) {
     forwarded_for(headers, client.to_canonical());
     if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
     if !headers.contains_key(X_REQUEST_ID) {
         headers.insert(X_REQUEST_ID, request_id(rng));
@@ -237,7 +242,7 @@ mod tests {
     #[test]
     fn the_client_is_appended_to_those_before_it() {
         let mut map = headers(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2")]);
-        add_forwarded(&mut map, IpAddr::from([127, 0, 0, 1]), &mut fastrand::Rng::with_seed(1));
+        add_forwarded(&mut map, IpAddr::from([127, 0, 0, 1]), "http", &mut fastrand::Rng::with_seed(1));
         assert_eq!(map.get_all(X_FORWARDED_FOR).iter().count(), 1);
         assert_eq!(map[X_FORWARDED_FOR], "10.0.0.1, 10.0.0.2, 127.0.0.1");
         assert_eq!(map[X_FORWARDED_PROTO], "http");
@@ -247,11 +252,11 @@ mod tests {
     fn a_request_id_is_made_once_and_kept() {
         let mut map = HeaderMap::new();
         let mut rng = fastrand::Rng::with_seed(7);
-        add_forwarded(&mut map, IpAddr::from([127, 0, 0, 1]), &mut rng);
+        add_forwarded(&mut map, IpAddr::from([127, 0, 0, 1]), "http", &mut rng);
         let id = map[X_REQUEST_ID].clone();
         assert_eq!(id.len(), 36);
         assert_eq!(&id.as_bytes()[14..15], b"4");
-        add_forwarded(&mut map, IpAddr::from([127, 0, 0, 1]), &mut rng);
+        add_forwarded(&mut map, IpAddr::from([127, 0, 0, 1]), "http", &mut rng);
         assert_eq!(map[X_REQUEST_ID], id);
     }
 

@@ -15,7 +15,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tidegate_policy::model::Peer;
 use tidegate_policy::snapshot::Scope;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::body::ResponseBody;
@@ -23,6 +25,7 @@ use super::detect::{Version, detect};
 use super::handler::handle;
 use super::resets::Resets;
 use super::wire::Wire;
+use crate::listener::{HTTP_2, handshake};
 use crate::state::ProxyState;
 use crate::telemetry::{ConnectionSide, Direction};
 
@@ -58,6 +61,7 @@ pub(crate) struct ConnectionContext {
     pub(crate) scope: Scope,
     pub(crate) direction: Direction,
     pub(crate) peer: Peer,
+    pub(crate) tls: Option<TlsSession>,
     /// Where this connection's random numbers go on.
     seed: AtomicU64,
     /// The next answer is the last on this connection.
@@ -65,6 +69,13 @@ pub(crate) struct ConnectionContext {
     /// See [`Wire`].
     unread: Arc<AtomicBool>,
     pub(super) resets: Resets,
+}
+
+/// What a TLS handshake has told.
+#[derive(Debug)]
+pub(crate) struct TlsSession {
+    /// The name that the client asked for, if it did (RFC 6066, section 3).
+    pub(crate) server_name: Option<Box<str>>,
 }
 
 /// The protocol servers, configured once for all listeners.
@@ -87,6 +98,7 @@ impl ConnectionContext {
             scope,
             direction,
             peer,
+            tls: None,
             seed: AtomicU64::new(seed),
             last: AtomicBool::new(false),
             unread: Arc::default(),
@@ -147,9 +159,44 @@ impl HttpServer {
             () = last_requests(&drain) => return,
         };
         let Ok(Ok(version)) = first else { return };
-        let _counted = context.proxy.telemetry.connection(ConnectionSide::Downstream);
         let wire = Wire::new(stream, context.unread.clone(), context.proxy.config.stall_timeout);
-        let (io, context) = (TokioIo::new(wire), Arc::new(context));
+        self.exchange(wire, version, context, drain).await;
+    }
+
+    /// The same for a client that begins with TLS; ALPN says which HTTP follows.
+    pub(crate) async fn serve_tls(
+        &self,
+        stream: TcpStream,
+        acceptor: &TlsAcceptor,
+        mut context: ConnectionContext,
+        drain: CancellationToken,
+    ) {
+        let wire = Wire::new(stream, context.unread.clone(), context.proxy.config.stall_timeout);
+        let shaken = tokio::select! {
+            shaken = handshake(acceptor, wire) => shaken,
+            () = last_requests(&drain) => return,
+        };
+        let stream = match shaken {
+            Ok(stream) => stream,
+            Err(error) => {
+                return tracing::debug!(%error, peer = %context.peer.address, "TLS handshake failed");
+            }
+        };
+        let (_, session) = stream.get_ref();
+        let version = if session.alpn_protocol() == Some(HTTP_2) { Version::Http2 } else { Version::Http1 };
+        context.tls = Some(TlsSession { server_name: session.server_name().map(Into::into) });
+        self.exchange(stream, version, context, drain).await;
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        version: Version,
+        context: ConnectionContext,
+        drain: CancellationToken,
+    ) {
+        let _counted = context.proxy.telemetry.connection(ConnectionSide::Downstream);
+        let (io, context) = (TokioIo::new(stream), Arc::new(context));
         let service = {
             let context = context.clone();
             service_fn(move |request| answer(context.clone(), request))

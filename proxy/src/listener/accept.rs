@@ -147,8 +147,15 @@ impl Acceptor {
             crate::clock::seed(),
         );
         let server = self.server.clone();
+        let tls = match site.scope {
+            Scope::Gateway(bind) => self.proxy.store.tls(bind),
+            Scope::Inbound | Scope::Outbound => None,
+        };
         self.proxy.connections.spawn(async move {
-            server.serve(stream, context, stop).await;
+            match tls {
+                Some(tls) => server.serve_tls(stream, &tls, context, stop).await,
+                None => server.serve(stream, context, stop).await,
+            }
             drop(place);
         });
     }

@@ -80,6 +80,8 @@ pub(super) struct Record {
     pub(super) host: Option<HeaderValue>,
     pub(super) user_agent: Option<HeaderValue>,
     pub(super) grpc: bool,
+    /// Over TLS.
+    pub(super) secure: bool,
     pub(super) client: SocketAddr,
     pub(super) identity: Option<Identity>,
     pub(super) destination: Option<Destination>,
@@ -98,6 +100,13 @@ impl Exchange {
         let trace = telemetry.tracing.begin(&head.headers, &record);
         telemetry.metrics.begun(direction);
         Self(Some(Box::new(Open { telemetry, record, trace })))
+    }
+
+    /// The request came over TLS.
+    pub fn secure(&mut self) {
+        if let Some(open) = &mut self.0 {
+            open.record.secure = true;
+        }
     }
 
     /// Routing has picked a rule and a backend.
@@ -190,6 +199,7 @@ impl Record {
             host: head.headers.get(HOST).cloned(),
             user_agent: head.headers.get(USER_AGENT).cloned(),
             grpc: content_type.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc")),
+            secure: false,
             client: peer.address,
             identity: peer.identity.clone(),
             destination: None,

@@ -177,7 +177,7 @@ pub(super) fn rpc_method(record: &Record) -> &str {
 }
 
 pub(super) fn scheme(record: &Record) -> &'static str {
-    if record.uri.scheme_str() == Some("https") { "https" } else { "http" }
+    if record.secure || record.uri.scheme_str() == Some("https") { "https" } else { "http" }
 }
 
 /// The host that the client asked for.

@@ -108,6 +108,7 @@ pub(crate) fn listener(port: u16) -> Listener {
         addresses: Vec::new(),
         port,
         hostname: HostPattern::parse("").unwrap(),
+        tls: None,
     }
 }
 
