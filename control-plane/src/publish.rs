@@ -122,7 +122,7 @@ fn origin(resource: &Resource) -> ObjectKey {
     };
     match resource {
         Resource::Listener(listener) => key("Gateway", &listener.name.gateway),
-        Resource::Route(route) => key("HTTPRoute", &route.meta.name),
+        Resource::Route(route) => key(route.kind.as_str(), &route.meta.name),
         Resource::Policy(policy) => key(&policy.kind, &policy.meta.name),
         Resource::Backend(backend) => key(backend_kind(backend.name.kind), &backend.name.object),
         Resource::Endpoints(endpoints) => {

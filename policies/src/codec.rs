@@ -3,8 +3,10 @@
 //! Equal resources have equal bytes, so the hash of the bytes can be a resource's version.
 
 mod decode;
+mod decode_filter;
 mod decode_route;
 mod encode;
+mod encode_filter;
 #[cfg(test)]
 mod tests;
 

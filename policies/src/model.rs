@@ -5,6 +5,8 @@
 
 mod backend;
 mod certificate;
+mod cors;
+mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod host;
@@ -18,6 +20,8 @@ mod source;
 
 pub use backend::{Address, AppProtocol, Backend, BackendKind, BackendName, Endpoint, Endpoints};
 pub use certificate::{Certificate, PrivateKey};
+pub use cors::{Cors, InvalidOrigin, Listed, OriginHost, OriginPattern};
+pub use filter::{HeaderModifier, Mirror, PathModifier, Redirect, Rewrite, RouteFilter, Share, WebScheme};
 pub use host::{HostPattern, InvalidHost};
 pub use identity::{Identity, Peer};
 pub use listener::{Listener, ListenerName};
@@ -25,7 +29,7 @@ pub use name::{InvalidName, ResourceName};
 pub use policy::{Mode, Policy, PolicyRef, TargetKind, TargetRef};
 pub use resources::{Resource, ResourceType, Resources};
 pub use route::{
-    BackendRef, HeaderMatch, HeaderModifier, InvalidRef, PathMatch, QueryMatch, Retry, Route, RouteFilter,
-    RouteMatch, RouteParent, RouteRule, StringMatch, Timeouts,
+    BackendRef, HeaderMatch, InvalidRef, PathMatch, QueryMatch, Retry, Route, RouteKind, RouteMatch,
+    RouteParent, RouteRule, StringMatch, Timeouts,
 };
 pub use source::{Meta, SourceMap, SourceRef};

@@ -17,6 +17,7 @@ mod endpoint_slice;
 mod fault;
 mod gateway;
 mod gateway_class;
+mod grpc_route;
 mod http_route;
 mod label;
 mod metadata;
@@ -37,10 +38,13 @@ pub use gateway::{
     ListenerProtocol, ListenerSpec, ListenerTlsSpec, RouteGroupKind, RouteNamespaces, TlsMode,
 };
 pub use gateway_class::{GatewayClassSpec, ParametersRef};
+pub use grpc_route::{GrpcMatchSpec, GrpcMethodSpec, GrpcRouteSpec, GrpcRule};
+pub(crate) use http_route::is_request_path;
 pub use http_route::{
-    FilterType, HeaderMatchSpec, HeaderModifierSpec, HeaderPair, HttpBackendRef, HttpFilterSpec,
-    HttpRouteSpec, HttpRule, MatchMethod, MatchSpec, ParentRef, PathMatchSpec, PathMatchType, QueryMatchSpec,
-    RetrySpec, TimeoutsSpec, ValueMatchType, compile_pattern,
+    CorsSpec, FilterType, FractionSpec, HeaderMatchSpec, HeaderModifierSpec, HeaderPair, HttpBackendRef,
+    HttpFilterSpec, HttpRouteSpec, HttpRule, MatchMethod, MatchSpec, MirrorBackendRef, MirrorSpec, ParentRef,
+    PathMatchSpec, PathMatchType, PathModifierSpec, PathModifierType, QueryMatchSpec, REDIRECT_STATUSES,
+    RedirectSpec, RetrySpec, RewriteSpec, SchemeSpec, TimeoutsSpec, ValueMatchType, compile_pattern,
 };
 pub use label::{LabelExpression, LabelOperator, LabelSelector};
 pub(crate) use metadata::{Metadata, default_namespace};
@@ -64,6 +68,7 @@ pub enum Object {
     HttpRoute(Box<HttpRoute>),
     ReferenceGrant(Box<ReferenceGrant>),
     Namespace(Box<Namespace>),
+    GrpcRoute(Box<GrpcRoute>),
     Service(Box<Service>),
     EndpointSlice(Box<EndpointSlice>),
     Backend(Box<Backend>),
@@ -78,6 +83,7 @@ pub type Gateway = Written<GatewaySpec>;
 pub type HttpRoute = Written<HttpRouteSpec>;
 pub type ReferenceGrant = Written<ReferenceGrantSpec>;
 pub type Namespace = Written<NamespaceSpec>;
+pub type GrpcRoute = Written<GrpcRouteSpec>;
 pub type Service = Written<ServiceSpec>;
 pub type EndpointSlice = Written<EndpointSliceSpec>;
 pub type Backend = Written<BackendSpec>;
@@ -112,6 +118,7 @@ impl Object {
             Self::HttpRoute(o) => Some(&o.meta),
             Self::ReferenceGrant(o) => Some(&o.meta),
             Self::Namespace(o) => Some(&o.meta),
+            Self::GrpcRoute(o) => Some(&o.meta),
             Self::Service(o) => Some(&o.meta),
             Self::EndpointSlice(o) => Some(&o.meta),
             Self::Backend(o) => Some(&o.meta),
@@ -129,6 +136,7 @@ impl Object {
             Self::HttpRoute(_) => Some("HTTPRoute"),
             Self::ReferenceGrant(_) => Some("ReferenceGrant"),
             Self::Namespace(_) => Some("Namespace"),
+            Self::GrpcRoute(_) => Some("GRPCRoute"),
             Self::Service(_) => Some("Service"),
             Self::EndpointSlice(_) => Some("EndpointSlice"),
             Self::Backend(_) => Some("Backend"),

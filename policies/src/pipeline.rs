@@ -2,19 +2,26 @@
 //!
 //! Filters are compiled and ordered when the snapshot is built; per request this is a walk over a slice.
 
+mod cors;
 mod headers;
+mod location;
+mod redirect;
+mod rewrite;
+mod route_filter;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request, response};
 
 use crate::decision::Decisions;
 use crate::model::Peer;
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
-pub(crate) use headers::route_filter;
+pub(crate) use route_filter::{Entry, route_filter};
 
 /// The order of policies after routing, said once. Within a phase, the order is that of the registry, then of the
 /// documents. Per attempt follow: breaker, balance, connect.
@@ -59,7 +66,8 @@ pub struct RequestContext<'a> {
     pub rng: &'a mut fastrand::Rng,
     /// Every rule that was looked at writes its decision here.
     pub decisions: &'a mut Decisions,
-    /// Set on the response whoever answers it (a limit's remaining tokens, …).
+    /// Set on the response whoever answers it (a limit's remaining tokens, …), after every `on_response`. Each name
+    /// replaces what is there; `vary` is added to it.
     pub response_headers: &'a mut HeaderMap,
 }
 
@@ -67,11 +75,27 @@ pub struct RequestContext<'a> {
 #[derive(Debug)]
 pub enum Verdict {
     Continue,
-    /// Answer now; no later filter and no backend sees the request.
+    /// Refuse now; no later filter and no backend sees the request.
     Reply(LocalReply),
+    /// Answer now, for this is what was asked for and no failure.
+    Answer(DirectReply),
 }
 
-/// An answer that the mesh gives itself. Status, gRPC code and body follow from the reason's table row.
+/// Why a request went no further than a filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    Refused(LocalReply),
+    Answered(DirectReply),
+}
+
+/// A whole answer that is no failure, without a body: a redirect, or the answer to a preflight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectReply {
+    pub status: StatusCode,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A failure that the mesh answers itself. Status, gRPC code and body follow from the reason's table row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
     pub reason: Reason,
@@ -84,6 +108,18 @@ impl From<Reason> for LocalReply {
     }
 }
 
+impl From<LocalReply> for Stop {
+    fn from(reply: LocalReply) -> Self {
+        Self::Refused(reply)
+    }
+}
+
+impl From<Reason> for Stop {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(reason.into())
+    }
+}
+
 /// How far a request got: needed to run `on_response` on exactly the filters that saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress(usize);
@@ -91,16 +127,18 @@ pub struct Progress(usize);
 /// Runs the filters in order until one replies.
 ///
 /// # Errors
-/// The reply of the filter that refused. `progress` says which filters ran, either way.
+/// The reply of the filter that stopped the request. `progress` says which filters ran, either way.
 pub fn on_request(
     filters: &[Arc<dyn Filter>],
     cx: &mut RequestContext<'_>,
     progress: &mut Progress,
-) -> Result<(), LocalReply> {
+) -> Result<(), Stop> {
     for filter in filters.iter().skip(progress.0) {
         progress.0 += 1;
-        if let Verdict::Reply(reply) = filter.on_request(cx) {
-            return Err(reply);
+        match filter.on_request(cx) {
+            Verdict::Continue => {}
+            Verdict::Reply(reply) => return Err(Stop::Refused(reply)),
+            Verdict::Answer(reply) => return Err(Stop::Answered(reply)),
         }
     }
     Ok(())

@@ -8,11 +8,16 @@ mod certificates;
 mod classes;
 mod condition;
 mod controller;
+mod filters;
 mod gateways;
 mod grants;
+mod grpc_routes;
+#[cfg(test)]
+mod grpc_tests;
 mod objects;
 mod parents;
 mod policies;
+mod rivals;
 mod routes;
 mod rules;
 mod status;
@@ -53,7 +58,9 @@ pub fn resolve_for<'a>(controller: &Controller, objects: impl IntoIterator<Item 
     classes::resolve(&objects, &mut resolved);
     backends::resolve(&objects, &mut resolved);
     gateways::resolve(&objects, &mut resolved);
-    routes::resolve(&objects, &mut resolved);
+    let rivals = rivals::Rivals::find(&objects);
+    routes::resolve(&objects, &rivals, &mut resolved);
+    grpc_routes::resolve(&objects, &rivals, &mut resolved);
     policies::resolve(&objects, &mut resolved);
     for conditions in resolved.conditions.values_mut() {
         conditions.sort_by(|a, b| (a.kind, a.holds, a.parent).cmp(&(b.kind, b.holds, b.parent)));

@@ -7,6 +7,7 @@ mod build;
 mod describe;
 mod gateway;
 mod inbound;
+mod mirror;
 mod outbound;
 mod policies;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use crate::reason::Reason;
 use crate::state::StateStore;
 
 pub use describe::Description;
+pub use mirror::MirrorTarget;
 
 /// See the module.
 #[derive(Debug)]
@@ -88,6 +90,8 @@ pub struct Rule {
     pub source: Option<SourceRef>,
     pub timeouts: Timeouts,
     pub retry: Option<Retry>,
+    /// A GRPCRoute's: backends are spoken to as HTTP/2.
+    pub grpc: bool,
     pub targets: Box<[Target]>,
     /// Running sums of the targets' weights, for the weighted pick.
     pub(crate) cumulative: Box<[u64]>,
@@ -98,12 +102,15 @@ pub struct Rule {
 /// One backendRef of a rule with everything that applies on the way to it, merged.
 #[derive(Debug)]
 pub struct Target {
-    /// `Err` for an invalid reference: its share of requests fails, after the filters ran.
+    /// `Err` for an invalid reference, or where the rule has none: its share of requests fails, after the filters ran
+    /// and unless one of them answers.
     pub backend: Result<Arc<BackendState>, Reason>,
     pub weight: u32,
     /// Policies and route filters, ordered by phase.
     pub filters: Box<[Arc<dyn Filter>]>,
     pub guard: Option<Arc<CircuitGuard>>,
+    /// Where copies of the request go.
+    pub mirrors: Box<[MirrorTarget]>,
 }
 
 /// A backend as calls meet it. Endpoint state survives pushes.
@@ -176,7 +183,7 @@ impl Snapshot {
     /// Finds the rule for a request and picks one of its targets by weight.
     ///
     /// # Errors
-    /// [`Reason::NoRoute`] where no rule matches, [`Reason::NoBackend`] where the rule has no target or all weights are
+    /// [`Reason::NoRoute`] where no rule matches, [`Reason::NoBackend`] where all weights of the rule are
     /// zero, [`Reason::BadRequest`] without a host where one is needed.
     pub fn route(
         &self,

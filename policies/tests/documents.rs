@@ -54,7 +54,7 @@ spec:
     - {name: a, port: 80, weight: 1000001}
     - {name: b, prot: 80}
     filters:
-    - {type: URLRewrite, urlRewrite: {}}
+    - {type: ExternalAuth, externalAuth: {}}
     timeouts: {request: 1s}
 ";
 
@@ -68,7 +68,7 @@ fn every_fault_is_told_at_once_with_its_line() {
             "a.yaml:11:16: error: spec.rules[0].matches[0].headers[0].name: `bad name` is not a header name",
             "a.yaml:13:35: error: spec.rules[0].backendRefs[0].weight: must be between 0 and 1000000, got the number 1000001",
             "a.yaml:14:17: error: spec.rules[0].backendRefs[1].prot: unknown field (did you mean `port`?)",
-            "a.yaml:16:14: error: spec.rules[0].filters[0].type: the filter URLRewrite is not supported yet",
+            "a.yaml:16:14: error: spec.rules[0].filters[0].type: the filter ExternalAuth is not supported yet",
         ]
     );
     assert_eq!(parsed.failed[0].to_string(), "HTTPRoute default/r");

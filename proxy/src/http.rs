@@ -9,6 +9,7 @@ mod replay;
 mod reply;
 mod resets;
 mod server;
+mod tee;
 mod tunnel;
 mod wire;
 
@@ -17,3 +18,4 @@ pub(crate) use record::Record;
 pub(crate) use replay::Replay;
 pub(crate) use reply::grpc_status;
 pub(crate) use server::{ConnectionContext, HttpServer};
+pub(crate) use tee::{NoCopy, TeeEnd};

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod app;
 mod clock;
 pub mod config;
+mod effects;
 mod http;
 mod listener;
 pub mod state;

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{ProxyConfig, Store};
+use crate::effects::Effects;
 use crate::telemetry::Telemetry;
 use crate::upstream::Pools;
 
@@ -33,6 +34,7 @@ pub struct ProxyState {
     /// Every downstream connection and every tunnel, so that a drain can wait for the last one.
     pub(crate) connections: TaskTracker,
     pub(crate) pools: Arc<Pools>,
+    pub(crate) effects: Effects,
     pub(crate) clock: Clock,
 }
 
@@ -42,6 +44,7 @@ impl ProxyState {
         let clock = Clock::start();
         Arc::new(Self {
             store: Store::new(config.local.clone(), clock),
+            effects: Effects::default(),
             pools: Arc::new(Pools::new(telemetry.clone())),
             listeners: Listeners::default(),
             xds: XdsStatus::default(),

@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 
 pub use access_log::LogTarget;
 pub use exchange::{AttemptInfo, Destination, Exchange, Finished};
+pub(crate) use metrics::MirrorResult;
 pub use metrics::{BreakerSample, ConnectionGuard, ConnectionSide, Scrape};
 pub use settings::{Sampling, TelemetryConfig, TraceSettings};
 
@@ -92,6 +93,11 @@ impl Telemetry {
     /// Counts a connection for as long as the guard is held.
     pub fn connection(&self, side: ConnectionSide) -> ConnectionGuard {
         self.metrics.connection(side)
+    }
+
+    /// Copies of a request have ended, all in one way.
+    pub(crate) fn mirrored(&self, result: MirrorResult, copies: usize) {
+        self.metrics.mirrored(result, copies as u64);
     }
 
     /// All metrics in Prometheus' text format (OpenMetrics 1.0), with what only the caller knows at this moment.

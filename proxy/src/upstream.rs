@@ -16,3 +16,4 @@ pub(crate) use connect::keepalive;
 pub(crate) use open_call::OpenCall;
 pub(crate) use pool::Pools;
 pub(crate) use retry::call;
+pub(crate) use target::head_copy;

@@ -36,13 +36,16 @@ impl Role {
     /// What a node of this role needs of `all`, and nothing that it could only ignore.
     pub fn select(self, all: &Resources) -> Resources {
         let routes: Vec<Route> = all.routes.values().filter_map(|route| self.route(route)).collect();
-        let told: BTreeSet<&ResourceName> = routes.iter().map(|route| &route.meta.name).collect();
+        let told: BTreeSet<_> = routes.iter().map(|route| (route.kind.target(), &route.meta.name)).collect();
         let policies = all.policies.iter();
         let policies = policies.filter_map(|(key, p)| Some((key.clone(), self.policy(p, &told)?))).collect();
         Resources {
             listeners: if self == Self::Gateway { all.listeners.clone() } else { Default::default() },
             policies,
-            routes: routes.iter().map(|route| (route.meta.name.clone(), route.clone())).collect(),
+            routes: routes
+                .iter()
+                .map(|route| ((route.kind, route.meta.name.clone()), route.clone()))
+                .collect(),
             backends: all.backends.clone(),
             endpoints: all.endpoints.clone(),
         }
@@ -57,10 +60,10 @@ impl Role {
         (!parents.is_empty()).then(|| Route { parents, ..route.clone() })
     }
 
-    fn policy(self, policy: &Policy, routes: &BTreeSet<&ResourceName>) -> Option<Policy> {
+    fn policy(self, policy: &Policy, routes: &BTreeSet<(TargetKind, &ResourceName)>) -> Option<Policy> {
         let mine = |kind: TargetKind, object: &ResourceName| match kind {
             TargetKind::Gateway => self == Self::Gateway,
-            TargetKind::HTTPRoute => routes.contains(object),
+            TargetKind::HTTPRoute | TargetKind::GRPCRoute => routes.contains(&(kind, object)),
             TargetKind::Namespace | TargetKind::Service | TargetKind::Backend => true,
         };
         let targets: Vec<_> = policy.targets.iter().filter(|t| mine(t.kind, &t.object)).cloned().collect();

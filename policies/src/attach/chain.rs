@@ -90,7 +90,7 @@ impl Place<'_> {
     fn route_into(&self, chain: &mut Chain) {
         if let Some((route, rule)) = self.rule {
             chain.namespace(&route.meta.name.namespace);
-            chain.object(TargetKind::HTTPRoute, &route.meta.name, rule);
+            chain.object(route.kind.target(), &route.meta.name, rule);
         }
     }
 }

@@ -37,9 +37,9 @@ impl Known {
             known.insert_section(TargetKind::Gateway, &listener.gateway, &listener.section);
         }
         for route in resources.routes.values() {
-            known.insert(TargetKind::HTTPRoute, &route.meta.name);
+            known.insert(route.kind.target(), &route.meta.name);
             for name in route.rules.iter().filter_map(|rule| rule.name.as_ref()) {
-                known.insert_section(TargetKind::HTTPRoute, &route.meta.name, name);
+                known.insert_section(route.kind.target(), &route.meta.name, name);
             }
         }
         for backend in resources.backends.values() {

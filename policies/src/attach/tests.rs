@@ -34,7 +34,7 @@ fn gateway_ladder() -> Vec<Policy> {
 
 fn at_gateway(policies: &[Policy]) -> Vec<String> {
     let resources = everywhere();
-    let route = &resources.routes[&name("r")];
+    let route = &resources.routes[&(crate::model::RouteKind::Http, name("r"))];
     let place = Place { resources: &resources, rule: Some((route, route.rules[0].name.as_ref())) };
     let chain = place.gateway(&listener_name("gw", "http"), Some(&service_name("cart", 80)));
     let effective = Attachments::new(policies).effective(&chain);

@@ -71,8 +71,13 @@ impl Setup {
             endpoints,
             retry_budget: Arc::default(),
         });
-        let target =
-            Target { backend: Ok(Arc::clone(&backend)), weight: 1, filters: Box::default(), guard: None };
+        let target = Target {
+            backend: Ok(Arc::clone(&backend)),
+            weight: 1,
+            filters: Box::default(),
+            guard: None,
+            mirrors: Box::default(),
+        };
         let (rng, decisions) = (fastrand::Rng::with_seed(1), Decisions::new());
         let mut setup = Self { store: StateStore::new([0, 0]), backend, target, rng, decisions };
         setup.push(circuit);

@@ -88,6 +88,7 @@ impl TryFrom<proto::TargetRef> for TargetRef {
             Ok(proto::TargetKind::Namespace) => TargetKind::Namespace,
             Ok(proto::TargetKind::Gateway) => TargetKind::Gateway,
             Ok(proto::TargetKind::HttpRoute) => TargetKind::HTTPRoute,
+            Ok(proto::TargetKind::GrpcRoute) => TargetKind::GRPCRoute,
             Ok(proto::TargetKind::Service) => TargetKind::Service,
             Ok(proto::TargetKind::Backend) => TargetKind::Backend,
             Ok(proto::TargetKind::Unspecified) | Err(_) => return unknown(message.kind).at("kind"),

@@ -1,14 +1,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, Method};
 use regex::Regex;
 
 use super::decode::{Result, duration, fault, hostname, list, name, optional, port, required, unknown};
 use super::{At, CodecError, proto};
 use crate::model::{
-    BackendRef, HeaderMatch, HeaderModifier, InvalidRef, Meta, PathMatch, QueryMatch, Retry, Route,
-    RouteFilter, RouteMatch, RouteParent, RouteRule, StringMatch, Timeouts,
+    BackendRef, HeaderMatch, InvalidRef, Meta, PathMatch, QueryMatch, Retry, Route, RouteKind, RouteMatch,
+    RouteParent, RouteRule, StringMatch, Timeouts,
 };
 use crate::objects::compile_pattern;
 
@@ -16,10 +16,15 @@ impl TryFrom<proto::Route> for Route {
     type Error = CodecError;
 
     fn try_from(message: proto::Route) -> Result<Self> {
+        let kind = match proto::RouteKind::try_from(message.kind) {
+            Ok(proto::RouteKind::Http) => RouteKind::Http,
+            Ok(proto::RouteKind::Grpc) => RouteKind::Grpc,
+            Ok(proto::RouteKind::Unspecified) | Err(_) => return unknown(message.kind).at("kind"),
+        };
         let meta: Meta = required(message.meta).and_then(TryInto::try_into).at("meta")?;
         let parents = list(message.parents, "parents", TryInto::try_into)?;
         let rules = list(message.rules, "rules", |message| rule(&meta, message))?;
-        Ok(Self { meta, parents, rules })
+        Ok(Self { kind, meta, parents, rules })
     }
 }
 
@@ -119,36 +124,8 @@ impl TryFrom<proto::PathMatch> for PathMatch {
                 fault(format!("`{prefix}` does not begin with a slash, or ends with one")).at("prefix")
             }
             Kind::Regex(pattern) => regex(&pattern).map(Self::Regex).at("regex"),
+            Kind::AnyService(method) => name(method).map(Self::AnyService).at("any_service"),
         }
-    }
-}
-
-impl TryFrom<proto::RouteFilter> for RouteFilter {
-    type Error = CodecError;
-
-    fn try_from(message: proto::RouteFilter) -> Result<Self> {
-        use proto::route_filter::Filter;
-        match required(message.filter)? {
-            Filter::RequestHeaders(m) => m.try_into().map(Self::RequestHeaders).at("request_headers"),
-            Filter::ResponseHeaders(m) => m.try_into().map(Self::ResponseHeaders).at("response_headers"),
-        }
-    }
-}
-
-impl TryFrom<proto::HeaderModifier> for HeaderModifier {
-    type Error = CodecError;
-
-    fn try_from(message: proto::HeaderModifier) -> Result<Self> {
-        let header = |message: proto::Header| {
-            let value = HeaderValue::from_bytes(&message.value);
-            let value = value.map_err(|error| CodecError::new(error.to_string())).at("value")?;
-            Ok((header_name(&message.name).at("name")?, value))
-        };
-        Ok(Self {
-            set: list(message.set, "set", header)?,
-            add: list(message.add, "add", header)?,
-            remove: list(message.remove, "remove", |name| header_name(&name))?,
-        })
     }
 }
 
@@ -188,6 +165,6 @@ fn regex(pattern: &str) -> Result<Regex> {
     compile_pattern(pattern).map_err(CodecError::new)
 }
 
-fn header_name(text: &str) -> Result<HeaderName> {
+pub(super) fn header_name(text: &str) -> Result<HeaderName> {
     text.parse().map_err(|_| CodecError::new(format!("`{text}` is not a header name")))
 }

@@ -3,9 +3,9 @@ use std::sync::Arc;
 use super::proto;
 use crate::model::{Address, HostPattern};
 use crate::model::{
-    AppProtocol, Backend, BackendKind, BackendName, BackendRef, Certificate, Endpoint, Endpoints,
-    HeaderModifier, InvalidRef, Listener, ListenerName, Meta, Mode, PathMatch, Policy, ResourceName, Retry,
-    Route, RouteFilter, RouteMatch, RouteParent, RouteRule, SourceRef, StringMatch, TargetKind, TargetRef,
+    AppProtocol, Backend, BackendKind, BackendName, BackendRef, Certificate, Endpoint, Endpoints, InvalidRef,
+    Listener, ListenerName, Meta, Mode, PathMatch, Policy, ResourceName, Retry, Route, RouteKind, RouteMatch,
+    RouteParent, RouteRule, SourceRef, StringMatch, TargetKind, TargetRef,
 };
 
 impl From<&Backend> for proto::Backend {
@@ -65,6 +65,7 @@ impl From<&TargetRef> for proto::TargetRef {
             TargetKind::Namespace => proto::TargetKind::Namespace,
             TargetKind::Gateway => proto::TargetKind::Gateway,
             TargetKind::HTTPRoute => proto::TargetKind::HttpRoute,
+            TargetKind::GRPCRoute => proto::TargetKind::GrpcRoute,
             TargetKind::Service => proto::TargetKind::Service,
             TargetKind::Backend => proto::TargetKind::Backend,
         };
@@ -100,7 +101,12 @@ impl From<&Certificate> for proto::Certificate {
 
 impl From<&Route> for proto::Route {
     fn from(route: &Route) -> Self {
+        let kind = match route.kind {
+            RouteKind::Http => proto::RouteKind::Http,
+            RouteKind::Grpc => proto::RouteKind::Grpc,
+        };
         Self {
+            kind: kind.into(),
             meta: Some((&route.meta).into()),
             parents: route.parents.iter().map(Into::into).collect(),
             rules: route.rules.iter().map(Into::into).collect(),
@@ -161,37 +167,13 @@ impl From<&RouteMatch> for proto::RouteMatch {
             PathMatch::Exact(path) => Kind::Exact(path.to_string()),
             PathMatch::Prefix(prefix) => Kind::Prefix(prefix.to_string()),
             PathMatch::Regex(regex) => Kind::Regex(bare(regex.as_str())),
+            PathMatch::AnyService(method) => Kind::AnyService(method.to_string()),
         };
         Self {
             path: Some(proto::PathMatch { kind: Some(path) }),
             method: wanted.method.as_ref().map(ToString::to_string).unwrap_or_default(),
             headers: wanted.headers.iter().map(|h| named(h.name.as_str(), &h.value)).collect(),
             query: wanted.query.iter().map(|q| named(&q.name, &q.value)).collect(),
-        }
-    }
-}
-
-impl From<&RouteFilter> for proto::RouteFilter {
-    fn from(filter: &RouteFilter) -> Self {
-        use proto::route_filter::Filter;
-        let filter = match filter {
-            RouteFilter::RequestHeaders(modifier) => Filter::RequestHeaders(modifier.into()),
-            RouteFilter::ResponseHeaders(modifier) => Filter::ResponseHeaders(modifier.into()),
-        };
-        Self { filter: Some(filter) }
-    }
-}
-
-impl From<&HeaderModifier> for proto::HeaderModifier {
-    fn from(modifier: &HeaderModifier) -> Self {
-        let header = |(name, value): &(http::HeaderName, http::HeaderValue)| proto::Header {
-            name: name.to_string(),
-            value: value.as_bytes().to_vec(),
-        };
-        Self {
-            set: modifier.set.iter().map(header).collect(),
-            add: modifier.add.iter().map(header).collect(),
-            remove: modifier.remove.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -269,6 +251,6 @@ fn bare(anchored: &str) -> String {
     inner.unwrap_or(anchored).to_owned()
 }
 
-fn optional(text: Option<&Arc<str>>) -> String {
+pub(super) fn optional(text: Option<&Arc<str>>) -> String {
     text.map(ToString::to_string).unwrap_or_default()
 }

@@ -80,6 +80,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         TargetKind::Namespace,
         TargetKind::Gateway,
         TargetKind::HTTPRoute,
+        TargetKind::GRPCRoute,
         TargetKind::Service,
         TargetKind::Backend,
     ]);
@@ -126,6 +127,7 @@ fn route_match() -> impl Strategy<Value = RouteMatch> {
     let path = prop_oneof![
         "/[a-z/]{0,6}".prop_map(|path| PathMatch::Exact(path.into())),
         "(/[a-z]{1,4}){0,3}".prop_map(|path| PathMatch::Prefix(path.into())),
+        "[A-Z][a-z]{1,4}".prop_map(|method| PathMatch::AnyService(method.into())),
         "/[a-z]{1,4}([.][*])?".prop_map(|p| PathMatch::Regex(compile_pattern(&p).unwrap())),
     ];
     let header = (header_name(), string_match()).prop_map(|(name, value)| HeaderMatch { name, value });
@@ -141,13 +143,63 @@ fn fields() -> impl Strategy<Value = Vec<(HeaderName, HeaderValue)>> {
     vec((header_name(), value), 0..3)
 }
 
+fn path_modifier() -> impl Strategy<Value = Option<PathModifier>> {
+    let bare = "(/[a-z]{1,4}){0,2}";
+    let whole = "(/[a-z/]{0,6})?".prop_map(|path| PathModifier::Full(path.into()));
+    let prefix = (bare, bare).prop_map(|(matched, replacement)| PathModifier::Prefix {
+        matched: matched.into(),
+        replacement: replacement.into(),
+    });
+    option::of(prop_oneof![whole, prefix])
+}
+
+fn redirect() -> impl Strategy<Value = Redirect> {
+    let scheme = option::of(select(vec![WebScheme::Http, WebScheme::Https]));
+    let status = select(vec![301, 302, 303, 307, 308]);
+    let status = status.prop_map(|status: u16| http::StatusCode::from_u16(status).unwrap());
+    (scheme, option::of(text()), path_modifier(), option::of(1_u16..), status)
+        .prop_map(|(scheme, hostname, path, port, status)| Redirect { scheme, hostname, path, port, status })
+}
+
+fn listed<T: std::fmt::Debug>(item: impl Strategy<Value = T>) -> impl Strategy<Value = Listed<T>> {
+    prop_oneof![Just(()).prop_map(|()| Listed::All), vec(item, 0..3).prop_map(Listed::Only)]
+}
+
+fn cors() -> impl Strategy<Value = Cors> {
+    let origin = "https?://([*][.])?[a-z]{1,4}[.]com(:[1-9][0-9]{0,3})?";
+    let origins = listed(origin.prop_map(|text| text.parse().unwrap()));
+    let methods = listed(select(vec![Method::GET, Method::POST]));
+    (origins, any::<bool>(), methods, listed(header_name()), listed(header_name()), any::<u32>()).prop_map(
+        |(origins, credentials, methods, headers, expose, max_age)| Cors {
+            origins,
+            credentials,
+            methods,
+            headers,
+            expose,
+            max_age,
+        },
+    )
+}
+
+fn mirror() -> impl Strategy<Value = Mirror> {
+    let share = (0_u32..5).prop_map(|numerator| Share::new(numerator, 5).unwrap());
+    (backend_name(), share).prop_map(|(backend, share)| Mirror { backend, share })
+}
+
 fn filter() -> impl Strategy<Value = RouteFilter> {
-    let modifier = (fields(), fields(), vec(header_name(), 0..3));
-    let modifier = modifier.prop_map(|(set, add, remove)| HeaderModifier { set, add, remove });
-    (modifier, any::<bool>()).prop_map(|(modifier, request)| match request {
-        true => RouteFilter::RequestHeaders(modifier),
-        false => RouteFilter::ResponseHeaders(modifier),
-    })
+    let modifier = || {
+        let fields = (fields(), fields(), vec(header_name(), 0..3));
+        fields.prop_map(|(set, add, remove)| HeaderModifier { set, add, remove })
+    };
+    let rewrite = (option::of(text()), path_modifier());
+    prop_oneof![
+        modifier().prop_map(RouteFilter::RequestHeaders),
+        modifier().prop_map(RouteFilter::ResponseHeaders),
+        redirect().prop_map(RouteFilter::Redirect),
+        cors().prop_map(RouteFilter::Cors),
+        mirror().prop_map(RouteFilter::Mirror),
+        rewrite.prop_map(|(hostname, path)| RouteFilter::Rewrite(Rewrite { hostname, path })),
+    ]
 }
 
 fn backend_ref() -> impl Strategy<Value = BackendRef> {
@@ -191,7 +243,13 @@ fn route() -> impl Strategy<Value = Route> {
         (object(), option::of(1_u16..)).prop_map(|(service, port)| RouteParent::Service { service, port }),
     ];
     let rules = meta().prop_flat_map(|meta| (Just(meta.clone()), vec(rule(meta), 0..3)));
-    (rules, vec(parent, 0..3)).prop_map(|((meta, rules), parents)| Route { meta, parents, rules })
+    let kind = select(vec![RouteKind::Http, RouteKind::Grpc]);
+    (kind, rules, vec(parent, 0..3)).prop_map(|(kind, (meta, rules), parents)| Route {
+        kind,
+        meta,
+        parents,
+        rules,
+    })
 }
 
 fn resource() -> impl Strategy<Value = Resource> {

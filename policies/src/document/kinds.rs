@@ -11,12 +11,13 @@ use crate::kind::KindEntry;
 use crate::kinds::KINDS;
 use crate::model::{Meta, Policy, SourceMap};
 use crate::objects::{
-    BackendSpec, EndpointSliceSpec, Fault, Faults, GatewayClassSpec, GatewaySpec, HttpRouteSpec, Metadata,
-    NamespaceSpec, Object, PolicyTargets, ReferenceGrantSpec, SecretSpec, ServiceSpec, Spec, Written,
+    BackendSpec, EndpointSliceSpec, Fault, Faults, GatewayClassSpec, GatewaySpec, GrpcRouteSpec,
+    HttpRouteSpec, Metadata, NamespaceSpec, Object, PolicyTargets, ReferenceGrantSpec, SecretSpec,
+    ServiceSpec, Spec, Written,
 };
 
 /// Real kinds that often share a file with ours, told from misspelt ones.
-const NOT_USED: [&str; 28] = [
+const NOT_USED: [&str; 27] = [
     "BackendTLSPolicy",
     "ClusterRole",
     "ClusterRoleBinding",
@@ -26,7 +27,6 @@ const NOT_USED: [&str; 28] = [
     "DaemonSet",
     "Deployment",
     "Endpoints",
-    "GRPCRoute",
     "HorizontalPodAutoscaler",
     "Ingress",
     "Job",
@@ -95,6 +95,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         Row { cluster_scoped: true, ..Row::of::<GatewayClassSpec>("GatewayClass", gateway) },
         Row::of::<GatewaySpec>("Gateway", gateway),
         Row::of::<HttpRouteSpec>("HTTPRoute", gateway),
+        Row::of::<GrpcRouteSpec>("GRPCRoute", gateway),
         Row::of::<ReferenceGrantSpec>("ReferenceGrant", gateway),
         Row {
             content: Content::OptionalSpec,

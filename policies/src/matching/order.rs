@@ -49,10 +49,14 @@ pub fn compare<T>(a: &Candidate<T>, b: &Candidate<T>) -> Ordering {
     by_match.then_with(|| a.order.key().cmp(&b.order.key()))
 }
 
+/// A gRPC service is a prefix of the path, and service comes before method: a method of any service goes after every
+/// service, and before what matches all.
 fn path_rank(path: &PathMatch) -> (u8, Reverse<usize>) {
     match path {
         PathMatch::Exact(_) => (0, Reverse(0)),
         PathMatch::Regex(_) => (1, Reverse(0)),
-        PathMatch::Prefix(prefix) => (2, Reverse(prefix.len())),
+        PathMatch::Prefix(prefix) if !prefix.is_empty() => (2, Reverse(prefix.len())),
+        PathMatch::AnyService(method) => (3, Reverse(method.len())),
+        PathMatch::Prefix(_) => (4, Reverse(0)),
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::order::{Candidate, compare};
-use super::view::RequestView;
+use super::view::{RequestView, grpc_method};
 use crate::model::PathMatch;
 
 /// The matches of one host, in order of precedence, indexed by path: what a lookup costs depends on the request's
@@ -15,6 +15,8 @@ pub struct MatchTable<T> {
     exact: FxHashMap<Arc<str>, Vec<u32>>,
     regex: Vec<u32>,
     prefix: FxHashMap<Arc<str>, Vec<u32>>,
+    /// By gRPC method, whatever the service.
+    any_service: FxHashMap<Arc<str>, Vec<u32>>,
     /// Longer parts of a request's path need not be looked up: a path of slashes only would cost its square.
     longest_prefix: usize,
 }
@@ -24,16 +26,18 @@ impl<T> MatchTable<T> {
         ranked.sort_by(compare);
         let mut exact = FxHashMap::<_, Vec<_>>::default();
         let mut prefix = FxHashMap::<Arc<str>, Vec<_>>::default();
+        let mut any_service = FxHashMap::<Arc<str>, Vec<_>>::default();
         let mut regex = Vec::new();
         for (at, candidate) in (0..).zip(&ranked) {
             match &candidate.wanted.path {
                 PathMatch::Exact(path) => exact.entry(path.clone()).or_default().push(at),
                 PathMatch::Regex(_) => regex.push(at),
                 PathMatch::Prefix(path) => prefix.entry(path.clone()).or_default().push(at),
+                PathMatch::AnyService(method) => any_service.entry(method.clone()).or_default().push(at),
             }
         }
         let longest_prefix = prefix.keys().map(|path| path.len()).max().unwrap_or(0);
-        Self { ranked, exact, regex, prefix, longest_prefix }
+        Self { ranked, exact, regex, prefix, any_service, longest_prefix }
     }
 
     /// The best match that holds for the request.
@@ -45,7 +49,9 @@ impl<T> MatchTable<T> {
             .or_else(|| self.first(&self.regex, |c| request.satisfies(&c.wanted)))
             .or_else(|| {
                 let short = prefixes(request.path()).filter(|prefix| prefix.len() <= self.longest_prefix);
-                let mut lists = short.filter_map(|prefix| self.prefix.get(prefix));
+                let some = short.filter(|prefix| !prefix.is_empty()).filter_map(|p| self.prefix.get(p));
+                let method = grpc_method(request.path()).and_then(|name| self.any_service.get(name));
+                let mut lists = some.chain(method).chain(self.prefix.get(""));
                 lists.find_map(|list| self.first(list, |c| request.satisfies_beyond_path(&c.wanted)))
             });
         found.map(|candidate| &candidate.value)

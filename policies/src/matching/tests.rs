@@ -81,6 +81,18 @@ fn a_better_path_whose_other_parts_fail_leaves_the_request_to_a_worse_one() {
 }
 
 #[test]
+fn a_grpc_call_goes_by_service_then_method_then_headers() {
+    // Each beats the one after it for `POST /a/b`.
+    let ladder = ["=/a/b", "/a x:1", "/a", "*b x:1 y:2", "*b x:1", "*b", "/ x:1", "/"];
+    for (at, pair) in ladder.windows(2).enumerate() {
+        let better = candidate(pair[0], "z-young", None, 9);
+        let worse = candidate(pair[1], "a-old", Some(1), 0);
+        assert_eq!(found(vec![worse, better.clone()]), better.value, "step {at}");
+    }
+    assert_eq!(found(vec![candidate("*a", "r", None, 0), candidate("*c", "r", None, 0)]), "");
+}
+
+#[test]
 fn ten_thousand_routes_do_not_make_a_path_of_slashes_costly() {
     let mut all: Vec<_> = (0..10_000).map(|i| candidate(&format!("/route-{i}"), "r", None, i)).collect();
     all.push(candidate("/", "r", None, 10_000));
@@ -91,7 +103,8 @@ fn ten_thousand_routes_do_not_make_a_path_of_slashes_costly() {
 
 fn any_match() -> impl Strategy<Value = RouteMatch> {
     let path = select(vec![
-        "=/", "=/a", "=/a/", "=/a/b", "/", "/a", "/a/b", "/a/b/c", "/ab", "~/a.*", "~/.*b", "~/a/[bc]",
+        "=/", "=/a", "=/a/", "=/a/b", "/", "/a", "/a/b", "/a/b/c", "/ab", "~/a.*", "~/.*b", "~/a/[bc]", "*b",
+        "*c",
     ]);
     let method = select(vec!["", "GET", "POST"]);
     let headers = select(vec!["", "x:1", "x:2", "x:1 y:1"]);
@@ -131,6 +144,12 @@ fn naive(candidates: &[Candidate<usize>], head: &request::Parts) -> Option<usize
             PathMatch::Prefix(prefix) if prefix.is_empty() => true,
             PathMatch::Prefix(prefix) => elements(path).starts_with(&elements(prefix)),
             PathMatch::Regex(regex) => regex.is_match(path),
+            PathMatch::AnyService(method) => match elements(path)[..] {
+                [ref root, ref service, ref name] => {
+                    root.is_empty() && !service.is_empty() && *name == **method
+                }
+                _ => false,
+            },
         };
         path_holds
             && wanted.method.as_ref().is_none_or(|method| *method == head.method)

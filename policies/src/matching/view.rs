@@ -80,7 +80,14 @@ pub fn path_matches(wanted: &PathMatch, path: &str) -> bool {
                 || prefix.is_empty()
         }
         PathMatch::Regex(regex) => regex.is_match(path),
+        PathMatch::AnyService(method) => grpc_method(path).is_some_and(|name| name == &**method),
     }
+}
+
+/// The method of a gRPC request's path, `/service/method`.
+pub(super) fn grpc_method(path: &str) -> Option<&str> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    (!service.is_empty() && !method.contains('/')).then_some(method)
 }
 
 fn parse_query(query: &str) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {

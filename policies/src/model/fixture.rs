@@ -62,7 +62,7 @@ pub(crate) fn service(text: &str, port: u16, endpoints: &[u16]) -> [Resource; 2]
     [Resource::Backend(backend), Resource::Endpoints(endpoints)]
 }
 
-/// `= /exact`, `~ regex` or a prefix; then `METHOD`, `header:value` and `?query=value` in any order.
+/// `= /exact`, `~ regex`, `*Method` of any gRPC service, or a prefix; then `METHOD`, `header:value` and `?query=value` in any order.
 pub(crate) fn matching(text: &str) -> RouteMatch {
     let mut found = RouteMatch {
         path: PathMatch::Prefix("".into()),
@@ -75,6 +75,7 @@ pub(crate) fn matching(text: &str) -> RouteMatch {
         match part.as_bytes()[0] {
             b'=' => found.path = PathMatch::Exact(part[1..].into()),
             b'~' => found.path = PathMatch::Regex(Regex::new(&format!("^(?:{})$", &part[1..])).unwrap()),
+            b'*' => found.path = PathMatch::AnyService(part[1..].into()),
             b'/' => found.path = PathMatch::Prefix(part.trim_end_matches('/').into()),
             b'?' => {
                 let (name, value) = pair('=');
@@ -108,7 +109,7 @@ pub(crate) fn rule(rule: &str, matches: &[&str], backends: Vec<BackendRef>) -> R
 }
 
 pub(crate) fn route(text: &str, parents: Vec<RouteParent>, rules: Vec<RouteRule>) -> Route {
-    Route { meta: meta(text), parents, rules }
+    Route { kind: RouteKind::Http, meta: meta(text), parents, rules }
 }
 
 pub(crate) fn target(kind: TargetKind, object: &str, section: Option<&str>) -> TargetRef {

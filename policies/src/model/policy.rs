@@ -47,7 +47,7 @@ pub struct TargetRef {
     pub kind: TargetKind,
     /// For a Namespace, `namespace` and `name` are both its name.
     pub object: ResourceName,
-    /// A listener of a Gateway, a named rule of an HTTPRoute, or a port name of a Service.
+    /// A listener of a Gateway, a named rule of a route, or a port name of a Service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub section: Option<Arc<str>>,
 }
@@ -58,19 +58,21 @@ pub enum TargetKind {
     Namespace,
     Gateway,
     HTTPRoute,
+    GRPCRoute,
     Service,
     Backend,
 }
 
 impl TargetKind {
-    pub const ALL: [Self; 5] =
-        [Self::Namespace, Self::Gateway, Self::HTTPRoute, Self::Service, Self::Backend];
+    pub const ALL: [Self; 6] =
+        [Self::Namespace, Self::Gateway, Self::HTTPRoute, Self::GRPCRoute, Self::Service, Self::Backend];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Namespace => "Namespace",
             Self::Gateway => "Gateway",
             Self::HTTPRoute => "HTTPRoute",
+            Self::GRPCRoute => "GRPCRoute",
             Self::Service => "Service",
             Self::Backend => "Backend",
         }

@@ -2,13 +2,14 @@ use std::collections::BTreeMap;
 
 use super::{
     Backend, BackendKind, BackendName, Endpoints, Listener, ListenerName, Policy, ResourceName, Route,
+    RouteKind,
 };
 
 /// Everything one proxy knows: the input of a snapshot. Keys are the resources' own names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
     pub listeners: BTreeMap<ListenerName, Listener>,
-    pub routes: BTreeMap<ResourceName, Route>,
+    pub routes: BTreeMap<(RouteKind, ResourceName), Route>,
     pub backends: BTreeMap<BackendName, Backend>,
     pub endpoints: BTreeMap<BackendName, Endpoints>,
     /// By kind, then name.
@@ -73,7 +74,10 @@ impl Resource {
             Self::Endpoints(e) => e.backend.to_string(),
             Self::Policy(p) => format!("{}/{}", p.kind, p.meta.name),
             Self::Listener(l) => l.name.to_string(),
-            Self::Route(r) => r.meta.name.to_string(),
+            Self::Route(r) => match r.kind {
+                RouteKind::Http => r.meta.name.to_string(),
+                RouteKind::Grpc => format!("{}/{}", r.kind.as_str(), r.meta.name),
+            },
         }
     }
 }
@@ -87,7 +91,7 @@ impl Resources {
                 drop(self.policies.insert((p.kind.to_string(), p.meta.name.clone()), p));
             }
             Resource::Listener(l) => drop(self.listeners.insert(l.name.clone(), l)),
-            Resource::Route(r) => drop(self.routes.insert(r.meta.name.clone(), r)),
+            Resource::Route(r) => drop(self.routes.insert((r.kind, r.meta.name.clone()), r)),
         }
     }
 

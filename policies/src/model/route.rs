@@ -1,18 +1,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, Method};
 use regex::Regex;
 use serde::{Serialize, Serializer};
 
-use super::{BackendName, HostPattern, ListenerName, Meta, ResourceName, SourceRef};
+use super::{BackendName, HostPattern, ListenerName, Meta, ResourceName, RouteFilter, SourceRef, TargetKind};
 
-/// An HTTPRoute whose parents and backends have been looked up.
+/// An HTTPRoute or GRPCRoute whose parents and backends have been looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
+    pub kind: RouteKind,
     pub meta: Meta,
     pub parents: Vec<RouteParent>,
     pub rules: Vec<RouteRule>,
+}
+
+/// Which object a route was made from; routes of different kinds may have the same name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub enum RouteKind {
+    #[default]
+    Http,
+    /// Its backends are spoken to as HTTP/2, whatever they say.
+    Grpc,
 }
 
 /// Where a route is attached.
@@ -53,6 +63,8 @@ pub enum PathMatch {
     Prefix(Arc<str>),
     /// The whole path must match.
     Regex(Regex),
+    /// gRPC: this method, of any service (`/*/Method`).
+    AnyService(Arc<str>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +84,24 @@ pub enum StringMatch {
     Exact(Arc<str>),
     /// The whole value must match.
     Regex(Regex),
+}
+
+impl RouteKind {
+    /// As in `kind:` of the document.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "HTTPRoute",
+            Self::Grpc => "GRPCRoute",
+        }
+    }
+
+    /// What policies call it.
+    pub const fn target(self) -> TargetKind {
+        match self {
+            Self::Http => TargetKind::HTTPRoute,
+            Self::Grpc => TargetKind::GRPCRoute,
+        }
+    }
 }
 
 impl StringMatch {
@@ -97,7 +127,9 @@ impl Eq for StringMatch {}
 impl PartialEq for PathMatch {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Exact(a), Self::Exact(b)) | (Self::Prefix(a), Self::Prefix(b)) => a == b,
+            (Self::Exact(a), Self::Exact(b))
+            | (Self::Prefix(a), Self::Prefix(b))
+            | (Self::AnyService(a), Self::AnyService(b)) => a == b,
             (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
             _ => false,
         }
@@ -112,21 +144,6 @@ impl Serialize for StringMatch {
             Self::Regex(regex) => serializer.collect_str(&format_args!("~{}", regex.as_str())),
         }
     }
-}
-
-/// A filter written in the route itself, run at its rule or, on a backendRef, once that backend is picked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RouteFilter {
-    RequestHeaders(HeaderModifier),
-    ResponseHeaders(HeaderModifier),
-}
-
-/// Gateway API `HTTPHeaderFilter`: set, then add, then remove.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeaderModifier {
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    pub add: Vec<(HeaderName, HeaderValue)>,
-    pub remove: Vec<HeaderName>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,9 +6,17 @@ use serde::Deserialize;
 use super::{GepDuration, gateway_group, one};
 
 mod check;
+mod check_filters;
+mod filters;
 mod pattern;
 mod retry;
 
+pub(crate) use check::{check_pattern, check_spec};
+pub(crate) use filters::is_request_path;
+pub use filters::{
+    CorsSpec, FilterType, FractionSpec, HeaderModifierSpec, HeaderPair, HttpFilterSpec, MirrorBackendRef,
+    MirrorSpec, PathModifierSpec, PathModifierType, REDIRECT_STATUSES, RedirectSpec, RewriteSpec, SchemeSpec,
+};
 pub use pattern::compile_pattern;
 pub use retry::RetrySpec;
 
@@ -133,55 +141,6 @@ pub enum MatchMethod {
     Options,
     Trace,
     Patch,
-}
-
-/// One filter of a rule or a backendRef. Only header modifiers are done; the others are refused by name.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-ignored" = [
-    "requestMirror", "requestRedirect", "urlRewrite", "cors", "externalAuth", "extensionRef"
-]))]
-pub struct HttpFilterSpec {
-    #[serde(rename = "type")]
-    pub kind: FilterType,
-    pub request_header_modifier: Option<HeaderModifierSpec>,
-    pub response_header_modifier: Option<HeaderModifierSpec>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
-pub enum FilterType {
-    RequestHeaderModifier,
-    ResponseHeaderModifier,
-    RequestMirror,
-    RequestRedirect,
-    #[serde(rename = "URLRewrite")]
-    UrlRewrite,
-    #[serde(rename = "CORS")]
-    Cors,
-    ExternalAuth,
-    ExtensionRef,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HeaderModifierSpec {
-    /// Replaces every field of the name.
-    #[schemars(length(max = 16))]
-    pub set: Vec<HeaderPair>,
-    /// Appends to what is there.
-    #[schemars(length(max = 16))]
-    pub add: Vec<HeaderPair>,
-    #[schemars(length(max = 16))]
-    pub remove: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HeaderPair {
-    #[schemars(length(min = 1, max = 256))]
-    pub name: String,
-    #[schemars(length(min = 1, max = 4096))]
-    pub value: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

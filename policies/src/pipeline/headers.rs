@@ -1,25 +1,15 @@
-use std::sync::Arc;
-
 use http::{HeaderMap, response};
 
 use super::{Filter, Phase, RequestContext, Verdict};
-use crate::model::{HeaderModifier, RouteFilter};
+use crate::model::HeaderModifier;
 
 /// Gateway API `RequestHeaderModifier`.
 #[derive(Debug)]
-struct RequestHeaders(HeaderModifier);
+pub(super) struct RequestHeaders(pub(super) HeaderModifier);
 
 /// Gateway API `ResponseHeaderModifier`.
 #[derive(Debug)]
-struct ResponseHeaders(HeaderModifier);
-
-/// A filter written in a route, ready to run.
-pub(crate) fn route_filter(filter: &RouteFilter) -> Arc<dyn Filter> {
-    match filter {
-        RouteFilter::RequestHeaders(modifier) => Arc::new(RequestHeaders(modifier.clone())),
-        RouteFilter::ResponseHeaders(modifier) => Arc::new(ResponseHeaders(modifier.clone())),
-    }
-}
+pub(super) struct ResponseHeaders(pub(super) HeaderModifier);
 
 impl Filter for RequestHeaders {
     fn phase(&self) -> Phase {

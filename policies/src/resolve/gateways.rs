@@ -9,7 +9,7 @@ use crate::model::{Certificate, HostPattern, Listener, ListenerName, Resource, S
 use crate::objects::{GATEWAY_GROUP, Gateway, ListenerProtocol, ListenerSpec, RouteGroupKind};
 
 /// The kinds of route that can be attached to an HTTP listener.
-const HTTP_ROUTES: [&str; 1] = ["HTTPRoute"];
+const HTTP_ROUTES: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
 
 /// One listener on its way: what it asks for, and what is wrong with that.
 struct Draft<'a> {

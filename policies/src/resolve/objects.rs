@@ -4,7 +4,7 @@ use super::Controller;
 use super::grants::Grants;
 use crate::model::{Policy, ResourceName};
 use crate::objects::{
-    Backend, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, Object, Secret, Service,
+    Backend, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, Object, Secret, Service,
 };
 
 /// Objects by kind and name.
@@ -19,6 +19,7 @@ pub(super) struct Objects<'a> {
     pub(super) grants: Grants<'a>,
     pub(super) namespaces: BTreeMap<&'a str, &'a Namespace>,
     pub(super) routes: BTreeMap<&'a ResourceName, &'a HttpRoute>,
+    pub(super) grpc_routes: BTreeMap<&'a ResourceName, &'a GrpcRoute>,
     pub(super) services: BTreeMap<&'a ResourceName, &'a Service>,
     pub(super) secrets: BTreeMap<&'a ResourceName, &'a Secret>,
     pub(super) backends: BTreeMap<&'a ResourceName, &'a Backend>,
@@ -37,6 +38,7 @@ impl<'a> Objects<'a> {
                 Object::HttpRoute(o) => drop(all.routes.insert(&o.meta.name, o)),
                 Object::ReferenceGrant(o) => all.grants.insert(o),
                 Object::Namespace(o) => drop(all.namespaces.insert(&o.meta.name.name, o)),
+                Object::GrpcRoute(o) => drop(all.grpc_routes.insert(&o.meta.name, o)),
                 Object::Service(o) => drop(all.services.insert(&o.meta.name, o)),
                 Object::Secret(o) => drop(all.secrets.insert(&o.meta.name, o)),
                 Object::Backend(o) => drop(all.backends.insert(&o.meta.name, o)),

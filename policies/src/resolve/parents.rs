@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::backends::{external_name, tcp_ports};
 use super::gateways::takes;
 use super::objects::Objects;
-use crate::model::{HostPattern, ListenerName, ResourceName, RouteParent};
+use crate::model::{HostPattern, ListenerName, ResourceName, RouteKind, RouteParent};
 use crate::objects::{
     FromNamespaces, GATEWAY_GROUP, Gateway, HttpRoute, ListenerSpec, ParentRef, RouteNamespaces, Service,
 };
@@ -32,14 +32,14 @@ pub(super) fn stranger<'a>(
 /// `attachedRoutes`).
 pub(super) fn resolve(
     objects: &Objects<'_>,
-    route: &HttpRoute,
+    (kind, route): (RouteKind, &HttpRoute),
     parent: &ParentRef,
 ) -> Result<Vec<RouteParent>, Refusal> {
     let namespace = parent.namespace.as_deref().unwrap_or(&route.meta.name.namespace);
     let name = ResourceName::new(namespace, parent.name.as_str());
     match (parent.group.as_str(), parent.kind.as_str()) {
         (GATEWAY_GROUP, "Gateway") => match objects.gateways.get(&name) {
-            Some(gateway) => on_gateway(objects, gateway, route, parent),
+            Some(gateway) => on_gateway(objects, gateway, (kind, route), parent),
             None => Err(("NoMatchingParent", format!("there is no Gateway {name}"))),
         },
         ("", "Service") => match objects.services.get(&name) {
@@ -56,7 +56,7 @@ pub(super) fn resolve(
 fn on_gateway(
     objects: &Objects<'_>,
     gateway: &Gateway,
-    route: &HttpRoute,
+    (kind, route): (RouteKind, &HttpRoute),
     parent: &ParentRef,
 ) -> Result<Vec<RouteParent>, Refusal> {
     let name = &gateway.meta.name;
@@ -71,10 +71,11 @@ fn on_gateway(
         return Err(("NoMatchingParent", format!("Gateway {name} has no such listener, only {names}")));
     }
     listeners
-        .retain(|l| takes(l, "HTTPRoute") && allows(objects, &l.allowed_routes.namespaces, gateway, route));
+        .retain(|l| takes(l, kind.as_str()) && allows(objects, &l.allowed_routes.namespaces, gateway, route));
     if listeners.is_empty() {
         let from = &route.meta.name.namespace;
-        let message = format!("no listener of Gateway {name} allows HTTPRoutes from namespace `{from}`");
+        let kind = kind.as_str();
+        let message = format!("no listener of Gateway {name} allows {kind}s from namespace `{from}`");
         return Err(("NotAllowedByListeners", message));
     }
     let hosts = route.spec.hostnames.iter().filter_map(|host| HostPattern::parse(host).ok());

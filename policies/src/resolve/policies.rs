@@ -86,6 +86,12 @@ fn known(objects: &Objects<'_>) -> Known {
             known.insert_section(TargetKind::HTTPRoute, &route.meta.name, name);
         }
     }
+    for route in objects.grpc_routes.values() {
+        known.insert(TargetKind::GRPCRoute, &route.meta.name);
+        for name in route.spec.rules.iter().filter_map(|rule| rule.name.as_ref()) {
+            known.insert_section(TargetKind::GRPCRoute, &route.meta.name, name);
+        }
+    }
     for service in objects.services.values() {
         known.insert(TargetKind::Service, &service.meta.name);
         for port in service.spec.ports.iter().filter(|port| !port.name.is_empty()) {

@@ -3,26 +3,28 @@
 use std::collections::BTreeSet;
 
 use super::objects::Objects;
+use super::rivals::Rivals;
 use super::rules::{Invalid, rules};
 use super::{Condition, Resolved, parents};
-use crate::model::{Resource, Route, RouteParent};
+use crate::model::{Resource, Route, RouteKind, RouteParent};
 use crate::objects::HttpRoute;
 
-pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
+pub(super) fn resolve(objects: &Objects<'_>, rivals: &Rivals, resolved: &mut Resolved) {
     for route in objects.routes.values() {
-        let (mut attached, told) = attach(objects, route);
+        let (mut attached, told) = attach(objects, rivals, (RouteKind::Http, route));
         for condition in told {
             resolved.tell("HTTPRoute", &route.meta.name, condition);
         }
         let mesh = route.spec.parent_refs.iter().all(|parent| parent.kind == "Service");
         let mut invalid = Vec::new();
-        match rules(objects, route, mesh, &mut invalid) {
+        match rules(objects, (RouteKind::Http, route), mesh, &mut invalid) {
             Ok(rules) => {
                 resolved.tell("HTTPRoute", &route.meta.name, refs(&invalid));
                 count(&attached, resolved);
                 attached.retain(|parent| is_usable(parent, resolved));
                 if !attached.is_empty() {
-                    let route = Route { meta: route.meta.clone(), parents: attached, rules };
+                    let route =
+                        Route { kind: RouteKind::Http, meta: route.meta.clone(), parents: attached, rules };
                     resolved.resources.insert(Resource::Route(route));
                 }
             }
@@ -35,7 +37,7 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
 }
 
 /// Adds an accepted route to each listener that it is attached to.
-fn count(attached: &[RouteParent], resolved: &mut Resolved) {
+pub(super) fn count(attached: &[RouteParent], resolved: &mut Resolved) {
     let listeners = attached.iter().filter_map(|parent| match parent {
         RouteParent::Listener { listener, .. } => Some(listener),
         RouteParent::Service { .. } => None,
@@ -46,14 +48,19 @@ fn count(attached: &[RouteParent], resolved: &mut Resolved) {
     }
 }
 
-fn is_usable(parent: &RouteParent, resolved: &Resolved) -> bool {
+pub(super) fn is_usable(parent: &RouteParent, resolved: &Resolved) -> bool {
     match parent {
         RouteParent::Listener { listener, .. } => resolved.resources.listeners.contains_key(listener),
         RouteParent::Service { .. } => true,
     }
 }
 
-fn attach(objects: &Objects<'_>, route: &HttpRoute) -> (Vec<RouteParent>, Vec<Condition>) {
+/// Where a route holds, and what is to be said about each parentRef.
+pub(super) fn attach(
+    objects: &Objects<'_>,
+    rivals: &Rivals,
+    (kind, route): (RouteKind, &HttpRoute),
+) -> (Vec<RouteParent>, Vec<Condition>) {
     let (mut attached, mut told) = (Vec::new(), Vec::new());
     for (at, parent) in route.spec.parent_refs.iter().enumerate() {
         if let Some(gateway) = parents::stranger(objects, route, parent) {
@@ -62,7 +69,8 @@ fn attach(objects: &Objects<'_>, route: &HttpRoute) -> (Vec<RouteParent>, Vec<Co
             told.push(Condition::ignored("OtherGatewayClass", message).of_parent(at));
             continue;
         }
-        let condition = match parents::resolve(objects, route, parent) {
+        let found = parents::resolve(objects, (kind, route), parent);
+        let condition = match found.and_then(|found| rivals.keep(kind, &route.meta.name, found)) {
             Ok(found) => {
                 for parent in found {
                     if !attached.contains(&parent) {
@@ -81,7 +89,7 @@ fn attach(objects: &Objects<'_>, route: &HttpRoute) -> (Vec<RouteParent>, Vec<Co
     (attached, told)
 }
 
-fn refs(invalid: &[Invalid]) -> Condition {
+pub(super) fn refs(invalid: &[Invalid]) -> Condition {
     match invalid.first() {
         None => Condition::holds("ResolvedRefs", "ResolvedRefs", ""),
         Some(first) => {

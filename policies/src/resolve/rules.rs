@@ -3,19 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 use super::backends::{app_protocol, external_name, tcp_ports};
+use super::filters::{filters, only_prefix};
 use super::grants::Referrer;
 use super::objects::Objects;
 use crate::model::{
-    BackendKind, BackendName, BackendRef, HeaderMatch, HeaderModifier, InvalidRef, PathMatch, QueryMatch,
-    ResourceName, RouteFilter, RouteMatch, RouteRule, StringMatch, Timeouts,
+    BackendKind, BackendName, BackendRef, HeaderMatch, InvalidRef, PathMatch, QueryMatch, ResourceName,
+    RouteKind, RouteMatch, RouteRule, StringMatch, Timeouts,
 };
 use crate::objects::{
-    FilterType, GepDuration, HeaderModifierSpec, HeaderPair, HttpBackendRef, HttpFilterSpec, HttpRoute,
-    HttpRule, MatchSpec, PathMatchSpec, PathMatchType, RetrySpec, TIDEGATE_GROUP, ValueMatchType,
-    compile_pattern,
+    GepDuration, HttpBackendRef, HttpRoute, HttpRule, MatchSpec, MirrorSpec, PathMatchSpec, PathMatchType,
+    RetrySpec, TIDEGATE_GROUP, ValueMatchType, compile_pattern,
 };
 
 /// A backendRef that cannot be used: the reason of `ResolvedRefs`, and a message that names its place.
@@ -31,29 +31,43 @@ pub(super) struct Invalid {
 /// What cannot be carried out. The check of documents refuses it too; this is the second lock.
 pub(super) fn rules(
     objects: &Objects<'_>,
-    route: &HttpRoute,
+    (kind, route): (RouteKind, &HttpRoute),
     mesh: bool,
     invalid: &mut Vec<Invalid>,
 ) -> Result<Vec<RouteRule>, String> {
+    let mut find = |pointer: String, backend: &HttpBackendRef| {
+        lookup(objects, (kind, route), mesh, backend).map_err(|(why, message)| {
+            let source = route.meta.at(route.lines.line(&pointer));
+            invalid.push(Invalid { reason: reason(why), message: format!("{source}: {message}") });
+            why
+        })
+    };
     let mut rules = Vec::new();
     for (at, written) in route.spec.rules.iter().enumerate() {
-        let mut backends = Vec::new();
+        let at = format!("/rules/{at}");
+        let matches = matches(written)?;
+        let prefix = only_prefix(&matches);
+        let mut mirror = |at: &str, i: usize, mirror: &MirrorSpec| {
+            find(format!("{at}/filters/{i}"), &mirror.backend_ref.as_backend_ref()).ok()
+        };
+        let own = filters(&written.filters, prefix, |i, spec| mirror(&at, i, spec))?;
+        let mut below = Vec::new();
         for (position, backend) in written.backend_refs.iter().enumerate() {
-            let target = lookup(objects, route, mesh, backend).map_err(|(why, message)| {
-                let pointer = format!("/rules/{at}/backendRefs/{position}");
-                let source = route.meta.at(route.lines.line(&pointer));
-                invalid.push(Invalid { reason: reason(why), message: format!("{source}: {message}") });
-                why
-            });
-            let filters = filters(&backend.filters)?;
-            backends.push(BackendRef { target, weight: backend.weight, filters });
+            let at = format!("{at}/backendRefs/{position}");
+            below.push(filters(&backend.filters, prefix, |i, spec| mirror(&at, i, spec))?);
         }
+        let backends = written.backend_refs.iter().zip(below).enumerate();
+        let backends = backends.map(|(position, (backend, filters))| BackendRef {
+            target: find(format!("{at}/backendRefs/{position}"), backend),
+            weight: backend.weight,
+            filters,
+        });
         rules.push(RouteRule {
             name: written.name.as_deref().map(Into::into),
-            source: route.meta.at(route.lines.line(&format!("/rules/{at}"))),
-            matches: matches(written)?,
-            filters: filters(&written.filters)?,
-            backends,
+            source: route.meta.at(route.lines.line(&at)),
+            filters: own,
+            backends: backends.collect(),
+            matches,
             timeouts: Timeouts {
                 request: limit(written.timeouts.request),
                 backend_request: limit(written.timeouts.backend_request),
@@ -75,14 +89,14 @@ fn reason(why: InvalidRef) -> &'static str {
 
 fn lookup(
     objects: &Objects<'_>,
-    route: &HttpRoute,
+    (kind, route): (RouteKind, &HttpRoute),
     mesh: bool,
     backend: &HttpBackendRef,
 ) -> Result<BackendName, (InvalidRef, String)> {
     let own = &route.meta.name.namespace;
     let namespace = backend.namespace.as_deref().unwrap_or(own);
     let object = ResourceName::new(namespace, backend.name.as_str());
-    let kind = match (backend.group.as_str(), backend.kind.as_str()) {
+    let called = match (backend.group.as_str(), backend.kind.as_str()) {
         ("", "Service") => BackendKind::Service,
         (TIDEGATE_GROUP, "Backend") => BackendKind::Backend,
         (group, kind) => {
@@ -91,7 +105,7 @@ fn lookup(
             return Err((InvalidRef::InvalidKind, message));
         }
     };
-    let from = Referrer { kind: "HTTPRoute", namespace: own };
+    let from = Referrer { kind: kind.as_str(), namespace: own };
     if !mesh && !objects.grants.permit(from, (&backend.group, &backend.kind), &object) {
         let message = format!(
             "{} {object} is in another namespace than the route, and no ReferenceGrant in `{namespace}` allows it \
@@ -100,11 +114,11 @@ fn lookup(
         );
         return Err((InvalidRef::RefNotPermitted, message));
     }
-    let port = match kind {
+    let port = match called {
         BackendKind::Service => service_port(objects, &object, backend.port)?,
         BackendKind::Backend => backend_port(objects, &object, backend.port)?,
     };
-    Ok(BackendName { kind, object, port })
+    Ok(BackendName { kind: called, object, port })
 }
 
 fn service_port(
@@ -195,35 +209,7 @@ fn value(kind: ValueMatchType, text: &str) -> Result<StringMatch, String> {
     })
 }
 
-fn filters(written: &[HttpFilterSpec]) -> Result<Vec<RouteFilter>, String> {
-    let filter = |filter: &HttpFilterSpec| match filter.kind {
-        FilterType::RequestHeaderModifier => {
-            modifier(filter.request_header_modifier.as_ref()).map(RouteFilter::RequestHeaders)
-        }
-        FilterType::ResponseHeaderModifier => {
-            modifier(filter.response_header_modifier.as_ref()).map(RouteFilter::ResponseHeaders)
-        }
-        other => Err(format!("the filter {other:?} is not supported")),
-    };
-    written.iter().map(filter).collect()
-}
-
-fn modifier(written: Option<&HeaderModifierSpec>) -> Result<HeaderModifier, String> {
-    let written = written.ok_or_else(|| String::from("a header modifier without its settings"))?;
-    Ok(HeaderModifier {
-        set: written.set.iter().map(pair).collect::<Result<_, _>>()?,
-        add: written.add.iter().map(pair).collect::<Result<_, _>>()?,
-        remove: written.remove.iter().map(|name| header_name(name)).collect::<Result<_, _>>()?,
-    })
-}
-
-fn pair(written: &HeaderPair) -> Result<(HeaderName, HeaderValue), String> {
-    let value = HeaderValue::from_str(&written.value);
-    let value = value.map_err(|_| format!("`{}` cannot be a header's value", written.value))?;
-    Ok((header_name(&written.name)?, value))
-}
-
-fn header_name(text: &str) -> Result<HeaderName, String> {
+pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
     text.parse().map_err(|_| format!("`{text}` is not a header name"))
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::document::parse;
-use crate::model::{AppProtocol, InvalidRef, ListenerName, Retry, RouteParent, Timeouts, fixture::*};
+use crate::model::{
+    AppProtocol, InvalidRef, ListenerName, Retry, RouteKind, RouteParent, Timeouts, fixture::*,
+};
 use crate::objects::ListenerProtocol;
 
 const CART: &str = "
@@ -79,7 +81,7 @@ fn a_route_on_a_gateway_gets_the_hostnames_it_has_in_common_with_each_listener()
     let resolved = with_cart(&http_route("shop", "{name: gw}", &more));
     assert_eq!(told(&resolved, "HTTPRoute shop/r"), ["Accepted=Accepted", "ResolvedRefs=ResolvedRefs"]);
     assert_eq!(
-        resolved.resources.routes[&name("r")].parents,
+        resolved.resources.routes[&(RouteKind::Http, name("r"))].parents,
         [
             on_listener("gw", "http", &["shop.example.com"]),
             on_listener("gw", "open", &["other.org", "shop.example.com"]),
@@ -113,7 +115,7 @@ fn a_parent_that_does_not_take_a_route_says_why_in_the_specified_order() {
 #[test]
 fn a_route_from_another_namespace_attaches_only_where_it_is_allowed() {
     let resolved = with_cart(&http_route("other", "{name: gw, namespace: shop}", ""));
-    let parents = &resolved.resources.routes[&name("other/r")].parents;
+    let parents = &resolved.resources.routes[&(RouteKind::Http, name("other/r"))].parents;
     assert_eq!(parents, &[on_listener("shop/gw", "open", &[""])]);
 }
 
@@ -153,7 +155,7 @@ spec: {port: 80, endpoints: [{address: 10.0.0.1, port: 8080}]}
 fn of_two_matches_on_one_header_the_first_counts() {
     let rules = "  rules: [{matches: [{headers: [{name: X-A, value: '1'}, {name: x-a, value: '2'}]}]}]";
     let resolved = with_cart(&http_route("shop", "{name: gw}", rules));
-    let headers = &resolved.resources.routes[&name("r")].rules[0].matches[0].headers;
+    let headers = &resolved.resources.routes[&(RouteKind::Http, name("r"))].rules[0].matches[0].headers;
     assert_eq!(headers.len(), 1);
     assert!(headers[0].value.matches("1") && !headers[0].value.matches("2"));
 }
@@ -163,7 +165,7 @@ fn a_route_keeps_the_parents_that_take_it_and_tells_about_the_others() {
     let resolved = with_cart(&http_route("shop", "{name: gw}, {name: nobody}", &to_cart("")));
     let conditions = told(&resolved, "HTTPRoute shop/r");
     assert_eq!(conditions, ["!Accepted=NoMatchingParent", "Accepted=Accepted", "ResolvedRefs=ResolvedRefs"]);
-    assert_eq!(resolved.resources.routes[&name("r")].parents.len(), 2);
+    assert_eq!(resolved.resources.routes[&(RouteKind::Http, name("r"))].parents.len(), 2);
 }
 
 #[test]
@@ -186,7 +188,7 @@ fn a_backend_that_cannot_be_used_keeps_its_place_and_the_route_its_acceptance() 
         );
         let message = message(&resolved, "HTTPRoute shop/r", "ResolvedRefs");
         assert!(message.starts_with("shop.yaml:30: "), "{message}");
-        let backends = &resolved.resources.routes[&name("r")].rules[0].backends;
+        let backends = &resolved.resources.routes[&(RouteKind::Http, name("r"))].rules[0].backends;
         assert_eq!(backends[0].target, Ok(service_name("cart", 80)));
         assert_eq!((&backends[1].target, backends[1].weight), (&Err(why), 1));
     }
@@ -319,7 +321,7 @@ fn a_mesh_route_may_call_any_namespace() {
     let parent = "{name: cart, namespace: shop, kind: Service, group: '', sectionName: http}";
     let resolved = with_cart(&http_route("other", parent, &to_cart(", namespace: shop")));
     assert_eq!(told(&resolved, "HTTPRoute other/r"), ["Accepted=Accepted", "ResolvedRefs=ResolvedRefs"]);
-    let route = &resolved.resources.routes[&name("other/r")];
+    let route = &resolved.resources.routes[&(RouteKind::Http, name("other/r"))];
     assert_eq!(route.parents, [RouteParent::Service { service: name("cart"), port: Some(80) }]);
 }
 

@@ -210,6 +210,7 @@ fn describe_match(wanted: &RouteMatch) -> String {
         PathMatch::Exact(path) => path.to_string(),
         PathMatch::Prefix(prefix) => format!("{prefix}/*"),
         PathMatch::Regex(regex) => format!("~{}", regex.as_str()),
+        PathMatch::AnyService(method) => format!("/*/{method}"),
     };
     let value = |value: &StringMatch| match value {
         StringMatch::Exact(value) => value.to_string(),

@@ -31,7 +31,13 @@ impl Builder<'_> {
                 }
             }
         }
-        let target = Target { backend: Ok(app), weight: 1, filters: filters.ordered(), guard: None };
+        let target = Target {
+            backend: Ok(app),
+            weight: 1,
+            filters: filters.ordered(),
+            guard: None,
+            mirrors: Box::default(),
+        };
         let named = Rule { name: "inbound".into(), ..Rule::empty() };
         Some(named.leading_to(vec![(target, applied.into())]))
     }

@@ -14,7 +14,7 @@ use super::build::Builder;
 use super::gateway::candidates;
 use super::rule::Side;
 use crate::matching::{Authority, MatchTable, RequestView};
-use crate::model::{Backend, BackendKind, ResourceName, Resources, Route, RouteParent};
+use crate::model::{Backend, BackendKind, ResourceName, Resources, Route, RouteKind, RouteParent};
 
 /// The port of a Service that a `Host` without one means.
 const DEFAULT_PORT: u16 = 80;
@@ -119,7 +119,11 @@ impl Builder<'_> {
             .partition(|route| route.meta.name.namespace == backend.name.object.namespace);
         let own = |route: &&Route| route.meta.name.namespace == self.local.namespace;
         let mine: Vec<_> = consumer.into_iter().filter(own).collect();
-        let routes = if mine.is_empty() { producer } else { mine };
+        let mut routes = if mine.is_empty() { producer } else { mine };
+        // GEP-1294: of the kinds on one port, gRPC goes first, and kinds are not merged.
+        if routes.iter().any(|route| route.kind == RouteKind::Grpc) {
+            routes.retain(|route| route.kind == RouteKind::Grpc);
+        }
         if routes.is_empty() {
             return PortRules::Direct(Arc::new(self.direct_rule(backend)));
         }

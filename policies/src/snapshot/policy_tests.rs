@@ -9,7 +9,7 @@ use super::*;
 use crate::decision::Decisions;
 use crate::model::fixture::*;
 use crate::model::{HeaderModifier, Peer, Policy, Resource, RouteFilter, RouteParent, TargetKind, TargetRef};
-use crate::pipeline::{Progress, RequestContext, on_request};
+use crate::pipeline::{Progress, RequestContext, Stop, on_request};
 use crate::time::Timestamp;
 
 const GATEWAY: Scope = Scope::Gateway(BindAddress { ip: None, port: 8080 });
@@ -69,9 +69,11 @@ fn send(snapshot: &Snapshot, scope: Scope, host: &str) -> Result<request::Parts,
         decisions: &mut Decisions::new(),
         response_headers: &mut HeaderMap::new(),
     };
-    on_request(&selected.target().filters, &mut cx, &mut Progress::default())
-        .map_err(|reply| reply.reason)?;
-    Ok(head)
+    match on_request(&selected.target().filters, &mut cx, &mut Progress::default()) {
+        Err(Stop::Refused(reply)) => Err(reply.reason),
+        Err(Stop::Answered(reply)) => panic!("{reply:?}"),
+        Ok(()) => Ok(head),
+    }
 }
 
 fn sends(snapshot: &Snapshot, scope: Scope, host: &str) -> Option<Reason> {

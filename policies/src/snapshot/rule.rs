@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::build::Builder;
 use super::policies::Behaviour;
-use super::{Rule, Target};
+use super::{MirrorTarget, Rule, Target};
 use crate::attach::Place;
 use crate::model::{
-    BackendName, BackendRef, ListenerName, Policy, PolicyRef, Route, RouteFilter, RouteRule, Timeouts,
+    BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Route, RouteKind, RouteRule,
+    Timeouts, WebScheme,
 };
-use crate::pipeline::{Filter, Phase, route_filter};
+use crate::pipeline::{Entry, Filter, Phase, route_filter};
 use crate::reason::Reason;
 
 /// From where a rule is reached.
@@ -23,6 +24,14 @@ pub(super) enum Side<'a> {
 /// Filters on their way to a target, with their place in the order.
 #[derive(Default)]
 pub(super) struct Filters(Vec<(Phase, usize, Arc<dyn Filter>)>);
+
+/// What a rule itself has for all its targets.
+#[derive(Default)]
+struct Own {
+    kind: RouteKind,
+    filters: Vec<Arc<dyn Filter>>,
+    mirrors: Vec<MirrorTarget>,
+}
 
 /// A target with the policies that hold for it.
 pub(super) type Applied = (Target, Box<[Arc<PolicyRef>]>);
@@ -58,35 +67,58 @@ impl<'a> Builder<'a> {
         side: Side<'_>,
     ) -> Rule {
         let place = Place { resources: self.resources, rule: Some((route, rule.name.as_ref())) };
-        let own: Vec<_> = rule.filters.iter().map(route_filter).collect();
-        let targets = rule.backends.iter().map(|backend| self.target(place, side, &own, backend)).collect();
+        let entry = self.entry(side);
+        let own = Own {
+            kind: route.kind,
+            filters: rule.filters.iter().filter_map(|filter| route_filter(filter, entry)).collect(),
+            mirrors: self.mirrors(&rule.filters, route.kind),
+        };
+        let mut targets: Vec<_> =
+            rule.backends.iter().map(|backend| self.target(place, side, &own, backend)).collect();
+        if targets.is_empty() {
+            targets.push(self.nowhere(place, side, &own));
+        }
         let named = Rule {
             route: Some(label.clone()),
             name: rule.name.clone().unwrap_or_else(|| index.to_string().into()),
             source: Some(rule.source.clone()),
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
+            grpc: route.kind == RouteKind::Grpc,
             ..Rule::empty()
         };
         named.leading_to(targets)
+    }
+
+    /// A rule without backends still has filters: one of them may answer (a redirect).
+    fn nowhere(&mut self, place: Place<'_>, side: Side<'_>, own: &Own) -> Applied {
+        let none = BackendRef { target: Err(InvalidRef::BackendNotFound), weight: 1, filters: Vec::new() };
+        let (target, applied) = self.target(place, side, own, &none);
+        (Target { backend: Err(Reason::NoBackend), ..target }, applied)
+    }
+
+    /// Where the requests of a side come in. A Service's port stands for the listener's in the mesh.
+    fn entry(&self, side: Side<'_>) -> Entry {
+        let listener = match side {
+            Side::Gateway(name) => self.resources.listeners.get(name),
+            Side::Outbound(parent) => return Entry { scheme: WebScheme::Http, port: parent.port },
+        };
+        let ends_tls = listener.is_some_and(|listener| listener.tls.is_some());
+        let scheme = if ends_tls { WebScheme::Https } else { WebScheme::Http };
+        Entry { scheme, port: listener.map_or(80, |listener| listener.port) }
     }
 
     /// What a call through a Service's port meets when no route says otherwise.
     pub(super) fn direct_rule(&mut self, backend: &crate::model::Backend) -> Rule {
         let place = Place { resources: self.resources, rule: None };
         let target = BackendRef { target: Ok(backend.name.clone()), weight: 1, filters: Vec::new() };
-        let target = self.target(place, Side::Outbound(&backend.name), &[], &target);
+        let target = self.target(place, Side::Outbound(&backend.name), &Own::default(), &target);
         let named = Rule { name: "default".into(), source: Some(backend.source.clone()), ..Rule::empty() };
         named.leading_to(vec![target])
     }
 
-    fn target(
-        &mut self,
-        place: Place<'_>,
-        side: Side<'_>,
-        own: &[Arc<dyn Filter>],
-        backend: &BackendRef,
-    ) -> Applied {
+    fn target(&mut self, place: Place<'_>, side: Side<'_>, own: &Own, backend: &BackendRef) -> Applied {
+        let entry = self.entry(side);
         let name = backend.target.as_ref().ok();
         let (filtering, breaking) = self.effective(place, side, name);
         let mut applied = Vec::new();
@@ -99,7 +131,8 @@ impl<'a> Builder<'a> {
                 applied.push(bound.reference.clone());
             }
         }
-        for filter in own.iter().cloned().chain(backend.filters.iter().map(RouteFilter::ready)) {
+        let of_backend = backend.filters.iter().filter_map(|filter| route_filter(filter, entry));
+        for filter in own.filters.iter().cloned().chain(of_backend) {
             filters.push(ROUTE_ORDER, filter);
         }
         let state = name.and_then(|name| self.backends.get(name)).cloned();
@@ -115,8 +148,15 @@ impl<'a> Builder<'a> {
             _ => None,
         };
         let backend_state = state.ok_or(Reason::InvalidBackend);
-        let target =
-            Target { backend: backend_state, weight: backend.weight, filters: filters.ordered(), guard };
+        let mut mirrors = own.mirrors.clone();
+        mirrors.extend(self.mirrors(&backend.filters, own.kind));
+        let target = Target {
+            backend: backend_state,
+            weight: backend.weight,
+            filters: filters.ordered(),
+            guard,
+            mirrors: mirrors.into(),
+        };
         (target, applied.into())
     }
 
@@ -140,12 +180,6 @@ impl<'a> Builder<'a> {
     }
 }
 
-impl RouteFilter {
-    fn ready(&self) -> Arc<dyn Filter> {
-        route_filter(self)
-    }
-}
-
 impl Rule {
     /// Without name and targets.
     pub(super) fn empty() -> Self {
@@ -155,6 +189,7 @@ impl Rule {
             source: None,
             timeouts: Timeouts::default(),
             retry: None,
+            grpc: false,
             targets: Box::default(),
             cumulative: Box::default(),
             applied: Box::default(),

@@ -205,17 +205,21 @@ fn a_backend_is_called_by_its_name_whatever_the_port_and_yields_a_shared_name_to
 
 #[test]
 fn no_targets_or_only_zero_weights_is_no_backend() {
-    for backends in [vec![], vec![to("cart", 0)]] {
-        let snapshot = build(&resources([
+    let leading_to = |backends| {
+        build(&resources([
             Resource::Listener(listener("gw", "any", "")),
             Resource::Route(route(
                 "r",
                 vec![on_listener("gw", "any", &[""])],
                 vec![rule("r", &["/"], backends)],
             )),
-        ]));
-        assert_eq!(routed(&snapshot, GATEWAY, "a", "/"), "no_backend");
-    }
+        ]))
+    };
+    assert_eq!(routed(&leading_to(vec![to("cart", 0)]), GATEWAY, "a", "/"), "no_backend");
+    // Its filters may still answer, so that there is a target, to nowhere.
+    let rng = &mut fastrand::Rng::with_seed(7);
+    let selected = leading_to(vec![]).route(GATEWAY, &head("GET", "/", "a"), rng).unwrap();
+    assert_eq!(selected.target().backend.as_ref().err(), Some(&Reason::NoBackend));
 }
 
 #[test]

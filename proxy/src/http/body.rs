@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use super::record::Record;
 use super::replay::{Replay, Replayed};
 use super::reply::grpc_status;
+use super::tee::{BodyCopy, Tee, TeeEnd};
 use crate::upstream::OpenCall;
 
 /// A request body going upstream.
@@ -30,6 +31,8 @@ enum Kind {
     Once(Uploading),
     /// One attempt's reading of a body that is kept for others.
     Replayed(Replayed),
+    /// A body that has passed already.
+    Copy(BodyCopy),
 }
 
 /// A client's body.
@@ -37,6 +40,7 @@ enum Kind {
 pub(super) struct Uploading {
     inner: Incoming,
     progress: Arc<Upload>,
+    tee: Option<Tee>,
 }
 
 /// How far a request body has got. Shared by the body, the request's timeout and its record.
@@ -114,26 +118,39 @@ impl RequestBody {
         if inner.is_end_stream() {
             return Self::EMPTY;
         }
-        Self(Kind::Once(Uploading { inner, progress: Arc::default() }))
+        Self(Kind::Once(Uploading { inner, progress: Arc::default(), tee: None }))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self.0, Kind::Empty)
     }
 
-    /// `None` for a request without a body.
+    /// A body that has passed already.
+    pub(crate) fn copied(copy: BodyCopy) -> Self {
+        Self(Kind::Copy(copy))
+    }
+
+    /// `None` for a request without a body of its client.
     pub(crate) fn upload(&self) -> Option<&Arc<Upload>> {
         match &self.0 {
             Kind::Once(uploading) => Some(&uploading.progress),
-            Kind::Empty | Kind::Replayed(_) => None,
+            Kind::Empty | Kind::Replayed(_) | Kind::Copy(_) => None,
         }
     }
 
-    /// Keeps what passes from now on, for another attempt; `None` for a request without a body.
+    /// Copies what will pass; `None` where there is nothing to pass.
+    pub(crate) fn tee(&mut self) -> Option<TeeEnd> {
+        let Kind::Once(uploading) = &mut self.0 else { return None };
+        let (tee, end) = Tee::new();
+        uploading.tee = Some(tee);
+        Some(end)
+    }
+
+    /// Keeps what passes from now on, for another attempt; `None` for a request without a client's body.
     pub(crate) fn kept(self) -> Option<Replay> {
         match self.0 {
             Kind::Once(uploading) => Some(Replay::of(uploading)),
-            Kind::Empty | Kind::Replayed(_) => None,
+            Kind::Empty | Kind::Replayed(_) | Kind::Copy(_) => None,
         }
     }
 
@@ -155,6 +172,7 @@ impl Body for RequestBody {
             Kind::Empty => Poll::Ready(None),
             Kind::Once(uploading) => Pin::new(uploading).poll_frame(cx),
             Kind::Replayed(replayed) => Pin::new(replayed).poll_frame(cx),
+            Kind::Copy(copy) => Poll::Ready(copy.next_frame().map(Ok)),
         }
     }
 
@@ -163,6 +181,7 @@ impl Body for RequestBody {
             Kind::Empty => true,
             Kind::Once(uploading) => uploading.is_end_stream(),
             Kind::Replayed(replayed) => replayed.is_end_stream(),
+            Kind::Copy(copy) => copy.is_spent(),
         }
     }
 
@@ -171,6 +190,7 @@ impl Body for RequestBody {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Once(uploading) => uploading.size_hint(),
             Kind::Replayed(replayed) => replayed.size_hint(),
+            Kind::Copy(copy) => copy.size_hint(),
         }
     }
 }
@@ -195,23 +215,31 @@ impl Body for Uploading {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Self { inner, progress } = self.get_mut();
+        let Self { inner, progress, tee } = self.get_mut();
         let polled = Pin::new(&mut *inner).poll_frame(cx);
+        let mut ended = false;
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     progress.count(data.len());
                 }
-                if inner.is_end_stream() {
-                    progress.finish_whole();
+                if let Some(tee) = tee {
+                    tee.pass(frame);
                 }
+                ended = inner.is_end_stream();
             }
             Poll::Ready(Some(Err(error))) => {
                 progress.malformed.store(is_malformed(error), Ordering::Release);
                 progress.finish();
             }
-            Poll::Ready(None) => progress.finish_whole(),
+            Poll::Ready(None) => ended = true,
             Poll::Pending => {}
+        }
+        if ended {
+            progress.finish_whole();
+            if let Some(tee) = tee.take() {
+                tee.finish();
+            }
         }
         progress.waiting.store(polled.is_pending(), Ordering::Relaxed);
         polled.map_err(Into::into)

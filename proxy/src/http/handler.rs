@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, VARY};
 use http::{HeaderMap, HeaderValue, Request, Response, Version, request};
 use hyper::body::{Body as _, Incoming};
 use tidegate_policy::Reason;
-use tidegate_policy::pipeline::{self, LocalReply, Progress, RequestContext};
+use tidegate_policy::pipeline::{self, DirectReply, LocalReply, Progress, RequestContext, Stop};
 use tidegate_policy::snapshot::{Scope, Selected};
 
 use super::body::{RequestBody, ResponseBody};
@@ -14,6 +15,7 @@ use super::record::Record;
 use super::reply::{self, Dialect};
 use super::server::{ConnectionContext, TlsSession};
 use super::{headers, tunnel};
+use crate::effects;
 use crate::upstream::{self, Answered, Call};
 
 /// Where one request has got to.
@@ -51,20 +53,21 @@ pub(crate) async fn handle(
     let upgrade = tunnel::Downstream::wanted(&mut head);
     let (has_body, waiting) = (!body.is_end_stream(), connection.resets.begin());
     let outcome = match story.judge(&mut head) {
-        Ok(()) => story.forward(head, body, upgrade.as_ref()).await,
-        Err(refusal) => Err(refusal),
+        Ok(()) => story.forward(head, body, upgrade.as_ref()).await.map_err(Stop::from),
+        Err(stop) => Err(stop),
     };
     waiting.answered();
     connection.set_unread(has_body && story.record.upload.as_ref().is_none_or(|upload| !upload.is_whole()));
     match outcome {
         Ok(answered) => story.pass_on(answered, upgrade),
-        Err(reply) => story.reply(&reply),
+        Err(Stop::Refused(reply)) => story.reply(&reply),
+        Err(Stop::Answered(reply)) => story.answer(reply),
     }
 }
 
 impl Story<'_> {
     /// Routes the request and asks every policy on its way.
-    fn judge(&mut self, head: &mut request::Parts) -> Result<(), LocalReply> {
+    fn judge(&mut self, head: &mut request::Parts) -> Result<(), Stop> {
         let connection = self.connection;
         headers::normalize_target(head)?;
         headers::check_framing(&head.headers)?;
@@ -104,8 +107,12 @@ impl Story<'_> {
     ) -> Result<Answered, LocalReply> {
         let Some(selected) = &self.selected else { return Err(Reason::Internal.into()) };
         let proxy = &self.connection.proxy;
-        let body = RequestBody::new(body);
+        let mut body = RequestBody::new(body);
         self.record.upload = body.upload().cloned();
+        if upgrade.is_none() {
+            let target = selected.target();
+            effects::mirror(proxy, target, (&head, &mut body), self.dialect.grpc, &mut self.rng);
+        }
         if let Some(upgrade) = upgrade {
             upgrade.ask(&mut head.headers);
         }
@@ -143,7 +150,14 @@ impl Story<'_> {
         Response::from_parts(head, body)
     }
 
-    /// Our own answer.
+    /// What was asked for, without a backend.
+    fn answer(mut self, reply: DirectReply) -> Response<ResponseBody> {
+        let mut head = reply::direct(reply);
+        self.conclude(&mut head);
+        Response::from_parts(head, ResponseBody::local(Bytes::new(), self.record))
+    }
+
+    /// Our own refusal.
     fn reply(mut self, reply: &LocalReply) -> Response<ResponseBody> {
         self.record.reason = Some(reply.reason);
         let (mut head, body) = reply::response(reply, self.dialect);
@@ -157,14 +171,17 @@ impl Story<'_> {
         if self.connection.is_last() && self.dialect.http1 {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        for (name, value) in self.response_headers.drain() {
-            // A name of `None` repeats the one before; what policies set here, each sets once.
-            if let Some(name) = name {
-                head.headers.insert(name, value);
-            }
-        }
         if let Some(selected) = &self.selected {
             pipeline::on_response(&selected.target().filters, self.progress, head);
+        }
+        for (name, value) in self.response_headers.drain() {
+            match name {
+                // What the backend's answer varies with, it still does.
+                Some(VARY) => drop(head.headers.append(VARY, value)),
+                Some(name) => drop(head.headers.insert(name, value)),
+                // Repeats the name before; what policies set here, each sets once.
+                None => {}
+            }
         }
         self.record.status = Some(head.status);
     }

@@ -1,4 +1,4 @@
-//! The mesh's own answers: a [`LocalReply`] becomes a response in the client's dialect.
+//! The mesh's own answers: a [`LocalReply`] becomes a response in the client's dialect, a [`DirectReply`] one as it is.
 //!
 //! What a reason means on the wire is said in [`tidegate_policy::Reason::answer`] alone; here it is only spelled out.
 //! gRPC source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md> (trailers-only responses).
@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, request, response};
-use tidegate_policy::pipeline::LocalReply;
+use tidegate_policy::pipeline::{DirectReply, LocalReply};
 
 /// Says why the mesh answered, by flag. Absent from answers of the backend.
 const X_TIDEGATE_REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
@@ -64,6 +64,16 @@ pub(crate) fn response(reply: &LocalReply, dialect: Dialect) -> (response::Parts
         head.headers.append(name, value.clone());
     }
     (head, body)
+}
+
+/// An answer that is no failure; it has no body.
+pub(crate) fn direct(reply: DirectReply) -> response::Parts {
+    let mut head = Response::new(()).into_parts().0;
+    head.status = reply.status;
+    for (name, value) in reply.headers {
+        head.headers.append(name, value);
+    }
+    head
 }
 
 /// The `grpc-status` in a head or in trailers.

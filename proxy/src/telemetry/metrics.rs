@@ -25,7 +25,8 @@ use super::exchange::{Finished, Record};
 use super::fields;
 use decisions::DecisionCounts;
 use labels::{
-    AttemptLabels, DirectionLabel, RequestLabels, RouteLabels, SideLabel, SignalLabel, VersionLabel,
+    AttemptLabels, DirectionLabel, RequestLabels, ResultLabel, RouteLabels, SideLabel, SignalLabel,
+    VersionLabel,
 };
 pub use scrape::{BreakerSample, Scrape};
 use series::Series;
@@ -53,6 +54,20 @@ pub(super) enum Signal {
     AccessLog,
 }
 
+/// How the copy of a request for a mirror ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MirrorResult {
+    /// By the mirror, whatever it said.
+    Answered,
+    Failed,
+    /// The body was larger than what is copied.
+    TooLarge,
+    /// The request itself was not sent whole.
+    BrokenOff,
+    /// Too many requests were being mirrored already.
+    Busy,
+}
+
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
@@ -64,6 +79,7 @@ pub(super) struct Metrics {
     in_flight: [Gauge; 3],
     connections: [(Gauge, Counter); 2],
     dropped: [Counter; 2],
+    mirrors: [Counter; 5],
 }
 
 impl Metrics {
@@ -92,6 +108,7 @@ impl Metrics {
             in_flight: register_in_flight(&mut registry),
             connections: register_connections(&mut registry),
             dropped: register_dropped(&mut registry),
+            mirrors: register_mirrors(&mut registry),
             registry,
         }
     }
@@ -131,6 +148,10 @@ impl Metrics {
             CallResult::Failed(reason) => reason.flag(),
         };
         self.attempts.with(&AttemptLabels { backend: attempt.backend.clone(), result }, Counter::inc);
+    }
+
+    pub(super) fn mirrored(&self, result: MirrorResult, copies: u64) {
+        self.mirrors[result as usize].inc_by(copies);
     }
 
     pub(super) fn dropped(&self, signal: Signal, count: u64) {
@@ -198,6 +219,13 @@ fn register_dropped(registry: &mut Registry) -> [Counter; 2] {
     let help = "Spans and log lines dropped rather than make traffic wait";
     registry.register("tidegate_telemetry_dropped", help, family.clone());
     ["traces", "access_log"].map(|signal| family.get_or_create_owned(&SignalLabel { signal }))
+}
+
+fn register_mirrors(registry: &mut Registry) -> [Counter; 5] {
+    let family = Family::<ResultLabel, Counter>::default();
+    registry.register("tidegate_mirror", "Copies of requests for mirrors, by how they ended", family.clone());
+    ["answered", "failed", "too_large", "broken_off", "busy"]
+        .map(|result| family.get_or_create_owned(&ResultLabel { result }))
 }
 
 fn register_process(registry: &mut Registry) {

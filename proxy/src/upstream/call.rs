@@ -173,7 +173,7 @@ async fn exchange(
     record: &mut Record,
 ) -> Result<(http::Response<Incoming>, Lease), Failure> {
     let protocol = match backend.protocol {
-        AppProtocol::Http1 if !cx.grpc => Protocol::Http1,
+        AppProtocol::Http1 if !cx.grpc && !cx.selected.rule.grpc => Protocol::Http1,
         AppProtocol::Http1 | AppProtocol::H2c => Protocol::Http2,
     };
     let mut request = addressed(request, protocol, &attempt.endpoint.label)?;

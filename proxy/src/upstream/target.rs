@@ -2,7 +2,7 @@
 
 use http::header::{CONNECTION, HOST, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Uri, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request};
 use tidegate_policy::Reason;
 use tidegate_policy::call::is_idempotent;
 
@@ -56,14 +56,8 @@ pub(crate) struct Spare(request::Parts);
 impl Spare {
     pub(crate) fn of(request: &Request<RequestBody>) -> Option<Self> {
         let repeatable = request.body().is_empty() && is_idempotent(request.method());
-        repeatable.then(|| {
-            let mut copy = Request::new(());
-            copy.method_mut().clone_from(request.method());
-            copy.uri_mut().clone_from(request.uri());
-            *copy.version_mut() = request.version();
-            copy.headers_mut().clone_from(request.headers());
-            Self(copy.into_parts().0)
-        })
+        let head = (request.method(), request.uri(), request.version(), request.headers());
+        repeatable.then(|| Self(copy(head)))
     }
 
     pub(crate) fn into_request(self) -> Request<RequestBody> {
@@ -71,10 +65,22 @@ impl Spare {
     }
 }
 
+/// A copy of a head without its extensions, which belong to one connection.
+pub(crate) fn head_copy(head: &request::Parts) -> request::Parts {
+    copy((&head.method, &head.uri, head.version, &head.headers))
+}
+
+fn copy((method, uri, version, headers): (&Method, &Uri, Version, &HeaderMap)) -> request::Parts {
+    let mut copy = Request::new(()).into_parts().0;
+    copy.method.clone_from(method);
+    copy.uri.clone_from(uri);
+    copy.version = version;
+    copy.headers.clone_from(headers);
+    copy
+}
+
 #[cfg(test)]
 mod tests {
-    use http::Method;
-
     use super::*;
 
     fn request(host: &str, path: &str) -> Request<()> {

@@ -129,6 +129,7 @@ pub(crate) fn rename_gateway(resource: &mut Resource, name: &str) {
 
 pub(crate) fn route(service: &str) -> Route {
     Route {
+        kind: RouteKind::Http,
         meta: meta("all"),
         parents: vec![RouteParent::Listener {
             listener: listener_name(),

@@ -62,6 +62,7 @@ fn judge(filter: &dyn Filter, head: request::Builder, peer: &Peer, millis: u64) 
     let reply = match verdict {
         Verdict::Continue => None,
         Verdict::Reply(reply) => Some(reply),
+        Verdict::Answer(reply) => panic!("a limit only refuses: {reply:?}"),
     };
     Met { reply, decisions, headers }
 }

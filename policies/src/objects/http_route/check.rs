@@ -1,12 +1,13 @@
 use std::collections::{HashMap, HashSet};
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 use super::super::rules::{check_hostname, check_section_name};
 use super::super::{Faults, GATEWAY_GROUP, Object, Spec, TIDEGATE_GROUP, Written};
+use super::check_filters::{Site, check_filters};
 use super::{
-    FilterType, HeaderModifierSpec, HeaderPair, HttpBackendRef, HttpFilterSpec, HttpRouteSpec, HttpRule,
-    MatchSpec, ParentRef, PathMatchSpec, PathMatchType, TimeoutsSpec, ValueMatchType, compile_pattern,
+    HttpBackendRef, HttpRouteSpec, HttpRule, MatchSpec, ParentRef, PathMatchSpec, PathMatchType,
+    TimeoutsSpec, ValueMatchType, compile_pattern,
 };
 
 /// Limit of the HTTPRoute CRD over all rules together.
@@ -14,32 +15,36 @@ const MAX_MATCHES: usize = 128;
 
 impl Spec for HttpRouteSpec {
     fn check(object: &Written<Self>, faults: &mut Faults) {
-        let spec = &object.spec;
-        let mut parents = HashSet::new();
-        for (i, parent) in spec.parent_refs.iter().enumerate() {
-            let at = format!("/parentRefs/{i}");
-            check_parent(&at, parent, faults);
-            if !parents.insert(parent) {
-                faults.error(at, format!("{} `{}` is written twice", parent.kind, parent.name));
-            }
-        }
-        if spec.parent_refs.is_empty() {
-            faults.warn("", "without parentRefs the route attaches to nothing");
-        }
-        for (i, hostname) in spec.hostnames.iter().enumerate() {
-            let at = format!("/hostnames/{i}");
-            if hostname.is_empty() {
-                faults.error(at, "a hostname must not be empty");
-            } else {
-                check_hostname(&at, hostname, faults);
-            }
-        }
-        check_rules(&spec.rules, faults);
+        check_spec(&object.spec, faults);
     }
 
     fn wrap(object: Written<Self>) -> Object {
         Object::HttpRoute(Box::new(object))
     }
+}
+
+/// What a schema cannot say about a route, of whichever kind.
+pub(crate) fn check_spec(spec: &HttpRouteSpec, faults: &mut Faults) {
+    let mut parents = HashSet::new();
+    for (i, parent) in spec.parent_refs.iter().enumerate() {
+        let at = format!("/parentRefs/{i}");
+        check_parent(&at, parent, faults);
+        if !parents.insert(parent) {
+            faults.error(at, format!("{} `{}` is written twice", parent.kind, parent.name));
+        }
+    }
+    if spec.parent_refs.is_empty() {
+        faults.warn("", "without parentRefs the route attaches to nothing");
+    }
+    for (i, hostname) in spec.hostnames.iter().enumerate() {
+        let at = format!("/hostnames/{i}");
+        if hostname.is_empty() {
+            faults.error(at, "a hostname must not be empty");
+        } else {
+            check_hostname(&at, hostname, faults);
+        }
+    }
+    check_rules(&spec.rules, faults);
 }
 
 fn check_parent(at: &str, parent: &ParentRef, faults: &mut Faults) {
@@ -75,9 +80,11 @@ fn check_rules(rules: &[HttpRule], faults: &mut Faults) {
         for (j, route_match) in rule.matches.iter().enumerate() {
             check_match(&format!("{at}/matches/{j}"), route_match, faults);
         }
-        check_filters(&at, &rule.filters, faults);
+        check_filters(&at, &rule.filters, Site::of(rule), faults);
         for (j, backend) in rule.backend_refs.iter().enumerate() {
             check_backend(&format!("{at}/backendRefs/{j}"), backend, faults);
+            let site = Site { backends: false, ..Site::of(rule) };
+            check_filters(&format!("{at}/backendRefs/{j}"), &backend.filters, site, faults);
         }
         check_timeouts(&at, &rule.timeouts, faults);
         if let Some(retry) = &rule.retry {
@@ -122,82 +129,19 @@ fn check_path(at: &str, path: &PathMatchSpec, faults: &mut Faults) {
     }
 }
 
-fn check_pattern(at: &str, pattern: &str, faults: &mut Faults) {
+pub(crate) fn check_pattern(at: &str, pattern: &str, faults: &mut Faults) {
     if let Err(error) = compile_pattern(pattern) {
         faults.error(at, format!("`{pattern}` is not a regular expression: {error}"));
     }
 }
 
-fn check_header_name(at: &str, name: &str, faults: &mut Faults) {
+pub(super) fn check_header_name(at: &str, name: &str, faults: &mut Faults) {
     if name.parse::<HeaderName>().is_err() {
         faults.error(at, format!("`{name}` is not a header name"));
     }
 }
 
-fn check_filters(at: &str, filters: &[HttpFilterSpec], faults: &mut Faults) {
-    let mut seen = HashSet::new();
-    for (i, filter) in filters.iter().enumerate() {
-        let at = format!("{at}/filters/{i}");
-        let repeatable = matches!(filter.kind, FilterType::RequestMirror | FilterType::ExtensionRef);
-        if !repeatable && !seen.insert(filter.kind) {
-            faults.error(&at, format!("a second {} filter: put all changes in one", filter.kind.name()));
-        }
-        check_filter(&at, filter, faults);
-    }
-}
-
-fn check_filter(at: &str, filter: &HttpFilterSpec, faults: &mut Faults) {
-    let (request, response) = (&filter.request_header_modifier, &filter.response_header_modifier);
-    let (field, wanted, other, other_field) = match filter.kind {
-        FilterType::RequestHeaderModifier => {
-            ("requestHeaderModifier", request, response, "responseHeaderModifier")
-        }
-        FilterType::ResponseHeaderModifier => {
-            ("responseHeaderModifier", response, request, "requestHeaderModifier")
-        }
-        FilterType::RequestMirror
-        | FilterType::RequestRedirect
-        | FilterType::UrlRewrite
-        | FilterType::Cors
-        | FilterType::ExternalAuth
-        | FilterType::ExtensionRef => {
-            return faults.unsupported(format!("{at}/type"), &format!("the filter {}", filter.kind.name()));
-        }
-    };
-    match wanted {
-        Some(modifier) => check_modifier(&format!("{at}/{field}"), modifier, faults),
-        None => faults.error(at, format!("a filter of type {} needs `{field}`", filter.kind.name())),
-    }
-    if other.is_some() {
-        faults.error(
-            format!("{at}/{other_field}"),
-            format!("does not belong in a filter of type {}", filter.kind.name()),
-        );
-    }
-}
-
-fn check_modifier(at: &str, modifier: &HeaderModifierSpec, faults: &mut Faults) {
-    check_pairs(&format!("{at}/set"), &modifier.set, faults);
-    check_pairs(&format!("{at}/add"), &modifier.add, faults);
-    for (i, name) in modifier.remove.iter().enumerate() {
-        check_header_name(&format!("{at}/remove/{i}"), name, faults);
-    }
-}
-
-fn check_pairs(at: &str, pairs: &[HeaderPair], faults: &mut Faults) {
-    let mut seen = HashSet::new();
-    for (i, pair) in pairs.iter().enumerate() {
-        check_header_name(&format!("{at}/{i}/name"), &pair.name, faults);
-        if HeaderValue::from_str(&pair.value).is_err() {
-            faults.error(format!("{at}/{i}/value"), "holds a character that headers cannot carry");
-        }
-        if !seen.insert(pair.name.to_ascii_lowercase()) {
-            faults.error(format!("{at}/{i}/name"), format!("`{}` is written twice", pair.name));
-        }
-    }
-}
-
-fn check_backend(at: &str, backend: &HttpBackendRef, faults: &mut Faults) {
+pub(super) fn check_backend(at: &str, backend: &HttpBackendRef, faults: &mut Faults) {
     match (backend.group.as_str(), backend.kind.as_str()) {
         ("", "Service") if backend.port.is_none() => {
             faults.error(at, format!("the Service `{}` needs a `port`", backend.name));
@@ -209,7 +153,6 @@ fn check_backend(at: &str, backend: &HttpBackendRef, faults: &mut Faults) {
         ),
         _ => {}
     }
-    check_filters(at, &backend.filters, faults);
 }
 
 fn check_timeouts(at: &str, timeouts: &TimeoutsSpec, faults: &mut Faults) {
@@ -219,21 +162,5 @@ fn check_timeouts(at: &str, timeouts: &TimeoutsSpec, faults: &mut Faults) {
             format!("{at}/timeouts/backendRequest"),
             format!("{backend} is longer than the whole request may take ({request})"),
         );
-    }
-}
-
-impl FilterType {
-    /// As in `type:` of the document.
-    fn name(self) -> &'static str {
-        match self {
-            Self::RequestHeaderModifier => "RequestHeaderModifier",
-            Self::ResponseHeaderModifier => "ResponseHeaderModifier",
-            Self::RequestMirror => "RequestMirror",
-            Self::RequestRedirect => "RequestRedirect",
-            Self::UrlRewrite => "URLRewrite",
-            Self::Cors => "CORS",
-            Self::ExternalAuth => "ExternalAuth",
-            Self::ExtensionRef => "ExtensionRef",
-        }
     }
 }

@@ -118,19 +118,22 @@ fn a_listener_of_a_protocol_that_is_not_spoken_says_so() {
 #[test]
 fn unknown_route_kinds_are_told_and_the_known_rest_works() {
     let group = "gateway.networking.k8s.io";
+    let none: &[&str] = &[];
     for (kinds, supported, complaint, attached) in [
-        ("", 1, false, 1),
-        ("{kind: HTTPRoute}", 1, false, 1),
-        ("{kind: HTTPRoute}, {kind: CarrotRoute}", 1, true, 1),
-        ("{kind: CarrotRoute}", 0, true, 0),
-        ("{kind: HTTPRoute, group: example.com}", 0, true, 0),
+        ("", &["HTTPRoute", "GRPCRoute"][..], false, 1),
+        ("{kind: HTTPRoute}", &["HTTPRoute"], false, 1),
+        ("{kind: GRPCRoute}", &["GRPCRoute"], false, 0),
+        ("{kind: HTTPRoute}, {kind: CarrotRoute}", &["HTTPRoute"], true, 1),
+        ("{kind: CarrotRoute}", none, true, 0),
+        ("{kind: HTTPRoute, group: example.com}", none, true, 0),
     ] {
         let own = format!("{{name: l, port: 80, protocol: HTTP, allowedRoutes: {{kinds: [{kinds}]}}}}");
         let text = edge("a", "1", "", &own) + &http_route("shop", "{name: a}", "");
         let resolved = resolve(&objects(&text));
         let status = &resolved.listeners[&name("a")][0];
-        assert_eq!((status.supported_kinds.len(), status.attached_routes), (supported, attached), "{kinds}");
-        assert!(status.supported_kinds.iter().all(|kind| kind.group == group && kind.kind == "HTTPRoute"));
+        let told_kinds: Vec<_> = status.supported_kinds.iter().map(|kind| kind.kind.as_str()).collect();
+        assert_eq!((&told_kinds[..], status.attached_routes), (supported, attached), "{kinds}");
+        assert!(status.supported_kinds.iter().all(|kind| kind.group == group));
         let expected =
             if complaint { " !ResolvedRefs=InvalidRouteKinds" } else { " ResolvedRefs=ResolvedRefs" };
         assert!(listeners(&resolved, "a")[0].ends_with(expected), "{kinds}");
@@ -158,8 +161,11 @@ fn attached_routes_are_counted_once_each_even_where_the_listener_cannot_be_used(
     assert_eq!(counts, [2, 2]);
     assert!(listeners(&resolved, "a")[0].contains("!Accepted=HostnameConflict"));
     assert_eq!(told(&resolved, "HTTPRoute shop/twice")[0], "Accepted=Accepted");
-    assert!(!resolved.resources.routes.contains_key(&name("twice")), "it has nowhere to hold");
-    assert_eq!(resolved.resources.routes[&name("both")].parents.len(), 1);
+    assert!(
+        !resolved.resources.routes.contains_key(&(RouteKind::Http, name("twice"))),
+        "it has nowhere to hold"
+    );
+    assert_eq!(resolved.resources.routes[&(RouteKind::Http, name("both"))].parents.len(), 1);
 }
 
 #[test]

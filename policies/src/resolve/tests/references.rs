@@ -44,7 +44,7 @@ fn a_gateway_route_crosses_namespaces_only_where_a_grant_names_both_ends() {
         let more = "  rules: [{backendRefs: [{name: pay, namespace: other, port: 80}]}]";
         let resolved =
             with_cart(&(http_route("shop", "{name: gw}", more) + "---" + OTHER + &grant(from, to)));
-        let backend = &resolved.resources.routes[&name("r")].rules[0].backends[0];
+        let backend = &resolved.resources.routes[&(RouteKind::Http, name("r"))].rules[0].backends[0];
         let told = told(&resolved, "HTTPRoute shop/r");
         assert_eq!(told[0], "Accepted=Accepted");
         if permitted {

@@ -86,7 +86,7 @@ fn an_app_protocol_says_what_is_spoken_and_one_that_is_not_spoken_fails_its_shar
             of("clusterIP: None").replace("targetPort: 8080", &format!("appProtocol: '{protocol}'"));
         let route = http_route("shop", "{name: gw}", "  rules: [{backendRefs: [{name: pay, port: 80}]}]");
         let resolved = with_cart(&(route + "---" + &service));
-        let target = &resolved.resources.routes[&name("r")].rules[0].backends[0].target;
+        let target = &resolved.resources.routes[&(RouteKind::Http, name("r"))].rules[0].backends[0].target;
         match expected {
             Some(expected) => {
                 assert_eq!(*target, Ok(service_name("pay", 80)), "{protocol}");
@@ -140,7 +140,8 @@ fn a_parent_port_and_name_must_both_be_those_of_one_port() {
     ] {
         let parent = format!("{{kind: Service, group: '', name: cart, {parent}}}");
         let resolved = with_cart(&http_route("shop", &parent, &to_cart("")));
-        let attached = resolved.resources.routes.get(&name("r")).map(|route| route.parents.clone());
+        let attached =
+            resolved.resources.routes.get(&(RouteKind::Http, name("r"))).map(|route| route.parents.clone());
         let expected =
             port.map(|port| vec![RouteParent::Service { service: name("cart"), port: Some(port) }]);
         assert_eq!(attached, expected, "{parent}");
