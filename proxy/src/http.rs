@@ -8,6 +8,7 @@ mod record;
 mod replay;
 mod reply;
 mod resets;
+mod response_body;
 mod server;
 mod tee;
 mod tunnel;

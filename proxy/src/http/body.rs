@@ -1,11 +1,10 @@
-//! Bodies on their way through, frame by frame and never buffered: what passes is counted, and the end is noticed.
+//! A request body on its way to the endpoint, frame by frame: what passes is counted, and the end is noticed.
 
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,13 +12,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tidegate_policy::Reason;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::record::Record;
 use super::replay::{Replay, Replayed};
-use super::reply::grpc_status;
 use super::tee::{BodyCopy, Tee, TeeEnd};
-use crate::upstream::OpenCall;
 
 /// A request body going upstream.
 #[derive(Debug)]
@@ -66,49 +61,6 @@ pub(crate) enum UploadError {
     Client(#[from] hyper::Error),
     #[error("another attempt has taken over")]
     TakenOver,
-}
-
-/// A response body going downstream; it holds what must last exactly as long as the response.
-pub(crate) struct ResponseBody {
-    source: Source,
-    record: Record,
-    /// As the head announced: a client that has all of it may stop reading before we see the end.
-    announced: Option<u64>,
-    /// When the rule's timeouts end the response, whole or not.
-    deadline: Option<Pin<Box<Sleep>>>,
-    stall: Stall,
-}
-
-/// Notices a backend that stops in the middle of its answer.
-#[derive(Default)]
-struct Stall {
-    /// `None`: it may.
-    limit: Option<Duration>,
-    /// Runs while nothing comes; made when it is first needed.
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Something has come since the timer was set.
-    moved: bool,
-}
-
-/// Why an answer is cut short.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    #[error("the endpoint broke off: {0}")]
-    Upstream(#[from] hyper::Error),
-    #[error("the endpoint stopped sending")]
-    Stalled,
-    #[error("the answer was not whole in time")]
-    Late,
-}
-
-enum Source {
-    Local(Bytes),
-    Upstream {
-        body: Incoming,
-        call: Box<OpenCall>,
-    },
-    /// Over: everything was given back.
-    Done,
 }
 
 impl RequestBody {
@@ -340,161 +292,5 @@ impl Upload {
         if !self.ended.swap(true, Ordering::AcqRel) {
             self.end.notify_waiters();
         }
-    }
-}
-
-impl ResponseBody {
-    /// Our own answer.
-    pub(crate) fn local(body: Bytes, record: Record) -> Self {
-        let announced = Some(body.len() as u64);
-        Self::of(Source::Local(body), announced, record).completed_if_ended()
-    }
-
-    /// A backend's answer. `announced` is its content-length; without a byte for `stall_timeout`, it is cut short.
-    pub(crate) fn upstream(
-        body: Incoming,
-        call: Box<OpenCall>,
-        announced: Option<u64>,
-        stall_timeout: Option<Duration>,
-        record: Record,
-    ) -> Self {
-        let deadline = call.deadline.filter(|_| !body.is_end_stream());
-        let mut this = Self::of(Source::Upstream { body, call }, announced, record);
-        this.deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-        this.stall = Stall { limit: stall_timeout, timer: None, moved: true };
-        this.completed_if_ended()
-    }
-
-    /// The head is all there is, and its record is kept elsewhere.
-    pub(crate) fn head_only() -> Self {
-        Self::of(Source::Done, None, Record::spent())
-    }
-
-    fn of(source: Source, announced: Option<u64>, record: Record) -> Self {
-        Self { source, record, announced, deadline: None, stall: Stall::default() }
-    }
-
-    fn completed_if_ended(mut self) -> Self {
-        if self.is_end_stream() {
-            self.complete();
-        }
-        self
-    }
-
-    /// The whole answer has passed.
-    fn complete(&mut self) {
-        if let Source::Upstream { call, .. } = std::mem::replace(&mut self.source, Source::Done) {
-            call.complete();
-        }
-        self.record.complete();
-    }
-
-    fn fail(&mut self, reason: Reason) {
-        if let Source::Upstream { call, .. } = std::mem::replace(&mut self.source, Source::Done) {
-            call.fail(reason);
-        }
-        self.record.reason = Some(reason);
-        self.record.complete();
-    }
-
-    fn passed(&mut self, frame: &Frame<Bytes>) {
-        if let Some(data) = frame.data_ref() {
-            self.record.bytes_out += data.len() as u64;
-        } else if let Some(status) = frame.trailers_ref().and_then(grpc_status) {
-            self.record.grpc_status = Some(status);
-            if let Source::Upstream { call, .. } = &mut self.source {
-                call.trailers(status);
-            }
-        }
-    }
-}
-
-impl Stall {
-    /// Nothing has come.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(limit) = self.limit else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
-        if std::mem::take(&mut self.moved) {
-            timer.as_mut().reset(Instant::now() + limit);
-        }
-        timer.as_mut().poll(cx)
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let polled = match &mut this.source {
-            Source::Done => return Poll::Ready(None),
-            Source::Local(body) if body.is_empty() => Poll::Ready(None),
-            Source::Local(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
-            Source::Upstream { body, .. } => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
-        };
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                this.stall.moved = true;
-                this.passed(frame);
-                if this.is_end_stream() {
-                    this.complete();
-                }
-            }
-            Poll::Ready(None) => this.complete(),
-            Poll::Ready(Some(Err(error))) => {
-                tracing::debug!(%error, "response cut short");
-                this.fail(Reason::UpstreamReset);
-            }
-            Poll::Pending => {}
-        }
-        if !this.is_end_stream() && this.deadline.as_mut().is_some_and(|at| at.as_mut().poll(cx).is_ready()) {
-            this.fail(Reason::RequestTimeout);
-            return Poll::Ready(Some(Err(BodyError::Late)));
-        }
-        if polled.is_pending() {
-            ready!(this.stall.poll(cx));
-            this.fail(Reason::RequestTimeout);
-            return Poll::Ready(Some(Err(BodyError::Stalled)));
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Done => true,
-            Source::Local(body) => body.is_empty(),
-            Source::Upstream { body, .. } => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Done => SizeHint::with_exact(0),
-            Source::Local(body) => SizeHint::with_exact(body.len() as u64),
-            Source::Upstream { body, .. } => body.size_hint(),
-        }
-    }
-}
-
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        if self.announced.is_some_and(|length| self.record.bytes_out >= length) {
-            self.complete();
-        }
-    }
-}
-
-impl fmt::Debug for ResponseBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = match &self.source {
-            Source::Local(_) => "local",
-            Source::Upstream { .. } => "upstream",
-            Source::Done => "done",
-        };
-        f.debug_struct("ResponseBody").field("source", &source).field("record", &self.record).finish()
     }
 }

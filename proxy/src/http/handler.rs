@@ -10,9 +10,10 @@ use tidegate_policy::Reason;
 use tidegate_policy::pipeline::{self, DirectReply, LocalReply, Progress, RequestContext, Stop};
 use tidegate_policy::snapshot::{Scope, Selected};
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::RequestBody;
 use super::record::Record;
 use super::reply::{self, Dialect};
+use super::response_body::ResponseBody;
 use super::server::{ConnectionContext, TlsSession};
 use super::{headers, tunnel};
 use crate::effects;

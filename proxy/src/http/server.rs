@@ -20,10 +20,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::body::ResponseBody;
 use super::detect::{Version, detect};
 use super::handler::handle;
 use super::resets::Resets;
+use super::response_body::ResponseBody;
 use super::wire::Wire;
 use crate::listener::{HTTP_2, handshake};
 use crate::state::ProxyState;

@@ -14,9 +14,10 @@ use tidegate_policy::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::task::TaskTracker;
 
-use super::body::{ResponseBody, Upload};
+use super::body::Upload;
 use super::headers::upgrade_wanted;
 use super::record::Record;
+use super::response_body::ResponseBody;
 use crate::upstream::OpenCall;
 
 /// A client that wants to switch to `protocol`.
