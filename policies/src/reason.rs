@@ -47,6 +47,8 @@ pub enum Reason {
     RequestTimeout,
     /// The client stopped in the middle of its request body.
     ClientStalled,
+    /// Nothing has moved on an opaque connection for its idle timeout.
+    IdleTimeout,
     /// The client went away before the answer was complete.
     ClientGone,
     /// The proxy is draining and takes no new requests on this connection.
@@ -81,7 +83,7 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
 impl Reason {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::BadRequest,
         Self::Misdirected,
         Self::NoRoute,
@@ -100,6 +102,7 @@ impl Reason {
         Self::UpstreamProtocol,
         Self::RequestTimeout,
         Self::ClientStalled,
+        Self::IdleTimeout,
         Self::ClientGone,
         Self::Draining,
         Self::Internal,
@@ -166,6 +169,9 @@ impl Reason {
             }
             Self::ClientStalled => {
                 row(408, CANCELLED, "client_stalled", "the request body stopped coming", false, true)
+            }
+            Self::IdleTimeout => {
+                row(504, DEADLINE_EXCEEDED, "idle_timeout", "nothing moved for too long", false, true)
             }
             Self::ClientGone => row(499, CANCELLED, "client_gone", "the client went away", false, true),
             Self::Draining => row(503, UNAVAILABLE, "draining", "the proxy is shutting down", true, true),

@@ -11,6 +11,7 @@ mod effects;
 mod http;
 mod listener;
 pub mod state;
+mod tcp;
 pub mod telemetry;
 mod upstream;
 

@@ -21,6 +21,7 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
             | Reason::Internal => Some(false),
             Reason::ClientGone
             | Reason::ClientStalled
+            | Reason::IdleTimeout
             | Reason::BadRequest
             | Reason::Misdirected
             | Reason::NoRoute

@@ -147,6 +147,7 @@ fn is_connection_failure(reason: Reason) -> bool {
         | Reason::RequestCap
         | Reason::ClientGone
         | Reason::ClientStalled
+        | Reason::IdleTimeout
         | Reason::Draining
         | Reason::Internal => false,
     }

@@ -173,7 +173,7 @@ impl Body for Uploading {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    progress.count(data.len());
+                    progress.count(data.len() as u64);
                 }
                 if let Some(tee) = tee {
                     tee.pass(frame);
@@ -233,8 +233,8 @@ impl Upload {
         self.whole.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn count(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    pub(crate) fn count(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Returns once the body has been read to its end, or given up.

@@ -136,8 +136,8 @@ impl Story<'_> {
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
             return match upgrade {
                 Some(downstream) => {
-                    let connections = &self.connection.proxy.connections;
-                    downstream.open(Response::from_parts(head, body), call, self.record, connections)
+                    let response = Response::from_parts(head, body);
+                    downstream.open(response, call, self.record, &self.connection.proxy)
                 }
                 // Nobody asked for it: the endpoint broke the protocol.
                 None => self.reply(&Reason::UpstreamProtocol.into()),

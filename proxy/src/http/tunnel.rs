@@ -1,23 +1,16 @@
 //! Protocol upgrades (RFC 9110 section 7.8), WebSocket above all: once both sides agree, bytes are only copied.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, request};
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tidegate_policy::Reason;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::task::TaskTracker;
 
-use super::body::Upload;
 use super::headers::upgrade_wanted;
 use super::record::Record;
 use super::response_body::ResponseBody;
+use crate::state::ProxyState;
+use crate::tcp::{Passed, Relay};
 use crate::upstream::OpenCall;
 
 /// A client that wants to switch to `protocol`.
@@ -41,20 +34,25 @@ impl Downstream {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
 
-    /// The endpoint has agreed: passes its answer on, and then bytes both ways until one side ends.
+    /// The endpoint has agreed: passes its answer on, and then bytes both ways until both sides have ended.
     pub(crate) fn open(
         self,
         mut response: Response<Incoming>,
         call: Box<OpenCall>,
         mut record: Record,
-        connections: &TaskTracker,
+        proxy: &ProxyState,
     ) -> Response<ResponseBody> {
         let upstream = hyper::upgrade::on(&mut response);
         let (head, _) = response.into_parts();
         record.status = Some(head.status);
-        let upload = record.upload.get_or_insert_default().clone();
-        let tunnel = Tunnel { record, received: upload, sent: Arc::default() };
-        connections.spawn(tunnel.carry(self.upgrade, upstream, call));
+        let relay = Relay {
+            // Whoever upgrades means to be silent at times.
+            idle_timeout: None,
+            drain: proxy.draining.clone(),
+            drain_timeout: proxy.config.drain_timeout,
+        };
+        let tunnel = Tunnel { record, passed: Passed::default() };
+        proxy.connections.spawn(tunnel.carry(relay, self.upgrade, upstream, call));
         Response::from_parts(head, ResponseBody::head_only())
     }
 }
@@ -62,12 +60,11 @@ impl Downstream {
 /// What has passed, told when the tunnel ends, however it ends.
 struct Tunnel {
     record: Record,
-    received: Arc<Upload>,
-    sent: Arc<Upload>,
+    passed: Passed,
 }
 
 impl Tunnel {
-    async fn carry(mut self, downstream: OnUpgrade, upstream: OnUpgrade, call: Box<OpenCall>) {
+    async fn carry(mut self, relay: Relay, downstream: OnUpgrade, upstream: OnUpgrade, call: Box<OpenCall>) {
         let (downstream, upstream) = match tokio::try_join!(downstream, upstream) {
             Ok(both) => both,
             Err(error) => {
@@ -75,53 +72,23 @@ impl Tunnel {
                 return;
             }
         };
-        let mut downstream = Counted { io: TokioIo::new(downstream), count: self.received.clone() };
-        let mut upstream = Counted { io: TokioIo::new(upstream), count: self.sent.clone() };
-        if let Err(error) = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await {
-            tracing::debug!(%error, "tunnel broke");
-            self.record.reason = Some(Reason::UpstreamReset);
-        }
-        self.record.bytes_out = self.sent.bytes();
+        let (mut downstream, mut upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
+        let ended = relay.run(&mut downstream, &mut upstream, &self.passed).await;
+        self.record.reason = ended.reason();
+        self.count();
         self.record.complete();
         drop(call);
+    }
+
+    fn count(&mut self) {
+        let passed = std::mem::take(&mut self.passed);
+        self.record.upload.get_or_insert_default().count(passed.received());
+        self.record.bytes_out += passed.sent();
     }
 }
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.record.bytes_out = self.sent.bytes();
-    }
-}
-
-/// Counts what is read.
-struct Counted {
-    io: TokioIo<Upgraded>,
-    count: Arc<Upload>,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
-        self.count.count(buffer.filled().len() - before);
-        polled
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        self.count();
     }
 }

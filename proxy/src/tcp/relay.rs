@@ -1,0 +1,279 @@
+//! Copies bytes both ways until both sides have ended.
+//!
+//! Bytes are read onto the stack and written from there; only what the other side does not take at once is kept, no
+//! more than one [`CHUNK`] for each direction. So a connection on which nothing happens costs no buffer.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tidegate_policy::Reason;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// Read at a time, and the most that waits in one direction.
+const CHUNK: usize = 16 * 1024;
+/// Chunks that one direction may move before the other has its turn, and the other connections of the thread theirs.
+const TURN: usize = 8;
+
+/// How one connection is relayed.
+#[derive(Clone, Debug)]
+pub(crate) struct Relay {
+    /// How long both directions together may stand still; `None`: for ever.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Begins the end: what is under way may go on for [`Relay::drain_timeout`].
+    pub(crate) drain: CancellationToken,
+    pub(crate) drain_timeout: Duration,
+}
+
+/// What has passed so far; readable while the relay runs and after it was dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Passed {
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+/// Why a relay ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Each side has closed its half, and the other one was told.
+    Closed,
+    /// Nothing has moved for the idle timeout.
+    Idle,
+    /// The time that a drain leaves was over.
+    Drained,
+    /// The client's connection broke.
+    Downstream(io::Error),
+    /// The endpoint's connection broke.
+    Upstream(io::Error),
+}
+
+impl Passed {
+    /// Bytes that the client sent and the endpoint was given.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the endpoint sent and the client was given.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Relay {
+    /// Copies until both sides have ended; the end of one half is passed on, the other half lives on. The streams are
+    /// borrowed so that the caller can close them in the way that fits the end: a reset for what broke.
+    pub(crate) async fn run<D, U>(&self, downstream: &mut D, upstream: &mut U, passed: &Passed) -> Ended
+    where
+        D: AsyncRead + AsyncWrite + Unpin,
+        U: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (mut up, mut down) = (Pump::default(), Pump::default());
+        let mut idle = Idle::new(self.idle_timeout);
+        let copying = poll_fn(|cx| {
+            let before = (up.moved, down.moved);
+            let upwards = up.poll(cx, downstream, upstream, &passed.received);
+            let downwards = down.poll(cx, upstream, downstream, &passed.sent);
+            let ended = match (upwards, downwards) {
+                (Poll::Ready(Err(broke)), _) => broke.ended(Ended::Downstream, Ended::Upstream),
+                (_, Poll::Ready(Err(broke))) => broke.ended(Ended::Upstream, Ended::Downstream),
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Ended::Closed,
+                _ => return idle.poll(cx, before != (up.moved, down.moved)).map(|()| Ended::Idle),
+            };
+            Poll::Ready(ended)
+        });
+        tokio::select! {
+            biased;
+            ended = copying => ended,
+            () = self.drained() => Ended::Drained,
+        }
+    }
+
+    async fn drained(&self) {
+        self.drain.cancelled().await;
+        sleep(self.drain_timeout).await;
+    }
+}
+
+impl Ended {
+    /// What is told of it; `None` for an end in order. The details go to the log.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Closed => None,
+            Self::Idle => Some(Reason::IdleTimeout),
+            Self::Drained => Some(Reason::Draining),
+            Self::Downstream(error) => {
+                tracing::debug!(%error, "the client's connection broke");
+                Some(Reason::ClientGone)
+            }
+            Self::Upstream(error) => {
+                tracing::debug!(%error, "the endpoint's connection broke");
+                Some(Reason::UpstreamReset)
+            }
+        }
+    }
+}
+
+/// One direction.
+#[derive(Default)]
+struct Pump {
+    /// Read and not yet written, from `at` on.
+    rest: Vec<u8>,
+    at: usize,
+    /// Written since the last flush.
+    unflushed: bool,
+    stage: Stage,
+    /// Steps that got bytes further.
+    moved: u64,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Copying,
+    /// The source has ended; the sink is still to be told.
+    Ending,
+    Over,
+}
+
+/// Which end of a direction failed.
+enum Broke {
+    Source(io::Error),
+    Sink(io::Error),
+}
+
+impl Pump {
+    /// Ready once the source has ended and the sink was told so.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut (impl AsyncRead + Unpin),
+        sink: &mut (impl AsyncWrite + Unpin),
+        count: &AtomicU64,
+    ) -> Poll<Result<(), Broke>> {
+        for _ in 0..TURN {
+            match self.stage {
+                Stage::Copying => {
+                    ready!(self.write_rest(cx, sink, count))?;
+                    ready!(self.step(cx, source, sink, count))?;
+                }
+                Stage::Ending => {
+                    ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(Broke::Sink)?;
+                    self.stage = Stage::Over;
+                }
+                Stage::Over => return Poll::Ready(Ok(())),
+            }
+        }
+        // Not the end of the turn for ever: the next one begins at once.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads once, and writes what the sink takes of it.
+    fn step(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut (impl AsyncRead + Unpin),
+        sink: &mut (impl AsyncWrite + Unpin),
+        count: &AtomicU64,
+    ) -> Poll<Result<(), Broke>> {
+        let mut chunk = [MaybeUninit::uninit(); CHUNK];
+        let mut chunk = ReadBuf::uninit(&mut chunk);
+        if Pin::new(source).poll_read(cx, &mut chunk).map_err(Broke::Source)?.is_pending() {
+            // Before the wait for more: a sink with a buffer of its own may hold what was written.
+            if self.unflushed {
+                ready!(Pin::new(sink).poll_flush(cx)).map_err(Broke::Sink)?;
+                self.unflushed = false;
+            }
+            return Poll::Pending;
+        }
+        let read = chunk.filled();
+        if read.is_empty() {
+            self.stage = Stage::Ending;
+            return Poll::Ready(Ok(()));
+        }
+        self.moved += 1;
+        let taken = match Pin::new(sink).poll_write(cx, read) {
+            Poll::Ready(taken) => self.took(taken, count)?,
+            Poll::Pending => 0,
+        };
+        if let Some(rest @ [_, ..]) = read.get(taken..) {
+            (self.rest, self.at) = (rest.to_vec(), 0);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what an earlier step has left, and gives its room back.
+    fn write_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut (impl AsyncWrite + Unpin),
+        count: &AtomicU64,
+    ) -> Poll<Result<(), Broke>> {
+        while let Some(rest @ [_, ..]) = self.rest.get(self.at..) {
+            let taken = ready!(Pin::new(&mut *sink).poll_write(cx, rest));
+            self.at += self.took(taken, count)?;
+        }
+        if self.at > 0 {
+            (self.rest, self.at) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn took(&mut self, written: io::Result<usize>, count: &AtomicU64) -> Result<usize, Broke> {
+        let taken = match written {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            written => written,
+        };
+        let taken = taken.map_err(Broke::Sink)?;
+        count.fetch_add(taken as u64, Ordering::Relaxed);
+        (self.unflushed, self.moved) = (true, self.moved + 1);
+        Ok(taken)
+    }
+}
+
+impl Broke {
+    fn ended(self, source: fn(io::Error) -> Ended, sink: fn(io::Error) -> Ended) -> Ended {
+        match self {
+            Self::Source(error) => source(error),
+            Self::Sink(error) => sink(error),
+        }
+    }
+}
+
+/// Ready when nothing has moved for `limit`.
+struct Idle {
+    limit: Option<Duration>,
+    last: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Idle {
+    fn new(limit: Option<Duration>) -> Self {
+        Self { limit, last: Instant::now(), timer: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<()> {
+        let Some(limit) = self.limit else { return Poll::Pending };
+        if moved {
+            self.last = Instant::now();
+        }
+        // Set anew when it fires and not with every byte: setting takes the lock of all timers.
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(self.last + limit)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if timer.deadline() >= self.last + limit {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(self.last + limit);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests;
