@@ -30,6 +30,13 @@ Examples:
       the same, with the policies that files in mesh/ attach to the Service
       `shop`; add --outbound 127.0.0.1:9000 for the calls of the app: it sends
       them to port 9000, with the called Service as Host
+  tidegate run --policies mesh --sidecar --namespace shop --workload web \\
+               --outbound 127.0.0.1:9000 \\
+               --status 127.0.0.1:0 --admin 127.0.0.1:0
+      the outbound side of one workload, several of them from one directory:
+      routes whose parent is a Service, by the address that a connection wanted
+      to reach before iptables redirected it here, or that a PROXY protocol
+      header names (--accept-proxy-protocol), else by the Host header
   tidegate run --policies mesh --port-offset 8000
       a gateway: listeners come from Gateway objects, port 80 becomes 8080
 
@@ -49,7 +56,8 @@ pub(crate) struct RunArgs {
     /// Directory of policy documents (*.yaml, *.yml, *.json), watched for changes
     #[arg(long, value_name = "DIR")]
     policies: Option<PathBuf>,
-    /// Where `tidegate status` asks; only with --policies
+    /// Where `tidegate status` asks; only with --policies. Each run on a machine needs one of its own; port 0 takes any
+    /// free port, and the address is told at the start
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014")]
     status: SocketAddr,
     #[command(flatten)]
@@ -77,6 +85,9 @@ fn check(args: &RunArgs) -> Result<()> {
     match (proxy.app, proxy.inbound) {
         (Some(_), None) => bail!("--app needs --listen ADDR: where requests for it are accepted"),
         (None, Some(_)) => bail!("--listen needs --app ADDR: where the application listens"),
+        (None, None) if proxy.sidecar && proxy.outbound.is_none() => bail!(
+            "--sidecar needs --outbound ADDR: where it accepts the calls of its workload; or --listen and --app"
+        ),
         (None, None) if args.policies.is_none() => bail!(
             "nothing to run: give --app and --listen for a sidecar, or --policies DIR for a gateway\n\n{EXAMPLES}"
         ),
@@ -97,7 +108,7 @@ async fn run(args: RunArgs) -> Result<Done> {
     let mut flags = args.proxy;
     if let Some(control_plane) = &control_plane {
         flags.control_plane = Some(format!("http://{}", control_plane.grpc).parse()?);
-        flags.gateway |= flags.app.is_none();
+        flags.gateway |= flags.app.is_none() && !flags.sidecar;
     }
     let proxy = start_proxy(flags)?;
     match &control_plane {
@@ -134,7 +145,7 @@ async fn start_control_plane(policies: PathBuf, args: &RunArgs) -> Result<Contro
     started.map_err(|error| match error {
         // The control plane's own flag has another name here.
         StartError::Listen { address, cause, .. } if address == admin => {
-            anyhow!("cannot listen on --status {address}: {cause}")
+            anyhow!("cannot listen on --status {address}: {cause}; with port 0 it takes any free one")
         }
         other => other.into(),
     })

@@ -94,8 +94,12 @@ impl Proxy {
         // First, so that what is on disk is in force when the sockets open.
         xds::start(&state, &control, stop.clone())?;
         listen(&data, &acceptor)?;
-        let admin = AdminServer::start(state.config.admin, state.clone(), telemetry, &control)
-            .with_context(|| format!("cannot listen on --admin {}", state.config.admin))?;
+        let admin = AdminServer::start(state.config.admin, state.clone(), telemetry, &control).with_context(
+            || {
+                let admin = state.config.admin;
+                format!("cannot listen on --admin {admin}; with port 0 it takes any free one")
+            },
+        )?;
         Ok(Running { state, admin, _stop: stop.drop_guard(), telemetry: Some(guard), runtimes })
     }
 }
@@ -116,6 +120,7 @@ fn raise_file_limit() {
 
 fn telemetry_config(config: &ProxyConfig) -> TelemetryConfig {
     let service = config.local.services.first().map(|service| service.name.to_string());
+    let service = service.or_else(|| config.workload.clone());
     TelemetryConfig {
         access_log: config.access_log.clone(),
         service_name: service.unwrap_or_else(|| format!("tidegate-{}", config.role())),

@@ -39,7 +39,12 @@ pub(super) fn places(proxy: &Running, status: Option<SocketAddr>) -> Vec<String>
         lines.push(format!("listen    {inbound}, for the app at {app}"));
     }
     if let Some(outbound) = proxy.outbound() {
-        lines.push(format!("outbound  {outbound}, for the app's calls; the Host header names the Service"));
+        let told = if config.accept_proxy_protocol {
+            "a PROXY protocol header names the destination"
+        } else {
+            "redirected connections, else the Host header names the Service"
+        };
+        lines.push(format!("outbound  {outbound}, for the app's calls; {told}"));
     }
     lines.push(format!("admin     http://{} (/ready /metrics /config /status)", proxy.admin()));
     if let Some(status) = status {

@@ -16,13 +16,23 @@ pub struct ProxyArgs {
     #[arg(long, env = "TIDEGATE_CONTROL_PLANE", value_name = "URL")]
     pub control_plane: Option<http::Uri>,
 
-    /// This proxy's name, as the control plane shows it. Defaults to the host's name.
+    /// This proxy's name, as the control plane shows it. Defaults to `--workload` and `--namespace` as `name.namespace`,
+    /// else to the host's name.
     #[arg(long, env = "TIDEGATE_NODE", value_name = "NAME")]
     pub node: Option<String>,
 
     /// The workload's namespace: short service names are looked up here first.
     #[arg(long, env = "TIDEGATE_NAMESPACE", value_name = "NAME", default_value = "default")]
     pub namespace: String,
+
+    /// The workload beside this proxy, by the name that status and telemetry show.
+    #[arg(long, env = "TIDEGATE_WORKLOAD", value_name = "NAME")]
+    pub workload: Option<String>,
+
+    /// Be the sidecar of one workload and nothing else: no listener of a Gateway is opened. Needs `--outbound`, or
+    /// `--inbound` and `--app`, or both.
+    #[arg(long, env = "TIDEGATE_SIDECAR", conflicts_with = "gateway")]
+    pub sidecar: bool,
 
     /// A service that this workload serves: its policies hold for inbound requests. `name` or `namespace/name`;
     /// repeat for several.
@@ -47,9 +57,17 @@ pub struct ProxyArgs {
     )]
     pub app_protocol: AppProtocol,
 
-    /// Accept the application's own calls here; the `Host` header names the service that is called.
+    /// Accept the application's own calls here. Where a call wanted to go is told by the kernel for connections that
+    /// were redirected here (iptables REDIRECT, `SO_ORIGINAL_DST`), by `--accept-proxy-protocol`, else by the `Host`
+    /// header.
     #[arg(long, env = "TIDEGATE_OUTBOUND", value_name = "ADDR", value_parser = address)]
     pub outbound: Option<SocketAddr>,
+
+    /// Every connection to `--outbound` begins with a PROXY protocol header, version 1 or 2: its destination is where
+    /// the connection wanted to go, its source is the client. A connection without one is closed. Only for ports that
+    /// nobody else can reach: whoever connects can claim any address.
+    #[arg(long, env = "TIDEGATE_ACCEPT_PROXY_PROTOCOL")]
+    pub accept_proxy_protocol: bool,
 
     /// Listen where Gateway objects say; needs `--control-plane`.
     #[arg(long, env = "TIDEGATE_GATEWAY")]
@@ -59,7 +77,8 @@ pub struct ProxyArgs {
     #[arg(long, env = "TIDEGATE_PORT_OFFSET", value_name = "N", default_value_t = 0)]
     pub port_offset: u16,
 
-    /// Readiness, metrics and the configuration in force.
+    /// Readiness, metrics and the configuration in force. Each proxy of a machine needs one of its own; port 0 takes
+    /// any free port, and the address is told at the start.
     #[arg(long, env = "TIDEGATE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:15020",
           value_parser = address)]
     pub admin: SocketAddr,

@@ -17,9 +17,13 @@ const MAX_CONNECTIONS: usize = 1_000_000;
 pub struct ProxyConfig {
     pub control_plane: Option<http::Uri>,
     pub node: String,
+    /// What telemetry calls a proxy that serves no Service.
+    pub workload: Option<String>,
     pub local: Local,
     pub inbound: Option<SocketAddr>,
     pub outbound: Option<SocketAddr>,
+    /// Outbound connections begin with a PROXY protocol header.
+    pub accept_proxy_protocol: bool,
     /// `None`: Gateway objects are none of this proxy's business.
     pub gateway: Option<GatewayPorts>,
     pub admin: SocketAddr,
@@ -60,6 +64,12 @@ pub enum ConfigError {
     GatewayWithoutControlPlane,
     #[error("--outbound needs --control-plane URL: the services to call come from there")]
     OutboundWithoutControlPlane,
+    #[error(
+        "--sidecar needs --outbound ADDR: where it accepts the calls of its workload; or --inbound and --app"
+    )]
+    SidecarWithoutListener,
+    #[error("--accept-proxy-protocol needs --outbound ADDR: that is where the header is expected")]
+    ProxyProtocolWithoutOutbound,
     #[error("nothing to listen on: give --inbound and --app, or --outbound, or --gateway")]
     NoListener,
     #[error("--service {0}: write a name, or namespace/name")]
@@ -81,9 +91,11 @@ impl Default for ProxyConfig {
         Self {
             control_plane: None,
             node: host_name(),
+            workload: None,
             local: Local { namespace: "default".into(), ..Local::default() },
             inbound: None,
             outbound: None,
+            accept_proxy_protocol: false,
             gateway: None,
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 15020)),
             workers: default_workers(),
@@ -112,13 +124,16 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
         check(&args)?;
         let services =
             args.services.iter().map(|s| service(&args.namespace, s)).collect::<Result<Vec<_>, _>>()?;
+        let named = args.workload.as_ref().map(|workload| format!("{workload}.{}", args.namespace));
         let namespace: Arc<str> = args.namespace.into();
         Ok(Self {
             control_plane: args.control_plane,
-            node: args.node.unwrap_or_else(host_name),
+            node: args.node.or(named).unwrap_or_else(host_name),
+            workload: args.workload,
             local: Local { services, app: args.app.map(|app| (app, args.app_protocol)), namespace },
             inbound: args.inbound,
             outbound: args.outbound,
+            accept_proxy_protocol: args.accept_proxy_protocol,
             gateway: args.gateway.then_some(GatewayPorts::Offset(args.port_offset)),
             admin: args.admin,
             workers: args.workers.unwrap_or_else(default_workers),
@@ -150,6 +165,12 @@ fn check(args: &ProxyArgs) -> Result<(), ConfigError> {
     }
     if args.control_plane.is_none() && args.outbound.is_some() {
         return Err(ConfigError::OutboundWithoutControlPlane);
+    }
+    if args.accept_proxy_protocol && args.outbound.is_none() {
+        return Err(ConfigError::ProxyProtocolWithoutOutbound);
+    }
+    if args.inbound.is_none() && args.outbound.is_none() && args.sidecar {
+        return Err(ConfigError::SidecarWithoutListener);
     }
     if args.inbound.is_none() && args.outbound.is_none() && !args.gateway {
         return Err(ConfigError::NoListener);
@@ -227,9 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn a_sidecar_is_called_by_its_workload_unless_told_otherwise() {
+        let flags = "--sidecar --outbound 127.0.0.1:1 --control-plane http://127.0.0.1:2 --namespace shop --workload web";
+        assert_eq!(config(flags).unwrap().node, "web.shop");
+        assert_eq!(config(&format!("{flags} --node web-7")).unwrap().node, "web-7");
+        assert_eq!(config(flags).unwrap().gateway, None);
+    }
+
+    #[test]
     fn contradictions_are_refused_with_the_fix() {
         let cases = [
             ("", ConfigError::NoListener),
+            ("--sidecar", ConfigError::SidecarWithoutListener),
+            ("--accept-proxy-protocol", ConfigError::ProxyProtocolWithoutOutbound),
             ("--inbound 127.0.0.1:1", ConfigError::InboundWithoutApp),
             ("--app 127.0.0.1:1", ConfigError::AppWithoutInbound),
             ("--gateway", ConfigError::GatewayWithoutControlPlane),
