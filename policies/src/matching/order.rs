@@ -28,8 +28,8 @@ impl RuleOrder {
         Self { created, route: name.clone(), rule, position }
     }
 
-    fn key(&self) -> (i64, &str, &str, usize, usize) {
-        (self.created, &self.route.namespace, &self.route.name, self.rule, self.position)
+    fn key(&self) -> (i64, &ResourceName, usize, usize) {
+        (self.created, &self.route, self.rule, self.position)
     }
 }
 

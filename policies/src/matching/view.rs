@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use http::{HeaderName, Method, header, request};
+use smallvec::SmallVec;
 
 use crate::model::{HeaderMatch, PathMatch, QueryMatch, RouteMatch};
 
@@ -10,8 +11,13 @@ use crate::model::{HeaderMatch, PathMatch, QueryMatch, RouteMatch};
 pub struct RequestView<'a> {
     head: &'a request::Parts,
     path: &'a str,
-    query: OnceCell<Vec<(Cow<'a, str>, Cow<'a, str>)>>,
+    query: OnceCell<Query<'a>>,
 }
+
+type Query<'a> = SmallVec<[(Cow<'a, str>, Cow<'a, str>); FEW_PARAMETERS]>;
+
+/// More parameters than these are sorted, lest someone makes a lookup cost the square of them.
+const FEW_PARAMETERS: usize = 8;
 
 impl<'a> RequestView<'a> {
     pub fn new(head: &'a request::Parts) -> Self {
@@ -46,8 +52,27 @@ impl<'a> RequestView<'a> {
 
     /// The first query parameter of that name, percent-decoded.
     pub fn query(&self, name: &str) -> Option<&str> {
-        let pairs = self.query.get_or_init(|| parse_query(self.head.uri.query().unwrap_or_default()));
-        pairs.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
+        let pairs = self.parameters();
+        let found = if pairs.len() <= FEW_PARAMETERS {
+            pairs.iter().find(|(key, _)| key == name)
+        } else {
+            pairs.binary_search_by(|(key, _)| (**key).cmp(name)).ok().and_then(|at| pairs.get(at))
+        };
+        found.map(|(_, value)| &**value)
+    }
+
+    /// The names of the headers, each once.
+    pub(super) fn header_names(&self) -> impl Iterator<Item = &'a HeaderName> {
+        self.head.headers.keys()
+    }
+
+    /// The names of the query parameters. Of a few, one may come again.
+    pub(super) fn query_names(&self) -> impl Iterator<Item = &str> {
+        self.parameters().iter().map(|(name, _)| &**name)
+    }
+
+    fn parameters(&self) -> &[(Cow<'a, str>, Cow<'a, str>)] {
+        self.query.get_or_init(|| parse_query(self.head.uri.query().unwrap_or_default()))
     }
 
     /// Whether every part of `wanted` holds.
@@ -90,12 +115,18 @@ pub(super) fn grpc_method(path: &str) -> Option<&str> {
     (!service.is_empty() && !method.contains('/')).then_some(method)
 }
 
-fn parse_query(query: &str) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+fn parse_query(query: &str) -> Query<'_> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs
+    let mut pairs: Query<'_> = pairs
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
         .map(|(name, value)| (percent_decode(name), percent_decode(value)))
-        .collect()
+        .collect();
+    if pairs.len() > FEW_PARAMETERS {
+        // Of one name the first stays.
+        pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
+        pairs.dedup_by(|(a, _), (b, _)| a == b);
+    }
+    pairs
 }
 
 /// RFC 3986 percent-decoding. A `%` that starts no escape stays as it is; bytes that are not UTF-8 become U+FFFD.

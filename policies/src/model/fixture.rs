@@ -62,7 +62,8 @@ pub(crate) fn service(text: &str, port: u16, endpoints: &[u16]) -> [Resource; 2]
     [Resource::Backend(backend), Resource::Endpoints(endpoints)]
 }
 
-/// `= /exact`, `~ regex`, `*Method` of any gRPC service, or a prefix; then `METHOD`, `header:value` and `?query=value` in any order.
+/// `=/exact`, `~regex`, `*Method` of any gRPC service, or a prefix; then `METHOD`, `header:value` and `?query=value` in
+/// any order, where a value may be a `~regex` too.
 pub(crate) fn matching(text: &str) -> RouteMatch {
     let mut found = RouteMatch {
         path: PathMatch::Prefix("".into()),
@@ -70,21 +71,25 @@ pub(crate) fn matching(text: &str) -> RouteMatch {
         headers: Vec::new(),
         query: Vec::new(),
     };
+    let regex = |text: &str| Regex::new(&format!("^(?:{text})$")).unwrap();
+    let value = |text: &str| match text.strip_prefix('~') {
+        Some(text) => StringMatch::Regex(regex(text)),
+        None => StringMatch::Exact(text.into()),
+    };
     for part in text.split_whitespace() {
         let pair = |sep| part.trim_start_matches('?').split_once(sep).unwrap();
         match part.as_bytes()[0] {
             b'=' => found.path = PathMatch::Exact(part[1..].into()),
-            b'~' => found.path = PathMatch::Regex(Regex::new(&format!("^(?:{})$", &part[1..])).unwrap()),
+            b'~' => found.path = PathMatch::Regex(regex(&part[1..])),
             b'*' => found.path = PathMatch::AnyService(part[1..].into()),
             b'/' => found.path = PathMatch::Prefix(part.trim_end_matches('/').into()),
             b'?' => {
-                let (name, value) = pair('=');
-                found.query.push(QueryMatch { name: name.into(), value: StringMatch::Exact(value.into()) });
+                let (name, text) = pair('=');
+                found.query.push(QueryMatch { name: name.into(), value: value(text) });
             }
             _ if part.contains(':') => {
-                let (name, value) = pair(':');
-                let value = StringMatch::Exact(value.into());
-                found.headers.push(HeaderMatch { name: name.parse().unwrap(), value });
+                let (name, text) = pair(':');
+                found.headers.push(HeaderMatch { name: name.parse().unwrap(), value: value(text) });
             }
             _ => found.method = Some(part.parse().unwrap()),
         }

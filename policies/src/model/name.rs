@@ -1,3 +1,4 @@
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -5,7 +6,10 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 /// `namespace/name`: what identifies an object of one kind, in files as in a cluster.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// Ordered as the text `namespace/name`, which decides between routes of one age (Gateway API, `HTTPRouteRule.matches`):
+/// `a-b/x` comes before `a/x`.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ResourceName {
     /// Empty for kinds that belong to none.
     pub namespace: Arc<str>,
@@ -15,6 +19,25 @@ pub struct ResourceName {
 impl ResourceName {
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    fn text(&self) -> impl Iterator<Item = u8> {
+        self.namespace.bytes().chain([b'/']).chain(self.name.bytes())
+    }
+}
+
+impl Ord for ResourceName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self.namespace == other.namespace {
+            return self.name.cmp(&other.name);
+        }
+        self.text().cmp(other.text())
+    }
+}
+
+impl PartialOrd for ResourceName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
