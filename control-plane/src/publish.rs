@@ -91,14 +91,16 @@ impl RoleSet {
             let now = Versioned::new(type_url, version(&body), body);
             let before = before.get(type_url, &name).cloned();
             let chosen = before.clone().filter(|before| **before == now).unwrap_or_else(|| Arc::new(now));
-            let origin = origin(&resource);
+            let origins = origins(&resource);
             if let Err(error) = this.set.insert(type_url, name.clone(), chosen) {
-                too_large.push((origin.clone(), error));
+                too_large.extend(origins.first().map(|origin| (origin.clone(), error)));
                 let Some(before) = before else { continue };
                 // It fitted when it was first published.
                 let _ = this.set.insert(type_url, name.clone(), before);
             }
-            this.derived.entry(origin).or_default().push((type_url, name));
+            for origin in origins {
+                this.derived.entry(origin).or_default().push((type_url, name.clone()));
+            }
         }
         this.set.share(before);
         this
@@ -114,13 +116,13 @@ fn version(body: &[u8]) -> String {
     version
 }
 
-/// The object that a resource was made from.
-fn origin(resource: &Resource) -> ObjectKey {
+/// The objects that a resource was made from, the one it is named after first.
+fn origins(resource: &Resource) -> Vec<ObjectKey> {
     let key = |kind: &str, object: &ResourceName| {
         let (namespace, name) = (object.namespace.to_string(), object.name.to_string());
         ObjectKey { kind: kind.to_owned(), namespace, name }
     };
-    match resource {
+    let named = match resource {
         Resource::Listener(listener) => key("Gateway", &listener.name.gateway),
         Resource::Route(route) => key(route.kind.as_str(), &route.meta.name),
         Resource::Policy(policy) => key(&policy.kind, &policy.meta.name),
@@ -128,7 +130,12 @@ fn origin(resource: &Resource) -> ObjectKey {
         Resource::Endpoints(endpoints) => {
             key(backend_kind(endpoints.backend.kind), &endpoints.backend.object)
         }
-    }
+    };
+    let tls = match resource {
+        Resource::Backend(backend) => backend.tls.as_ref().map(|tls| key(&tls.policy.kind, &tls.policy.name)),
+        _ => None,
+    };
+    std::iter::once(named).chain(tls).collect()
 }
 
 fn backend_kind(kind: BackendKind) -> &'static str {

@@ -5,8 +5,10 @@
 mod decode;
 mod decode_filter;
 mod decode_route;
+mod decode_tls;
 mod encode;
 mod encode_filter;
+mod encode_tls;
 #[cfg(test)]
 mod tests;
 

@@ -17,6 +17,7 @@ mod policy;
 mod resources;
 mod route;
 mod source;
+mod tls;
 
 pub use backend::{Address, AppProtocol, Backend, BackendKind, BackendName, Endpoint, Endpoints};
 pub use certificate::{Certificate, PrivateKey};
@@ -33,3 +34,4 @@ pub use route::{
     RouteParent, RouteRule, StringMatch, Timeouts,
 };
 pub use source::{Meta, SourceMap, SourceRef};
+pub use tls::{AltName, BACKEND_TLS_POLICY, BackendTls, ClientMode, ClientValidation, Trust, Verification};

@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use crate::model::{Meta, Policy, SourceMap};
 
 mod backend;
+mod backend_tls_policy;
+mod config_map;
 mod duration;
 mod endpoint_slice;
 mod fault;
@@ -29,13 +31,20 @@ mod secret;
 mod service;
 
 pub use backend::{BackendEndpoint, BackendProtocol, BackendSpec};
+pub use backend_tls_policy::{
+    BackendTlsPolicySpec, BackendTlsValidation, LocalObjectRef, LocalTargetRef, SubjectAltName,
+    SubjectAltNameType,
+};
+pub use config_map::ConfigMapSpec;
 pub use duration::{GepDuration, InvalidDuration};
 pub use endpoint_slice::{AddressType, EndpointConditions, EndpointSliceSpec, SliceEndpoint, SlicePort};
 pub use fault::Fault;
 pub(crate) use fault::Faults;
 pub use gateway::{
-    AddressKind, AllowedRoutes, CertificateRef, FromNamespaces, GatewayAddress, GatewaySpec,
-    ListenerProtocol, ListenerSpec, ListenerTlsSpec, RouteGroupKind, RouteNamespaces, TlsMode,
+    AddressKind, AllowedRoutes, CertificateRef, FromNamespaces, FrontendConfig, FrontendPort, FrontendTls,
+    FrontendValidation, FrontendValidationMode, GatewayAddress, GatewayBackendTls, GatewaySpec,
+    GatewayTlsSpec, ListenerProtocol, ListenerSpec, ListenerTlsSpec, ObjectRef, RouteGroupKind,
+    RouteNamespaces, TlsMode,
 };
 pub use gateway_class::{GatewayClassSpec, ParametersRef};
 pub use grpc_route::{GrpcMatchSpec, GrpcMethodSpec, GrpcRouteSpec, GrpcRule};
@@ -73,6 +82,8 @@ pub enum Object {
     EndpointSlice(Box<EndpointSlice>),
     Backend(Box<Backend>),
     Secret(Box<Secret>),
+    ConfigMap(Box<ConfigMap>),
+    BackendTlsPolicy(Box<BackendTlsPolicy>),
     Policy(Box<Policy>),
     /// A well-known kind that the mesh has no use for.
     Ignored,
@@ -88,6 +99,8 @@ pub type Service = Written<ServiceSpec>;
 pub type EndpointSlice = Written<EndpointSliceSpec>;
 pub type Backend = Written<BackendSpec>;
 pub type Secret = Written<SecretSpec>;
+pub type ConfigMap = Written<ConfigMapSpec>;
+pub type BackendTlsPolicy = Written<BackendTlsPolicySpec>;
 
 /// An object as its author wrote it.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,6 +136,8 @@ impl Object {
             Self::EndpointSlice(o) => Some(&o.meta),
             Self::Backend(o) => Some(&o.meta),
             Self::Secret(o) => Some(&o.meta),
+            Self::ConfigMap(o) => Some(&o.meta),
+            Self::BackendTlsPolicy(o) => Some(&o.meta),
             Self::Policy(o) => Some(&o.meta),
             Self::Ignored => None,
         }
@@ -141,6 +156,8 @@ impl Object {
             Self::EndpointSlice(_) => Some("EndpointSlice"),
             Self::Backend(_) => Some("Backend"),
             Self::Secret(_) => Some("Secret"),
+            Self::ConfigMap(_) => Some("ConfigMap"),
+            Self::BackendTlsPolicy(_) => Some("BackendTLSPolicy"),
             Self::Policy(o) => Some(&o.kind),
             Self::Ignored => None,
         }

@@ -3,12 +3,15 @@
 //! What is wrong with an object by itself was told before ([`crate::document`]). Nothing here is ever fatal: what
 //! cannot be resolved is left out, or keeps its place as a failure (a backendRef), and a condition says why.
 
+mod backend_tls;
 mod backends;
+mod bundles;
 mod certificates;
 mod classes;
 mod condition;
 mod controller;
 mod filters;
+mod gateway_tls;
 mod gateways;
 mod grants;
 mod grpc_routes;
@@ -16,6 +19,7 @@ mod grpc_routes;
 mod grpc_tests;
 mod objects;
 mod parents;
+mod pem;
 mod policies;
 mod rivals;
 mod routes;
@@ -62,6 +66,7 @@ pub fn resolve_for<'a>(controller: &Controller, objects: impl IntoIterator<Item 
     routes::resolve(&objects, &rivals, &mut resolved);
     grpc_routes::resolve(&objects, &rivals, &mut resolved);
     policies::resolve(&objects, &mut resolved);
+    backend_tls::tell(&objects, &mut resolved);
     for conditions in resolved.conditions.values_mut() {
         conditions.sort_by(|a, b| (a.kind, a.holds, a.parent).cmp(&(b.kind, b.holds, b.parent)));
     }

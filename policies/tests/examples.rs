@@ -53,7 +53,17 @@ fn complaints(objects: &[Object]) -> Vec<String> {
 #[test]
 fn every_kind_has_an_example_of_its_own_name() {
     let kinds = KINDS.iter().map(|entry| entry.kind);
-    for kind in kinds.chain(["Gateway", "HTTPRoute", "GRPCRoute", "Service", "EndpointSlice", "Backend"]) {
+    let others = [
+        "Gateway",
+        "HTTPRoute",
+        "GRPCRoute",
+        "Service",
+        "EndpointSlice",
+        "Backend",
+        "BackendTLSPolicy",
+        "ConfigMap",
+    ];
+    for kind in kinds.chain(others) {
         let path = root().join(format!("{kind}.yaml"));
         assert!(path.is_file(), "{} is missing", path.display());
         let of_kind = |object: &Object| ObjectKey::of(object).is_some_and(|key| key.kind == kind);

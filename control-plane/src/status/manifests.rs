@@ -57,6 +57,9 @@ impl Subject<'_> {
             }
             metadata.insert(String::from("generation"), json!(self.indexed.generation));
         }
+        if self.key.kind == "Secret" {
+            hide(&mut manifest);
+        }
         manifest.remove("status");
         let status = self.status(stamp);
         if status.as_object().is_some_and(|status| !status.is_empty()) {
@@ -119,7 +122,9 @@ impl Subject<'_> {
             (reason, message)
         };
         let holds = truth(reason == "Programmed");
-        let mut said: Vec<Said<'_>> = accepted.map(Said::from).into_iter().collect();
+        let more = ["ResolvedRefs", "InsecureFrontendValidationMode"].map(|kind| self.condition(kind));
+        let mut said: Vec<Said<'_>> =
+            accepted.into_iter().chain(more.into_iter().flatten()).map(Said::from).collect();
         said.push(Said { kind: "Programmed", status: holds, reason, message: &message });
         let conditions = self.said(stamp, "", &said);
         let name = ResourceName::new(self.key.namespace.as_str(), self.key.name.as_str());
@@ -224,6 +229,14 @@ impl Subject<'_> {
             json!({ "ancestorRef": ancestor, "controllerName": controller, "conditions": conditions })
         };
         entries.into_iter().take(MAX_ANCESTORS).map(entry).collect()
+    }
+}
+
+/// What a Secret holds is shown to nobody: who may read a status need not be one who may read keys.
+fn hide(secret: &mut Map<String, Json>) {
+    for field in ["data", "stringData"] {
+        let values = secret.get_mut(field).and_then(Json::as_object_mut);
+        values.into_iter().flatten().for_each(|(_, value)| *value = json!("(hidden)"));
     }
 }
 

@@ -27,7 +27,8 @@ impl TryFrom<proto::Backend> for Backend {
         let connect_timeout = message.connect_timeout.map(duration).transpose().at("connect_timeout")?;
         let port_name = optional(&message.port_name);
         let cluster_ips = list(message.cluster_ips, "cluster_ips", |text| address(&text))?;
-        Ok(Self { name, source: meta.source, port_name, protocol, connect_timeout, cluster_ips })
+        let tls = message.tls.map(TryInto::try_into).transpose().at("tls")?;
+        Ok(Self { name, source: meta.source, port_name, protocol, connect_timeout, cluster_ips, tls })
     }
 }
 
@@ -111,6 +112,12 @@ impl TryFrom<proto::Listener> for Listener {
             port: port(message.port).at("port")?,
             hostname: hostname(&message.hostname).at("hostname")?,
             tls: message.tls.map(certificates).transpose().at("tls")?,
+            clients: message.clients.map(TryInto::try_into).transpose().at("clients")?,
+            client_certificate: message
+                .client_certificate
+                .map(TryInto::try_into)
+                .transpose()
+                .at("client_certificate")?,
         })
     }
 }

@@ -21,6 +21,7 @@ impl From<&Backend> for proto::Backend {
             connect_timeout: backend.connect_timeout.and_then(|d| d.try_into().ok()),
             port_name: optional(backend.port_name.as_ref()),
             cluster_ips: backend.cluster_ips.iter().map(ToString::to_string).collect(),
+            tls: backend.tls.as_ref().map(Into::into),
         }
     }
 }
@@ -85,6 +86,8 @@ impl From<&Listener> for proto::Listener {
             tls: listener.tls.as_ref().map(|certificates| proto::ListenerTls {
                 certificates: certificates.iter().map(Into::into).collect(),
             }),
+            clients: listener.clients.as_ref().map(Into::into),
+            client_certificate: listener.client_certificate.as_ref().map(Into::into),
         }
     }
 }
@@ -227,7 +230,7 @@ impl From<&Meta> for proto::Meta {
     }
 }
 
-fn meta(name: &ResourceName, source: &SourceRef, created: Option<i64>) -> proto::Meta {
+pub(super) fn meta(name: &ResourceName, source: &SourceRef, created: Option<i64>) -> proto::Meta {
     let (file, line, generation) = match source {
         SourceRef::File { path, line } => (path.to_string(), *line, 0),
         SourceRef::Object { generation, .. } => (String::new(), 0, *generation),

@@ -54,16 +54,32 @@ fn backend() -> impl Strategy<Value = Backend> {
     let with_source = backend_name().prop_flat_map(|name| (Just(name.clone()), source_of(name.object)));
     let protocol = select(vec![AppProtocol::Http1, AppProtocol::H2c]);
     let cluster_ips = vec(any::<std::net::IpAddr>(), 0..3);
-    (with_source, option::of(text()), protocol, duration(), cluster_ips).prop_map(
-        |((name, source), port_name, protocol, connect_timeout, cluster_ips)| Backend {
+    (with_source, option::of(text()), protocol, duration(), cluster_ips, option::of(backend_tls())).prop_map(
+        |((name, source), port_name, protocol, connect_timeout, cluster_ips, tls)| Backend {
             name,
             source,
             port_name,
             protocol,
             connect_timeout,
             cluster_ips,
+            tls,
         },
     )
+}
+
+fn backend_tls() -> impl Strategy<Value = BackendTls> {
+    let policy = object().prop_flat_map(|name| (Just(name.clone()), source_of(name)));
+    let bundle = any::<[u8; 4]>().prop_map(|pem| Trust::Bundle(pem.as_slice().into()));
+    let trust = option::of(prop_oneof![Just(()).prop_map(|()| Trust::System), bundle]);
+    let alt_name = prop_oneof![
+        select(vec!["*.example.com", "shop.example.com"])
+            .prop_map(|name| AltName::Dns(HostPattern::parse(name).unwrap())),
+        "spiffe://[a-z]{1,5}/[a-z]{1,5}".prop_map(|uri| AltName::Uri(uri.into())),
+    ];
+    (policy, trust, text(), vec(alt_name, 0..3)).prop_map(|((name, source), trust, hostname, alt_names)| {
+        let policy = PolicyRef { kind: BACKEND_TLS_POLICY.into(), name, source };
+        BackendTls { policy, verification: Verification { trust, hostname, alt_names } }
+    })
 }
 
 fn endpoints() -> impl Strategy<Value = Endpoints> {
@@ -94,20 +110,34 @@ fn policy() -> impl Strategy<Value = Policy> {
     )
 }
 
+fn certificate() -> impl Strategy<Value = Certificate> {
+    let bytes = || any::<[u8; 4]>();
+    (object(), bytes(), bytes()).prop_map(|(secret, chain, key)| Certificate {
+        secret,
+        chain: chain.as_slice().into(),
+        key: PrivateKey::new(key.as_slice()),
+    })
+}
+
 fn listener() -> impl Strategy<Value = Listener> {
     let with_source = object().prop_flat_map(|name| (Just(name.clone()), source_of(name)));
-    let certificate = (object(), any::<[u8; 4]>(), any::<[u8; 4]>()).prop_map(|(secret, chain, key)| {
-        Certificate { secret, chain: chain.as_slice().into(), key: PrivateKey::new(key.as_slice()) }
-    });
+    let mode = select(vec![ClientMode::ValidOnly, ClientMode::InsecureFallback]);
+    let clients = (any::<[u8; 4]>(), mode)
+        .prop_map(|(bundle, mode)| ClientValidation { bundle: bundle.as_slice().into(), mode });
+    let tls = (option::of(vec(certificate(), 1..3)), option::of(clients), option::of(certificate()));
     let place = (vec(any::<std::net::IpAddr>(), 0..3), 1_u16..);
-    (with_source, text(), place, hostname(), option::of(vec(certificate, 1..3))).prop_map(
-        |((gateway, source), section, (addresses, port), hostname, tls)| Listener {
-            tls,
-            name: ListenerName { gateway, section },
-            source,
-            addresses,
-            port,
-            hostname,
+    (with_source, text(), place, hostname(), tls).prop_map(
+        |((gateway, source), section, (addresses, port), hostname, (tls, clients, client_certificate))| {
+            Listener {
+                tls,
+                clients,
+                client_certificate,
+                name: ListenerName { gateway, section },
+                source,
+                addresses,
+                port,
+                hostname,
+            }
         },
     )
 }

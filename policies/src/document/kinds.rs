@@ -11,17 +11,15 @@ use crate::kind::KindEntry;
 use crate::kinds::KINDS;
 use crate::model::{Meta, Policy, SourceMap};
 use crate::objects::{
-    BackendSpec, EndpointSliceSpec, Fault, Faults, GatewayClassSpec, GatewaySpec, GrpcRouteSpec,
-    HttpRouteSpec, Metadata, NamespaceSpec, Object, PolicyTargets, ReferenceGrantSpec, SecretSpec,
-    ServiceSpec, Spec, Written,
+    BackendSpec, BackendTlsPolicySpec, ConfigMapSpec, EndpointSliceSpec, Fault, Faults, GatewayClassSpec,
+    GatewaySpec, GrpcRouteSpec, HttpRouteSpec, Metadata, NamespaceSpec, Object, PolicyTargets,
+    ReferenceGrantSpec, SecretSpec, ServiceSpec, Spec, Written,
 };
 
 /// Real kinds that often share a file with ours, told from misspelt ones.
-const NOT_USED: [&str; 27] = [
-    "BackendTLSPolicy",
+const NOT_USED: [&str; 25] = [
     "ClusterRole",
     "ClusterRoleBinding",
-    "ConfigMap",
     "CronJob",
     "CustomResourceDefinition",
     "DaemonSet",
@@ -109,6 +107,8 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         },
         Row::of::<BackendSpec>("Backend", tidegate),
         Row { content: Content::Beside, ..Row::of::<SecretSpec>("Secret", &["v1"]) },
+        Row { content: Content::Beside, ..Row::of::<ConfigMapSpec>("ConfigMap", &["v1"]) },
+        Row::of::<BackendTlsPolicySpec>("BackendTLSPolicy", &["gateway.networking.k8s.io/v1"]),
     ];
     rows.extend(KINDS.iter().map(|entry| Row::policy(entry, tidegate)));
     rows

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::{ResourceName, SourceRef};
+use super::{BackendTls, ResourceName, SourceRef};
 
 /// Which kind of object a backend was written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -53,7 +53,7 @@ pub enum AppProtocol {
     /// HTTP/1.1. gRPC requests (`content-type: application/grpc`) still go out as HTTP/2.
     #[default]
     Http1,
-    /// HTTP/2 with prior knowledge (`kubernetes.io/h2c`).
+    /// HTTP/2 with prior knowledge (`kubernetes.io/h2c`); by TLS, HTTP/2 and nothing else.
     H2c,
 }
 
@@ -71,6 +71,9 @@ pub struct Backend {
     /// Addresses that stand for the Service as a whole; none for a headless one and for a Backend.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cluster_ips: Vec<IpAddr>,
+    /// `None`: without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<BackendTls>,
 }
 
 /// The endpoints of one backend; replaced as a whole whenever one of them changes.

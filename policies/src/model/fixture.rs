@@ -31,6 +31,8 @@ pub(crate) fn listener(gateway: &str, section: &str, hostname: &str) -> Listener
         port: 8080,
         hostname: HostPattern::parse(hostname).unwrap(),
         tls: None,
+        clients: None,
+        client_certificate: None,
     }
 }
 
@@ -56,6 +58,7 @@ pub(crate) fn service(text: &str, port: u16, endpoints: &[u16]) -> [Resource; 2]
         protocol: AppProtocol::Http1,
         connect_timeout: None,
         cluster_ips: Vec::new(),
+        tls: None,
     };
     let endpoints =
         Endpoints { backend: backend.name.clone(), endpoints: endpoints.iter().map(endpoint).collect() };

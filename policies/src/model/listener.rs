@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Certificate, HostPattern, ResourceName, SourceRef};
+use super::{Certificate, ClientValidation, HostPattern, ResourceName, SourceRef};
 
 /// One listener of one Gateway: `namespace/gateway/section`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,4 +37,8 @@ pub struct Listener {
     pub hostname: HostPattern,
     /// `None`: without TLS. Never empty; several differ in the kind of their keys.
     pub tls: Option<Vec<Certificate>>,
+    /// How clients' certificates are judged; `None`: nobody is asked for one. Only with `tls`.
+    pub clients: Option<ClientValidation>,
+    /// What backends that are called by TLS are shown if they ask, on the way of the routes of this listener.
+    pub client_certificate: Option<Certificate>,
 }

@@ -9,10 +9,17 @@ use serde::Deserialize;
 use super::rules::{check_hostname, check_section_name};
 use super::{Faults, LabelSelector, Object, Spec, Written, gateway_group};
 
+mod tls;
+
+pub use tls::{
+    FrontendConfig, FrontendPort, FrontendTls, FrontendValidation, FrontendValidationMode, GatewayBackendTls,
+    GatewayTlsSpec, ObjectRef,
+};
+
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-ignored" = ["infrastructure"], "x-unsupported" = [
-    "tls", "backendTLS", "allowedListeners", "defaultScope"
+    "allowedListeners", "defaultScope"
 ]))]
 pub struct GatewaySpec {
     /// Whose Gateway it is, see [`crate::resolve::Controller`]. That holds for files too: they may hold the Gateways of
@@ -25,6 +32,8 @@ pub struct GatewaySpec {
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub addresses: Vec<GatewayAddress>,
+    #[serde(default)]
+    pub tls: GatewayTlsSpec,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -156,6 +165,7 @@ impl Spec for GatewaySpec {
                 faults.error(&at, format!("listener `{first}` has the same port, protocol and hostname"));
             }
         }
+        tls::check(&object.spec.tls, faults);
         for (i, address) in object.spec.addresses.iter().enumerate() {
             let at = format!("/addresses/{i}");
             match address.kind {

@@ -61,7 +61,7 @@ impl fmt::Debug for SecretSpec {
 }
 
 /// Line breaks are allowed: YAML blocks have them.
-fn decoded(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
     let bare: String = text.split_ascii_whitespace().collect();
     STANDARD.decode(bare).ok()
 }

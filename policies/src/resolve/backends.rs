@@ -24,7 +24,7 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         }
         let slices = objects.slices_of(&service.meta.name);
         for (at, port) in tcp_ports(service) {
-            let backend = service_port(service, at, port);
+            let backend = service_port(objects, service, at, port);
             let endpoints = endpoints(&backend.name, &port.name, slices);
             tell_unmatched(service, &backend, port, slices, resolved);
             resolved.resources.insert(Resource::Backend(backend));
@@ -32,7 +32,7 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         }
     }
     for backend in objects.backends.values() {
-        let (backend, endpoints) = written_backend(backend);
+        let (backend, endpoints) = written_backend(objects, backend);
         resolved.resources.insert(Resource::Backend(backend));
         resolved.resources.insert(Resource::Endpoints(endpoints));
     }
@@ -61,24 +61,27 @@ pub(super) fn external_name(service: &Service) -> String {
 }
 
 /// What a port's `appProtocol` (GEP-1911) means, `None` if it is nothing that can be called. WebSocket needs no word:
-/// every HTTP/1.1 connection may be upgraded.
-pub(super) fn app_protocol(port: &ServicePort) -> Option<AppProtocol> {
+/// every HTTP/1.1 connection may be upgraded. What speaks TLS can be called where a policy says whom to trust.
+pub(super) fn app_protocol(port: &ServicePort, tls: bool) -> Option<AppProtocol> {
     match port.app_protocol.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None | Some("" | "http" | "kubernetes.io/ws") => Some(AppProtocol::Http1),
         Some("kubernetes.io/h2c" | "http2" | "grpc") => Some(AppProtocol::H2c),
+        Some("https" | "kubernetes.io/wss") if tls => Some(AppProtocol::Http1),
         Some(_) => None,
     }
 }
 
-fn service_port(service: &Service, at: usize, port: &ServicePort) -> Backend {
+fn service_port(objects: &Objects<'_>, service: &Service, at: usize, port: &ServicePort) -> Backend {
     let object = service.meta.name.clone();
+    let tls = objects.tls.of_port(BackendKind::Service, &object, &port.name).cloned();
     Backend {
         name: BackendName { kind: BackendKind::Service, object, port: port.port },
         source: service.meta.at(service.lines.line(&format!("/ports/{at}"))),
         port_name: (!port.name.is_empty()).then(|| port.name.as_str().into()),
-        protocol: app_protocol(port).unwrap_or_default(),
+        protocol: app_protocol(port, tls.is_some()).unwrap_or_default(),
         connect_timeout: None,
         cluster_ips: service.spec.cluster_addresses(),
+        tls,
     }
 }
 
@@ -156,7 +159,7 @@ fn tell_unmatched(
     resolved.tell("Service", &service.meta.name, condition);
 }
 
-fn written_backend(written: &WrittenBackend) -> (Backend, Endpoints) {
+fn written_backend(objects: &Objects<'_>, written: &WrittenBackend) -> (Backend, Endpoints) {
     let spec = &written.spec;
     let object = written.meta.name.clone();
     let backend = Backend {
@@ -169,6 +172,7 @@ fn written_backend(written: &WrittenBackend) -> (Backend, Endpoints) {
         },
         connect_timeout: spec.connect_timeout.map(|timeout| timeout.get()),
         cluster_ips: Vec::new(),
+        tls: objects.tls.of_port(BackendKind::Backend, &written.meta.name, "").cloned(),
     };
     let mut found = BTreeMap::new();
     for endpoint in &spec.endpoints {

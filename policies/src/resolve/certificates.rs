@@ -1,10 +1,8 @@
 //! Secrets -> the certificates of HTTPS listeners.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::grants::Referrer;
 use super::objects::Objects;
+use super::pem::{self, Block};
 use crate::model::{Certificate, PrivateKey, ResourceName};
 use crate::objects::{CertificateRef, Gateway, ListenerSpec, Secret, TLS_SECRET};
 
@@ -31,7 +29,7 @@ pub(super) fn of_listener(
     (usable, invalid)
 }
 
-fn certificate(
+pub(super) fn certificate(
     objects: &Objects<'_>,
     gateway: &Gateway,
     reference: &CertificateRef,
@@ -61,59 +59,14 @@ fn read(secret: &Secret) -> Result<Certificate, String> {
     }
     let field = |key: &str| spec.get(key).ok_or_else(|| format!("has no `{key}`"));
     let (chain, key) = (field("tls.crt")?, field("tls.key")?);
-    let labels = blocks(&chain).map_err(|why| format!("has a `tls.crt` that {why}"))?;
-    if labels.is_empty() || labels.iter().any(|label| label != "CERTIFICATE") {
+    let blocks = pem::blocks(&chain).map_err(|why| format!("has a `tls.crt` that {why}"))?;
+    if blocks.is_empty() || blocks.iter().any(|block| block.label != "CERTIFICATE") {
         return Err(String::from("has a `tls.crt` that is not a chain of PEM certificates"));
     }
-    let labels = blocks(&key).map_err(|why| format!("has a `tls.key` that {why}"))?;
-    if labels.iter().filter(|label| KEY_LABELS.contains(&label.as_str())).count() != 1 {
+    let blocks = pem::blocks(&key).map_err(|why| format!("has a `tls.key` that {why}"))?;
+    let is_key = |block: &&Block| KEY_LABELS.contains(&block.label.as_str());
+    if blocks.iter().filter(is_key).count() != 1 {
         return Err(String::from("has a `tls.key` that is not one PEM private key"));
     }
     Ok(Certificate { secret: secret.meta.name.clone(), chain: chain.into(), key: PrivateKey::new(key) })
-}
-
-/// The labels of the PEM blocks in `bytes` (RFC 7468), each with a body that is base64.
-fn blocks(bytes: &[u8]) -> Result<Vec<String>, &'static str> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "is not text")?;
-    let (mut labels, mut open) = (Vec::new(), None::<(String, String)>);
-    for line in text.lines().map(str::trim) {
-        let boundary = |word: &str| line.strip_prefix(word)?.strip_suffix("-----").map(str::to_owned);
-        match (&mut open, boundary("-----BEGIN "), boundary("-----END ")) {
-            (None, Some(label), _) => open = Some((label, String::new())),
-            (Some((label, body)), None, Some(end)) if *label == end => {
-                STANDARD.decode(&*body).map_err(|_| "has a PEM block that is not base64")?;
-                labels.push(end);
-                open = None;
-            }
-            (_, Some(_), _) | (_, _, Some(_)) => return Err("has a PEM block without its other end"),
-            (Some((_, body)), None, None) => body.push_str(line),
-            // Text around the blocks is explanation.
-            (None, None, None) => {}
-        }
-    }
-    if open.is_some() { Err("has a PEM block without its other end") } else { Ok(labels) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CHAIN: &str = "text before\n-----BEGIN CERTIFICATE-----\nAAAA\nBBBB\n-----END CERTIFICATE-----\n";
-
-    #[test]
-    fn pem_is_read_block_by_block_with_text_around() {
-        assert_eq!(blocks(CHAIN.as_bytes()), Ok(vec![String::from("CERTIFICATE")]));
-        let two = format!("{CHAIN}\r\n{CHAIN}");
-        assert_eq!(blocks(two.as_bytes()).map(|labels| labels.len()), Ok(2));
-        assert_eq!(blocks(b""), Ok(Vec::new()));
-    }
-
-    #[test]
-    fn pem_that_is_cut_or_not_base64_is_told_apart() {
-        assert_eq!(blocks(&CHAIN.as_bytes()[..60]), Err("has a PEM block without its other end"));
-        assert_eq!(blocks(b"-----END CERTIFICATE-----"), Err("has a PEM block without its other end"));
-        let odd = CHAIN.replace("BBBB", "B?BB");
-        assert_eq!(blocks(odd.as_bytes()), Err("has a PEM block that is not base64"));
-        assert_eq!(blocks(&[0xff, 0xfe]), Err("is not text"));
-    }
 }

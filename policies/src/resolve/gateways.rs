@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::objects::Objects;
-use super::{Condition, ListenerStatus, Resolved, certificates};
-use crate::model::{Certificate, HostPattern, Listener, ListenerName, Resource, SourceRef};
+use super::{Condition, ListenerStatus, Resolved, certificates, gateway_tls};
+use crate::model::{Certificate, ClientValidation, HostPattern, Listener, ListenerName, Resource, SourceRef};
 use crate::objects::{GATEWAY_GROUP, Gateway, ListenerProtocol, ListenerSpec, RouteGroupKind};
 
 /// The kinds of route that can be attached to an HTTP listener.
@@ -25,6 +25,7 @@ struct Draft<'a> {
     certificates: Vec<Certificate>,
     /// What is wrong with its other certificateRefs: reason and message.
     unresolved: Vec<(&'static str, String)>,
+    clients: Option<ClientValidation>,
 }
 
 /// A listener that keeps its place against those of younger Gateways.
@@ -58,13 +59,20 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         for draft in drafts.iter().filter(|draft| draft.conflict.is_none()) {
             taken.entry(draft.spec.port).or_default().push(draft.holder());
         }
-        for condition in conditions(&drafts) {
+        let shown = gateway_tls::client_certificate(objects, gateway);
+        for condition in
+            conditions(&drafts).into_iter().chain(gateway_tls::conditions(gateway, shown.as_ref()))
+        {
             resolved.tell("Gateway", &gateway.meta.name, condition);
         }
+        let shown = shown.and_then(Result::ok);
         let listeners = drafts.iter().map(Draft::status).collect();
         resolved.listeners.insert(gateway.meta.name.clone(), listeners);
         let usable = drafts.into_iter().filter(Draft::is_usable);
-        usable.for_each(|draft| resolved.resources.insert(Resource::Listener(draft.listener())));
+        for draft in usable {
+            let listener = Listener { client_certificate: shown.clone(), ..draft.listener() };
+            resolved.resources.insert(Resource::Listener(listener));
+        }
     }
 }
 
@@ -144,10 +152,12 @@ fn conditions(drafts: &[Draft<'_>]) -> Vec<Condition> {
             told.push(Condition::holds("Conflicted", reason, message.clone()));
         }
         if let Some(message) = draft.unknown_kinds() {
-            told.push(Condition::fails("ResolvedRefs", "InvalidRouteKinds", message));
+            told.push(Condition::fails("ResolvedRefs", "ListenersNotResolved", message));
         }
         let unresolved = draft.unresolved.iter();
-        told.extend(unresolved.map(|(reason, why)| Condition::fails("ResolvedRefs", reason, why.clone())));
+        told.extend(
+            unresolved.map(|(_, why)| Condition::fails("ResolvedRefs", "ListenersNotResolved", why.clone())),
+        );
     }
     let unusable: Vec<_> =
         drafts.iter().filter_map(|draft| Some(draft.unusable.as_ref()?.1.as_str())).collect();
@@ -182,16 +192,22 @@ impl<'a> Draft<'a> {
         let unusable =
             unusable.map(|(reason, why)| (reason, format!("{source}: listener `{}`: {why}", spec.name)));
         let host = HostPattern::parse(&spec.hostname).unwrap_or(HostPattern::Any);
-        let (conflict, certificates, unresolved) = (None, Vec::new(), Vec::new());
-        Self { spec, source, name, addresses, host, conflict, unusable, certificates, unresolved }
+        let (conflict, certificates, unresolved, clients) = (None, Vec::new(), Vec::new(), None);
+        Self { spec, source, name, addresses, host, conflict, unusable, certificates, unresolved, clients }
     }
 
     fn with_certificates(mut self, objects: &Objects<'_>, gateway: &Gateway) -> Self {
         let (usable, invalid) = certificates::of_listener(objects, gateway, self.spec);
+        let clients = gateway_tls::of_listener(objects, gateway, self.spec);
         let (source, name) = (&self.source, &self.spec.name);
         let told = |(reason, why)| (reason, format!("{source}: listener `{name}`: {why}"));
-        self.unresolved = invalid.into_iter().map(told).collect();
+        if clients.nobody_to_trust {
+            let why = String::from("no caCertificateRef of `tls.frontend` for its port can be used");
+            self.unusable.get_or_insert_with(|| told(("NoValidCACertificate", why)));
+        }
+        self.unresolved = invalid.into_iter().chain(clients.invalid).map(told).collect();
         self.certificates = usable;
+        self.clients = clients.validation;
         self
     }
 
@@ -260,9 +276,10 @@ impl<'a> Draft<'a> {
     }
 
     fn listener(self) -> Listener {
-        let Self { spec, source, name, addresses, host, certificates, .. } = self;
+        let Self { spec, source, name, addresses, host, certificates, clients, .. } = self;
         let tls = (spec.protocol == ListenerProtocol::Https).then_some(certificates);
-        Listener { name, source, addresses, port: spec.port, hostname: host, tls }
+        let port = spec.port;
+        Listener { name, source, addresses, port, hostname: host, tls, clients, client_certificate: None }
     }
 
     fn status(&self) -> ListenerStatus {

@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
 
 use super::Controller;
+use super::backend_tls::TlsPolicies;
 use super::grants::Grants;
 use crate::model::{Policy, ResourceName};
 use crate::objects::{
-    Backend, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, Object, Secret, Service,
+    Backend, BackendTlsPolicy, ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute,
+    Namespace, Object, Secret, Service,
 };
 
 /// Objects by kind and name.
@@ -22,8 +24,12 @@ pub(super) struct Objects<'a> {
     pub(super) grpc_routes: BTreeMap<&'a ResourceName, &'a GrpcRoute>,
     pub(super) services: BTreeMap<&'a ResourceName, &'a Service>,
     pub(super) secrets: BTreeMap<&'a ResourceName, &'a Secret>,
+    pub(super) config_maps: BTreeMap<&'a ResourceName, &'a ConfigMap>,
+    pub(super) tls_policies: BTreeMap<&'a ResourceName, &'a BackendTlsPolicy>,
     pub(super) backends: BTreeMap<&'a ResourceName, &'a Backend>,
     pub(super) policies: BTreeMap<(&'a str, &'a ResourceName), &'a Policy>,
+    /// Which of the `tls_policies` holds where.
+    pub(super) tls: TlsPolicies<'a>,
     slices: BTreeMap<&'a ResourceName, &'a EndpointSlice>,
     by_service: BTreeMap<ResourceName, Vec<&'a EndpointSlice>>,
 }
@@ -41,6 +47,8 @@ impl<'a> Objects<'a> {
                 Object::GrpcRoute(o) => drop(all.grpc_routes.insert(&o.meta.name, o)),
                 Object::Service(o) => drop(all.services.insert(&o.meta.name, o)),
                 Object::Secret(o) => drop(all.secrets.insert(&o.meta.name, o)),
+                Object::ConfigMap(o) => drop(all.config_maps.insert(&o.meta.name, o)),
+                Object::BackendTlsPolicy(o) => drop(all.tls_policies.insert(&o.meta.name, o)),
                 Object::Backend(o) => drop(all.backends.insert(&o.meta.name, o)),
                 Object::Policy(o) => drop(all.policies.insert((&o.kind, &o.meta.name), o)),
                 Object::EndpointSlice(o) => drop(all.slices.insert(&o.meta.name, o)),
@@ -57,6 +65,7 @@ impl<'a> Objects<'a> {
                 all.by_service.entry(name).or_default().push(slice);
             }
         }
+        all.tls = TlsPolicies::find(&all);
         all
     }
 

@@ -141,11 +141,15 @@ fn service_port(
             ports => missing(format!("Service {name} has no port{wanted}, only {}", ports.join(", "))),
         }
     })?;
-    match app_protocol(port) {
+    let tls = objects.tls.of_port(BackendKind::Service, name, &port.name);
+    match app_protocol(port, tls.is_some()) {
         Some(_) => Ok(port.port),
         None => {
             let protocol = port.app_protocol.as_deref().unwrap_or_default();
-            let message = format!("port {} of Service {name} speaks `{protocol}`", port.port);
+            let mut message = format!("port {} of Service {name} speaks `{protocol}`", port.port);
+            if app_protocol(port, true).is_some() {
+                message += ": a BackendTLSPolicy must say whom to trust there";
+            }
             Err((InvalidRef::UnsupportedProtocol, message))
         }
     }

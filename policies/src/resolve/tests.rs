@@ -1,3 +1,5 @@
+mod backend_tls;
+mod gateway_tls;
 mod listeners;
 mod references;
 mod services;
@@ -274,7 +276,7 @@ fn a_certificate_that_cannot_be_used_takes_down_its_listener_alone_and_says_why(
         let key = "Gateway shop/edge";
         assert_eq!(
             told(&resolved, key),
-            ["Accepted=ListenersNotValid", "!ResolvedRefs=InvalidCertificateRef"],
+            ["Accepted=ListenersNotValid", "!ResolvedRefs=ListenersNotResolved"],
             "{bad}"
         );
         let message = message(&resolved, key, "ResolvedRefs");
@@ -282,7 +284,7 @@ fn a_certificate_that_cannot_be_used_takes_down_its_listener_alone_and_says_why(
     }
     let elsewhere = EDGE.replace("[{name: cert}]", "[{name: cert, namespace: other}]");
     let refused = told(&resolve(&objects(&elsewhere)), "Gateway shop/edge");
-    assert_eq!(refused, ["Accepted=ListenersNotValid", "!ResolvedRefs=RefNotPermitted"]);
+    assert_eq!(refused, ["Accepted=ListenersNotValid", "!ResolvedRefs=ListenersNotResolved"]);
     let granted = elsewhere.replace("name: cert, namespace: shop}", "name: cert, namespace: other}")
         + "apiVersion: gateway.networking.k8s.io/v1beta1
 kind: ReferenceGrant

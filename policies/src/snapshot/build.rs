@@ -27,7 +27,8 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
     let policies = Policies::compile(resources, state, &mut rejected);
     let usable = resources.policies.values().filter(|policy| policies.get(policy).is_some());
     let attachments = Attachments::new(usable);
-    let backends = resources.backends.values();
+    // Better not at all than without the TLS that was asked for.
+    let backends = resources.backends.values().filter(|backend| backend.tls.is_none());
     let backends = backends.map(|b| (b.name.clone(), Arc::new(backend_state(b, resources, state)))).collect();
     let mut builder = Builder { resources, local, state, policies, attachments, backends, rejected };
     let snapshot = Snapshot {

@@ -184,6 +184,7 @@ fn a_backend_is_called_by_its_name_whatever_the_port_and_yields_a_shared_name_to
         let (source, protocol) = (source(1), AppProtocol::H2c);
         all.push(Resource::Backend(Backend {
             cluster_ips: Vec::new(),
+            tls: None,
             name,
             source,
             port_name: None,

@@ -54,6 +54,10 @@ impl Certificates {
         let (mut sockets, mut rejected) = (BySocket::default(), Vec::new());
         for listener in resources.listeners.values() {
             let Some(written) = &listener.tls else { continue };
+            if listener.clients.is_some() {
+                rejected.push(refused(listener, String::from("clients' certificates cannot be judged yet")));
+                continue;
+            }
             let keys: Arc<[_]> = match load(written, &provider) {
                 Ok(keys) => keys.into(),
                 Err(reason) => {

@@ -94,6 +94,7 @@ pub(crate) fn service_at(service: &str, protocol: AppProtocol, endpoints: &[Sock
         protocol,
         connect_timeout: None,
         cluster_ips: Vec::new(),
+        tls: None,
     };
     let endpoint = |address: &SocketAddr| Endpoint { address: Address::Socket(*address), weight: 1 };
     let endpoints =
@@ -109,6 +110,8 @@ pub(crate) fn listener(port: u16) -> Listener {
         port,
         hostname: HostPattern::parse("").unwrap(),
         tls: None,
+        clients: None,
+        client_certificate: None,
     }
 }
 

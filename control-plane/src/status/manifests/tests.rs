@@ -105,12 +105,16 @@ fn a_gateway_shows_itself_and_each_listener() {
     let mut plane = Plane::with(MESH);
     let items = plane.look(1);
     let status = &of(&items, "Gateway")["status"];
-    assert_eq!(said(&status["conditions"]), ["Accepted=True/Accepted@1", "Programmed=False/Pending@1"]);
+    let refs = "ResolvedRefs=False/ListenersNotResolved@1";
+    assert_eq!(said(&status["conditions"]), ["Accepted=True/Accepted@1", refs, "Programmed=False/Pending@1"]);
     plane.connect();
     let items = plane.look(2);
     let status = &of(&items, "Gateway")["status"];
-    assert_eq!(said(&status["conditions"]), ["Accepted=True/Accepted@1", "Programmed=True/Programmed@1"]);
-    assert_eq!(status["conditions"][1]["message"], "1/1 proxies run it");
+    assert_eq!(
+        said(&status["conditions"]),
+        ["Accepted=True/Accepted@1", refs, "Programmed=True/Programmed@1"]
+    );
+    assert_eq!(status["conditions"][2]["message"], "1/1 proxies run it");
     assert_eq!(status["addresses"], json!([{"type": "IPAddress", "value": "127.0.0.1"}]));
     let [http, odd] = status["listeners"].as_array().unwrap().as_slice() else { panic!("{status}") };
     assert_eq!((&http["name"], &http["attachedRoutes"]), (&json!("http"), &json!(1)));
@@ -214,4 +218,45 @@ fn what_was_refused_is_shown_as_written_with_the_reason() {
     assert!(conditions[0]["message"].as_str().unwrap().contains("weight"), "{conditions}");
     let ancestors = &of(&items, "RateLimitPolicy")["status"]["ancestors"];
     assert_eq!(said(&ancestors[1]["conditions"])[0], "Accepted=False/Invalid@7");
+}
+
+const TLS: &str = "\
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: ca, namespace: shop}
+data: {ca.crt: \"-----BEGIN CERTIFICATE-----\\nMAIwAA==\\n-----END CERTIFICATE-----\"}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: p, namespace: shop}
+spec:
+  targetRefs: [{group: '', kind: Service, name: cart}]
+  validation: {hostname: a.org, caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}
+";
+
+#[test]
+fn a_backend_tls_policy_shows_each_gateway_that_calls_its_target() {
+    let mut plane = Plane::with(&(MESH.to_owned() + TLS));
+    plane.connect();
+    let items = plane.look(1);
+    let ancestors = of(&items, "BackendTLSPolicy")["status"]["ancestors"].as_array().unwrap();
+    let group = "gateway.networking.k8s.io";
+    let expected = json!({"group": group, "kind": "Gateway", "name": "edge", "namespace": "shop"});
+    assert_eq!((ancestors.len(), &ancestors[0]["ancestorRef"]), (1, &expected));
+    let fine =
+        ["Accepted=True/Accepted@1", "ResolvedRefs=True/ResolvedRefs@1", "Programmed=True/Programmed@1"];
+    assert_eq!(said(&ancestors[0]["conditions"]), fine);
+}
+
+#[test]
+fn what_a_secret_holds_is_not_shown() {
+    let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: shop}\n\
+                  stringData: {tls.key: treasure}\ndata: {other: dHJlYXN1cmU=}\n";
+    let items = Plane::with(&(MESH.to_owned() + secret)).look(1);
+    let secret = of(&items, "Secret");
+    assert_eq!(
+        (&secret["stringData"], &secret["data"]),
+        (&json!({"tls.key": "(hidden)"}), &json!({"other": "(hidden)"}))
+    );
 }
