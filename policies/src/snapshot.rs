@@ -9,6 +9,7 @@ mod gateway;
 mod inbound;
 mod mirror;
 mod outbound;
+mod passthrough;
 mod policies;
 #[cfg(test)]
 mod policy_tests;
@@ -78,6 +79,9 @@ pub enum Scope {
     Inbound,
     /// From our own application: routed by the Service it names (`Host`), with that Service's routes.
     Outbound,
+    /// From our own application, on its way to this address: routed by the Service port whose address it is (GAMMA,
+    /// GEP-1294), whatever its `Host` says.
+    OutboundTo(SocketAddr),
 }
 
 /// One rule as requests meet it.
@@ -198,6 +202,7 @@ impl Snapshot {
                 self.sockets.get(&bind).and_then(|socket| socket.find(&host, &RequestView::new(head)))
             }
             Scope::Outbound => self.outbound.find(&authority(head)?, &RequestView::new(head)),
+            Scope::OutboundTo(address) => self.outbound.find_at(address, &RequestView::new(head)),
         };
         Selected::pick(rule.ok_or(Reason::NoRoute)?, rng)
     }

@@ -4,7 +4,7 @@
 //! of the caller's own namespace replace those of the Service's.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -48,16 +48,31 @@ type Attached<'a> = BTreeMap<&'a ResourceName, Vec<(&'a Route, Option<u16>)>>;
 impl Services {
     pub(super) fn find(&self, authority: &Authority<'_>, request: &RequestView<'_>) -> Option<&Arc<Rule>> {
         let service = self.by_host.get(&*authority.host).or_else(|| self.at_address(&authority.host))?;
-        match service.port(authority.port)? {
-            PortRules::Direct(rule) => Some(rule),
-            PortRules::Routed(table) => table.find(request),
-        }
+        service.port(authority.port)?.find(request)
+    }
+
+    pub(super) fn find_at(&self, address: SocketAddr, request: &RequestView<'_>) -> Option<&Arc<Rule>> {
+        self.port_at(address)?.find(request)
+    }
+
+    /// The port of the Service whose ClusterIP this is.
+    pub(super) fn port_at(&self, address: SocketAddr) -> Option<&PortRules> {
+        self.by_address.get(&address.ip())?.ports.get(&address.port())
     }
 
     /// The Service whose ClusterIP is written as the host.
     fn at_address(&self, host: &str) -> Option<&Arc<Service>> {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         self.by_address.get(&host.parse().ok()?)
+    }
+}
+
+impl PortRules {
+    fn find(&self, request: &RequestView<'_>) -> Option<&Arc<Rule>> {
+        match self {
+            Self::Direct(rule) => Some(rule),
+            Self::Routed(table) => table.find(request),
+        }
     }
 }
 

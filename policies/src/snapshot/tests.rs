@@ -127,6 +127,50 @@ fn a_services_routes_replace_the_direct_way_and_consumer_routes_replace_producer
 }
 
 #[test]
+fn a_known_destination_decides_and_not_the_host() {
+    let at = |ip: &str, port: u16| Scope::OutboundTo(SocketAddr::new(ip.parse().unwrap(), port));
+    let parent = |port| RouteParent::Service { service: name("cart"), port };
+    let mut all = Vec::new();
+    for (service_name, port, ip) in
+        [("cart", 80, "10.96.0.1"), ("cart", 81, "10.96.0.1"), ("pay", 80, "fd00::2")]
+    {
+        for mut resource in service(service_name, port, &[9001]) {
+            if let Resource::Backend(backend) = &mut resource {
+                backend.cluster_ips = vec![ip.parse().unwrap()];
+            }
+            all.push(resource);
+        }
+    }
+    all.push(Resource::Route(simple("routed", parent(Some(80)), &["/a"])));
+    let snapshot = build(&resources(all));
+    for (scope, host, path, want) in [
+        (at("10.96.0.1", 80), "cart", "/a", "shop/routed#r"),
+        (at("10.96.0.1", 80), "pay", "/a", "shop/routed#r"),
+        (at("10.96.0.1", 80), "example.com:8443", "/a", "shop/routed#r"),
+        (at("10.96.0.1", 80), "cart", "/b", "no_route"),
+        (at("10.96.0.1", 81), "cart", "/b", "-#default"),
+        (at("fd00::2", 80), "cart", "/a", "-#default"),
+    ] {
+        assert_eq!(routed(&snapshot, scope, host, path), want, "{scope:?} {host}{path}");
+    }
+    let serves = |ip: &str, port| snapshot.serves(SocketAddr::new(ip.parse().unwrap(), port));
+    assert!(serves("10.96.0.1", 80) && serves("fd00::2", 80));
+    assert!(
+        !serves("10.96.0.1", 82) && !serves("10.96.0.9", 80),
+        "neither a port nor an address of any Service"
+    );
+}
+
+#[test]
+fn what_is_no_services_goes_to_the_address_itself() {
+    let selected = Selected::passthrough("192.0.2.7:8080".parse().unwrap(), AppProtocol::H2c);
+    let backend = selected.target().backend.as_ref().unwrap();
+    let endpoints: Vec<_> = backend.endpoints.iter().map(|endpoint| &*endpoint.label).collect();
+    assert_eq!((endpoints, backend.protocol), (vec!["192.0.2.7:8080"], AppProtocol::H2c));
+    assert!(selected.target().filters.is_empty() && selected.rule.route.is_none());
+}
+
+#[test]
 fn targets_get_their_weights_share_and_an_invalid_one_keeps_its_own() {
     let broken = crate::model::BackendRef { target: Err(InvalidRef::BackendNotFound), ..to("gone", 30) };
     let backends = vec![to("v1", 60), broken, to("v2", 10), to("v3", 0)];
