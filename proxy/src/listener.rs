@@ -2,6 +2,9 @@
 
 mod accept;
 mod gateway;
+mod origin;
+mod proxy_protocol;
+mod seldom;
 mod status;
 mod tls;
 

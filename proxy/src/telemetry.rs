@@ -23,8 +23,8 @@ use tokio::runtime::Handle;
 
 pub use access_log::LogTarget;
 pub use exchange::{AttemptInfo, Destination, Exchange, Finished};
-pub(crate) use metrics::MirrorResult;
 pub use metrics::{BreakerSample, ConnectionGuard, ConnectionSide, Scrape};
+pub(crate) use metrics::{MirrorResult, RefusedConnection};
 pub use settings::{Sampling, TelemetryConfig, TraceSettings};
 
 use access_log::{AccessLog, LogWriter};
@@ -93,6 +93,11 @@ impl Telemetry {
     /// Counts a connection for as long as the guard is held.
     pub fn connection(&self, side: ConnectionSide) -> ConnectionGuard {
         self.metrics.connection(side)
+    }
+
+    /// A connection was closed before anything was read of it.
+    pub(crate) fn refused(&self, why: RefusedConnection) {
+        self.metrics.refused(why);
     }
 
     /// Copies of a request have ended, all in one way.

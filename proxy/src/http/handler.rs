@@ -83,7 +83,7 @@ impl Story<'_> {
         {
             return Err(Reason::Misdirected.into());
         }
-        let selected = &*self.selected.insert(snapshot.route(connection.scope, head, &mut self.rng)?);
+        let selected = &*self.selected.insert(connection.route(&snapshot, head, &mut self.rng)?);
         if let Some(exchange) = self.record.exchange() {
             exchange.decided(selected);
         }

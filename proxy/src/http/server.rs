@@ -3,18 +3,19 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tidegate_policy::model::Peer;
-use tidegate_policy::snapshot::Scope;
+use tidegate_policy::Reason;
+use tidegate_policy::model::{AppProtocol, Peer};
+use tidegate_policy::snapshot::{Scope, Selected, Snapshot};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -62,6 +63,8 @@ pub(crate) struct ConnectionContext {
     pub(crate) direction: Direction,
     pub(crate) peer: Peer,
     pub(crate) tls: Option<TlsSession>,
+    /// For requests to an address that is no Service's.
+    passthrough: OnceLock<Selected>,
     /// Where this connection's random numbers go on.
     seed: AtomicU64,
     /// The next answer is the last on this connection.
@@ -99,10 +102,31 @@ impl ConnectionContext {
             direction,
             peer,
             tls: None,
+            passthrough: OnceLock::new(),
             seed: AtomicU64::new(seed),
             last: AtomicBool::new(false),
             unread: Arc::default(),
             resets: Resets::default(),
+        }
+    }
+
+    /// Where a request of this connection goes.
+    ///
+    /// # Errors
+    /// As [`Snapshot::route`].
+    pub(super) fn route(
+        &self,
+        snapshot: &Snapshot,
+        head: &request::Parts,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Selected, Reason> {
+        match self.scope {
+            Scope::OutboundTo(address) if !snapshot.serves(address) => {
+                let same =
+                    if head.version == http::Version::HTTP_2 { AppProtocol::H2c } else { AppProtocol::Http1 };
+                Ok(self.passthrough.get_or_init(|| Selected::passthrough(address, same)).clone())
+            }
+            scope => snapshot.route(scope, head, rng),
         }
     }
 

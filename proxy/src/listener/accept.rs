@@ -1,7 +1,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tidegate_policy::model::Peer;
@@ -10,17 +10,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::origin::{Origin, Refusal, canonical};
+use super::seldom::Seldom;
 use crate::http::{ConnectionContext, HttpServer};
 use crate::state::ProxyState;
-use crate::telemetry::Direction;
+use crate::telemetry::{Direction, RefusedConnection};
 use crate::upstream::keepalive;
 
 const BACKLOG: i32 = 1024;
 /// Out of file descriptors or memory, accepting fails at once and for a while: this long a pause keeps it from
 /// taking a whole core while connections that end make room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Between two lines in the log that say the same.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Which traffic a socket is for.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,7 @@ pub(crate) struct Acceptor {
     server: Arc<HttpServer>,
     /// One for every connection that may be open, shared by all sockets.
     places: Arc<Semaphore>,
+    refusals: Arc<[Seldom; 2]>,
 }
 
 /// Takes an address without listening on it yet: who connects is refused. An IPv6 wildcard takes IPv4 as well.
@@ -77,15 +78,15 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 impl Acceptor {
     pub(crate) fn new(proxy: Arc<ProxyState>, server: HttpServer) -> Self {
         let places = Arc::new(Semaphore::new(proxy.config.max_connections));
-        Self { proxy, server: Arc::new(server), places }
+        Self { proxy, server: Arc::new(server), places, refusals: Arc::default() }
     }
 
     /// Accepts until `stop`, whatever happens on the way. `stop` also drains the connections of this socket.
     pub(crate) async fn run(&self, listener: TcpListener, site: Site, stop: CancellationToken) {
         let accepting = async {
-            let mut warned = None;
+            let full = Seldom::default();
             loop {
-                let place = self.place(&mut warned).await;
+                let place = self.place(&full).await;
                 match listener.accept().await {
                     Ok((stream, address)) => self.spawn(stream, address, site, place, stop.clone()),
                     Err(error) if is_of_one_connection(&error) => {}
@@ -104,12 +105,11 @@ impl Acceptor {
     }
 
     /// Waits for leave to accept one more.
-    async fn place(&self, warned: &mut Option<Instant>) -> Option<OwnedSemaphorePermit> {
+    async fn place(&self, full: &Seldom) -> Option<OwnedSemaphorePermit> {
         if let Ok(place) = self.places.clone().try_acquire_owned() {
             return Some(place);
         }
-        if warned.is_none_or(|then| then.elapsed() >= WARN_EVERY) {
-            *warned = Some(Instant::now());
+        if full.now() {
             let limit = self.proxy.config.max_connections;
             tracing::warn!(limit, "--max-connections reached; more wait until one ends");
         }
@@ -132,54 +132,61 @@ impl Acceptor {
     fn spawn(
         &self,
         stream: TcpStream,
-        address: SocketAddr,
+        client: SocketAddr,
         site: Site,
         place: Option<OwnedSemaphorePermit>,
         stop: CancellationToken,
     ) {
-        // Fails only on a socket that is gone already, which serving it will notice.
-        let _ = stream.set_nodelay(true);
-        let context = ConnectionContext::new(
-            self.proxy.clone(),
-            site.scope,
-            site.direction,
-            peer(address),
-            crate::clock::seed(),
-        );
-        let server = self.server.clone();
-        let tls = match site.scope {
-            Scope::Gateway(bind) => self.proxy.store.tls(bind),
-            Scope::Inbound | Scope::Outbound => None,
-        };
+        let acceptor = self.clone();
         self.proxy.connections.spawn(async move {
-            match tls {
-                Some(tls) => server.serve_tls(stream, &tls, context, stop).await,
-                None => server.serve(stream, context, stop).await,
-            }
+            // Fails only on a socket that is gone already, which serving it will notice.
+            let _ = stream.set_nodelay(true);
+            acceptor.serve(stream, client, site, stop).await;
             drop(place);
         });
     }
-}
 
-/// An IPv4 client of a socket for both families is the same client as on one for IPv4 alone: to a limit by address, and
-/// to who reads the log.
-fn peer(address: SocketAddr) -> Peer {
-    Peer { address: SocketAddr::new(address.ip().to_canonical(), address.port()), identity: None }
+    async fn serve(&self, mut stream: TcpStream, client: SocketAddr, site: Site, stop: CancellationToken) {
+        let Self { proxy, server, .. } = self;
+        let mut origin = Origin { client: canonical(client), destination: None };
+        if site.scope == Scope::Outbound {
+            let header = proxy.config.accept_proxy_protocol;
+            let found = tokio::select! {
+                found = Origin::find(&mut stream, client, header, &proxy.listeners) => found,
+                () = stop.cancelled() => return,
+            };
+            origin = match found {
+                Ok(origin) => origin,
+                Err(refusal) => return self.refuse(&refusal, client),
+            };
+        }
+        let peer = Peer { address: origin.client, identity: None };
+        let scope = origin.destination.map_or(site.scope, Scope::OutboundTo);
+        let context =
+            ConnectionContext::new(proxy.clone(), scope, site.direction, peer, crate::clock::seed());
+        let tls = match scope {
+            Scope::Gateway(bind) => proxy.store.tls(bind),
+            Scope::Inbound | Scope::Outbound | Scope::OutboundTo(_) => None,
+        };
+        match tls {
+            Some(tls) => server.serve_tls(stream, &tls, context, stop).await,
+            None => server.serve(stream, context, stop).await,
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal, client: SocketAddr) {
+        let why = match refusal {
+            Refusal::Header(_) | Refusal::Late => RefusedConnection::ProxyHeader,
+            Refusal::Loop(_) => RefusedConnection::Loop,
+        };
+        self.proxy.telemetry.refused(why);
+        if self.refusals[why as usize].now() {
+            tracing::warn!(%client, %refusal, "connection to --outbound closed; more like it are only counted");
+        }
+    }
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ipv4_client_is_told_by_its_ipv4_address() {
-        let told = |address: &str| peer(address.parse().unwrap()).address.to_string();
-        assert_eq!(told("[::ffff:192.0.2.7]:4000"), "192.0.2.7:4000");
-        assert_eq!(told("[2001:db8::7]:4000"), "[2001:db8::7]:4000");
-    }
 }

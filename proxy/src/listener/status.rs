@@ -59,6 +59,11 @@ impl Listeners {
         self.0.borrow().clone()
     }
 
+    /// Whether any of them is as asked.
+    pub(crate) fn any(&self, asked: impl FnMut(&ListenerStatus) -> bool) -> bool {
+        self.0.borrow().values().any(asked)
+    }
+
     /// Ready while nothing failed, or at least something works: one bad Gateway must not take the others out of
     /// service.
     pub(crate) fn ready(&self) -> Result<(), String> {

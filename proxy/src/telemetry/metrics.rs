@@ -47,6 +47,15 @@ pub enum ConnectionSide {
 #[must_use = "the connection counts as closed once this is dropped"]
 pub struct ConnectionGuard(Gauge);
 
+/// Why a connection was closed before anything was read of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusedConnection {
+    /// Its PROXY protocol header is missing, late or malformed.
+    ProxyHeader,
+    /// It leads back to this proxy.
+    Loop,
+}
+
 /// What may be dropped rather than make traffic wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
@@ -80,6 +89,7 @@ pub(super) struct Metrics {
     connections: [(Gauge, Counter); 2],
     dropped: [Counter; 2],
     mirrors: [Counter; 5],
+    refused: [Counter; 2],
 }
 
 impl Metrics {
@@ -109,6 +119,7 @@ impl Metrics {
             connections: register_connections(&mut registry),
             dropped: register_dropped(&mut registry),
             mirrors: register_mirrors(&mut registry),
+            refused: register_refused(&mut registry),
             registry,
         }
     }
@@ -152,6 +163,10 @@ impl Metrics {
 
     pub(super) fn mirrored(&self, result: MirrorResult, copies: u64) {
         self.mirrors[result as usize].inc_by(copies);
+    }
+
+    pub(super) fn refused(&self, why: RefusedConnection) {
+        self.refused[why as usize].inc();
     }
 
     pub(super) fn dropped(&self, signal: Signal, count: u64) {
@@ -226,6 +241,13 @@ fn register_mirrors(registry: &mut Registry) -> [Counter; 5] {
     registry.register("tidegate_mirror", "Copies of requests for mirrors, by how they ended", family.clone());
     ["answered", "failed", "too_large", "broken_off", "busy"]
         .map(|result| family.get_or_create_owned(&ResultLabel { result }))
+}
+
+fn register_refused(registry: &mut Registry) -> [Counter; 2] {
+    let family = Family::<ResultLabel, Counter>::default();
+    let help = "Connections closed before anything was read of them, by why";
+    registry.register("tidegate_connections_refused", help, family.clone());
+    ["proxy_header", "loop"].map(|result| family.get_or_create_owned(&ResultLabel { result }))
 }
 
 fn register_process(registry: &mut Registry) {

@@ -45,8 +45,17 @@ impl Client {
     /// # Panics
     /// When nobody listens there.
     pub async fn http1(address: SocketAddr) -> Self {
+        Self::http1_after(b"", address).await
+    }
+
+    /// The same on a connection that begins with these bytes.
+    ///
+    /// # Panics
+    /// When nobody listens there.
+    pub async fn http1_after(first: &[u8], address: SocketAddr) -> Self {
+        let stream = connect_after(first, address).await;
         let (sender, connection) =
-            http1::handshake(TokioIo::new(connect(address).await)).await.expect("a handshake sends nothing");
+            http1::handshake(TokioIo::new(stream)).await.expect("a handshake sends nothing");
         tokio::spawn(connection.with_upgrades());
         Self(Kind::Http1(sender))
     }
@@ -54,10 +63,18 @@ impl Client {
     /// # Panics
     /// When nobody listens there.
     pub async fn http2(address: SocketAddr) -> Self {
-        let (sender, connection) =
-            http2::handshake(TokioExecutor::new(), TokioIo::new(connect(address).await))
-                .await
-                .expect("the first frames can be written");
+        Self::http2_after(b"", address).await
+    }
+
+    /// The same on a connection that begins with these bytes.
+    ///
+    /// # Panics
+    /// When nobody listens there.
+    pub async fn http2_after(first: &[u8], address: SocketAddr) -> Self {
+        let stream = connect_after(first, address).await;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("the first frames can be written");
         tokio::spawn(connection);
         Self(Kind::Http2(sender))
     }
@@ -165,6 +182,12 @@ impl RawClient {
 async fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).await.expect("somebody listens");
     stream.set_nodelay(true).expect("an open socket");
+    stream
+}
+
+async fn connect_after(first: &[u8], address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address).await;
+    stream.write_all(first).await.expect("the other side reads");
     stream
 }
 

@@ -5,3 +5,4 @@ pub mod body;
 pub mod client;
 pub mod control_plane;
 pub mod otlp;
+pub mod proxy_header;
