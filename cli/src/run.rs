@@ -5,7 +5,7 @@
 
 mod news;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,8 +31,7 @@ Examples:
       `shop`; add --outbound 127.0.0.1:9000 for the calls of the app: it sends
       them to port 9000, with the called Service as Host
   tidegate run --policies mesh --sidecar --namespace shop --workload web \\
-               --outbound 127.0.0.1:9000 \\
-               --status 127.0.0.1:0 --admin 127.0.0.1:0
+               --outbound 127.0.0.1:9000
       the outbound side of one workload, several of them from one directory:
       routes whose parent is a Service, by the address that a connection wanted
       to reach before iptables redirected it here, or that a PROXY protocol
@@ -46,6 +45,9 @@ refused with path and line, and the last valid version stays in force.";
 /// Listeners of Gateways come and go with the configuration; this often they are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Where `tidegate status` asks unless somebody says otherwise.
+const STATUS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15014);
+
 #[derive(Debug, clap::Args)]
 #[command(
     mut_arg("inbound", |arg| arg.long("listen")),
@@ -56,10 +58,10 @@ pub(crate) struct RunArgs {
     /// Directory of policy documents (*.yaml, *.yml, *.json), watched for changes
     #[arg(long, value_name = "DIR")]
     policies: Option<PathBuf>,
-    /// Where `tidegate status` asks; only with --policies. Each run on a machine needs one of its own; port 0 takes any
-    /// free port, and the address is told at the start
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014")]
-    status: SocketAddr,
+    /// Where `tidegate status` asks; only with --policies. Defaults to 127.0.0.1:15014, and like --admin to any free port
+    /// where another run has that one; the address is told at the start
+    #[arg(long, value_name = "ADDR")]
+    status: Option<SocketAddr>,
     #[command(flatten)]
     classes: ControllerArgs,
     /// Keep this file current: every object as Kubernetes would show it, with its `.status`; only with --policies
@@ -106,6 +108,7 @@ async fn run(args: RunArgs) -> Result<Done> {
         None => None,
     };
     let mut flags = args.proxy;
+    flags.admin.get_or_insert_with(|| own_or_any(ProxyConfig::ADMIN));
     if let Some(control_plane) = &control_plane {
         flags.control_plane = Some(format!("http://{}", control_plane.grpc).parse()?);
         flags.gateway |= flags.app.is_none() && !flags.sidecar;
@@ -128,6 +131,12 @@ async fn run(args: RunArgs) -> Result<Done> {
     Ok(Done::Well)
 }
 
+/// The address that nobody asked for, or any free port where another run on this machine has it.
+fn own_or_any(default: SocketAddr) -> SocketAddr {
+    let taken = TcpListener::bind(default).is_err();
+    if taken { SocketAddr::new(default.ip(), 0) } else { default }
+}
+
 fn start_proxy(flags: ProxyArgs) -> Result<Running> {
     let config = ProxyConfig::try_from(flags).map_err(anyhow::Error::from);
     // The proxy's own flag has another name here.
@@ -137,7 +146,7 @@ fn start_proxy(flags: ProxyArgs) -> Result<Running> {
 }
 
 async fn start_control_plane(policies: PathBuf, args: &RunArgs) -> Result<ControlPlane> {
-    let admin = args.status;
+    let admin = args.status.unwrap_or_else(|| own_or_any(STATUS));
     let (classes, status_file) = (args.classes.clone(), args.status_file.clone());
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let args = ControlPlaneArgs { policies, listen, admin, classes, status_file };

@@ -9,9 +9,8 @@ use super::process::{Tidegate, address, app, free_port, get};
 /// The outbound side of a workload in `namespace`, and where it listens.
 fn sidecar(dir: &Path, namespace: &str, more: &[&str]) -> (Tidegate, SocketAddr) {
     let dir = dir.to_str().unwrap();
-    let (own, free) = (["--namespace", namespace, "--workload", "web"], "127.0.0.1:0");
-    let ports = ["--outbound", free, "--status", free, "--admin", free];
-    let flags = [&["run", "--sidecar", "--policies", dir][..], &own, &ports, more];
+    let own = ["--namespace", namespace, "--workload", "web", "--outbound", "127.0.0.1:0"];
+    let flags = [&["run", "--sidecar", "--policies", dir][..], &own, more];
     let mut run = Tidegate::start(&flags.concat());
     let outbound = address(&run.hear("outbound "));
     run.hear("policies ");

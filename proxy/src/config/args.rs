@@ -77,11 +77,10 @@ pub struct ProxyArgs {
     #[arg(long, env = "TIDEGATE_PORT_OFFSET", value_name = "N", default_value_t = 0)]
     pub port_offset: u16,
 
-    /// Readiness, metrics and the configuration in force. Each proxy of a machine needs one of its own; port 0 takes
-    /// any free port, and the address is told at the start.
-    #[arg(long, env = "TIDEGATE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:15020",
-          value_parser = address)]
-    pub admin: SocketAddr,
+    /// Readiness, metrics and the configuration in force. Defaults to 127.0.0.1:15020. Each proxy of a machine needs one
+    /// of its own; port 0 takes any free port, and the address is told at the start.
+    #[arg(long, env = "TIDEGATE_ADMIN", value_name = "ADDR", value_parser = address)]
+    pub admin: Option<SocketAddr>,
 
     /// Threads that move traffic. Defaults to the number of cores, but no more than 2: a sidecar shares the machine
     /// with its application and rarely needs more. Give a busy gateway all cores.

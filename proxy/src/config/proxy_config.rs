@@ -1,4 +1,4 @@
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +97,7 @@ impl Default for ProxyConfig {
             outbound: None,
             accept_proxy_protocol: false,
             gateway: None,
-            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 15020)),
+            admin: Self::ADMIN,
             workers: default_workers(),
             connect_timeout: Duration::from_secs(1),
             request_timeout: Some(Duration::from_secs(15)),
@@ -111,6 +111,9 @@ impl Default for ProxyConfig {
 }
 
 impl ProxyConfig {
+    /// Where the admin port is unless somebody says otherwise.
+    pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15020);
+
     /// The role that the control plane and telemetry show.
     pub fn role(&self) -> &'static str {
         if self.gateway.is_some() { "gateway" } else { "sidecar" }
@@ -135,7 +138,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             outbound: args.outbound,
             accept_proxy_protocol: args.accept_proxy_protocol,
             gateway: args.gateway.then_some(GatewayPorts::Offset(args.port_offset)),
-            admin: args.admin,
+            admin: args.admin.unwrap_or(Self::ADMIN),
             workers: args.workers.unwrap_or_else(default_workers),
             connect_timeout: args.connect_timeout,
             request_timeout: Some(args.request_timeout).filter(|t| !t.is_zero()),
