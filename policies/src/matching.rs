@@ -17,6 +17,7 @@ mod part;
 mod paths;
 mod patterns;
 mod table;
+pub mod target;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -28,6 +28,7 @@ use rustc_hash::FxHashMap;
 use crate::balance::EndpointState;
 use crate::call::RetryBudget;
 use crate::health::CircuitGuard;
+use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
 use crate::model::{
     AppProtocol, BackendName, Listener, PolicyRef, ResourceName, ResourceType, Resources, Retry, SourceRef,
@@ -184,27 +185,44 @@ impl Snapshot {
         matches!((asked, shown), (Some(asked), Some(shown)) if !Arc::ptr_eq(asked, shown))
     }
 
-    /// Finds the rule for a request and picks one of its targets by weight.
+    /// Finds the rule for a request and picks one of its targets by weight. The request's path is normalised
+    /// ([`crate::matching::target`]).
     ///
     /// # Errors
     /// [`Reason::NoRoute`] where no rule matches, [`Reason::NoBackend`] where all weights of the rule are
-    /// zero, [`Reason::BadRequest`] without a host where one is needed.
+    /// zero, [`Reason::BadRequest`] without a host where one is needed, or where it depends on how a server reads the
+    /// path which rule matches.
     pub fn route(
         &self,
         scope: Scope,
         head: &request::Parts,
         rng: &mut fastrand::Rng,
     ) -> Result<Selected, Reason> {
-        let rule = match scope {
+        let rule = self.rule(scope, head, &RequestView::new(head))?;
+        if let Some(reading) = decoded(head.uri.path()) {
+            let other = self.rule(scope, head, &RequestView::with_path(head, &reading))?;
+            if rule.map(Arc::as_ptr) != other.map(Arc::as_ptr) {
+                return Err(Reason::BadRequest);
+            }
+        }
+        Selected::pick(rule.ok_or(Reason::NoRoute)?, rng)
+    }
+
+    fn rule(
+        &self,
+        scope: Scope,
+        head: &request::Parts,
+        request: &RequestView<'_>,
+    ) -> Result<Option<&Arc<Rule>>, Reason> {
+        Ok(match scope {
             Scope::Inbound => self.inbound.as_ref(),
             Scope::Gateway(bind) => {
                 let host = authority(head)?.host;
-                self.sockets.get(&bind).and_then(|socket| socket.find(&host, &RequestView::new(head)))
+                self.sockets.get(&bind).and_then(|socket| socket.find(&host, request))
             }
-            Scope::Outbound => self.outbound.find(&authority(head)?, &RequestView::new(head)),
-            Scope::OutboundTo(address) => self.outbound.find_at(address, &RequestView::new(head)),
-        };
-        Selected::pick(rule.ok_or(Reason::NoRoute)?, rng)
+            Scope::Outbound => self.outbound.find(&authority(head)?, request),
+            Scope::OutboundTo(address) => self.outbound.find_at(address, request),
+        })
     }
 
     /// Every backend, for status and metrics.

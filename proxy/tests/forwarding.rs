@@ -179,6 +179,25 @@ async fn expect_100_continue_is_answered_and_the_body_follows() {
 }
 
 #[tokio::test]
+async fn a_path_is_forwarded_in_the_one_way_in_which_it_is_matched() {
+    let backend = FaultBackend::start().await;
+    backend.always(Script::Echo);
+    let proxy = sidecar(backend.address());
+    let mut client = RawClient::connect(proxy.inbound().unwrap()).await;
+    client.write("GET /a/%2e%2E/b%7e//c%2fd/.?q=/../#x HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let answer = client.read_until("\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(backend.seen()[0].uri, "/b~/c%2Fd/?q=/../");
+    for target in ["/a/..;/b", "/a%2f../b", "/%c3%a", "/a%00"] {
+        let mut client = RawClient::connect(proxy.inbound().unwrap()).await;
+        client.write(format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        let answer = client.read_until("\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{target}: {answer}");
+    }
+    assert_eq!(backend.counts().requests, 1);
+}
+
+#[tokio::test]
 async fn a_length_beside_chunked_is_never_passed_on() {
     let backend = FaultBackend::start().await;
     backend.always(Script::Echo);

@@ -21,10 +21,15 @@ const FEW_PARAMETERS: usize = 8;
 
 impl<'a> RequestView<'a> {
     pub fn new(head: &'a request::Parts) -> Self {
-        Self { head, path: head.uri.path(), query: OnceCell::new() }
+        Self::with_path(head, head.uri.path())
     }
 
-    /// The path as sent, without query.
+    /// As if the request had another path.
+    pub fn with_path(head: &'a request::Parts, path: &'a str) -> Self {
+        Self { head, path, query: OnceCell::new() }
+    }
+
+    /// The path, without query. The shell has normalised it ([`super::target`]).
     pub fn path(&self) -> &'a str {
         self.path
     }

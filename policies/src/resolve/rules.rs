@@ -9,6 +9,7 @@ use super::backends::{app_protocol, external_name, tcp_ports};
 use super::filters::{filters, only_prefix};
 use super::grants::Referrer;
 use super::objects::Objects;
+use crate::matching::target::normalize_path;
 use crate::model::{
     BackendKind, BackendName, BackendRef, HeaderMatch, InvalidRef, PathMatch, QueryMatch, ResourceName,
     RouteKind, RouteMatch, RouteRule, StringMatch, Timeouts,
@@ -199,9 +200,11 @@ fn route_match(written: &MatchSpec) -> Result<RouteMatch, String> {
 
 fn path(written: &PathMatchSpec) -> Result<PathMatch, String> {
     let value = written.value.as_str();
+    // As requests are, or it could not be met.
+    let normal = || normalize_path(value).map_err(|fault| format!("`{value}` is not a path: {fault}"));
     Ok(match written.kind {
-        PathMatchType::Exact => PathMatch::Exact(value.into()),
-        PathMatchType::PathPrefix => PathMatch::Prefix(value.trim_end_matches('/').into()),
+        PathMatchType::Exact => PathMatch::Exact((*normal()?).into()),
+        PathMatchType::PathPrefix => PathMatch::Prefix(normal()?.trim_end_matches('/').into()),
         PathMatchType::RegularExpression => PathMatch::Regex(compile_pattern(value)?),
     })
 }

@@ -74,6 +74,32 @@ fn within_a_listener_a_host_without_a_matching_rule_falls_back_to_a_less_specifi
 }
 
 #[test]
+fn no_encoding_of_a_path_decides_which_rule_it_meets() {
+    let mut all = vec![
+        Resource::Listener(listener("gw", "any", "")),
+        Resource::Route(simple("all", on_listener("gw", "any", &[""]), &["/"])),
+        Resource::Route(simple("admin", on_listener("gw", "any", &[""]), &["/admin"])),
+        Resource::Route(simple("exact", on_listener("gw", "any", &[""]), &["=/v1/x:publish"])),
+    ];
+    all.extend(service("cart", 80, &[9001]));
+    let snapshot = build(&resources(all));
+    for (path, want) in [
+        ("/admin%2Fusers", "bad_request"),
+        ("/%2Fadmin", "bad_request"),
+        ("/admin%5Cusers", "bad_request"),
+        ("/v1/x%3Apublish", "bad_request"),
+        // However it is read, the same policies apply.
+        ("/admin/a%2Fb", "shop/admin#r"),
+        ("/@scope%2Fname", "shop/all#r"),
+        ("/administrator%2Fx", "shop/all#r"),
+        ("/admin%20x", "shop/all#r"),
+        ("/admin;v=1", "shop/all#r"),
+    ] {
+        assert_eq!(routed(&snapshot, GATEWAY, "a", path), want, "{path}");
+    }
+}
+
+#[test]
 fn a_gateway_request_without_host_is_a_bad_request_and_an_unknown_socket_has_no_route() {
     let snapshot = build(&resources([Resource::Listener(listener("gw", "any", ""))]));
     let bare = http::Request::builder().uri("/").body(()).unwrap().into_parts().0;

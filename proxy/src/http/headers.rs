@@ -3,6 +3,7 @@
 //! Source: RFC 9110 section 7.6 (hop-by-hop fields; no `via`, as we are no intermediary that a client chose), RFC 9112
 //! section 3.2 (one host), RFC 9113 section 8.2.2 (no connection-specific fields in HTTP/2).
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -12,6 +13,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request};
 use smallvec::SmallVec;
 use tidegate_policy::Reason;
+use tidegate_policy::matching::target::normalize_path;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -19,11 +21,12 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Brings every form of request target into one: path and query in the URI, the authority in `host`.
+/// Brings every form of request target into one: path and query in the URI, the authority in `host`. The path is
+/// written in one way ([`tidegate_policy::matching::target`]), for policies and backends alike.
 ///
 /// # Errors
-/// [`Reason::BadRequest`]: no host where HTTP/1.1 demands one, several, one that is not valid, or a target in a form
-/// that is for CONNECT or OPTIONS only.
+/// [`Reason::BadRequest`]: no host where HTTP/1.1 demands one, several, one that is not valid, a path that means nothing
+/// or hides something, or a target in a form that is for CONNECT or OPTIONS only.
 pub(crate) fn normalize_target(head: &mut request::Parts) -> Result<(), Reason> {
     let authority_form = head.uri.scheme().is_none() && head.uri.authority().is_some();
     let asterisk_form = head.uri.path() == "*" && head.method != Method::OPTIONS;
@@ -36,6 +39,7 @@ pub(crate) fn normalize_target(head: &mut request::Parts) -> Result<(), Reason> 
         let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         head.uri = Uri::from(path);
     }
+    rewrite_path(head)?;
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => valid_host(host),
@@ -43,6 +47,20 @@ pub(crate) fn normalize_target(head: &mut request::Parts) -> Result<(), Reason> 
         (None, _) => Ok(()),
         (Some(_), Some(_)) => Err(Reason::BadRequest),
     }
+}
+
+fn rewrite_path(head: &mut request::Parts) -> Result<(), Reason> {
+    let path = head.uri.path();
+    if path == "*" {
+        return Ok(());
+    }
+    let Cow::Owned(mut target) = normalize_path(path).map_err(|_| Reason::BadRequest)? else { return Ok(()) };
+    if let Some(query) = head.uri.query() {
+        target.push('?');
+        target.push_str(query);
+    }
+    head.uri = Uri::from(PathAndQuery::try_from(target).map_err(|_| Reason::BadRequest)?);
+    Ok(())
 }
 
 fn valid_host(host: &HeaderValue) -> Result<(), Reason> {
@@ -209,6 +227,31 @@ mod tests {
         for request in [two, none, user, space, connect, authority, asterisk] {
             assert_eq!(normalize_target(&mut head(request)), Err(Reason::BadRequest));
         }
+    }
+
+    #[test]
+    fn a_path_is_written_in_one_way_whatever_the_form_of_the_target_and_the_query_stays() {
+        for (uri, want) in [
+            ("/a/../%7eb//c?x=%2e%2e//", Ok("/~b/c?x=%2e%2e//")),
+            ("http://cart.shop/a/./b", Ok("/a/b")),
+            ("http://cart.shop", Ok("/")),
+            ("/a%2fb", Ok("/a%2Fb")),
+            ("/a%2f..", Err(Reason::BadRequest)),
+            ("/%zz", Err(Reason::BadRequest)),
+        ] {
+            let mut head = head(Request::get(uri).header(HOST, "cart.shop"));
+            let outcome = normalize_target(&mut head).map(|()| head.uri.to_string());
+            assert_eq!(outcome.as_deref(), want.as_deref(), "{uri}");
+        }
+        let mut options = head(Request::options("*").header(HOST, "a"));
+        assert_eq!(normalize_target(&mut options), Ok(()));
+        assert_eq!(options.uri, "*");
+    }
+
+    #[test]
+    fn a_path_that_becomes_too_long_is_refused() {
+        let mut head = head(Request::get(format!("/{}", "{".repeat(30_000))).header(HOST, "a"));
+        assert_eq!(normalize_target(&mut head), Err(Reason::BadRequest));
     }
 
     #[test]

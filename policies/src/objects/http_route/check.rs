@@ -9,6 +9,7 @@ use super::{
     HttpBackendRef, HttpRouteSpec, HttpRule, MatchSpec, ParentRef, PathMatchSpec, PathMatchType,
     TimeoutsSpec, ValueMatchType, compile_pattern,
 };
+use crate::matching::target::normalize_path;
 
 /// Limit of the HTTPRoute CRD over all rules together.
 const MAX_MATCHES: usize = 128;
@@ -126,6 +127,8 @@ fn check_path(at: &str, path: &PathMatchSpec, faults: &mut Faults) {
         faults.error(at, format!("`{value}` must not contain `{banned}`"));
     } else if value.contains('?') {
         faults.error_with_help(at, format!("`{value}` holds a query"), "match the query with `queryParams`");
+    } else if let Err(fault) = normalize_path(value) {
+        faults.error(at, format!("`{value}` is not a path: {fault}"));
     }
 }
 
