@@ -125,6 +125,7 @@ fn origins(resource: &Resource) -> Vec<ObjectKey> {
     let named = match resource {
         Resource::Listener(listener) => key("Gateway", &listener.name.gateway),
         Resource::Route(route) => key(route.kind.as_str(), &route.meta.name),
+        Resource::StreamRoute(route) => key(route.kind.as_str(), &route.meta.name),
         Resource::Policy(policy) => key(&policy.kind, &policy.meta.name),
         Resource::Backend(backend) => key(backend_kind(backend.name.kind), &backend.name.object),
         Resource::Endpoints(endpoints) => {

@@ -9,6 +9,7 @@ mod decode_tls;
 mod encode;
 mod encode_filter;
 mod encode_tls;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ pub fn encode(resource: &Resource) -> (&'static str, String, Vec<u8>) {
         Resource::Policy(policy) => proto::Policy::from(policy).encode_to_vec(),
         Resource::Listener(listener) => proto::Listener::from(listener).encode_to_vec(),
         Resource::Route(route) => proto::Route::from(route).encode_to_vec(),
+        Resource::StreamRoute(route) => proto::StreamRoute::from(route).encode_to_vec(),
     };
     (resource.resource_type().type_url(), resource.name(), bytes)
 }
@@ -51,6 +53,7 @@ pub fn decode(resource_type: ResourceType, name: &str, bytes: &[u8]) -> Result<R
         ResourceType::Policy => Resource::Policy(read::<proto::Policy>(bytes)?.try_into()?),
         ResourceType::Listener => Resource::Listener(read::<proto::Listener>(bytes)?.try_into()?),
         ResourceType::Route => Resource::Route(read::<proto::Route>(bytes)?.try_into()?),
+        ResourceType::StreamRoute => Resource::StreamRoute(read::<proto::StreamRoute>(bytes)?.try_into()?),
     };
     let own = resource.name();
     if own != name {

@@ -17,6 +17,7 @@ mod policy;
 mod resources;
 mod route;
 mod source;
+mod stream_route;
 mod tls;
 
 pub use backend::{Address, AppProtocol, Backend, BackendKind, BackendName, Endpoint, Endpoints};
@@ -25,7 +26,7 @@ pub use cors::{Cors, InvalidOrigin, Listed, OriginHost, OriginPattern};
 pub use filter::{HeaderModifier, Mirror, PathModifier, Redirect, Rewrite, RouteFilter, Share, WebScheme};
 pub use host::{HostPattern, InvalidHost};
 pub use identity::{Identity, Peer};
-pub use listener::{Listener, ListenerName};
+pub use listener::{Accepts, Listener, ListenerName, TlsMode};
 pub use name::{InvalidName, ResourceName};
 pub use policy::{Mode, Policy, PolicyRef, TargetKind, TargetRef};
 pub use resources::{Resource, ResourceType, Resources};
@@ -34,4 +35,5 @@ pub use route::{
     RouteParent, RouteRule, StringMatch, Timeouts,
 };
 pub use source::{Meta, SourceMap, SourceRef};
+pub use stream_route::{StreamBackend, StreamKind, StreamRoute, StreamRule};
 pub use tls::{AltName, BACKEND_TLS_POLICY, BackendTls, ClientMode, ClientValidation, Trust, Verification};

@@ -29,6 +29,7 @@ mod reference_grant;
 mod rules;
 mod secret;
 mod service;
+mod stream_route;
 
 pub use backend::{BackendEndpoint, BackendProtocol, BackendSpec};
 pub use backend_tls_policy::{
@@ -63,6 +64,8 @@ pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrantSpec};
 pub(crate) use rules::{is_dns_label, is_dns_subdomain};
 pub use secret::{SecretSpec, TLS_SECRET};
 pub use service::{IntOrString, ServicePort, ServiceSpec, TransportProtocol};
+pub use stream_route::{StreamBackendRef, StreamRouteKind, StreamRouteSpec, StreamRuleSpec};
+pub(crate) use stream_route::{TcpRouteSpec, TlsRouteSpec, UdpRouteSpec};
 
 /// The group of Gateway, HTTPRoute and their kin.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
@@ -78,6 +81,8 @@ pub enum Object {
     ReferenceGrant(Box<ReferenceGrant>),
     Namespace(Box<Namespace>),
     GrpcRoute(Box<GrpcRoute>),
+    /// A TCPRoute, TLSRoute or UDPRoute.
+    StreamRoute(Box<StreamRoute>),
     Service(Box<Service>),
     EndpointSlice(Box<EndpointSlice>),
     Backend(Box<Backend>),
@@ -95,6 +100,7 @@ pub type HttpRoute = Written<HttpRouteSpec>;
 pub type ReferenceGrant = Written<ReferenceGrantSpec>;
 pub type Namespace = Written<NamespaceSpec>;
 pub type GrpcRoute = Written<GrpcRouteSpec>;
+pub type StreamRoute = Written<StreamRouteSpec>;
 pub type Service = Written<ServiceSpec>;
 pub type EndpointSlice = Written<EndpointSliceSpec>;
 pub type Backend = Written<BackendSpec>;
@@ -132,6 +138,7 @@ impl Object {
             Self::ReferenceGrant(o) => Some(&o.meta),
             Self::Namespace(o) => Some(&o.meta),
             Self::GrpcRoute(o) => Some(&o.meta),
+            Self::StreamRoute(o) => Some(&o.meta),
             Self::Service(o) => Some(&o.meta),
             Self::EndpointSlice(o) => Some(&o.meta),
             Self::Backend(o) => Some(&o.meta),
@@ -152,6 +159,7 @@ impl Object {
             Self::ReferenceGrant(_) => Some("ReferenceGrant"),
             Self::Namespace(_) => Some("Namespace"),
             Self::GrpcRoute(_) => Some("GRPCRoute"),
+            Self::StreamRoute(o) => Some(o.spec.kind.as_str()),
             Self::Service(_) => Some("Service"),
             Self::EndpointSlice(_) => Some("EndpointSlice"),
             Self::Backend(_) => Some("Backend"),
@@ -166,6 +174,10 @@ impl Object {
 
 fn gateway_group() -> String {
     GATEWAY_GROUP.to_owned()
+}
+
+fn service_kind() -> String {
+    String::from("Service")
 }
 
 const fn one() -> u32 {

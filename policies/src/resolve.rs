@@ -25,6 +25,7 @@ mod rivals;
 mod routes;
 mod rules;
 mod status;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -65,6 +66,7 @@ pub fn resolve_for<'a>(controller: &Controller, objects: impl IntoIterator<Item 
     let rivals = rivals::Rivals::find(&objects);
     routes::resolve(&objects, &rivals, &mut resolved);
     grpc_routes::resolve(&objects, &rivals, &mut resolved);
+    streams::resolve(&objects, &mut resolved);
     policies::resolve(&objects, &mut resolved);
     backend_tls::tell(&objects, &mut resolved);
     for conditions in resolved.conditions.values_mut() {

@@ -14,6 +14,9 @@ mod policies;
 #[cfg(test)]
 mod policy_tests;
 mod rule;
+mod stream;
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +43,7 @@ use crate::state::StateStore;
 
 pub use describe::Description;
 pub use mirror::MirrorTarget;
+pub use stream::{Arrival, Intake};
 
 /// See the module.
 #[derive(Debug)]

@@ -538,7 +538,7 @@ spec:
 }
 
 #[test]
-fn a_listener_says_how_tls_ends_if_and_only_if_it_is_for_https() {
+fn a_listener_says_what_becomes_of_tls_if_and_only_if_its_protocol_has_it() {
     let parsed = read(
         "\
 apiVersion: gateway.networking.k8s.io/v1
@@ -552,6 +552,12 @@ spec:
   - {name: c, port: 82, protocol: HTTPS, tls: {mode: Passthrough, certificateRefs: [{name: c}]}}
   - {name: d, port: 83, protocol: TLS, tls: {mode: Passthrough}}
   - {name: e, port: 84, protocol: HTTPS, tls: {mode: Terminate, certificateRefs: [{kind: Secret, name: c}]}}
+  - {name: f, port: 85, protocol: TLS}
+  - {name: g, port: 86, protocol: TLS, tls: {}}
+  - {name: h, port: 87, protocol: TCP, tls: {mode: Passthrough}}
+  - {name: i, port: 88, protocol: TCP, hostname: a.example.com}
+  - {name: j, port: 89, protocol: TLS, tls: {certificateRefs: [{name: c}]}}
+  - {name: k, port: 90, protocol: TCP}
 ",
     );
     assert_eq!(
@@ -560,9 +566,94 @@ spec:
             "a.yaml:7:46: error: spec.listeners[0].tls: protocol HTTP has no TLS: use protocol HTTPS",
             "a.yaml:8:47: error: spec.listeners[1].tls: protocol HTTPS needs a certificate in `certificateRefs`",
             "a.yaml:9:54: error: spec.listeners[2].tls.mode: protocol HTTPS ends TLS here: the mode is Terminate",
-            "a.yaml:10:35: error: spec.listeners[3].protocol: protocol TLS is not supported yet",
+            "a.yaml:12:5: error: spec.listeners[5]: protocol TLS needs `tls`: `mode: Passthrough`, or the certificate \
+             to show",
+            "a.yaml:13:45: error: spec.listeners[6].tls: protocol TLS needs a certificate in `certificateRefs`",
+            "a.yaml:14:45: error: spec.listeners[7].tls: protocol TCP has no TLS: use protocol TLS",
+            "a.yaml:15:50: error: spec.listeners[8].hostname: protocol TCP knows no names: leave `hostname` out",
         ]
     );
+}
+
+#[test]
+fn a_listener_of_a_protocol_that_is_not_served_leaves_its_gateway_valid() {
+    let gateway = |protocol: &str| {
+        format!(
+            "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: gw}}
+spec:
+  gatewayClassName: tidegate
+  listeners:
+  - {{name: a, port: 53, protocol: {protocol}}}
+  - {{name: b, port: 80, protocol: HTTP}}
+"
+        )
+    };
+    for protocol in ["UDP", "htpp", "example.com/bar"] {
+        let parsed = read(&gateway(protocol));
+        let told = told(&parsed);
+        let expected = format!("no listener of protocol {protocol} is served: use HTTP, HTTPS, TLS or TCP");
+        assert!(told.len() == 1 && told[0].contains("warning") && told[0].ends_with(&expected), "{told:?}");
+        assert_eq!(parsed.objects.len(), 1);
+    }
+    assert!(told(&read(&gateway("'a b'")))[0].contains("does not have the right form"));
+}
+
+#[test]
+fn routes_of_connections_have_one_rule_with_backends_and_a_tls_route_has_names() {
+    let route = |kind: &str, version: &str, spec: &str| {
+        format!(
+            "\
+apiVersion: gateway.networking.k8s.io/{version}
+kind: {kind}
+metadata: {{name: r}}
+spec:
+  parentRefs: [{{name: gw}}]
+{spec}
+"
+        )
+    };
+    let rule = "rules: [{backendRefs: [{name: a, port: 1}]}]";
+    let hosts = "hostnames: ['*.example.com']";
+    for (kind, version, spec, expected) in [
+        ("TCPRoute", "v1", format!("  {rule}"), ""),
+        ("TCPRoute", "v1alpha2", format!("  {rule}"), ""),
+        ("UDPRoute", "v1", format!("  {rule}"), ""),
+        ("TLSRoute", "v1alpha3", format!("  {hosts}\n  {rule}"), ""),
+        ("TCPRoute", "v1alpha3", format!("  {rule}"), "use gateway.networking.k8s.io/v1 or"),
+        ("TCPRoute", "v1", format!("  {hosts}\n  {rule}"), "spec.hostnames: unknown field"),
+        ("TLSRoute", "v1", format!("  {rule}"), "spec.hostnames: is required"),
+        ("TLSRoute", "v1", format!("  hostnames: []\n  {rule}"), "needs at least 1, has 0"),
+        ("TLSRoute", "v1", format!("  hostnames: [10.0.0.1]\n  {rule}"), "is an IP address"),
+        ("TCPRoute", "v1", String::from("  rules: []"), "needs at least 1, has 0"),
+        ("TCPRoute", "v1", String::from("  rules: [{}]"), "backendRefs: is required"),
+        ("TCPRoute", "v1", String::from("  rules: [{backendRefs: []}]"), "needs at least 1, has 0"),
+        ("TCPRoute", "v1", String::from("  rules: [{backendRefs: [{name: a}]}]"), "needs a `port`"),
+        (
+            "TCPRoute",
+            "v1",
+            String::from("  rules: [{backendRefs: [{name: a, port: 1, weight: 1000001}]}]"),
+            "must be between 0 and 1000000",
+        ),
+        (
+            "TCPRoute",
+            "v1",
+            String::from("  rules: [{backendRefs: [{name: a, port: 1, filters: []}]}]"),
+            "filters: unknown field",
+        ),
+        ("TCPRoute", "v1", format!("  {rule}\n  useDefaultGateways: All"), "is not supported yet"),
+    ] {
+        let parsed = read(&route(kind, version, &spec));
+        let told: Vec<_> = parsed.diagnostics.iter().map(ToString::to_string).collect();
+        if expected.is_empty() {
+            assert_eq!((told, parsed.objects.len()), (Vec::<String>::new(), 1), "{kind} {spec}");
+            assert_eq!(parsed.objects[0].kind(), Some(kind));
+        } else {
+            assert!(told.len() == 1 && told[0].contains(expected), "{kind} {spec}: {told:?}");
+        }
+    }
 }
 
 #[test]

@@ -48,12 +48,11 @@ fn signed(secret: &str, names: &[&str]) -> Signed {
 fn site(section: &str, hostname: &str, certificate: &Certificate) -> Vec<Resource> {
     let mut listener = listener(PORT);
     listener.name.section = section.into();
-    listener.hostname = HostPattern::parse(hostname).unwrap();
-    listener.tls = Some(vec![certificate.clone()]);
+    let hostname = HostPattern::parse(hostname).unwrap();
+    listener.accepts = Accepts::Http { hostname: hostname.clone(), tls: Some(vec![certificate.clone()]) };
     let mut route = mesh::route("v1");
     route.meta.name = ResourceName::new("shop", section);
-    let parent =
-        RouteParent::Listener { listener: listener.name.clone(), hostnames: vec![listener.hostname.clone()] };
+    let parent = RouteParent::Listener { listener: listener.name.clone(), hostnames: vec![hostname] };
     route.parents = vec![parent];
     vec![Resource::Listener(listener), Resource::Route(route)]
 }
@@ -243,7 +242,8 @@ async fn a_socket_turns_from_http_to_https_and_back_with_its_listener() {
     let address = gateway.address().await;
     assert_eq!(Client::http1(address).await.get("/").await.status, 200);
     let mut tls = listener(PORT);
-    tls.tls = Some(vec![signed.certificate.clone()]);
+    let certificates = Some(vec![signed.certificate.clone()]);
+    tls.accepts = Accepts::Http { hostname: HostPattern::Any, tls: certificates };
     gateway.apply(vec![Resource::Listener(tls)]);
     let mut client = https1(address, "a.example.com", &[&signed]).await.unwrap();
     let answer = client.send_request(get("a.example.com")).await.unwrap();

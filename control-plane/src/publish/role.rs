@@ -46,6 +46,7 @@ impl Role {
                 .iter()
                 .map(|route| ((route.kind, route.meta.name.clone()), route.clone()))
                 .collect(),
+            streams: if self == Self::Gateway { all.streams.clone() } else { Default::default() },
             backends: all.backends.clone(),
             endpoints: all.endpoints.clone(),
         }

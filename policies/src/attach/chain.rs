@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Backend, BackendKind, BackendName, ListenerName, ResourceName, Resources, Route, RouteParent, TargetKind,
-    TargetRef,
+    Backend, BackendKind, BackendName, ListenerName, ResourceName, Resources, Route, RouteParent,
+    StreamRoute, TargetKind, TargetRef,
 };
 
 /// What a policy could be attached to in order to hold for some traffic, from the least to the most specific.
@@ -130,9 +130,21 @@ impl Chain {
         for route in resources.routes.values() {
             route_chains(route, resources, &mut chains);
         }
+        for route in resources.streams.values() {
+            stream_chains(route, resources, &mut chains);
+        }
         chains.sort();
         chains.dedup();
         chains
+    }
+}
+
+fn stream_chains(route: &StreamRoute, resources: &Resources, chains: &mut Vec<Chain>) {
+    let place = Place { resources, rule: None };
+    for parent in &route.parents {
+        let RouteParent::Listener { listener, .. } = parent else { continue };
+        let backends = route.rule.backends.iter().map(|backend| backend.target.as_ref().ok());
+        chains.extend(backends.map(|backend| place.gateway(listener, backend)));
     }
 }
 

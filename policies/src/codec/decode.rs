@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use super::{At, CodecError, proto};
 use crate::model::{
-    Address, AppProtocol, Backend, BackendKind, BackendName, Certificate, Endpoint, Endpoints, HostPattern,
-    Listener, ListenerName, Meta, Mode, Policy, PrivateKey, ResourceName, SourceMap, SourceRef, TargetKind,
-    TargetRef,
+    Accepts, Address, AppProtocol, Backend, BackendKind, BackendName, Certificate, Endpoint, Endpoints,
+    HostPattern, Listener, ListenerName, Meta, Mode, Policy, PrivateKey, ResourceName, SourceMap, SourceRef,
+    TargetKind, TargetRef, TlsMode,
 };
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -105,13 +105,13 @@ impl TryFrom<proto::Listener> for Listener {
     fn try_from(message: proto::Listener) -> Result<Self> {
         let meta: Meta = required(message.meta).and_then(TryInto::try_into).at("meta")?;
         let section = name(message.section).at("section")?;
+        let accepts = accepts(message.protocol, &message.hostname, message.tls)?;
         Ok(Self {
+            accepts,
             name: ListenerName { gateway: meta.name, section },
             source: meta.source,
             addresses: list(message.addresses, "addresses", |text| address(&text))?,
             port: port(message.port).at("port")?,
-            hostname: hostname(&message.hostname).at("hostname")?,
-            tls: message.tls.map(certificates).transpose().at("tls")?,
             clients: message.clients.map(TryInto::try_into).transpose().at("clients")?,
             client_certificate: message
                 .client_certificate
@@ -119,6 +119,23 @@ impl TryFrom<proto::Listener> for Listener {
                 .transpose()
                 .at("client_certificate")?,
         })
+    }
+}
+
+fn accepts(protocol: i32, host: &str, tls: Option<proto::ListenerTls>) -> Result<Accepts> {
+    let hostname = hostname(host).at("hostname")?;
+    let tls = tls.map(certificates).transpose().at("tls")?;
+    match proto::ListenerProtocol::try_from(protocol) {
+        Ok(proto::ListenerProtocol::Http) => Ok(Accepts::Http { hostname, tls }),
+        Ok(proto::ListenerProtocol::Tls) => {
+            Ok(Accepts::Tls { hostname, mode: tls.map_or(TlsMode::Passthrough, TlsMode::Terminate) })
+        }
+        Ok(proto::ListenerProtocol::Tcp) if hostname != HostPattern::Any => {
+            fault("TCP knows no names").at("hostname")
+        }
+        Ok(proto::ListenerProtocol::Tcp) if tls.is_some() => fault("TCP has no TLS").at("tls"),
+        Ok(proto::ListenerProtocol::Tcp) => Ok(Accepts::Tcp),
+        Ok(proto::ListenerProtocol::Unspecified) | Err(_) => unknown(protocol).at("protocol"),
     }
 }
 

@@ -143,7 +143,7 @@ impl TryFrom<proto::BackendRef> for BackendRef {
     }
 }
 
-fn invalid_ref(why: i32) -> Result<InvalidRef> {
+pub(super) fn invalid_ref(why: i32) -> Result<InvalidRef> {
     match proto::InvalidRef::try_from(why) {
         Ok(proto::InvalidRef::InvalidKind) => Ok(InvalidRef::InvalidKind),
         Ok(proto::InvalidRef::BackendNotFound) => Ok(InvalidRef::BackendNotFound),

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::proto;
-use crate::model::{Address, HostPattern};
+use crate::model::{Accepts, Address, HostPattern};
 use crate::model::{
     AppProtocol, Backend, BackendKind, BackendName, BackendRef, Certificate, Endpoint, Endpoints, InvalidRef,
     Listener, ListenerName, Meta, Mode, PathMatch, Policy, ResourceName, Retry, Route, RouteKind, RouteMatch,
@@ -77,13 +77,19 @@ impl From<&TargetRef> for proto::TargetRef {
 
 impl From<&Listener> for proto::Listener {
     fn from(listener: &Listener) -> Self {
+        let protocol = match &listener.accepts {
+            Accepts::Http { .. } => proto::ListenerProtocol::Http,
+            Accepts::Tls { .. } => proto::ListenerProtocol::Tls,
+            Accepts::Tcp => proto::ListenerProtocol::Tcp,
+        };
         Self {
+            protocol: protocol.into(),
             meta: Some(meta(&listener.name.gateway, &listener.source, None)),
             section: listener.name.section.to_string(),
             addresses: listener.addresses.iter().map(ToString::to_string).collect(),
             port: listener.port.into(),
-            hostname: listener.hostname.to_string(),
-            tls: listener.tls.as_ref().map(|certificates| proto::ListenerTls {
+            hostname: listener.hostname().to_string(),
+            tls: listener.certificates().map(|certificates| proto::ListenerTls {
                 certificates: certificates.iter().map(Into::into).collect(),
             }),
             clients: listener.clients.as_ref().map(Into::into),
@@ -184,15 +190,9 @@ impl From<&RouteMatch> for proto::RouteMatch {
 impl From<&BackendRef> for proto::BackendRef {
     fn from(backend: &BackendRef) -> Self {
         use proto::backend_ref::Target;
-        let invalid = |why: InvalidRef| match why {
-            InvalidRef::InvalidKind => proto::InvalidRef::InvalidKind,
-            InvalidRef::BackendNotFound => proto::InvalidRef::BackendNotFound,
-            InvalidRef::RefNotPermitted => proto::InvalidRef::NotPermitted,
-            InvalidRef::UnsupportedProtocol => proto::InvalidRef::UnsupportedProtocol,
-        };
         let target = match &backend.target {
             Ok(name) => Target::Backend(name.into()),
-            Err(why) => Target::Invalid(invalid(*why).into()),
+            Err(why) => Target::Invalid(invalid_ref(*why).into()),
         };
         Self {
             target: Some(target),
@@ -252,6 +252,15 @@ fn named(name: &str, value: &StringMatch) -> proto::NamedMatch {
 fn bare(anchored: &str) -> String {
     let inner = anchored.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$"));
     inner.unwrap_or(anchored).to_owned()
+}
+
+pub(super) fn invalid_ref(why: InvalidRef) -> proto::InvalidRef {
+    match why {
+        InvalidRef::InvalidKind => proto::InvalidRef::InvalidKind,
+        InvalidRef::BackendNotFound => proto::InvalidRef::BackendNotFound,
+        InvalidRef::RefNotPermitted => proto::InvalidRef::NotPermitted,
+        InvalidRef::UnsupportedProtocol => proto::InvalidRef::UnsupportedProtocol,
+    }
 }
 
 pub(super) fn optional(text: Option<&Arc<str>>) -> String {

@@ -124,20 +124,22 @@ fn listener() -> impl Strategy<Value = Listener> {
     let mode = select(vec![ClientMode::ValidOnly, ClientMode::InsecureFallback]);
     let clients = (any::<[u8; 4]>(), mode)
         .prop_map(|(bundle, mode)| ClientValidation { bundle: bundle.as_slice().into(), mode });
-    let tls = (option::of(vec(certificate(), 1..3)), option::of(clients), option::of(certificate()));
+    let tls = option::of(vec(certificate(), 1..3));
     let place = (vec(any::<std::net::IpAddr>(), 0..3), 1_u16..);
-    (with_source, text(), place, hostname(), tls).prop_map(
-        |((gateway, source), section, (addresses, port), hostname, (tls, clients, client_certificate))| {
-            Listener {
-                tls,
-                clients,
-                client_certificate,
-                name: ListenerName { gateway, section },
-                source,
-                addresses,
-                port,
-                hostname,
-            }
+    let accepts = (0..3, hostname(), tls).prop_map(|(protocol, hostname, tls)| match protocol {
+        0 => Accepts::Http { hostname, tls },
+        1 => Accepts::Tls { hostname, mode: tls.map_or(TlsMode::Passthrough, TlsMode::Terminate) },
+        _ => Accepts::Tcp,
+    });
+    (with_source, text(), place, accepts, option::of(clients), option::of(certificate())).prop_map(
+        |((gateway, source), section, (addresses, port), accepts, clients, client_certificate)| Listener {
+            name: ListenerName { gateway, section },
+            source,
+            addresses,
+            port,
+            accepts,
+            clients,
+            client_certificate,
         },
     )
 }
@@ -232,15 +234,18 @@ fn filter() -> impl Strategy<Value = RouteFilter> {
     ]
 }
 
-fn backend_ref() -> impl Strategy<Value = BackendRef> {
+fn backend_target() -> impl Strategy<Value = std::result::Result<BackendName, InvalidRef>> {
     let invalid = select(vec![
         InvalidRef::InvalidKind,
         InvalidRef::BackendNotFound,
         InvalidRef::RefNotPermitted,
         InvalidRef::UnsupportedProtocol,
     ]);
-    let target = prop_oneof![backend_name().prop_map(Ok), invalid.prop_map(Err)];
-    (target, any::<u32>(), vec(filter(), 0..2)).prop_map(|(target, weight, filters)| BackendRef {
+    prop_oneof![backend_name().prop_map(Ok), invalid.prop_map(Err)]
+}
+
+fn backend_ref() -> impl Strategy<Value = BackendRef> {
+    (backend_target(), any::<u32>(), vec(filter(), 0..2)).prop_map(|(target, weight, filters)| BackendRef {
         target,
         weight,
         filters,
@@ -265,16 +270,30 @@ fn rule(meta: Meta) -> impl Strategy<Value = RouteRule> {
     )
 }
 
-fn route() -> impl Strategy<Value = Route> {
+fn parent() -> impl Strategy<Value = RouteParent> {
     let listener = (object(), text()).prop_map(|(gateway, section)| ListenerName { gateway, section });
-    let parent = prop_oneof![
+    prop_oneof![
         (listener, vec(hostname(), 0..3))
             .prop_map(|(listener, hostnames)| RouteParent::Listener { listener, hostnames }),
         (object(), option::of(1_u16..)).prop_map(|(service, port)| RouteParent::Service { service, port }),
-    ];
+    ]
+}
+
+fn stream_route() -> impl Strategy<Value = StreamRoute> {
+    let kind = select(vec![StreamKind::Tcp, StreamKind::Tls]);
+    let backend =
+        (backend_target(), any::<u32>()).prop_map(|(target, weight)| StreamBackend { target, weight });
+    let rule = (option::of(text()), any::<u32>(), vec(backend, 0..3));
+    (kind, meta(), vec(parent(), 0..3), rule).prop_map(|(kind, meta, parents, (name, line, backends))| {
+        let rule = StreamRule { name, source: meta.at(Some(line)), backends };
+        StreamRoute { kind, meta, parents, rule }
+    })
+}
+
+fn route() -> impl Strategy<Value = Route> {
     let rules = meta().prop_flat_map(|meta| (Just(meta.clone()), vec(rule(meta), 0..3)));
     let kind = select(vec![RouteKind::Http, RouteKind::Grpc]);
-    (kind, rules, vec(parent, 0..3)).prop_map(|(kind, (meta, rules), parents)| Route {
+    (kind, rules, vec(parent(), 0..3)).prop_map(|(kind, (meta, rules), parents)| Route {
         kind,
         meta,
         parents,
@@ -289,6 +308,7 @@ fn resource() -> impl Strategy<Value = Resource> {
         policy().prop_map(Resource::Policy),
         listener().prop_map(Resource::Listener),
         route().prop_map(Resource::Route),
+        stream_route().prop_map(Resource::StreamRoute),
     ]
 }
 
@@ -342,4 +362,24 @@ fn a_fault_is_named_by_its_field() {
 fn a_message_under_anothers_name_is_refused() {
     let error = broken(|route| route.meta.as_mut().unwrap().name = "pay".into());
     assert!(error.message.contains("shop/pay") && error.message.contains("shop/cart"), "{error}");
+}
+
+#[test]
+fn a_tcp_listener_with_a_name_or_a_certificate_is_refused() {
+    let mut message = proto::Listener::from(&Listener {
+        accepts: Accepts::Tcp,
+        ..crate::model::fixture::listener("gw", "tcp", "")
+    });
+    message.hostname = "shop.example.com".into();
+    let error = decode(ResourceType::Listener, "shop/gw/tcp", &message.encode_to_vec()).unwrap_err();
+    assert_eq!(error.field, "hostname");
+    message.hostname = String::new();
+    let certificate = proto::Certificate { secret: Some((&object_name()).into()), ..Default::default() };
+    message.tls = Some(proto::ListenerTls { certificates: vec![certificate] });
+    let error = decode(ResourceType::Listener, "shop/gw/tcp", &message.encode_to_vec()).unwrap_err();
+    assert_eq!(error.field, "tls");
+}
+
+fn object_name() -> ResourceName {
+    ResourceName::new("shop", "certificate")
 }

@@ -13,11 +13,11 @@ use crate::model::{Meta, Policy, SourceMap};
 use crate::objects::{
     BackendSpec, BackendTlsPolicySpec, ConfigMapSpec, EndpointSliceSpec, Fault, Faults, GatewayClassSpec,
     GatewaySpec, GrpcRouteSpec, HttpRouteSpec, Metadata, NamespaceSpec, Object, PolicyTargets,
-    ReferenceGrantSpec, SecretSpec, ServiceSpec, Spec, Written,
+    ReferenceGrantSpec, SecretSpec, ServiceSpec, Spec, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec, Written,
 };
 
 /// Real kinds that often share a file with ours, told from misspelt ones.
-const NOT_USED: [&str; 25] = [
+const NOT_USED: [&str; 22] = [
     "ClusterRole",
     "ClusterRoleBinding",
     "CronJob",
@@ -40,9 +40,6 @@ const NOT_USED: [&str; 25] = [
     "ServiceMonitor",
     "StatefulSet",
     "StorageClass",
-    "TCPRoute",
-    "TLSRoute",
-    "UDPRoute",
 ];
 
 /// A kind that becomes an [`Object`].
@@ -88,12 +85,22 @@ pub(super) struct Parts {
 
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
     let gateway: &[_] = &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"];
+    // Manifests in use are still written for the versions before.
+    let tls: &[_] = &[
+        "gateway.networking.k8s.io/v1",
+        "gateway.networking.k8s.io/v1alpha2",
+        "gateway.networking.k8s.io/v1alpha3",
+    ];
+    let stream = &tls[..2];
     let tidegate: &[_] = &["tidegate.io/v1alpha1"];
     let mut rows = vec![
         Row { cluster_scoped: true, ..Row::of::<GatewayClassSpec>("GatewayClass", gateway) },
         Row::of::<GatewaySpec>("Gateway", gateway),
         Row::of::<HttpRouteSpec>("HTTPRoute", gateway),
         Row::of::<GrpcRouteSpec>("GRPCRoute", gateway),
+        Row::of::<TcpRouteSpec>("TCPRoute", stream),
+        Row::of::<TlsRouteSpec>("TLSRoute", tls),
+        Row::of::<UdpRouteSpec>("UDPRoute", stream),
         Row::of::<ReferenceGrantSpec>("ReferenceGrant", gateway),
         Row {
             content: Content::OptionalSpec,

@@ -29,8 +29,7 @@ pub(crate) fn listener(gateway: &str, section: &str, hostname: &str) -> Listener
         source: source(1),
         addresses: Vec::new(),
         port: 8080,
-        hostname: HostPattern::parse(hostname).unwrap(),
-        tls: None,
+        accepts: Accepts::Http { hostname: HostPattern::parse(hostname).unwrap(), tls: None },
         clients: None,
         client_certificate: None,
     }

@@ -25,8 +25,7 @@ impl Serialize for ListenerName {
     }
 }
 
-/// A place where a gateway proxy accepts HTTP: without TLS, HTTP/1.1 and HTTP/2 with prior knowledge, told apart by
-/// bytes; with TLS, as ALPN says.
+/// A place where a gateway proxy accepts connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     pub name: ListenerName,
@@ -34,11 +33,48 @@ pub struct Listener {
     /// Addresses to bind; empty means all.
     pub addresses: Vec<IpAddr>,
     pub port: u16,
-    pub hostname: HostPattern,
-    /// `None`: without TLS. Never empty; several differ in the kind of their keys.
-    pub tls: Option<Vec<Certificate>>,
-    /// How clients' certificates are judged; `None`: nobody is asked for one. Only with `tls`.
+    pub accepts: Accepts,
+    /// How clients' certificates are judged; `None`: nobody is asked for one. Only where TLS ends here.
     pub clients: Option<ClientValidation>,
     /// What backends that are called by TLS are shown if they ask, on the way of the routes of this listener.
     pub client_certificate: Option<Certificate>,
+}
+
+/// What a listener accepts, and how far it looks inside: what its routes can tell apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepts {
+    /// Requests. Without TLS, HTTP/1.1 and HTTP/2 with prior knowledge, told apart by bytes; with TLS, as ALPN says.
+    Http { hostname: HostPattern, tls: Option<Vec<Certificate>> },
+    /// Connections that begin with TLS, told apart by the server name that the client asks for; whatever is inside.
+    Tls { hostname: HostPattern, mode: TlsMode },
+    /// Connections, all for one route.
+    Tcp,
+}
+
+/// Where the TLS of a connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// At the backend; only the first message of the client is read on the way.
+    Passthrough,
+    /// At the listener. Never empty; several certificates differ in the kind of their keys.
+    Terminate(Vec<Certificate>),
+}
+
+impl Listener {
+    /// The names that it is for.
+    pub fn hostname(&self) -> &HostPattern {
+        match &self.accepts {
+            Accepts::Http { hostname, .. } | Accepts::Tls { hostname, .. } => hostname,
+            Accepts::Tcp => &HostPattern::Any,
+        }
+    }
+
+    /// What it shows to clients, where TLS ends at it.
+    pub fn certificates(&self) -> Option<&[Certificate]> {
+        match &self.accepts {
+            Accepts::Http { tls, .. } => tls.as_deref(),
+            Accepts::Tls { mode: TlsMode::Terminate(certificates), .. } => Some(certificates),
+            Accepts::Tls { mode: TlsMode::Passthrough, .. } | Accepts::Tcp => None,
+        }
+    }
 }

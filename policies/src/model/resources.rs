@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Backend, BackendKind, BackendName, Endpoints, Listener, ListenerName, Policy, ResourceName, Route,
-    RouteKind,
+    RouteKind, StreamKind, StreamRoute,
 };
 
 /// Everything one proxy knows: the input of a snapshot. Keys are the resources' own names.
@@ -10,6 +10,7 @@ use super::{
 pub struct Resources {
     pub listeners: BTreeMap<ListenerName, Listener>,
     pub routes: BTreeMap<(RouteKind, ResourceName), Route>,
+    pub streams: BTreeMap<(StreamKind, ResourceName), StreamRoute>,
     pub backends: BTreeMap<BackendName, Backend>,
     pub endpoints: BTreeMap<BackendName, Endpoints>,
     /// By kind, then name.
@@ -24,6 +25,7 @@ pub enum Resource {
     Policy(Policy),
     Listener(Listener),
     Route(Route),
+    StreamRoute(StreamRoute),
 }
 
 /// The xDS resource types, in the order in which additions are pushed; removals go the other way round. So a
@@ -35,11 +37,12 @@ pub enum ResourceType {
     Policy,
     Listener,
     Route,
+    StreamRoute,
 }
 
 impl ResourceType {
-    pub const PUSH_ORDER: [Self; 5] =
-        [Self::Backend, Self::Endpoints, Self::Policy, Self::Listener, Self::Route];
+    pub const PUSH_ORDER: [Self; 6] =
+        [Self::Backend, Self::Endpoints, Self::Policy, Self::Listener, Self::Route, Self::StreamRoute];
 
     pub const fn type_url(self) -> &'static str {
         match self {
@@ -48,6 +51,7 @@ impl ResourceType {
             Self::Policy => "type.googleapis.com/tidegate.v1.Policy",
             Self::Listener => "type.googleapis.com/tidegate.v1.Listener",
             Self::Route => "type.googleapis.com/tidegate.v1.Route",
+            Self::StreamRoute => "type.googleapis.com/tidegate.v1.StreamRoute",
         }
     }
 
@@ -64,6 +68,7 @@ impl Resource {
             Self::Policy(_) => ResourceType::Policy,
             Self::Listener(_) => ResourceType::Listener,
             Self::Route(_) => ResourceType::Route,
+            Self::StreamRoute(_) => ResourceType::StreamRoute,
         }
     }
 
@@ -78,6 +83,7 @@ impl Resource {
                 RouteKind::Http => r.meta.name.to_string(),
                 RouteKind::Grpc => format!("{}/{}", r.kind.as_str(), r.meta.name),
             },
+            Self::StreamRoute(r) => format!("{}/{}", r.kind.as_str(), r.meta.name),
         }
     }
 }
@@ -92,6 +98,7 @@ impl Resources {
             }
             Resource::Listener(l) => drop(self.listeners.insert(l.name.clone(), l)),
             Resource::Route(r) => drop(self.routes.insert((r.kind, r.meta.name.clone()), r)),
+            Resource::StreamRoute(r) => drop(self.streams.insert((r.kind, r.meta.name.clone()), r)),
         }
     }
 
@@ -108,6 +115,7 @@ impl Resources {
         let policies = self.policies.values().cloned().map(Resource::Policy);
         let listeners = self.listeners.values().cloned().map(Resource::Listener);
         let routes = self.routes.values().cloned().map(Resource::Route);
-        backends.chain(endpoints).chain(policies).chain(listeners).chain(routes)
+        let streams = self.streams.values().cloned().map(Resource::StreamRoute);
+        backends.chain(endpoints).chain(policies).chain(listeners).chain(routes).chain(streams)
     }
 }

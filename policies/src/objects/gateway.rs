@@ -9,8 +9,10 @@ use serde::Deserialize;
 use super::rules::{check_hostname, check_section_name};
 use super::{Faults, LabelSelector, Object, Spec, Written, gateway_group};
 
+mod protocol;
 mod tls;
 
+pub use protocol::ListenerProtocol;
 pub use tls::{
     FrontendConfig, FrontendPort, FrontendTls, FrontendValidation, FrontendValidationMode, GatewayBackendTls,
     GatewayTlsSpec, ObjectRef,
@@ -47,13 +49,18 @@ pub struct ListenerSpec {
     pub hostname: String,
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
+    #[schemars(
+        with = "String",
+        length(min = 1, max = 255),
+        regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$")
+    )]
     pub protocol: ListenerProtocol,
     #[serde(default)]
     pub allowed_routes: AllowedRoutes,
     pub tls: Option<ListenerTlsSpec>,
 }
 
-/// How a listener ends TLS.
+/// What a listener does with TLS.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-unsupported" = ["frontendValidation", "options"]))]
@@ -85,17 +92,6 @@ pub struct CertificateRef {
     pub namespace: Option<String>,
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-}
-
-/// The Gateway API's own protocols; a listener that is neither HTTP nor HTTPS is refused by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum ListenerProtocol {
-    Http,
-    Https,
-    Tls,
-    Tcp,
-    Udp,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -161,7 +157,7 @@ impl Spec for GatewaySpec {
                 faults.error(format!("{at}/name"), format!("listener {first} has the same name"));
             }
             let host = listener.hostname.to_ascii_lowercase();
-            if let Some(first) = places.insert((listener.port, listener.protocol, host), &listener.name) {
+            if let Some(first) = places.insert((listener.port, &listener.protocol, host), &listener.name) {
                 faults.error(&at, format!("listener `{first}` has the same port, protocol and hostname"));
             }
         }
@@ -191,14 +187,16 @@ impl Spec for GatewaySpec {
 fn check_listener(at: &str, listener: &ListenerSpec, faults: &mut Faults) {
     check_section_name(&format!("{at}/name"), &listener.name, faults);
     check_hostname(&format!("{at}/hostname"), &listener.hostname, faults);
-    let protocol = match listener.protocol {
-        ListenerProtocol::Http | ListenerProtocol::Https => None,
-        ListenerProtocol::Tls => Some("protocol TLS"),
-        ListenerProtocol::Tcp => Some("protocol TCP"),
-        ListenerProtocol::Udp => Some("protocol UDP"),
-    };
-    if let Some(protocol) = protocol {
-        faults.unsupported(format!("{at}/protocol"), protocol);
+    if !listener.protocol.is_served() {
+        let protocol = &listener.protocol;
+        let message = format!("no listener of protocol {protocol} is served: use HTTP, HTTPS, TLS or TCP");
+        faults.warn(format!("{at}/protocol"), message);
+    }
+    if matches!(listener.protocol, ListenerProtocol::Tcp | ListenerProtocol::Udp)
+        && !listener.hostname.is_empty()
+    {
+        let message = format!("protocol {} knows no names: leave `hostname` out", listener.protocol);
+        faults.error(format!("{at}/hostname"), message);
     }
     check_tls(at, listener, faults);
     let namespaces = &listener.allowed_routes.namespaces;
@@ -210,21 +208,33 @@ fn check_listener(at: &str, listener: &ListenerSpec, faults: &mut Faults) {
     }
 }
 
+/// The rules that the CRD has in CEL.
 fn check_tls(at: &str, listener: &ListenerSpec, faults: &mut Faults) {
-    match (listener.protocol, &listener.tls) {
-        (ListenerProtocol::Https, None) => {
+    use ListenerProtocol::{Http, Https, Other, Tcp, Tls, Udp};
+    let protocol = &listener.protocol;
+    match (protocol, &listener.tls) {
+        (Https, None) => {
             faults.error(at, "protocol HTTPS needs `tls` with the certificate to show");
         }
-        (ListenerProtocol::Https, Some(tls)) if tls.mode == TlsMode::Passthrough => {
+        (Tls, None) => {
+            let help = "protocol TLS needs `tls`: `mode: Passthrough`, or the certificate to show";
+            faults.error(at, help);
+        }
+        (Https, Some(tls)) if tls.mode == TlsMode::Passthrough => {
             faults.error(format!("{at}/tls/mode"), "protocol HTTPS ends TLS here: the mode is Terminate");
         }
-        (ListenerProtocol::Https, Some(tls)) if tls.certificate_refs.is_empty() => {
-            faults.error(format!("{at}/tls"), "protocol HTTPS needs a certificate in `certificateRefs`");
+        (Https | Tls, Some(tls)) if tls.mode == TlsMode::Terminate && tls.certificate_refs.is_empty() => {
+            let message = format!("protocol {protocol} needs a certificate in `certificateRefs`");
+            faults.error(format!("{at}/tls"), message);
         }
-        (ListenerProtocol::Http, Some(_)) => {
+        (Http, Some(_)) => {
             faults.error(format!("{at}/tls"), "protocol HTTP has no TLS: use protocol HTTPS");
         }
-        _ => {}
+        (Tcp | Udp, Some(_)) => {
+            let message = format!("protocol {protocol} has no TLS: use protocol TLS");
+            faults.error(format!("{at}/tls"), message);
+        }
+        (Http | Https | Tls | Tcp | Udp | Other(_), _) => {}
     }
 }
 

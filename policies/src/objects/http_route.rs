@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{GepDuration, gateway_group, one};
+use super::{GepDuration, gateway_group, one, service_kind};
 
 mod check;
 mod check_filters;
@@ -11,7 +11,7 @@ mod filters;
 mod pattern;
 mod retry;
 
-pub(crate) use check::{check_pattern, check_spec};
+pub(crate) use check::{check_backend, check_parents, check_pattern, check_spec};
 pub(crate) use filters::is_request_path;
 pub use filters::{
     CorsSpec, FilterType, FractionSpec, HeaderModifierSpec, HeaderPair, HttpFilterSpec, MirrorBackendRef,
@@ -208,8 +208,4 @@ fn default_matches() -> Vec<MatchSpec> {
 
 fn gateway_kind() -> String {
     String::from("Gateway")
-}
-
-fn service_kind() -> String {
-    String::from("Service")
 }

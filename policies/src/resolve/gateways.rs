@@ -5,11 +5,10 @@ use std::net::IpAddr;
 
 use super::objects::Objects;
 use super::{Condition, ListenerStatus, Resolved, certificates, gateway_tls};
-use crate::model::{Certificate, ClientValidation, HostPattern, Listener, ListenerName, Resource, SourceRef};
+use crate::model::{
+    Accepts, Certificate, ClientValidation, HostPattern, Listener, ListenerName, Resource, SourceRef, TlsMode,
+};
 use crate::objects::{GATEWAY_GROUP, Gateway, ListenerProtocol, ListenerSpec, RouteGroupKind};
-
-/// The kinds of route that can be attached to an HTTP listener.
-const HTTP_ROUTES: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
 
 /// One listener on its way: what it asks for, and what is wrong with that.
 struct Draft<'a> {
@@ -21,7 +20,7 @@ struct Draft<'a> {
     /// Reason and message.
     conflict: Option<(&'static str, String)>,
     unusable: Option<(&'static str, String)>,
-    /// Of an HTTPS listener.
+    /// Of a listener where TLS ends.
     certificates: Vec<Certificate>,
     /// What is wrong with its other certificateRefs: reason and message.
     unresolved: Vec<(&'static str, String)>,
@@ -33,17 +32,16 @@ struct Holder {
     name: ListenerName,
     source: SourceRef,
     addresses: Vec<IpAddr>,
-    protocol: ListenerProtocol,
+    family: Option<Family>,
     host: HostPattern,
 }
 
 /// Protocols that can share a port when the hostnames differ.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Family {
     Http,
     Tls,
     Tcp,
-    Udp,
 }
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
@@ -56,7 +54,7 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         for draft in &mut drafts {
             draft.yield_to(taken.get(&draft.spec.port).map_or(&[], Vec::as_slice));
         }
-        for draft in drafts.iter().filter(|draft| draft.conflict.is_none()) {
+        for draft in drafts.iter().filter(|draft| draft.conflict.is_none() && draft.family().is_some()) {
             taken.entry(draft.spec.port).or_default().push(draft.holder());
         }
         let shown = gateway_tls::client_certificate(objects, gateway);
@@ -78,8 +76,12 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
 
 /// The kinds of route that a listener takes, with those of its `allowedRoutes` that nobody knows.
 fn kinds(spec: &ListenerSpec) -> (Vec<RouteGroupKind>, Vec<&RouteGroupKind>) {
-    let http = matches!(spec.protocol, ListenerProtocol::Http | ListenerProtocol::Https);
-    let carried: &[&str] = if http { &HTTP_ROUTES } else { &[] };
+    let carried: &[&str] = match spec.protocol {
+        ListenerProtocol::Http | ListenerProtocol::Https => &["HTTPRoute", "GRPCRoute"],
+        ListenerProtocol::Tls => &["TLSRoute"],
+        ListenerProtocol::Tcp => &["TCPRoute"],
+        ListenerProtocol::Udp | ListenerProtocol::Other(_) => &[],
+    };
     let known = carried
         .iter()
         .map(|kind| RouteGroupKind { group: GATEWAY_GROUP.to_owned(), kind: (*kind).to_owned() });
@@ -95,21 +97,31 @@ pub(super) fn takes(spec: &ListenerSpec, kind: &str) -> bool {
     kinds(spec).0.iter().any(|taken| taken.kind == kind)
 }
 
-fn family(protocol: ListenerProtocol) -> Family {
+/// `None` for what is not served: it takes no port from anybody.
+fn family(protocol: &ListenerProtocol) -> Option<Family> {
     match protocol {
-        ListenerProtocol::Http => Family::Http,
-        ListenerProtocol::Https | ListenerProtocol::Tls => Family::Tls,
-        ListenerProtocol::Tcp => Family::Tcp,
-        ListenerProtocol::Udp => Family::Udp,
+        ListenerProtocol::Http => Some(Family::Http),
+        ListenerProtocol::Https | ListenerProtocol::Tls => Some(Family::Tls),
+        ListenerProtocol::Tcp => Some(Family::Tcp),
+        ListenerProtocol::Udp | ListenerProtocol::Other(_) => None,
     }
 }
 
-/// Why two listeners on one port and address cannot both be served.
-fn rivalry(a: (ListenerProtocol, &HostPattern), b: (ListenerProtocol, &HostPattern)) -> Option<&'static str> {
-    match (family(a.0), family(b.0)) {
+/// Why two listeners on one port and address cannot both be served. What tells two TCP listeners apart is the port.
+fn rivalry(a: (Option<Family>, &HostPattern), b: (Option<Family>, &HostPattern)) -> Option<&'static str> {
+    match (a.0?, b.0?) {
+        (Family::Tcp, Family::Tcp) => Some("PortUnavailable"),
         (x, y) if x == y => (a.1 == b.1).then_some("HostnameConflict"),
-        (Family::Udp, _) | (_, Family::Udp) => None,
         _ => Some("ProtocolConflict"),
+    }
+}
+
+fn ends_tls(spec: &ListenerSpec) -> bool {
+    let terminates = spec.tls.as_ref().is_some_and(|tls| tls.mode == crate::objects::TlsMode::Terminate);
+    match spec.protocol {
+        ListenerProtocol::Https => true,
+        ListenerProtocol::Tls => terminates,
+        _ => false,
     }
 }
 
@@ -182,12 +194,13 @@ impl<'a> Draft<'a> {
     fn new(gateway: &'a Gateway, at: usize, spec: &'a ListenerSpec, addresses: Vec<IpAddr>) -> Self {
         let source = gateway.meta.at(gateway.lines.line(&format!("/listeners/{at}")));
         let name = ListenerName { gateway: gateway.meta.name.clone(), section: spec.name.as_str().into() };
-        let unusable = match (spec.protocol, HostPattern::parse(&spec.hostname)) {
-            (ListenerProtocol::Http | ListenerProtocol::Https, Ok(_)) => None,
-            (ListenerProtocol::Http | ListenerProtocol::Https, Err(error)) => {
-                Some(("Invalid", error.to_string()))
+        let unusable = match (spec.protocol.is_served(), HostPattern::parse(&spec.hostname)) {
+            (true, Ok(_)) => None,
+            (true, Err(error)) => Some(("Invalid", error.to_string())),
+            (false, _) => {
+                let why = format!("protocol {} is not served; HTTP, HTTPS, TLS and TCP are", spec.protocol);
+                Some(("UnsupportedProtocol", why))
             }
-            _ => Some(("UnsupportedProtocol", String::from("it is not an HTTP listener"))),
         };
         let unusable =
             unusable.map(|(reason, why)| (reason, format!("{source}: listener `{}`: {why}", spec.name)));
@@ -197,6 +210,9 @@ impl<'a> Draft<'a> {
     }
 
     fn with_certificates(mut self, objects: &Objects<'_>, gateway: &Gateway) -> Self {
+        if !ends_tls(self.spec) {
+            return self;
+        }
         let (usable, invalid) = certificates::of_listener(objects, gateway, self.spec);
         let clients = gateway_tls::of_listener(objects, gateway, self.spec);
         let (source, name) = (&self.source, &self.spec.name);
@@ -212,12 +228,16 @@ impl<'a> Draft<'a> {
     }
 
     fn rivalry(&self, other: &Self) -> Option<&'static str> {
-        rivalry((self.spec.protocol, &self.host), (other.spec.protocol, &other.host))
+        rivalry((self.family(), &self.host), (other.family(), &other.host))
+    }
+
+    fn family(&self) -> Option<Family> {
+        family(&self.spec.protocol)
     }
 
     /// Listeners of an older Gateway keep their place.
     fn yield_to(&mut self, holders: &[Holder]) {
-        if self.conflict.is_some() {
+        if self.conflict.is_some() || self.family().is_none() {
             return;
         }
         let conflict = |holder: &Holder| {
@@ -225,7 +245,7 @@ impl<'a> Draft<'a> {
             if self.addresses.is_empty() != holder.addresses.is_empty() {
                 return Some(("PortUnavailable", self.overlap_message(holder)));
             }
-            let reason = rivalry((self.spec.protocol, &self.host), (holder.protocol, &holder.host))?;
+            let reason = rivalry((self.family(), &self.host), (holder.family, &holder.host))?;
             let here = overlap(&self.addresses, &holder.addresses);
             here.then(|| (reason, self.conflict_message(reason, &holder.name, &holder.source)))
         };
@@ -233,10 +253,10 @@ impl<'a> Draft<'a> {
     }
 
     fn conflict_message(&self, reason: &str, other: &ListenerName, other_source: &SourceRef) -> String {
-        let same = if reason == "ProtocolConflict" {
-            "the same address and port, with another protocol, as"
-        } else {
-            "the same address, port and hostname as"
+        let same = match reason {
+            "PortUnavailable" => "the same address and port, which TCP cannot share, as",
+            "ProtocolConflict" => "the same address and port, with another protocol, as",
+            _ => "the same address, port and hostname as",
         };
         format!("{}: listener {} has {same} {other} ({other_source})", self.source, self.name)
     }
@@ -261,7 +281,7 @@ impl<'a> Draft<'a> {
     }
 
     fn is_usable(&self) -> bool {
-        let shown = self.spec.protocol != ListenerProtocol::Https || !self.certificates.is_empty();
+        let shown = !ends_tls(self.spec) || !self.certificates.is_empty();
         shown && self.conflict.is_none() && self.unusable.is_none()
     }
 
@@ -270,16 +290,23 @@ impl<'a> Draft<'a> {
             name: self.name.clone(),
             source: self.source.clone(),
             addresses: self.addresses.clone(),
-            protocol: self.spec.protocol,
+            family: self.family(),
             host: self.host.clone(),
         }
     }
 
     fn listener(self) -> Listener {
-        let Self { spec, source, name, addresses, host, certificates, clients, .. } = self;
-        let tls = (spec.protocol == ListenerProtocol::Https).then_some(certificates);
+        let Self { spec, source, name, addresses, host: hostname, certificates, clients, .. } = self;
+        let tls = ends_tls(spec).then_some(certificates);
+        let accepts = match spec.protocol {
+            ListenerProtocol::Tls => {
+                Accepts::Tls { hostname, mode: tls.map_or(TlsMode::Passthrough, TlsMode::Terminate) }
+            }
+            ListenerProtocol::Tcp => Accepts::Tcp,
+            _ => Accepts::Http { hostname, tls },
+        };
         let port = spec.port;
-        Listener { name, source, addresses, port, hostname: host, tls, clients, client_certificate: None }
+        Listener { name, source, addresses, port, accepts, clients, client_certificate: None }
     }
 
     fn status(&self) -> ListenerStatus {

@@ -1,6 +1,7 @@
 //! GRPCRoutes -> routes on `/service/method`, the path of every gRPC call.
 
 use super::objects::Objects;
+use super::parents::Child;
 use super::rivals::Rivals;
 use super::routes::{attach, count, is_usable, refs};
 use super::rules::rules;
@@ -14,7 +15,8 @@ pub(super) fn resolve(objects: &Objects<'_>, rivals: &Rivals, resolved: &mut Res
     for written in objects.grpc_routes.values() {
         let name = &written.meta.name;
         let http = as_http(written);
-        let (mut attached, told) = attach(objects, rivals, (KIND, &http));
+        let keep = |found| rivals.keep(KIND, name, found);
+        let (mut attached, told) = attach(objects, Child::http(KIND, &http), keep);
         for condition in told {
             resolved.tell(KIND.as_str(), name, condition);
         }

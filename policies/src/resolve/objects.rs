@@ -6,7 +6,7 @@ use super::grants::Grants;
 use crate::model::{Policy, ResourceName};
 use crate::objects::{
     Backend, BackendTlsPolicy, ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute,
-    Namespace, Object, Secret, Service,
+    Namespace, Object, Secret, Service, StreamRoute, StreamRouteKind,
 };
 
 /// Objects by kind and name.
@@ -22,6 +22,7 @@ pub(super) struct Objects<'a> {
     pub(super) namespaces: BTreeMap<&'a str, &'a Namespace>,
     pub(super) routes: BTreeMap<&'a ResourceName, &'a HttpRoute>,
     pub(super) grpc_routes: BTreeMap<&'a ResourceName, &'a GrpcRoute>,
+    pub(super) streams: BTreeMap<(StreamRouteKind, &'a ResourceName), &'a StreamRoute>,
     pub(super) services: BTreeMap<&'a ResourceName, &'a Service>,
     pub(super) secrets: BTreeMap<&'a ResourceName, &'a Secret>,
     pub(super) config_maps: BTreeMap<&'a ResourceName, &'a ConfigMap>,
@@ -45,6 +46,7 @@ impl<'a> Objects<'a> {
                 Object::ReferenceGrant(o) => all.grants.insert(o),
                 Object::Namespace(o) => drop(all.namespaces.insert(&o.meta.name.name, o)),
                 Object::GrpcRoute(o) => drop(all.grpc_routes.insert(&o.meta.name, o)),
+                Object::StreamRoute(o) => drop(all.streams.insert((o.spec.kind, &o.meta.name), o)),
                 Object::Service(o) => drop(all.services.insert(&o.meta.name, o)),
                 Object::Secret(o) => drop(all.secrets.insert(&o.meta.name, o)),
                 Object::ConfigMap(o) => drop(all.config_maps.insert(&o.meta.name, o)),

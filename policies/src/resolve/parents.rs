@@ -5,10 +5,24 @@ use std::sync::Arc;
 use super::backends::{external_name, tcp_ports};
 use super::gateways::takes;
 use super::objects::Objects;
-use crate::model::{HostPattern, ListenerName, ResourceName, RouteKind, RouteParent};
+use crate::model::{HostPattern, ListenerName, Meta, ResourceName, RouteKind, RouteParent, SourceMap};
 use crate::objects::{
     FromNamespaces, GATEWAY_GROUP, Gateway, HttpRoute, ListenerSpec, ParentRef, RouteNamespaces, Service,
+    StreamRoute,
 };
+
+/// A route of whichever kind, as far as its parents ask about it.
+#[derive(Clone, Copy)]
+pub(super) struct Child<'a> {
+    /// As in `kind:` of the document.
+    pub(super) kind: &'static str,
+    pub(super) meta: &'a Meta,
+    pub(super) parent_refs: &'a [ParentRef],
+    hostnames: &'a [String],
+    pub(super) lines: &'a SourceMap,
+    /// Whether a Service can be its parent.
+    mesh: bool,
+}
 
 /// Why a parent does not take a route: the reason, and a message without its place.
 pub(super) type Refusal = (&'static str, String);
@@ -19,7 +33,7 @@ const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 /// The Gateway of another controller that a parentRef means.
 pub(super) fn stranger<'a>(
     objects: &'a Objects<'_>,
-    route: &HttpRoute,
+    route: Child<'_>,
     parent: &ParentRef,
 ) -> Option<&'a Gateway> {
     let namespace = parent.namespace.as_deref().unwrap_or(&route.meta.name.namespace);
@@ -28,20 +42,50 @@ pub(super) fn stranger<'a>(
     objects.strangers.get(&name).copied().filter(|_| is_gateway)
 }
 
+impl<'a> Child<'a> {
+    pub(super) fn http(kind: RouteKind, route: &'a HttpRoute) -> Self {
+        let spec = &route.spec;
+        Self {
+            kind: kind.as_str(),
+            meta: &route.meta,
+            parent_refs: &spec.parent_refs,
+            hostnames: &spec.hostnames,
+            lines: &route.lines,
+            mesh: true,
+        }
+    }
+
+    pub(super) fn stream(route: &'a StreamRoute) -> Self {
+        let spec = &route.spec;
+        Self {
+            kind: spec.kind.as_str(),
+            meta: &route.meta,
+            parent_refs: &spec.parent_refs,
+            hostnames: &spec.hostnames,
+            lines: &route.lines,
+            mesh: false,
+        }
+    }
+}
+
 /// Where the route is attached, even if that listener cannot be used: its state is its own affair (Gateway API,
 /// `attachedRoutes`).
 pub(super) fn resolve(
     objects: &Objects<'_>,
-    (kind, route): (RouteKind, &HttpRoute),
+    route: Child<'_>,
     parent: &ParentRef,
 ) -> Result<Vec<RouteParent>, Refusal> {
     let namespace = parent.namespace.as_deref().unwrap_or(&route.meta.name.namespace);
     let name = ResourceName::new(namespace, parent.name.as_str());
     match (parent.group.as_str(), parent.kind.as_str()) {
         (GATEWAY_GROUP, "Gateway") => match objects.gateways.get(&name) {
-            Some(gateway) => on_gateway(objects, gateway, (kind, route), parent),
+            Some(gateway) => on_gateway(objects, gateway, route, parent),
             None => Err(("NoMatchingParent", format!("there is no Gateway {name}"))),
         },
+        ("", "Service") if !route.mesh => {
+            let message = format!("a {} is carried by Gateways only, not yet between services", route.kind);
+            Err(("UnsupportedValue", message))
+        }
         ("", "Service") => match objects.services.get(&name) {
             Some(service) => on_service(service, parent),
             None => Err(("NoMatchingParent", format!("there is no Service {name}"))),
@@ -56,7 +100,7 @@ pub(super) fn resolve(
 fn on_gateway(
     objects: &Objects<'_>,
     gateway: &Gateway,
-    (kind, route): (RouteKind, &HttpRoute),
+    route: Child<'_>,
     parent: &ParentRef,
 ) -> Result<Vec<RouteParent>, Refusal> {
     let name = &gateway.meta.name;
@@ -71,14 +115,14 @@ fn on_gateway(
         return Err(("NoMatchingParent", format!("Gateway {name} has no such listener, only {names}")));
     }
     listeners
-        .retain(|l| takes(l, kind.as_str()) && allows(objects, &l.allowed_routes.namespaces, gateway, route));
+        .retain(|l| takes(l, route.kind) && allows(objects, &l.allowed_routes.namespaces, gateway, route));
     if listeners.is_empty() {
         let from = &route.meta.name.namespace;
-        let kind = kind.as_str();
+        let kind = route.kind;
         let message = format!("no listener of Gateway {name} allows {kind}s from namespace `{from}`");
         return Err(("NotAllowedByListeners", message));
     }
-    let hosts = route.spec.hostnames.iter().filter_map(|host| HostPattern::parse(host).ok());
+    let hosts = route.hostnames.iter().filter_map(|host| HostPattern::parse(host).ok());
     let hosts: Vec<_> = hosts.collect();
     let common = |listener: &ListenerSpec| {
         let hostname = HostPattern::parse(&listener.hostname).ok()?;
@@ -88,7 +132,7 @@ fn on_gateway(
     };
     let common: Vec<_> = listeners.into_iter().filter_map(common).collect();
     if common.is_empty() {
-        let written = route.spec.hostnames.join(", ");
+        let written = route.hostnames.join(", ");
         let message = format!("no listener of Gateway {name} has a hostname in common with {written}");
         return Err(("NoMatchingListenerHostname", message));
     }
@@ -119,7 +163,7 @@ fn on_service(service: &Service, parent: &ParentRef) -> Result<Vec<RouteParent>,
     }
 }
 
-fn allows(objects: &Objects<'_>, namespaces: &RouteNamespaces, gateway: &Gateway, route: &HttpRoute) -> bool {
+fn allows(objects: &Objects<'_>, namespaces: &RouteNamespaces, gateway: &Gateway, route: Child<'_>) -> bool {
     let from: &Arc<str> = &route.meta.name.namespace;
     match namespaces.from {
         FromNamespaces::All => true,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::grpc_routes::as_http;
 use super::objects::Objects;
-use super::parents::{self, Refusal};
+use super::parents::{self, Child, Refusal};
 use crate::model::{HostPattern, ListenerName, Meta, ResourceName, RouteKind, RouteParent};
 use crate::objects::HttpRoute;
 
@@ -111,6 +111,6 @@ impl Rivals {
 
 fn parents_of(objects: &Objects<'_>, kind: RouteKind, route: &HttpRoute) -> Vec<RouteParent> {
     let refs = route.spec.parent_refs.iter();
-    let found = refs.filter_map(|parent| parents::resolve(objects, (kind, route), parent).ok());
+    let found = refs.filter_map(|parent| parents::resolve(objects, Child::http(kind, route), parent).ok());
     found.flatten().collect()
 }

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 
 use super::objects::Objects;
+use super::parents::{self, Child, Refusal};
 use super::rivals::Rivals;
 use super::rules::{Invalid, rules};
-use super::{Condition, Resolved, parents};
+use super::{Condition, Resolved};
 use crate::model::{Resource, Route, RouteKind, RouteParent};
-use crate::objects::HttpRoute;
 
 pub(super) fn resolve(objects: &Objects<'_>, rivals: &Rivals, resolved: &mut Resolved) {
     for route in objects.routes.values() {
-        let (mut attached, told) = attach(objects, rivals, (RouteKind::Http, route));
+        let child = Child::http(RouteKind::Http, route);
+        let keep = |found| rivals.keep(RouteKind::Http, &route.meta.name, found);
+        let (mut attached, told) = attach(objects, child, keep);
         for condition in told {
             resolved.tell("HTTPRoute", &route.meta.name, condition);
         }
@@ -55,22 +57,21 @@ pub(super) fn is_usable(parent: &RouteParent, resolved: &Resolved) -> bool {
     }
 }
 
-/// Where a route holds, and what is to be said about each parentRef.
+/// Where a route holds, and what is to be said about each parentRef. `keep` may refuse places that others have.
 pub(super) fn attach(
     objects: &Objects<'_>,
-    rivals: &Rivals,
-    (kind, route): (RouteKind, &HttpRoute),
+    route: Child<'_>,
+    keep: impl Fn(Vec<RouteParent>) -> Result<Vec<RouteParent>, Refusal>,
 ) -> (Vec<RouteParent>, Vec<Condition>) {
     let (mut attached, mut told) = (Vec::new(), Vec::new());
-    for (at, parent) in route.spec.parent_refs.iter().enumerate() {
+    for (at, parent) in route.parent_refs.iter().enumerate() {
         if let Some(gateway) = parents::stranger(objects, route, parent) {
             let why = objects.controller.stranger(gateway, objects.class(gateway));
             let message = format!("Gateway {}: {why}", gateway.meta.name);
             told.push(Condition::ignored("OtherGatewayClass", message).of_parent(at));
             continue;
         }
-        let found = parents::resolve(objects, (kind, route), parent);
-        let condition = match found.and_then(|found| rivals.keep(kind, &route.meta.name, found)) {
+        let condition = match parents::resolve(objects, route, parent).and_then(&keep) {
             Ok(found) => {
                 for parent in found {
                     if !attached.contains(&parent) {

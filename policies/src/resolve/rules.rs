@@ -12,7 +12,7 @@ use super::objects::Objects;
 use crate::matching::target::normalize_path;
 use crate::model::{
     BackendKind, BackendName, BackendRef, HeaderMatch, InvalidRef, PathMatch, QueryMatch, ResourceName,
-    RouteKind, RouteMatch, RouteRule, StringMatch, Timeouts,
+    RouteKind, RouteMatch, RouteRule, SourceRef, StringMatch, Timeouts,
 };
 use crate::objects::{
     GepDuration, HttpBackendRef, HttpRoute, HttpRule, MatchSpec, MirrorSpec, PathMatchSpec, PathMatchType,
@@ -36,10 +36,11 @@ pub(super) fn rules(
     mesh: bool,
     invalid: &mut Vec<Invalid>,
 ) -> Result<Vec<RouteRule>, String> {
+    let referrer = Referrer { kind: kind.as_str(), namespace: &route.meta.name.namespace };
+    let asked = Asked { referrer, mesh, carries: Carries::Requests };
     let mut find = |pointer: String, backend: &HttpBackendRef| {
-        lookup(objects, (kind, route), mesh, backend).map_err(|(why, message)| {
-            let source = route.meta.at(route.lines.line(&pointer));
-            invalid.push(Invalid { reason: reason(why), message: format!("{source}: {message}") });
+        lookup(objects, asked, backend).map_err(|(why, message)| {
+            invalid.push(Invalid::new(why, &route.meta.at(route.lines.line(&pointer)), &message));
             why
         })
     };
@@ -79,6 +80,30 @@ pub(super) fn rules(
     Ok(rules)
 }
 
+/// Who asks for a backend, and what for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) referrer: Referrer<'a>,
+    /// Between services no grant is needed.
+    pub(super) mesh: bool,
+    pub(super) carries: Carries,
+}
+
+/// What a backend is to be sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carries {
+    /// In a protocol that its port names.
+    Requests,
+    /// Whatever clients send.
+    Streams,
+}
+
+impl Invalid {
+    pub(super) fn new(why: InvalidRef, source: &SourceRef, message: &str) -> Self {
+        Self { reason: reason(why), message: format!("{source}: {message}") }
+    }
+}
+
 fn reason(why: InvalidRef) -> &'static str {
     match why {
         InvalidRef::InvalidKind => "InvalidKind",
@@ -88,13 +113,14 @@ fn reason(why: InvalidRef) -> &'static str {
     }
 }
 
-fn lookup(
+/// # Errors
+/// Why the backend cannot be used, with a message that does not say where.
+pub(super) fn lookup(
     objects: &Objects<'_>,
-    (kind, route): (RouteKind, &HttpRoute),
-    mesh: bool,
+    Asked { referrer: from, mesh, carries }: Asked<'_>,
     backend: &HttpBackendRef,
 ) -> Result<BackendName, (InvalidRef, String)> {
-    let own = &route.meta.name.namespace;
+    let own = from.namespace;
     let namespace = backend.namespace.as_deref().unwrap_or(own);
     let object = ResourceName::new(namespace, backend.name.as_str());
     let called = match (backend.group.as_str(), backend.kind.as_str()) {
@@ -106,7 +132,6 @@ fn lookup(
             return Err((InvalidRef::InvalidKind, message));
         }
     };
-    let from = Referrer { kind: kind.as_str(), namespace: own };
     if !mesh && !objects.grants.permit(from, (&backend.group, &backend.kind), &object) {
         let message = format!(
             "{} {object} is in another namespace than the route, and no ReferenceGrant in `{namespace}` allows it \
@@ -116,7 +141,7 @@ fn lookup(
         return Err((InvalidRef::RefNotPermitted, message));
     }
     let port = match called {
-        BackendKind::Service => service_port(objects, &object, backend.port)?,
+        BackendKind::Service => service_port(objects, &object, backend.port, carries)?,
         BackendKind::Backend => backend_port(objects, &object, backend.port)?,
     };
     Ok(BackendName { kind: called, object, port })
@@ -126,6 +151,7 @@ fn service_port(
     objects: &Objects<'_>,
     name: &ResourceName,
     wanted: Option<u16>,
+    carries: Carries,
 ) -> Result<u16, (InvalidRef, String)> {
     let missing = |message| (InvalidRef::BackendNotFound, message);
     let service = objects.services.get(name);
@@ -134,6 +160,11 @@ fn service_port(
         return Err((InvalidRef::InvalidKind, external_name(service)));
     }
     let port = tcp_ports(service).map(|(_, port)| port).find(|port| Some(port.port) == wanted);
+    let other = service.spec.ports.iter().find(|port| Some(port.port) == wanted);
+    if let (None, Carries::Streams, Some(other)) = (port, carries, other) {
+        let message = format!("port {} of Service {name} is not a TCP port", other.port);
+        return Err((InvalidRef::UnsupportedProtocol, message));
+    }
     let port = port.ok_or_else(|| {
         let ports: Vec<_> = tcp_ports(service).map(|(_, port)| port.port.to_string()).collect();
         let wanted = wanted.map(|port| format!(" {port}")).unwrap_or_default();
@@ -144,6 +175,7 @@ fn service_port(
     })?;
     let tls = objects.tls.of_port(BackendKind::Service, name, &port.name);
     match app_protocol(port, tls.is_some()) {
+        _ if carries == Carries::Streams => Ok(port.port),
         Some(_) => Ok(port.port),
         None => {
             let protocol = port.app_protocol.as_deref().unwrap_or_default();

@@ -3,6 +3,7 @@ mod gateway_tls;
 mod listeners;
 mod references;
 mod services;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -242,7 +243,7 @@ spec:
 fn an_https_listener_gets_its_certificate_from_a_secret() {
     let resolved = resolve(&objects(EDGE));
     let listener = resolved.resources.listeners.values().find(|l| l.port == 443).unwrap();
-    let certificates = listener.tls.as_ref().unwrap();
+    let certificates = listener.certificates().unwrap();
     assert_eq!(certificates[0].secret.to_string(), "shop/cert");
     assert!(certificates[0].chain.starts_with(b"-----BEGIN CERTIFICATE-----\nAAAA"));
     assert_eq!(

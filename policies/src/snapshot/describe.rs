@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::gateway::ListenerRoutes;
+use super::gateway::{ListenerRoutes, Routes};
 use super::outbound::{PortRules, Service};
 use super::policies::InForce;
 use super::{BackendState, Rule, Snapshot, Target};
@@ -41,7 +41,7 @@ struct ListenerView<'a> {
     /// The Secrets with the certificates of an HTTPS listener.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     certificates: Vec<String>,
-    /// By host name, `*` for any.
+    /// By host or server name, `*` for any.
     hosts: BTreeMap<String, Vec<RuleView<'a>>>,
 }
 
@@ -115,7 +115,13 @@ impl<'a> Description<'a> {
 impl<'a> ListenerView<'a> {
     fn of(listener: &'a ListenerRoutes, bind: String, hostname: String) -> Self {
         let named = |host: String| if host.is_empty() { String::from("*") } else { host };
-        let hosts = listener.hosts.iter().map(|(host, table)| (named(host.to_string()), rules(table)));
+        let hosts: Vec<(_, Vec<_>)> = match &listener.routes {
+            Routes::Requests(hosts) => hosts.iter().map(|(host, table)| (host, rules(table))).collect(),
+            Routes::ServerNames { rules, .. } | Routes::Connections(rules) => {
+                rules.iter().map(|(host, rule)| (host, vec![RuleView::of(None, rule)])).collect()
+            }
+        };
+        let hosts = hosts.into_iter().map(|(host, rules)| (named(host.to_string()), rules));
         Self {
             name: listener.name.to_string(),
             source: &listener.source,

@@ -24,7 +24,18 @@ pub(super) struct ListenerRoutes {
     pub(super) source: SourceRef,
     /// The Secrets with its certificates.
     pub(super) certificates: Vec<ResourceName>,
-    pub(super) hosts: HostMap<MatchTable<Arc<Rule>>>,
+    pub(super) routes: Routes,
+}
+
+/// What the routes of a listener tell apart.
+#[derive(Debug)]
+pub(super) enum Routes {
+    /// Requests, by the host they ask for.
+    Requests(HostMap<MatchTable<Arc<Rule>>>),
+    /// Connections, by the server name they ask for.
+    ServerNames { rules: HostMap<Arc<Rule>>, ends_tls: bool },
+    /// Nothing: there is one rule at most.
+    Connections(HostMap<Arc<Rule>>),
 }
 
 type Collected = HostMap<Vec<Candidate<Arc<Rule>>>>;
@@ -34,13 +45,17 @@ impl Socket {
     /// without a matching rule falls back to the next less specific one.
     pub(super) fn find(&self, host: &str, request: &RequestView<'_>) -> Option<&Arc<Rule>> {
         let listener = self.listeners.candidates(host).next()?;
-        listener.hosts.candidates(host).find_map(|table| table.find(request))
+        let Routes::Requests(hosts) = &listener.routes else { return None };
+        hosts.candidates(host).find_map(|table| table.find(request))
     }
 }
 
 impl ListenerRoutes {
     pub(super) fn is_empty(&self) -> bool {
-        self.hosts.iter().next().is_none()
+        match &self.routes {
+            Routes::Requests(hosts) => hosts.iter().next().is_none(),
+            Routes::ServerNames { rules, .. } | Routes::Connections(rules) => rules.iter().next().is_none(),
+        }
     }
 }
 
@@ -50,21 +65,24 @@ impl Builder<'_> {
     /// the route has moved, and neither is at fault.
     pub(super) fn sockets(&mut self) -> FxHashMap<BindAddress, Socket> {
         let mut hosts = self.attached_rules();
+        let mut streams = self.stream_rules();
         let (mut in_use, mut unused) = (Vec::new(), Vec::new());
         for listener in self.resources.listeners.values() {
-            let rules = hosts.remove(&listener.name);
-            if rules.is_some() { &mut in_use } else { &mut unused }
-                .push((listener, rules.unwrap_or_default()));
+            let rules = hosts.remove(&listener.name).unwrap_or_default();
+            let whole = streams.remove(&listener.name).unwrap_or_default();
+            let routes = Routes::of_streams(listener, whole)
+                .unwrap_or_else(|| Routes::Requests(rules.map(MatchTable::new)));
+            let (name, source) = (listener.name.clone(), listener.source.clone());
+            let certificates = listener.certificates().unwrap_or_default();
+            let certificates = certificates.iter().map(|shown| shown.secret.clone()).collect();
+            let routes = ListenerRoutes { name, source, certificates, routes };
+            if routes.is_empty() { &mut unused } else { &mut in_use }.push((listener, Arc::new(routes)));
         }
         let mut sockets = FxHashMap::<BindAddress, Socket>::default();
-        for (listener, rules) in in_use.into_iter().chain(unused) {
-            let (name, source) = (listener.name.clone(), listener.source.clone());
-            let certificates = listener.tls.iter().flatten().map(|tls| tls.secret.clone()).collect();
-            let routes =
-                Arc::new(ListenerRoutes { name, source, certificates, hosts: rules.map(MatchTable::new) });
+        for (listener, routes) in in_use.into_iter().chain(unused) {
             for bind in BindAddress::of(listener) {
                 let socket = sockets.entry(bind).or_default();
-                socket.listeners.get_or_insert_with(&listener.hostname, || routes.clone());
+                socket.listeners.get_or_insert_with(listener.hostname(), || routes.clone());
             }
         }
         sockets

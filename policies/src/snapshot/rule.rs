@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::build::Builder;
 use super::policies::Behaviour;
-use super::{MirrorTarget, Rule, Target};
+use super::{BackendState, MirrorTarget, Rule, Target};
 use crate::attach::Place;
+use crate::health::CircuitGuard;
 use crate::model::{
     BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Route, RouteKind, RouteRule,
     Timeouts, WebScheme,
@@ -103,7 +104,7 @@ impl<'a> Builder<'a> {
             Side::Gateway(name) => self.resources.listeners.get(name),
             Side::Outbound(parent) => return Entry { scheme: WebScheme::Http, port: parent.port },
         };
-        let ends_tls = listener.is_some_and(|listener| listener.tls.is_some());
+        let ends_tls = listener.is_some_and(|listener| listener.certificates().is_some());
         let scheme = if ends_tls { WebScheme::Https } else { WebScheme::Http };
         Entry { scheme, port: listener.map_or(80, |listener| listener.port) }
     }
@@ -136,17 +137,8 @@ impl<'a> Builder<'a> {
             filters.push(ROUTE_ORDER, filter);
         }
         let state = name.and_then(|name| self.backends.get(name)).cloned();
-        let circuit = breaking.into_iter().find_map(|policy| match &self.policies.get(policy)?.behaviour {
-            Behaviour::CircuitBreaker(circuit) => Some(circuit.clone()),
-            Behaviour::Filter(_) => None,
-        });
-        let guard = match (&state, &circuit) {
-            (Some(state), Some(circuit)) => {
-                applied.push(circuit.policy.clone());
-                Some(self.policies.guard(circuit, state))
-            }
-            _ => None,
-        };
+        let (guard, breaker) = self.guard(&breaking, state.as_ref());
+        applied.extend(breaker);
         let backend_state = state.ok_or(Reason::InvalidBackend);
         let mut mirrors = own.mirrors.clone();
         mirrors.extend(self.mirrors(&backend.filters, own.kind));
@@ -160,8 +152,26 @@ impl<'a> Builder<'a> {
         (target, applied.into())
     }
 
+    /// The guard of a backend, with the policy that wants it.
+    pub(super) fn guard(
+        &mut self,
+        breaking: &[&Policy],
+        backend: Option<&Arc<BackendState>>,
+    ) -> (Option<Arc<CircuitGuard>>, Option<Arc<PolicyRef>>) {
+        let circuit = breaking.iter().find_map(|policy| match &self.policies.get(policy)?.behaviour {
+            Behaviour::CircuitBreaker(circuit) => Some(circuit.clone()),
+            Behaviour::Filter(_) => None,
+        });
+        match (backend, circuit) {
+            (Some(backend), Some(circuit)) => {
+                (Some(self.policies.guard(&circuit, backend)), Some(circuit.policy.clone()))
+            }
+            _ => (None, None),
+        }
+    }
+
     /// The policies whose filters hold on the way, and those whose breakers do.
-    fn effective(
+    pub(super) fn effective(
         &self,
         place: Place<'_>,
         side: Side<'_>,

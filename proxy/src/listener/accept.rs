@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tidegate_policy::model::Peer;
-use tidegate_policy::snapshot::Scope;
+use tidegate_policy::snapshot::{Intake, Scope};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -164,6 +164,12 @@ impl Acceptor {
         let scope = origin.destination.map_or(site.scope, Scope::OutboundTo);
         let context =
             ConnectionContext::new(proxy.clone(), scope, site.direction, peer, crate::clock::seed());
+        if let Scope::Gateway(bind) = scope
+            && matches!(proxy.store.load().intake(bind), Some(Intake::ServerNames | Intake::Connections))
+        {
+            tracing::debug!(%client, "no connection is carried as a whole yet; closed");
+            return;
+        }
         let tls = match scope {
             Scope::Gateway(bind) => proxy.store.tls(bind),
             Scope::Inbound | Scope::Outbound | Scope::OutboundTo(_) => None,

@@ -53,7 +53,7 @@ impl Certificates {
         let before = self.0.load();
         let (mut sockets, mut rejected) = (BySocket::default(), Vec::new());
         for listener in resources.listeners.values() {
-            let Some(written) = &listener.tls else { continue };
+            let Some(written) = listener.certificates() else { continue };
             if listener.clients.is_some() {
                 rejected.push(refused(listener, String::from("clients' certificates cannot be judged yet")));
                 continue;
@@ -73,7 +73,7 @@ impl Certificates {
                         None => self.config(bind, &provider),
                     },
                 });
-                socket.hosts.get_or_insert_with(&listener.hostname, || keys.clone());
+                socket.hosts.get_or_insert_with(listener.hostname(), || keys.clone());
             }
         }
         (sockets, rejected)

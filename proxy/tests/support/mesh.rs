@@ -108,8 +108,7 @@ pub(crate) fn listener(port: u16) -> Listener {
         source: source(),
         addresses: Vec::new(),
         port,
-        hostname: HostPattern::parse("").unwrap(),
-        tls: None,
+        accepts: Accepts::Http { hostname: HostPattern::Any, tls: None },
         clients: None,
         client_certificate: None,
     }

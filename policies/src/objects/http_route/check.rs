@@ -26,17 +26,7 @@ impl Spec for HttpRouteSpec {
 
 /// What a schema cannot say about a route, of whichever kind.
 pub(crate) fn check_spec(spec: &HttpRouteSpec, faults: &mut Faults) {
-    let mut parents = HashSet::new();
-    for (i, parent) in spec.parent_refs.iter().enumerate() {
-        let at = format!("/parentRefs/{i}");
-        check_parent(&at, parent, faults);
-        if !parents.insert(parent) {
-            faults.error(at, format!("{} `{}` is written twice", parent.kind, parent.name));
-        }
-    }
-    if spec.parent_refs.is_empty() {
-        faults.warn("", "without parentRefs the route attaches to nothing");
-    }
+    check_parents(&spec.parent_refs, faults);
     for (i, hostname) in spec.hostnames.iter().enumerate() {
         let at = format!("/hostnames/{i}");
         if hostname.is_empty() {
@@ -46,6 +36,20 @@ pub(crate) fn check_spec(spec: &HttpRouteSpec, faults: &mut Faults) {
         }
     }
     check_rules(&spec.rules, faults);
+}
+
+pub(crate) fn check_parents(parent_refs: &[ParentRef], faults: &mut Faults) {
+    let mut parents = HashSet::new();
+    for (i, parent) in parent_refs.iter().enumerate() {
+        let at = format!("/parentRefs/{i}");
+        check_parent(&at, parent, faults);
+        if !parents.insert(parent) {
+            faults.error(at, format!("{} `{}` is written twice", parent.kind, parent.name));
+        }
+    }
+    if parent_refs.is_empty() {
+        faults.warn("", "without parentRefs the route attaches to nothing");
+    }
 }
 
 fn check_parent(at: &str, parent: &ParentRef, faults: &mut Faults) {
@@ -144,7 +148,7 @@ pub(super) fn check_header_name(at: &str, name: &str, faults: &mut Faults) {
     }
 }
 
-pub(super) fn check_backend(at: &str, backend: &HttpBackendRef, faults: &mut Faults) {
+pub(crate) fn check_backend(at: &str, backend: &HttpBackendRef, faults: &mut Faults) {
     match (backend.group.as_str(), backend.kind.as_str()) {
         ("", "Service") if backend.port.is_none() => {
             faults.error(at, format!("the Service `{}` needs a `port`", backend.name));

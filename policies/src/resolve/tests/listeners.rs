@@ -65,12 +65,12 @@ fn other_ports_are_other_places() {
     assert_eq!(served(&resolve(&objects(&text))), ["shop/a/l", "shop/a/m"]);
 }
 
-/// What the check of documents does not let pass yet, or sees by itself, still reaches `resolve` from elsewhere.
+/// What the check of documents sees by itself still reaches `resolve` from elsewhere.
 fn with(text: &str, changes: &[(ListenerProtocol, &str)]) -> Vec<Object> {
     let mut objects = objects(text);
     if let Some(Object::Gateway(gateway)) = objects.first_mut() {
         for (listener, (protocol, host)) in gateway.spec.listeners.iter_mut().zip(changes) {
-            listener.protocol = *protocol;
+            listener.protocol = protocol.clone();
             listener.hostname = (*host).to_owned();
         }
     }
@@ -87,11 +87,14 @@ fn indistinct_listeners_of_one_gateway_are_all_dropped_and_the_others_served() {
         ([Http, Tcp], ["a.org", "b.org"], Some("ProtocolConflict")),
         ([Https, Tls], ["a.org", "a.org"], Some("HostnameConflict")),
         ([Https, Tls], ["a.org", "b.org"], None),
+        ([Tcp, Tls], ["", "b.org"], Some("ProtocolConflict")),
+        ([Tcp, Tcp], ["", ""], Some("PortUnavailable")),
         ([Http, Udp], ["a.org", "a.org"], None),
+        ([Tcp, Udp], ["", ""], None),
     ] {
         let listener = |at: usize| format!("{{name: l{at}, port: 80, protocol: HTTP, hostname: h{at}.org}}");
         let own = format!("{}, {}, {{name: other, port: 81, protocol: HTTP}}", listener(0), listener(1));
-        let changes: Vec<_> = protocols.into_iter().zip(hosts).collect();
+        let changes: Vec<_> = protocols.clone().into_iter().zip(hosts).collect();
         let objects = with(&edge("a", "1", "", &own), &changes);
         let resolved = resolve(&objects);
         let told = listeners(&resolved, "a");
@@ -108,11 +111,13 @@ fn indistinct_listeners_of_one_gateway_are_all_dropped_and_the_others_served() {
 #[test]
 fn a_listener_of_a_protocol_that_is_not_spoken_says_so() {
     let text = edge("a", "1", "", "{name: l, port: 80, protocol: HTTP}");
-    let resolved = resolve(&with(&text, &[(ListenerProtocol::Tcp, "")]));
-    let expected = "l: !Accepted=UnsupportedProtocol !Conflicted=NoConflicts ResolvedRefs=ResolvedRefs";
-    assert_eq!(listeners(&resolved, "a"), [expected]);
-    assert_eq!(told(&resolved, "Gateway shop/a"), ["!Accepted=ListenersNotValid"]);
-    assert!(resolved.listeners[&name("a")][0].supported_kinds.is_empty());
+    for protocol in [ListenerProtocol::Udp, ListenerProtocol::from(String::from("example.com/bar"))] {
+        let resolved = resolve(&with(&text, &[(protocol, "")]));
+        let expected = "l: !Accepted=UnsupportedProtocol !Conflicted=NoConflicts ResolvedRefs=ResolvedRefs";
+        assert_eq!(listeners(&resolved, "a"), [expected]);
+        assert_eq!(told(&resolved, "Gateway shop/a"), ["!Accepted=ListenersNotValid"]);
+        assert!(resolved.listeners[&name("a")][0].supported_kinds.is_empty());
+    }
 }
 
 #[test]
