@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::health::BreakerPhase;
 use crate::model::{PolicyRef, SourceRef};
+use crate::pick::KeySource;
 use crate::reason::Reason;
 
 /// One policy rule's word on one request (or on one attempt of it).
@@ -34,6 +35,8 @@ pub enum Detail {
     State(BreakerPhase),
     /// The cap that is reached.
     Cap(u32),
+    /// Where the key of the user was found; never the key itself.
+    Key(KeySource),
 }
 
 /// One rule inside a policy: its name and the line it was written on.
@@ -50,6 +53,9 @@ pub enum Outcome {
     Allowed,
     Refused(Reason),
     WouldRefuse(Reason),
+    /// The backend after which the rule is named.
+    Picked,
+    WouldPick,
 }
 
 impl Outcome {
@@ -59,6 +65,8 @@ impl Outcome {
             Self::Allowed => "allowed",
             Self::Refused(_) => "refused",
             Self::WouldRefuse(_) => "would_refuse",
+            Self::Picked => "picked",
+            Self::WouldPick => "would_pick",
         }
     }
 }
@@ -70,6 +78,7 @@ impl fmt::Display for Detail {
             Self::RetryAfter(d) => write!(f, "retry_after={:.3}s", d.as_secs_f64()),
             Self::State(phase) => write!(f, "state={}", phase.as_str()),
             Self::Cap(n) => write!(f, "cap={n}"),
+            Self::Key(source) => write!(f, "key={}", source.as_str()),
         }
     }
 }
@@ -111,5 +120,6 @@ mod tests {
         assert_eq!(Detail::RetryAfter(Duration::from_millis(1500)).to_string(), "retry_after=1.500s");
         assert_eq!(Detail::State(BreakerPhase::HalfOpen).to_string(), "state=half_open");
         assert_eq!(Detail::Cap(128).to_string(), "cap=128");
+        assert_eq!(Detail::Key(KeySource::PeerIdentity).to_string(), "key=peer_identity");
     }
 }

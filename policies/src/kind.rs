@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::decision::RuleRef;
 use crate::health::CircuitBreaker;
 use crate::model::{Mode, Policy, PolicyRef, TargetKind};
+use crate::pick::Cohort;
 use crate::pipeline::Filter;
 use crate::state::StateStore;
 
@@ -38,6 +39,8 @@ pub enum Compiled {
     Filter(Arc<dyn BindFilter>),
     /// Guards calls to a backend; one state per (policy, backend).
     CircuitBreaker(Arc<CircuitBreaker>),
+    /// Picks the backend of a rule by user.
+    Cohort(Arc<Cohort>),
 }
 
 /// Joins a compiled filter to its counters. Same policy and same rule: same counters, whatever else changed.

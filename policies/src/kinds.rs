@@ -3,6 +3,7 @@
 
 mod check;
 mod circuit_breaker;
+mod cohort;
 mod rate_limit;
 
 use crate::kind::KindEntry;
@@ -10,6 +11,7 @@ use crate::kind::KindEntry;
 pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<rate_limit::RateLimitPolicy>(),
     KindEntry::of::<circuit_breaker::CircuitBreakerPolicy>(),
+    KindEntry::of::<cohort::CohortPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

@@ -17,6 +17,7 @@ pub mod kinds;
 pub mod matching;
 pub mod model;
 pub mod objects;
+pub mod pick;
 pub mod pipeline;
 pub mod reason;
 pub mod resolve;

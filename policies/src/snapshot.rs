@@ -4,6 +4,8 @@
 //! and backends hold handles into the [`crate::state::StateStore`], which outlives snapshots.
 
 mod build;
+#[cfg(test)]
+mod cohort_tests;
 mod describe;
 mod gateway;
 mod inbound;
@@ -37,6 +39,7 @@ use crate::model::{
     AppProtocol, BackendName, Listener, PolicyRef, ResourceName, ResourceType, Resources, Retry, SourceRef,
     Timeouts,
 };
+use crate::pick::{BoundCohort, PickContext};
 use crate::pipeline::Filter;
 use crate::reason::Reason;
 use crate::state::StateStore;
@@ -101,6 +104,8 @@ pub struct Rule {
     pub retry: Option<Retry>,
     /// A GRPCRoute's: backends are spoken to as HTTP/2.
     pub grpc: bool,
+    /// Picks by user where there is one, instead of by chance.
+    pub(crate) cohort: Option<BoundCohort>,
     pub targets: Box<[Target]>,
     /// Running sums of the targets' weights, for the weighted pick.
     pub(crate) cumulative: Box<[u64]>,
@@ -189,19 +194,26 @@ impl Snapshot {
         matches!((asked, shown), (Some(asked), Some(shown)) if !Arc::ptr_eq(asked, shown))
     }
 
-    /// Finds the rule for a request and picks one of its targets by weight. The request's path is normalised
-    /// ([`crate::matching::target`]).
+    /// Finds the rule for a request and picks one of its targets by weight and chance, whoever asks: what is there for
+    /// one without a client.
     ///
     /// # Errors
-    /// [`Reason::NoRoute`] where no rule matches, [`Reason::NoBackend`] where all weights of the rule are
-    /// zero, [`Reason::BadRequest`] without a host where one is needed, or where it depends on how a server reads the
-    /// path which rule matches.
+    /// As [`Snapshot::find`].
     pub fn route(
         &self,
         scope: Scope,
         head: &request::Parts,
         rng: &mut fastrand::Rng,
     ) -> Result<Selected, Reason> {
+        Selected::by_chance(self.find(scope, head)?, rng)
+    }
+
+    /// Finds the rule for a request, whose path is normalised ([`crate::matching::target`]).
+    ///
+    /// # Errors
+    /// [`Reason::NoRoute`] where no rule matches, [`Reason::BadRequest`] without a host where one is needed, or where it
+    /// depends on how a server reads the path which rule matches.
+    pub fn find(&self, scope: Scope, head: &request::Parts) -> Result<&Arc<Rule>, Reason> {
         let rule = self.rule(scope, head, &RequestView::new(head))?;
         if let Some(reading) = decoded(head.uri.path()) {
             let other = self.rule(scope, head, &RequestView::with_path(head, &reading))?;
@@ -209,7 +221,7 @@ impl Snapshot {
                 return Err(Reason::BadRequest);
             }
         }
-        Selected::pick(rule.ok_or(Reason::NoRoute)?, rng)
+        rule.ok_or(Reason::NoRoute)
     }
 
     fn rule(
@@ -245,13 +257,31 @@ impl Snapshot {
     }
 }
 
-impl Selected {
-    /// Picks a target in proportion to the weights.
-    fn pick(rule: &Arc<Rule>, rng: &mut fastrand::Rng) -> Result<Self, Reason> {
-        let total = rule.cumulative.last().copied().filter(|total| *total > 0).ok_or(Reason::NoBackend)?;
+impl Rule {
+    /// A target in proportion to the weights.
+    fn draw(&self, rng: &mut fastrand::Rng) -> Result<usize, Reason> {
+        let total = self.cumulative.last().copied().filter(|total| *total > 0).ok_or(Reason::NoBackend)?;
         let drawn = rng.u64(..total);
-        let target = rule.cumulative.partition_point(|sum| *sum <= drawn);
+        Ok(self.cumulative.partition_point(|sum| *sum <= drawn))
+    }
+}
+
+impl Selected {
+    /// Picks a target of the rule for the one who asks.
+    ///
+    /// # Errors
+    /// [`Reason::NoBackend`] where no target has a weight.
+    pub fn pick(rule: &Arc<Rule>, cx: &mut PickContext<'_>) -> Result<Self, Reason> {
+        let target = match &rule.cohort {
+            Some(cohort) => cohort.pick(cx, |rng| rule.draw(rng))?,
+            None => rule.draw(cx.rng)?,
+        };
         Ok(Self { rule: rule.clone(), target })
+    }
+
+    /// Picks a target of the rule by weight, whoever asks.
+    pub(super) fn by_chance(rule: &Arc<Rule>, rng: &mut fastrand::Rng) -> Result<Self, Reason> {
+        Ok(Self { rule: rule.clone(), target: rule.draw(rng)? })
     }
 
     pub fn target(&self) -> &Target {

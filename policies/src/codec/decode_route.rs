@@ -139,7 +139,8 @@ impl TryFrom<proto::BackendRef> for BackendRef {
             Target::Invalid(why) => Err(invalid_ref(why).at("invalid")?),
         };
         let filters = list(message.filters, "filters", TryInto::try_into)?;
-        Ok(Self { target, weight: message.weight, filters })
+        let identity = message.identity.into();
+        Ok(Self { target, identity, weight: message.weight, filters })
     }
 }
 

@@ -197,6 +197,7 @@ impl From<&BackendRef> for proto::BackendRef {
         Self {
             target: Some(target),
             weight: backend.weight,
+            identity: backend.identity.to_string(),
             filters: backend.filters.iter().map(Into::into).collect(),
         }
     }

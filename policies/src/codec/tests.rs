@@ -245,11 +245,8 @@ fn backend_target() -> impl Strategy<Value = std::result::Result<BackendName, In
 }
 
 fn backend_ref() -> impl Strategy<Value = BackendRef> {
-    (backend_target(), any::<u32>(), vec(filter(), 0..2)).prop_map(|(target, weight, filters)| BackendRef {
-        target,
-        weight,
-        filters,
-    })
+    (backend_target(), text(), any::<u32>(), vec(filter(), 0..2))
+        .prop_map(|(target, identity, weight, filters)| BackendRef { target, identity, weight, filters })
 }
 
 fn rule(meta: Meta) -> impl Strategy<Value = RouteRule> {

@@ -100,7 +100,7 @@ pub(crate) fn matching(text: &str) -> RouteMatch {
 }
 
 pub(crate) fn to(service: &str, weight: u32) -> BackendRef {
-    BackendRef { target: Ok(service_name(service, 80)), weight, filters: Vec::new() }
+    BackendRef::to(service_name(service, 80), weight)
 }
 
 pub(crate) fn rule(rule: &str, matches: &[&str], backends: Vec<BackendRef>) -> RouteRule {

@@ -86,6 +86,13 @@ pub enum StringMatch {
     Regex(Regex),
 }
 
+impl BackendRef {
+    /// Without filters.
+    pub fn to(target: BackendName, weight: u32) -> Self {
+        Self { identity: target.to_string().into(), target: Ok(target), weight, filters: Vec::new() }
+    }
+}
+
 impl RouteKind {
     /// As in `kind:` of the document.
     pub const fn as_str(self) -> &'static str {
@@ -150,6 +157,9 @@ impl Serialize for StringMatch {
 pub struct BackendRef {
     /// An invalid reference keeps its weight: its share of the requests fails with 500, as specified.
     pub target: Result<BackendName, InvalidRef>,
+    /// What is written, in the form of a [`BackendName`]: the same whether or not `target` is valid today, so that no
+    /// user moves when it changes.
+    pub identity: Arc<str>,
     pub weight: u32,
     pub filters: Vec<RouteFilter>,
 }

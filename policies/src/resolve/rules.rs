@@ -1,6 +1,7 @@
 //! The rules of an HTTPRoute: matches and filters compiled, backendRefs looked up.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -61,6 +62,7 @@ pub(super) fn rules(
         let backends = written.backend_refs.iter().zip(below).enumerate();
         let backends = backends.map(|(position, (backend, filters))| BackendRef {
             target: find(format!("{at}/backendRefs/{position}"), backend),
+            identity: identity(route, backend),
             weight: backend.weight,
             filters,
         });
@@ -102,6 +104,18 @@ impl Invalid {
     pub(super) fn new(why: InvalidRef, source: &SourceRef, message: &str) -> Self {
         Self { reason: reason(why), message: format!("{source}: {message}") }
     }
+}
+
+/// As [`BackendName`] prints, where it can be told.
+fn identity(route: &HttpRoute, backend: &HttpBackendRef) -> Arc<str> {
+    let namespace = backend.namespace.as_deref().unwrap_or(&route.meta.name.namespace);
+    let kind = match (backend.group.as_str(), backend.kind.as_str()) {
+        ("", "Service") => String::new(),
+        (TIDEGATE_GROUP, "Backend") => String::from("backend:"),
+        (group, kind) => format!("{kind}.{group}:"),
+    };
+    let port = backend.port.map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{kind}{namespace}/{}{port}", backend.name).into()
 }
 
 fn reason(why: InvalidRef) -> &'static str {

@@ -10,6 +10,7 @@ use crate::kinds::KINDS;
 use crate::model::{
     BackendName, Mode, Policy, PolicyRef, Resource, ResourceName, ResourceType, Resources, TargetRef,
 };
+use crate::pick::Cohort;
 use crate::pipeline::Filter;
 use crate::state::StateStore;
 
@@ -26,6 +27,7 @@ pub(super) struct Bound {
 pub(super) enum Behaviour {
     Filter(Arc<dyn Filter>),
     CircuitBreaker(Arc<CircuitBreaker>),
+    Cohort(Arc<Cohort>),
 }
 
 /// What descriptions say of a policy.
@@ -105,6 +107,7 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
     let behaviour = match compiled {
         Compiled::Filter(filter) => Behaviour::Filter(filter.bind(state)),
         Compiled::CircuitBreaker(circuit) => Behaviour::CircuitBreaker(circuit),
+        Compiled::Cohort(cohort) => Behaviour::Cohort(cohort),
     };
     Ok(Bound { reference: Arc::new(policy.reference()), order, behaviour })
 }

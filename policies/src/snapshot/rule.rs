@@ -11,6 +11,7 @@ use crate::model::{
     BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Route, RouteKind, RouteRule,
     Timeouts, WebScheme,
 };
+use crate::pick::{Cohort, Seat};
 use crate::pipeline::{Entry, Filter, Phase, route_filter};
 use crate::reason::Reason;
 
@@ -76,12 +77,21 @@ impl<'a> Builder<'a> {
         };
         let mut targets: Vec<_> =
             rule.backends.iter().map(|backend| self.target(place, side, &own, backend)).collect();
-        if targets.is_empty() {
+        if rule.backends.iter().all(|backend| backend.weight == 0) {
             targets.push(self.nowhere(place, side, &own));
         }
+        let name = rule.name.clone().unwrap_or_else(|| index.to_string().into());
+        let cohort = self.cohort(place, side).map(|cohort| {
+            let policy = cohort.policy.clone();
+            targets
+                .iter_mut()
+                .for_each(|(_, applied)| *applied = applied.iter().chain([&policy]).cloned().collect());
+            cohort.bind(&format!("{}/{label}/{name}", route.kind.as_str()), rule.backends.iter().map(seat))
+        });
         let named = Rule {
             route: Some(label.clone()),
-            name: rule.name.clone().unwrap_or_else(|| index.to_string().into()),
+            name,
+            cohort,
             source: Some(rule.source.clone()),
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
@@ -91,9 +101,24 @@ impl<'a> Builder<'a> {
         named.leading_to(targets)
     }
 
-    /// A rule without backends still has filters: one of them may answer (a redirect).
+    /// The policy that picks among the backends of a rule, for all that reach it on one side.
+    fn cohort(&self, place: Place<'_>, side: Side<'_>) -> Option<Arc<Cohort>> {
+        let (effective, _) = self.effective(place, side, None);
+        effective.into_iter().find_map(|policy| match &self.policies.get(policy)?.behaviour {
+            Behaviour::Cohort(cohort) => Some(cohort.clone()),
+            Behaviour::Filter(_) | Behaviour::CircuitBreaker(_) => None,
+        })
+    }
+
+    /// A rule without backends still has filters: one of them may answer (a redirect). The same where no backend has
+    /// a weight.
     fn nowhere(&mut self, place: Place<'_>, side: Side<'_>, own: &Own) -> Applied {
-        let none = BackendRef { target: Err(InvalidRef::BackendNotFound), weight: 1, filters: Vec::new() };
+        let none = BackendRef {
+            target: Err(InvalidRef::BackendNotFound),
+            identity: Arc::default(),
+            weight: 1,
+            filters: Vec::new(),
+        };
         let (target, applied) = self.target(place, side, own, &none);
         (Target { backend: Err(Reason::NoBackend), ..target }, applied)
     }
@@ -112,7 +137,7 @@ impl<'a> Builder<'a> {
     /// What a call through a Service's port meets when no route says otherwise.
     pub(super) fn direct_rule(&mut self, backend: &crate::model::Backend) -> Rule {
         let place = Place { resources: self.resources, rule: None };
-        let target = BackendRef { target: Ok(backend.name.clone()), weight: 1, filters: Vec::new() };
+        let target = BackendRef::to(backend.name.clone(), 1);
         let target = self.target(place, Side::Outbound(&backend.name), &Own::default(), &target);
         let named = Rule { name: "default".into(), source: Some(backend.source.clone()), ..Rule::empty() };
         named.leading_to(vec![target])
@@ -160,7 +185,7 @@ impl<'a> Builder<'a> {
     ) -> (Option<Arc<CircuitGuard>>, Option<Arc<PolicyRef>>) {
         let circuit = breaking.iter().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::CircuitBreaker(circuit) => Some(circuit.clone()),
-            Behaviour::Filter(_) => None,
+            Behaviour::Filter(_) | Behaviour::Cohort(_) => None,
         });
         match (backend, circuit) {
             (Some(backend), Some(circuit)) => {
@@ -190,6 +215,10 @@ impl<'a> Builder<'a> {
     }
 }
 
+fn seat(backend: &BackendRef) -> Seat<'_> {
+    Seat { identity: &backend.identity, weight: backend.weight }
+}
+
 impl Rule {
     /// Without name and targets.
     pub(super) fn empty() -> Self {
@@ -200,6 +229,7 @@ impl Rule {
             timeouts: Timeouts::default(),
             retry: None,
             grpc: false,
+            cohort: None,
             targets: Box::default(),
             cumulative: Box::default(),
             applied: Box::default(),

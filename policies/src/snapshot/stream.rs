@@ -76,7 +76,7 @@ impl Snapshot {
             Some(Routes::Connections(rules)) => (rules, false),
         };
         let rule = rules.candidates(&name).next().ok_or(Reason::NoRoute)?;
-        Ok(Arrival::Stream { selected: Selected::pick(rule, rng)?, ends_tls })
+        Ok(Arrival::Stream { selected: Selected::by_chance(rule, rng)?, ends_tls })
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, VARY};
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Request, Response, Version, request};
 use hyper::body::{Body as _, Incoming};
 use tidegate_policy::Reason;
+use tidegate_policy::pick::PickContext;
 use tidegate_policy::pipeline::{self, DirectReply, LocalReply, Progress, RequestContext, Stop};
 use tidegate_policy::snapshot::{Scope, Selected};
 
@@ -16,6 +17,7 @@ use super::reply::{self, Dialect};
 use super::response_body::ResponseBody;
 use super::server::{ConnectionContext, TlsSession};
 use super::{headers, tunnel};
+use crate::clock::since_epoch;
 use crate::effects;
 use crate::upstream::{self, Answered, Call};
 
@@ -83,7 +85,16 @@ impl Story<'_> {
         {
             return Err(Reason::Misdirected.into());
         }
-        let selected = &*self.selected.insert(connection.route(&snapshot, head, &mut self.rng)?);
+        let mut cx = PickContext {
+            head,
+            peer: &connection.peer,
+            secure: connection.tls.is_some(),
+            unix: since_epoch(),
+            rng: &mut self.rng,
+            decisions: &mut self.record.decisions,
+            response_headers: &mut self.response_headers,
+        };
+        let selected = &*self.selected.insert(connection.route(&snapshot, &mut cx)?);
         if let Some(exchange) = self.record.exchange() {
             exchange.decided(selected);
         }
@@ -175,15 +186,7 @@ impl Story<'_> {
         if let Some(selected) = &self.selected {
             pipeline::on_response(&selected.target().filters, self.progress, head);
         }
-        for (name, value) in self.response_headers.drain() {
-            match name {
-                // What the backend's answer varies with, it still does.
-                Some(VARY) => drop(head.headers.append(VARY, value)),
-                Some(name) => drop(head.headers.insert(name, value)),
-                // Repeats the name before; what policies set here, each sets once.
-                None => {}
-            }
-        }
+        headers::add_ours(&mut head.headers, std::mem::take(&mut self.response_headers));
         self.record.status = Some(head.status);
     }
 }

@@ -8,13 +8,14 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response, request};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tidegate_policy::Reason;
 use tidegate_policy::model::{AppProtocol, Peer};
+use tidegate_policy::pick::PickContext;
 use tidegate_policy::snapshot::{Scope, Selected, Snapshot};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -114,19 +115,17 @@ impl ConnectionContext {
     ///
     /// # Errors
     /// As [`Snapshot::route`].
-    pub(super) fn route(
-        &self,
-        snapshot: &Snapshot,
-        head: &request::Parts,
-        rng: &mut fastrand::Rng,
-    ) -> Result<Selected, Reason> {
+    pub(super) fn route(&self, snapshot: &Snapshot, cx: &mut PickContext<'_>) -> Result<Selected, Reason> {
         match self.scope {
             Scope::OutboundTo(address) if !snapshot.serves(address) => {
-                let same =
-                    if head.version == http::Version::HTTP_2 { AppProtocol::H2c } else { AppProtocol::Http1 };
+                let same = if cx.head.version == http::Version::HTTP_2 {
+                    AppProtocol::H2c
+                } else {
+                    AppProtocol::Http1
+                };
                 Ok(self.passthrough.get_or_init(|| Selected::passthrough(address, same)).clone())
             }
-            scope => snapshot.route(scope, head, rng),
+            scope => Selected::pick(snapshot.find(scope, cx.head)?, cx),
         }
     }
 

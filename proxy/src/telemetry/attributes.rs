@@ -29,7 +29,7 @@ pub(super) const ENDPOINT: &str = "tidegate.endpoint";
 pub(super) const ATTEMPT: &str = "tidegate.attempt";
 /// Response flag: why the mesh answered in the backend's place. Absent for the backend's own answer.
 pub(super) const REASON: &str = "tidegate.reason";
-/// `refused`, else `would_refuse`, else `allowed`; absent where no policy applied.
+/// `refused`, else `would_refuse`, else `picked` or `would_pick`, else `allowed`; absent where no policy applied.
 pub(super) const DECISION: &str = "tidegate.decision";
 /// The policy behind `tidegate.decision`: the one that refused, else the first that would have.
 pub(super) const POLICY_KIND: &str = "tidegate.policy.kind";

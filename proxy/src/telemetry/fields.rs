@@ -115,8 +115,8 @@ fn decision(finished: &Finished, visit: &mut impl FnMut(&'static str, Field<'_>)
     }
 }
 
-/// The decision that answered the request, else the first that would have. A refused attempt that was made good by
-/// another one decided nothing.
+/// The decision that answered the request, else the first that would have, else the one that picked the backend. A
+/// refused attempt that was made good by another one decided nothing.
 pub(super) fn deciding(finished: &Finished) -> Option<&Decision> {
     let refused = |decision: &&Decision| match (decision.outcome, finished.reason) {
         (Outcome::Refused(Reason::CircuitOpen), Some(Reason::EndpointsOpen)) => true,
@@ -129,6 +129,7 @@ pub(super) fn deciding(finished: &Finished) -> Option<&Decision> {
         .rev()
         .find(refused)
         .or_else(|| decisions.iter().find(|d| matches!(d.outcome, Outcome::WouldRefuse(_))))
+        .or_else(|| decisions.iter().find(|d| matches!(d.outcome, Outcome::Picked | Outcome::WouldPick)))
 }
 
 /// `state=…` in the words of the circuit breaker that judged last.

@@ -147,7 +147,7 @@ pub(crate) fn route(service: &str) -> Route {
                 query: Vec::new(),
             }],
             filters: Vec::new(),
-            backends: vec![BackendRef { target: Ok(backend_name(service)), weight: 1, filters: Vec::new() }],
+            backends: vec![BackendRef::to(backend_name(service), 1)],
             timeouts: Timeouts::default(),
             retry: None,
         }],

@@ -12,7 +12,7 @@ const KIND: &str = "CircuitBreakerPolicy";
 fn circuit(spec: Value) -> Arc<CircuitBreaker> {
     match compile(KIND, spec).expect("valid") {
         Compiled::CircuitBreaker(circuit) => circuit,
-        Compiled::Filter(_) => panic!("not a circuit breaker"),
+        _ => panic!("not a circuit breaker"),
     }
 }
 

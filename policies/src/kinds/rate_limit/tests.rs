@@ -19,7 +19,7 @@ const KIND: &str = "RateLimitPolicy";
 fn bind(mode: Mode, spec: Value, store: &StateStore) -> Arc<dyn Filter> {
     match compile_in(mode, KIND, spec).expect("valid") {
         Compiled::Filter(filter) => filter.bind(store),
-        Compiled::CircuitBreaker(_) => panic!("not a filter"),
+        _ => panic!("not a filter"),
     }
 }
 

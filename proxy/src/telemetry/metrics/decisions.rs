@@ -24,6 +24,8 @@ struct RuleCounts {
     allowed: Counter,
     refused: Counter,
     would_refuse: Counter,
+    picked: Counter,
+    would_pick: Counter,
     rule: ArcSwapOption<RuleRef>,
 }
 
@@ -48,6 +50,8 @@ impl RuleCounts {
             Outcome::Allowed => &self.allowed,
             Outcome::Refused(_) => &self.refused,
             Outcome::WouldRefuse(_) => &self.would_refuse,
+            Outcome::Picked => &self.picked,
+            Outcome::WouldPick => &self.would_pick,
         };
         counter.inc();
         let known = self.rule.load();
@@ -56,8 +60,14 @@ impl RuleCounts {
         }
     }
 
-    fn each(&self) -> [(&'static str, &Counter); 3] {
-        [("allowed", &self.allowed), ("refused", &self.refused), ("would_refuse", &self.would_refuse)]
+    /// What a rule of this kind can decide: to let pass or not, or to pick or not.
+    fn each(&self) -> impl Iterator<Item = (&'static str, &Counter)> {
+        let judges =
+            [("allowed", &self.allowed), ("refused", &self.refused), ("would_refuse", &self.would_refuse)];
+        let picks = [("picked", &self.picked), ("would_pick", &self.would_pick)];
+        let has_picked = picks.iter().any(|(_, counter)| counter.get() > 0);
+        let judges = judges.into_iter().filter(move |_| !has_picked);
+        judges.chain(picks.into_iter().filter(move |_| has_picked))
     }
 }
 
@@ -70,7 +80,7 @@ impl Collector for DecisionCounts {
             MetricType::Counter,
         )?;
         self.0.each(|labels, counts| {
-            counts.each().into_iter().try_for_each(|(outcome, counter)| {
+            counts.each().try_for_each(|(outcome, counter)| {
                 let RuleLabels { kind, policy, rule } = labels.clone();
                 counter.encode(counters.encode_family(&OutcomeLabels { kind, policy, rule, outcome })?)
             })
