@@ -106,6 +106,8 @@ pub enum CallResult {
     Status(u16),
     /// A gRPC response: HTTP 200 and this `grpc-status`.
     Grpc(u8),
+    /// An opaque connection was opened: all that can be known of it.
+    Connected,
     /// No response: connect error, reset, timeout, protocol error.
     Failed(Reason),
 }

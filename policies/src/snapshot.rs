@@ -7,11 +7,11 @@ mod build;
 #[cfg(test)]
 mod cohort_tests;
 mod describe;
+mod destination;
 mod gateway;
 mod inbound;
 mod mirror;
 mod outbound;
-mod passthrough;
 mod policies;
 #[cfg(test)]
 mod policy_tests;
@@ -45,6 +45,7 @@ use crate::reason::Reason;
 use crate::state::StateStore;
 
 pub use describe::Description;
+pub use destination::Expected;
 pub use mirror::MirrorTarget;
 pub use stream::{Arrival, Intake};
 

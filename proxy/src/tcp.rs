@@ -2,6 +2,8 @@
 //!
 //! Nothing in here looks at what passes. Where a connection goes is decided by its caller.
 
+mod forward;
 mod relay;
 
+pub(crate) use forward::{Abort, IDLE_TIMEOUT, Upstream, carry, open};
 pub(crate) use relay::{Passed, Relay};

@@ -12,8 +12,10 @@ mod fields;
 mod metrics;
 mod propagate;
 mod settings;
+mod stream;
 mod trace;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ pub use exchange::{AttemptInfo, Destination, Exchange, Finished};
 pub use metrics::{BreakerSample, ConnectionGuard, ConnectionSide, Scrape};
 pub(crate) use metrics::{MirrorResult, RefusedConnection};
 pub use settings::{Sampling, TelemetryConfig, TraceSettings};
+pub(crate) use stream::StreamRecord;
 
 use access_log::{AccessLog, LogWriter};
 use exporter::SpanQueue;
@@ -88,6 +91,16 @@ impl Telemetry {
     /// A request head has arrived. Continues the trace it names, or starts one.
     pub fn begin(self: &Arc<Self>, head: &request::Parts, peer: &Peer, direction: Direction) -> Exchange {
         Exchange::begin(self.clone(), head, peer, direction)
+    }
+
+    /// A connection has been accepted whose bytes are not looked at.
+    pub(crate) fn stream(
+        self: &Arc<Self>,
+        client: Peer,
+        server: SocketAddr,
+        direction: Direction,
+    ) -> StreamRecord {
+        StreamRecord::new(self.clone(), client, server, direction)
     }
 
     /// Counts a connection for as long as the guard is held.

@@ -12,8 +12,8 @@ mod retry;
 mod target;
 
 pub(crate) use call::{Answered, Call};
-pub(crate) use connect::keepalive;
-pub(crate) use open_call::OpenCall;
+pub(crate) use connect::{connect, keepalive};
+pub(crate) use open_call::{OpenCall, report};
 pub(crate) use pool::Pools;
 pub(crate) use retry::call;
 pub(crate) use target::head_copy;

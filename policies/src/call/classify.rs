@@ -11,6 +11,7 @@ const GRPC_FAILURES: [u8; 5] = [2, 4, 13, 14, 15];
 pub(crate) fn is_success(result: CallResult) -> Option<bool> {
     match result {
         CallResult::Status(status) => Some(status < 500),
+        CallResult::Connected => Some(true),
         CallResult::Grpc(code) => Some(!GRPC_FAILURES.contains(&code)),
         CallResult::Failed(reason) => match reason {
             Reason::ConnectFailed

@@ -94,7 +94,9 @@ impl<'r> Retries<'r> {
         let safe = match ended.result {
             // Whoever lists a code says that such an answer may be asked for again, whatever the method.
             CallResult::Status(status) if self.rule.codes.contains(&status) => true,
-            CallResult::Status(_) | CallResult::Grpc(_) => return Err(Settled::NotRetried),
+            CallResult::Status(_) | CallResult::Grpc(_) | CallResult::Connected => {
+                return Err(Settled::NotRetried);
+            }
             CallResult::Failed(reason) if is_connection_failure(reason) => {
                 ended.unsent || reason.answer().retry_safe || self.idempotent
             }

@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use super::{At, CodecError, proto};
 use crate::model::{
-    Accepts, Address, AppProtocol, Backend, BackendKind, BackendName, Certificate, Endpoint, Endpoints,
-    HostPattern, Listener, ListenerName, Meta, Mode, Policy, PrivateKey, ResourceName, SourceMap, SourceRef,
-    TargetKind, TargetRef, TlsMode,
+    Accepts, Address, AppProtocol, Backend, BackendKind, BackendName, Certificate, Declared, Endpoint,
+    Endpoints, HostPattern, Listener, ListenerName, Meta, Mode, Policy, PrivateKey, ResourceName, SourceMap,
+    SourceRef, TargetKind, TargetRef, TlsMode,
 };
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -24,11 +24,26 @@ impl TryFrom<proto::Backend> for Backend {
             Ok(proto::AppProtocol::H2c) => AppProtocol::H2c,
             Ok(proto::AppProtocol::Unspecified) | Err(_) => return unknown(message.protocol).at("protocol"),
         };
+        let declared = match proto::Declared::try_from(message.declared) {
+            Ok(proto::Declared::Unspecified) => Declared::Nothing,
+            Ok(proto::Declared::Http) => Declared::Http,
+            Ok(proto::Declared::Other) => Declared::Other,
+            Err(_) => return unknown(message.declared).at("declared"),
+        };
         let connect_timeout = message.connect_timeout.map(duration).transpose().at("connect_timeout")?;
         let port_name = optional(&message.port_name);
         let cluster_ips = list(message.cluster_ips, "cluster_ips", |text| address(&text))?;
         let tls = message.tls.map(TryInto::try_into).transpose().at("tls")?;
-        Ok(Self { name, source: meta.source, port_name, protocol, connect_timeout, cluster_ips, tls })
+        Ok(Self {
+            name,
+            source: meta.source,
+            port_name,
+            protocol,
+            declared,
+            connect_timeout,
+            cluster_ips,
+            tls,
+        })
     }
 }
 

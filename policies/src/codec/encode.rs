@@ -3,9 +3,9 @@ use std::sync::Arc;
 use super::proto;
 use crate::model::{Accepts, Address, HostPattern};
 use crate::model::{
-    AppProtocol, Backend, BackendKind, BackendName, BackendRef, Certificate, Endpoint, Endpoints, InvalidRef,
-    Listener, ListenerName, Meta, Mode, PathMatch, Policy, ResourceName, Retry, Route, RouteKind, RouteMatch,
-    RouteParent, RouteRule, SourceRef, StringMatch, TargetKind, TargetRef,
+    AppProtocol, Backend, BackendKind, BackendName, BackendRef, Certificate, Declared, Endpoint, Endpoints,
+    InvalidRef, Listener, ListenerName, Meta, Mode, PathMatch, Policy, ResourceName, Retry, Route, RouteKind,
+    RouteMatch, RouteParent, RouteRule, SourceRef, StringMatch, TargetKind, TargetRef,
 };
 
 impl From<&Backend> for proto::Backend {
@@ -13,6 +13,11 @@ impl From<&Backend> for proto::Backend {
         let protocol = match backend.protocol {
             AppProtocol::Http1 => proto::AppProtocol::Http1,
             AppProtocol::H2c => proto::AppProtocol::H2c,
+        };
+        let declared = match backend.declared {
+            Declared::Nothing => proto::Declared::Unspecified,
+            Declared::Http => proto::Declared::Http,
+            Declared::Other => proto::Declared::Other,
         };
         Self {
             name: Some((&backend.name).into()),
@@ -22,6 +27,7 @@ impl From<&Backend> for proto::Backend {
             port_name: optional(backend.port_name.as_ref()),
             cluster_ips: backend.cluster_ips.iter().map(ToString::to_string).collect(),
             tls: backend.tls.as_ref().map(Into::into),
+            declared: declared.into(),
         }
     }
 }

@@ -53,18 +53,28 @@ fn duration() -> impl Strategy<Value = Option<Duration>> {
 fn backend() -> impl Strategy<Value = Backend> {
     let with_source = backend_name().prop_flat_map(|name| (Just(name.clone()), source_of(name.object)));
     let protocol = select(vec![AppProtocol::Http1, AppProtocol::H2c]);
+    let declared = select(vec![Declared::Nothing, Declared::Http, Declared::Other]);
     let cluster_ips = vec(any::<std::net::IpAddr>(), 0..3);
-    (with_source, option::of(text()), protocol, duration(), cluster_ips, option::of(backend_tls())).prop_map(
-        |((name, source), port_name, protocol, connect_timeout, cluster_ips, tls)| Backend {
-            name,
-            source,
-            port_name,
-            protocol,
-            connect_timeout,
-            cluster_ips,
-            tls,
-        },
+    (
+        with_source,
+        option::of(text()),
+        (protocol, declared),
+        duration(),
+        cluster_ips,
+        option::of(backend_tls()),
     )
+        .prop_map(
+            |((name, source), port_name, (protocol, declared), connect_timeout, cluster_ips, tls)| Backend {
+                declared,
+                name,
+                source,
+                port_name,
+                protocol,
+                connect_timeout,
+                cluster_ips,
+                tls,
+            },
+        )
 }
 
 fn backend_tls() -> impl Strategy<Value = BackendTls> {

@@ -57,6 +57,19 @@ pub enum AppProtocol {
     H2c,
 }
 
+/// What a Service port's `appProtocol` says of the bytes that its clients send. They may still be spoken to in another
+/// form: clients of a port for HTTP/2 may send HTTP/1.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Declared {
+    /// Nothing is written: the bytes themselves have to tell.
+    #[default]
+    Nothing,
+    Http,
+    /// Something that is not HTTP in clear: never looked into.
+    Other,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Backend {
     pub name: BackendName,
@@ -65,6 +78,7 @@ pub struct Backend {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port_name: Option<Arc<str>>,
     pub protocol: AppProtocol,
+    pub declared: Declared,
     /// How long one connection attempt may take; `None` means the proxy's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<Duration>,

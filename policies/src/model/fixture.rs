@@ -55,6 +55,7 @@ pub(crate) fn service(text: &str, port: u16, endpoints: &[u16]) -> [Resource; 2]
         source: source(1),
         port_name: Some("http".into()),
         protocol: AppProtocol::Http1,
+        declared: Declared::Nothing,
         connect_timeout: None,
         cluster_ips: Vec::new(),
         tls: None,

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 
 use super::objects::Objects;
 use super::{Condition, Resolved};
-use crate::model::{Address, AppProtocol, Backend, BackendKind, BackendName, Endpoint, Endpoints, Resource};
+use crate::model::{
+    Address, AppProtocol, Backend, BackendKind, BackendName, Declared, Endpoint, Endpoints, Resource,
+};
 use crate::objects::{
     AddressType, Backend as WrittenBackend, BackendProtocol, EndpointSlice, Service, ServicePort,
     SliceEndpoint, TransportProtocol,
@@ -71,6 +73,17 @@ pub(super) fn app_protocol(port: &ServicePort, tls: bool) -> Option<AppProtocol>
     }
 }
 
+/// What the clients of a port send. TLS of their own is none of our business; where a policy has us begin it, they may
+/// send HTTP in clear as well.
+fn declared(port: &ServicePort, tls: bool) -> Declared {
+    match port.app_protocol.as_deref() {
+        None | Some("") => Declared::Nothing,
+        Some(_) if app_protocol(port, false).is_some() => Declared::Http,
+        Some(_) if tls => Declared::Nothing,
+        Some(_) => Declared::Other,
+    }
+}
+
 fn service_port(objects: &Objects<'_>, service: &Service, at: usize, port: &ServicePort) -> Backend {
     let object = service.meta.name.clone();
     let tls = objects.tls.of_port(BackendKind::Service, &object, &port.name).cloned();
@@ -79,6 +92,7 @@ fn service_port(objects: &Objects<'_>, service: &Service, at: usize, port: &Serv
         source: service.meta.at(service.lines.line(&format!("/ports/{at}"))),
         port_name: (!port.name.is_empty()).then(|| port.name.as_str().into()),
         protocol: app_protocol(port, tls.is_some()).unwrap_or_default(),
+        declared: declared(port, tls.is_some()),
         connect_timeout: None,
         cluster_ips: service.spec.cluster_addresses(),
         tls,
@@ -170,6 +184,7 @@ fn written_backend(objects: &Objects<'_>, written: &WrittenBackend) -> (Backend,
             BackendProtocol::HTTP1 => AppProtocol::Http1,
             BackendProtocol::H2C => AppProtocol::H2c,
         },
+        declared: Declared::Http,
         connect_timeout: spec.connect_timeout.map(|timeout| timeout.get()),
         cluster_ips: Vec::new(),
         tls: objects.tls.of_port(BackendKind::Backend, &written.meta.name, "").cloned(),

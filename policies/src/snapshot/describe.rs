@@ -180,7 +180,7 @@ impl<'a> PolicyView<'a> {
 fn services(service: &Service) -> impl Iterator<Item = (String, Vec<RuleView<'_>>)> {
     service.ports.iter().map(|(port, found)| {
         let views = match found {
-            PortRules::Direct(rule) => vec![RuleView::of(None, rule)],
+            PortRules::Direct { rule, .. } => vec![RuleView::of(None, rule)],
             PortRules::Routed(table) => rules(table),
         };
         let name = BackendName { kind: service.kind, object: service.name.clone(), port: *port };

@@ -14,7 +14,7 @@ use super::build::Builder;
 use super::gateway::candidates;
 use super::rule::Side;
 use crate::matching::{Authority, MatchTable, RequestView};
-use crate::model::{Backend, BackendKind, ResourceName, Resources, Route, RouteKind, RouteParent};
+use crate::model::{Backend, BackendKind, Declared, ResourceName, Resources, Route, RouteKind, RouteParent};
 
 /// The port of a Service that a `Host` without one means.
 const DEFAULT_PORT: u16 = 80;
@@ -37,7 +37,7 @@ pub(super) struct Service {
 #[derive(Debug)]
 pub(super) enum PortRules {
     /// No route: straight to the endpoints.
-    Direct(Arc<Rule>),
+    Direct { rule: Arc<Rule>, declared: Declared },
     /// Only what a rule matches goes anywhere.
     Routed(MatchTable<Arc<Rule>>),
 }
@@ -70,7 +70,7 @@ impl Services {
 impl PortRules {
     fn find(&self, request: &RequestView<'_>) -> Option<&Arc<Rule>> {
         match self {
-            Self::Direct(rule) => Some(rule),
+            Self::Direct { rule, .. } => Some(rule),
             Self::Routed(table) => table.find(request),
         }
     }
@@ -140,7 +140,10 @@ impl Builder<'_> {
             routes.retain(|route| route.kind == RouteKind::Grpc);
         }
         if routes.is_empty() {
-            return PortRules::Direct(Arc::new(self.direct_rule(backend)));
+            return PortRules::Direct {
+                rule: Arc::new(self.direct_rule(backend)),
+                declared: backend.declared,
+            };
         }
         let side = Side::Outbound(&backend.name);
         let all = routes.iter().flat_map(|route| candidates(route, &self.rules(route, side))).collect();

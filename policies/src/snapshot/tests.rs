@@ -4,7 +4,7 @@ use http::request;
 
 use super::*;
 use crate::model::fixture::*;
-use crate::model::{Backend, BackendKind, InvalidRef, Resource, Route, RouteParent};
+use crate::model::{Backend, BackendKind, Declared, InvalidRef, Resource, Route, RouteParent};
 
 const GATEWAY: Scope = Scope::Gateway(BindAddress { ip: None, port: 8080 });
 
@@ -255,6 +255,7 @@ fn a_backend_is_called_by_its_name_whatever_the_port_and_yields_a_shared_name_to
         all.push(Resource::Backend(Backend {
             cluster_ips: Vec::new(),
             tls: None,
+            declared: Declared::Http,
             name,
             source,
             port_name: None,

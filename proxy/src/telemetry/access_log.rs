@@ -17,6 +17,7 @@ use tracing::error;
 
 use super::exchange::{Finished, Record};
 use super::metrics::Metrics;
+use super::stream::StreamRecord;
 use writer::LineSender;
 pub(super) use writer::LogWriter;
 
@@ -74,6 +75,14 @@ impl AccessLog {
     ) {
         if let Some(lines) = &self.lines {
             lines.send(render::line(SystemTime::now(), record, finished, duration, context));
+        }
+    }
+}
+
+impl AccessLog {
+    pub(super) fn write_stream(&self, stream: &StreamRecord, at: SystemTime, duration: Duration) {
+        if let Some(lines) = &self.lines {
+            lines.send(render::stream_line(at, stream, duration));
         }
     }
 }

@@ -7,8 +7,8 @@
 pub(super) use opentelemetry_semantic_conventions::attribute::{
     CLIENT_ADDRESS, ERROR_TYPE, HTTP_REQUEST_BODY_SIZE, HTTP_REQUEST_METHOD, HTTP_REQUEST_METHOD_ORIGINAL,
     HTTP_REQUEST_RESEND_COUNT, HTTP_RESPONSE_BODY_SIZE, HTTP_RESPONSE_STATUS_CODE, NETWORK_PROTOCOL_VERSION,
-    RPC_METHOD, RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME, SERVER_ADDRESS, SERVER_PORT, URL_FULL, URL_PATH,
-    URL_SCHEME, USER_AGENT_ORIGINAL,
+    NETWORK_TRANSPORT, RPC_METHOD, RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME, SERVER_ADDRESS, SERVER_PORT,
+    URL_FULL, URL_PATH, URL_SCHEME, USER_AGENT_ORIGINAL,
 };
 
 /// `inbound`, `outbound` or `gateway`.
@@ -27,6 +27,9 @@ pub(super) const WEIGHT: &str = "tidegate.weight";
 pub(super) const ENDPOINT: &str = "tidegate.endpoint";
 /// On a client span: which attempt it is, from 1. On a server span: how many were made.
 pub(super) const ATTEMPT: &str = "tidegate.attempt";
+/// Of an opaque connection: what the client sent, and what it was sent.
+pub(super) const BYTES_RECEIVED: &str = "tidegate.bytes.received";
+pub(super) const BYTES_SENT: &str = "tidegate.bytes.sent";
 /// Response flag: why the mesh answered in the backend's place. Absent for the backend's own answer.
 pub(super) const REASON: &str = "tidegate.reason";
 /// `refused`, else `would_refuse`, else `picked` or `would_pick`, else `allowed`; absent where no policy applied.

@@ -83,7 +83,7 @@ fn response(record: &Record, finished: &Finished, visit: &mut impl FnMut(&'stati
     }
 }
 
-fn routing(destination: &Destination, visit: &mut impl FnMut(&'static str, Field<'_>)) {
+pub(super) fn routing(destination: &Destination, visit: &mut impl FnMut(&'static str, Field<'_>)) {
     if let Some(route) = &destination.route {
         visit(name::ROUTE, Field::Shared(route));
     }

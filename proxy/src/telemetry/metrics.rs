@@ -7,6 +7,7 @@ mod decisions;
 mod labels;
 mod scrape;
 mod series;
+mod streams;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -30,6 +31,7 @@ use labels::{
 };
 pub use scrape::{BreakerSample, Scrape};
 use series::Series;
+use streams::StreamCounts;
 
 /// Seconds. Half a millisecond is what a near backend takes; beyond ten seconds it is not the number that matters.
 const BUCKETS: [f64; 14] =
@@ -90,6 +92,7 @@ pub(super) struct Metrics {
     dropped: [Counter; 2],
     mirrors: [Counter; 5],
     refused: [Counter; 2],
+    pub(super) streams: StreamCounts,
 }
 
 impl Metrics {
@@ -120,6 +123,7 @@ impl Metrics {
             dropped: register_dropped(&mut registry),
             mirrors: register_mirrors(&mut registry),
             refused: register_refused(&mut registry),
+            streams: StreamCounts::register(&mut registry, cap),
             registry,
         }
     }
@@ -152,13 +156,20 @@ impl Metrics {
     }
 
     pub(super) fn attempted(&self, record: &Record, result: CallResult) {
-        let Some(attempt) = &record.attempt else { return };
+        if let Some(attempt) = &record.attempt {
+            self.connected(&attempt.backend, result);
+        }
+    }
+
+    /// An endpoint of `backend` was called.
+    pub(super) fn connected(&self, backend: &Arc<str>, result: CallResult) {
         let result = match result {
             CallResult::Status(status) => status_class(status),
             CallResult::Grpc(code) => fields::grpc_code(code),
+            CallResult::Connected => "connected",
             CallResult::Failed(reason) => reason.flag(),
         };
-        self.attempts.with(&AttemptLabels { backend: attempt.backend.clone(), result }, Counter::inc);
+        self.attempts.with(&AttemptLabels { backend: backend.clone(), result }, Counter::inc);
     }
 
     pub(super) fn mirrored(&self, result: MirrorResult, copies: u64) {

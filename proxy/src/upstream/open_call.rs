@@ -22,7 +22,7 @@ pub(crate) struct OpenCall {
 }
 
 /// Tells the breakers how a call ended, and the log if one of them changes its phase for it.
-pub(super) fn report(attempt: &mut Attempt, result: CallResult, clock: Clock, admitted: Timestamp) {
+pub(crate) fn report(attempt: &mut Attempt, result: CallResult, clock: Clock, admitted: Timestamp) {
     let now = clock.now();
     let outcome = CallOutcome { result, latency: now.since(admitted) };
     let Some(changed) = attempt.record(outcome, now) else { return };

@@ -94,6 +94,7 @@ pub(crate) fn service_at(service: &str, protocol: AppProtocol, endpoints: &[Sock
         protocol,
         connect_timeout: None,
         cluster_ips: Vec::new(),
+        declared: Declared::Nothing,
         tls: None,
     };
     let endpoint = |address: &SocketAddr| Endpoint { address: Address::Socket(*address), weight: 1 };

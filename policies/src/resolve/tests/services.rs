@@ -1,6 +1,7 @@
 //! Services of every form: what can be called, and what can be a parent.
 
 use super::*;
+use crate::model::Declared;
 
 fn of(spec: &str) -> String {
     format!(
@@ -148,5 +149,24 @@ fn a_parent_port_and_name_must_both_be_those_of_one_port() {
         if port.is_none() {
             assert_eq!(told(&resolved, "HTTPRoute shop/r")[0], "!Accepted=NoMatchingParent", "{parent}");
         }
+    }
+}
+
+#[test]
+fn what_clients_of_a_port_send_is_what_its_app_protocol_says() {
+    for (written, expected) in [
+        ("", Declared::Nothing),
+        ("appProtocol: ''", Declared::Nothing),
+        ("appProtocol: http", Declared::Http),
+        ("appProtocol: kubernetes.io/h2c", Declared::Http),
+        ("appProtocol: kubernetes.io/ws", Declared::Http),
+        ("appProtocol: https", Declared::Other),
+        ("appProtocol: mysql", Declared::Other),
+        ("appProtocol: example.com/anything", Declared::Other),
+    ] {
+        let text =
+            of("clusterIP: 10.96.0.7").replace("targetPort: 8080", &format!("targetPort: 8080, {written}"));
+        let resolved = resolve(&objects(&text));
+        assert_eq!(resolved.resources.backends[&service_name("pay", 80)].declared, expected, "{written}");
     }
 }

@@ -9,6 +9,7 @@ use tidegate_policy::{Decision, Outcome};
 
 use crate::telemetry::exchange::{Finished, Record};
 use crate::telemetry::fields::{self, Field};
+use crate::telemetry::stream::StreamRecord;
 
 struct Line<'a> {
     at: SystemTime,
@@ -16,6 +17,12 @@ struct Line<'a> {
     finished: &'a Finished,
     duration: Duration,
     context: Option<&'a SpanContext>,
+}
+
+struct StreamLine<'a> {
+    at: SystemTime,
+    stream: &'a StreamRecord,
+    duration: Duration,
 }
 
 struct Said<'a>(&'a Decision);
@@ -39,6 +46,36 @@ pub(super) fn line(
     line
 }
 
+/// The same of an opaque connection.
+pub(super) fn stream_line(at: SystemTime, stream: &StreamRecord, duration: Duration) -> Vec<u8> {
+    let mut line = Vec::with_capacity(512);
+    let _ = serde_json::to_writer(&mut line, &StreamLine { at, stream, duration });
+    line.push(b'\n');
+    line
+}
+
+impl Serialize for StreamLine<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("time", &rfc3339(self.at))?;
+        map.serialize_entry("duration_ms", &millis(self.duration))?;
+        let mut result = Ok(());
+        self.stream.visit(&mut |name, field| {
+            if result.is_ok() {
+                result = map.serialize_entry(name, &field);
+            }
+        });
+        result?;
+        let decisions: Vec<Said<'_>> = self.stream.decisions.iter().map(Said).collect();
+        map.serialize_entry("decisions", &decisions)?;
+        map.end()
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1_000.0
+}
+
 impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -47,8 +84,7 @@ impl Serialize for Line<'_> {
             map.serialize_entry("trace_id", &Shown(context.trace_id()))?;
             map.serialize_entry("span_id", &Shown(context.span_id()))?;
         }
-        let micros = u32::try_from(self.duration.as_micros()).unwrap_or(u32::MAX);
-        map.serialize_entry("duration_ms", &(f64::from(micros) / 1_000.0))?;
+        map.serialize_entry("duration_ms", &millis(self.duration))?;
         let mut result = Ok(());
         fields::visit(self.record, self.finished, &mut |name, field| {
             if result.is_ok() {

@@ -31,7 +31,7 @@ pub(super) struct RouteLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct AttemptLabels {
     pub(super) backend: Arc<str>,
-    /// `2xx` … `5xx`, a gRPC code by name, or the response flag of a failure.
+    /// `2xx` … `5xx`, a gRPC code by name, `connected` for an opaque connection, or the response flag of a failure.
     pub(super) result: &'static str,
 }
 

@@ -1,0 +1,77 @@
+//! What a sidecar knows of an address that its application calls, before any request is read.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::outbound::PortRules;
+use super::{BackendState, Rule, Selected, Snapshot, Target};
+use crate::balance::EndpointState;
+use crate::model::{Address, AppProtocol, BackendKind, BackendName, Declared, ResourceName};
+use crate::reason::Reason;
+
+const NAME: &str = "passthrough";
+
+/// What clients of an address send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// HTTP and nothing else: it is declared, or routes for HTTP are there, which must not be passed by in another
+    /// guise.
+    Http,
+    /// Bytes that are not to be looked at.
+    Opaque,
+    /// Nobody has said: their first bytes have to tell, if they are the ones to begin.
+    Anything,
+}
+
+impl Snapshot {
+    pub fn expected(&self, address: SocketAddr) -> Expected {
+        match self.outbound.port_at(address) {
+            Some(PortRules::Routed(_) | PortRules::Direct { declared: Declared::Http, .. }) => Expected::Http,
+            Some(PortRules::Direct { declared: Declared::Other, .. }) => Expected::Opaque,
+            Some(PortRules::Direct { declared: Declared::Nothing, .. }) | None => Expected::Anything,
+        }
+    }
+
+    /// Where opaque bytes to an address go: to an endpoint of the Service whose address it is, else to the address.
+    ///
+    /// # Errors
+    /// [`Reason::NoRoute`] where the Service has routes: they replace the direct way, and are for HTTP.
+    pub fn stream(&self, address: SocketAddr) -> Result<Selected, Reason> {
+        match self.outbound.port_at(address) {
+            Some(PortRules::Direct { rule, .. }) => Ok(Selected { rule: rule.clone(), target: 0 }),
+            Some(PortRules::Routed(_)) => Err(Reason::NoRoute),
+            None => Ok(Selected::passthrough(address, AppProtocol::default())),
+        }
+    }
+
+    /// Whether an address is a ClusterIP with a port of its Service. To any other, a sidecar has nothing to say: its
+    /// traffic takes [`Selected::passthrough`].
+    pub fn serves(&self, address: SocketAddr) -> bool {
+        self.outbound.port_at(address).is_some()
+    }
+}
+
+impl Selected {
+    /// To `address` itself. Made once for each connection: whoever shares it shares connections to the address.
+    pub fn passthrough(address: SocketAddr, protocol: AppProtocol) -> Self {
+        let name = ResourceName::new("", NAME);
+        let backend = BackendState {
+            name: BackendName { kind: BackendKind::Backend, object: name, port: address.port() },
+            // One label for all addresses: there may be any number of them.
+            label: NAME.into(),
+            protocol,
+            connect_timeout: None,
+            endpoints: Box::new([Arc::new(EndpointState::new(Address::Socket(address)))]),
+            retry_budget: Arc::default(),
+        };
+        let target = Target {
+            backend: Ok(Arc::new(backend)),
+            weight: 1,
+            filters: Box::default(),
+            guard: None,
+            mirrors: Box::default(),
+        };
+        let rule = Rule { name: NAME.into(), ..Rule::empty() }.leading_to(vec![(target, Box::default())]);
+        Self { rule: Arc::new(rule), target: 0 }
+    }
+}

@@ -1,0 +1,109 @@
+//! The way of one opaque connection: leave to call an endpoint, a connection to it, bytes until both sides have ended.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use socket2::SockRef;
+use tidegate_policy::Reason;
+use tidegate_policy::call::{Attempt, ConnectionPermit, admit};
+use tidegate_policy::decision::CallResult;
+use tidegate_policy::snapshot::Selected;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::relay::Relay;
+use crate::state::ProxyState;
+use crate::telemetry::{ConnectionGuard, ConnectionSide, StreamRecord};
+use crate::upstream::{connect, report};
+
+/// How long nothing may move in either direction. Database pools keep connections silent for long, and TCP's
+/// keepalive already finds the peers that are gone.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// Endpoints that are tried for one connection: nothing was sent to one that cannot be reached.
+const TRIES: usize = 3;
+
+/// An open connection to an endpoint, with all that it counts against.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) stream: TcpStream,
+    _attempt: Attempt,
+    _permit: ConnectionPermit,
+    _counted: ConnectionGuard,
+}
+
+/// A client's connection that can be cut off so that the client notices: an end in order would pass for the end of
+/// the data.
+pub(crate) trait Abort {
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        // Fails only on a socket that is gone already.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// Connects to an endpoint of the picked backend, to another one where that fails. Breakers and telemetry are told.
+///
+/// # Errors
+/// The backend is not valid, a breaker or a cap refuses, or no endpoint can be reached.
+pub(crate) async fn open(
+    proxy: &ProxyState,
+    selected: &Selected,
+    rng: &mut fastrand::Rng,
+    record: &mut StreamRecord,
+) -> Result<Upstream, Reason> {
+    record.decided(selected);
+    let target = selected.target();
+    let backend = target.backend.as_ref().map_err(|reason| *reason)?;
+    let limit = backend.connect_timeout.unwrap_or(proxy.config.connect_timeout);
+    let mut tried = SmallVec::<[_; TRIES]>::new();
+    loop {
+        let now = proxy.clock.now();
+        let admitted = admit(target, backend, &tried, now, rng, &mut record.decisions);
+        let mut attempt = admitted.map_err(|reply| reply.reason)?;
+        let Some(permit) = attempt.open_connection() else {
+            return Err(attempt.connection_cap_reached(&mut record.decisions).reason);
+        };
+        let connected = connect(&attempt.endpoint.address, limit).await;
+        let result =
+            connected.as_ref().map_or_else(|why| CallResult::Failed(*why), |_| CallResult::Connected);
+        report(&mut attempt, result, proxy.clock, now);
+        record.attempted(&attempt.endpoint.label, result);
+        match connected {
+            Ok(stream) => {
+                let counted = proxy.telemetry.connection(ConnectionSide::Upstream);
+                return Ok(Upstream { stream, _attempt: attempt, _permit: permit, _counted: counted });
+            }
+            Err(reason) => {
+                tried.push(attempt.endpoint.clone());
+                if tried.len() >= TRIES.min(backend.endpoints.len()) {
+                    return Err(reason);
+                }
+            }
+        }
+    }
+}
+
+/// Carries bytes both ways until both sides have ended, and tells how it went.
+pub(crate) async fn carry<D>(
+    proxy: &ProxyState,
+    mut downstream: D,
+    mut upstream: Upstream,
+    record: StreamRecord,
+    stop: CancellationToken,
+) where
+    D: AsyncRead + AsyncWrite + Abort + Unpin,
+{
+    let drain_timeout = proxy.config.drain_timeout;
+    let relay = Relay { idle_timeout: Some(IDLE_TIMEOUT), drain: stop, drain_timeout };
+    let ended = relay.run(&mut downstream, &mut upstream.stream, &record.passed).await;
+    let reason = ended.reason();
+    if reason.is_some() {
+        downstream.abort();
+        upstream.stream.abort();
+    }
+    record.ended(reason);
+}

@@ -1,0 +1,126 @@
+//! One opaque connection as telemetry sees it: a line in the access log and a few counters when it has ended. It has no
+//! span: a trace is carried by requests, and nothing is known of those.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tidegate_policy::decision::CallResult;
+use tidegate_policy::model::Peer;
+use tidegate_policy::snapshot::Selected;
+use tidegate_policy::{Decisions, Reason};
+
+use super::attributes as name;
+use super::exchange::Destination;
+use super::fields::{Field, routing};
+use super::{Direction, Telemetry};
+use crate::tcp::Passed;
+
+/// Told once, when it is dropped. Until its end is known it counts as cut off by a drain: that is what drops it then.
+#[derive(Debug)]
+pub(crate) struct StreamRecord {
+    telemetry: Arc<Telemetry>,
+    started: Instant,
+    direction: Direction,
+    client: Peer,
+    /// Where the client meant to connect.
+    server: SocketAddr,
+    destination: Option<Destination>,
+    endpoint: Option<Arc<str>>,
+    reason: Option<Reason>,
+    forgotten: bool,
+    pub(crate) decisions: Decisions,
+    pub(crate) passed: Passed,
+}
+
+impl StreamRecord {
+    pub(super) fn new(
+        telemetry: Arc<Telemetry>,
+        client: Peer,
+        server: SocketAddr,
+        direction: Direction,
+    ) -> Self {
+        Self {
+            telemetry,
+            started: Instant::now(),
+            direction,
+            client,
+            server,
+            destination: None,
+            endpoint: None,
+            reason: Some(Reason::Draining),
+            forgotten: false,
+            decisions: Decisions::new(),
+            passed: Passed::default(),
+        }
+    }
+
+    /// A backend has been picked.
+    pub(crate) fn decided(&mut self, selected: &Selected) {
+        self.destination = Some(selected.into());
+    }
+
+    /// An endpoint has been picked, and connecting to it has ended.
+    pub(crate) fn attempted(&mut self, endpoint: &Arc<str>, result: CallResult) {
+        self.endpoint = Some(endpoint.clone());
+        if let Some(Destination { backend: Some(backend), .. }) = &self.destination {
+            self.telemetry.metrics.connected(backend, result);
+        }
+    }
+
+    /// It is over: `None` for an end in order.
+    pub(crate) fn ended(mut self, reason: Option<Reason>) {
+        self.reason = reason;
+    }
+
+    /// It was no opaque connection after all.
+    pub(crate) fn forget(mut self) {
+        self.forgotten = true;
+    }
+
+    pub(super) fn direction(&self) -> &'static str {
+        self.direction.as_str()
+    }
+
+    pub(super) fn backend(&self) -> Option<&Arc<str>> {
+        self.destination.as_ref()?.backend.as_ref()
+    }
+
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.reason
+    }
+
+    /// Every field that applies, as for a request.
+    pub(super) fn visit(&self, visit: &mut impl FnMut(&'static str, Field<'_>)) {
+        visit(name::DIRECTION, Field::Static(self.direction.as_str()));
+        visit(name::NETWORK_TRANSPORT, Field::Static("tcp"));
+        visit(name::CLIENT_ADDRESS, Field::Shown(&self.client.address.ip()));
+        if let Some(identity) = &self.client.identity {
+            visit(name::PEER, Field::Shared(&identity.0));
+        }
+        visit(name::SERVER_ADDRESS, Field::Shown(&self.server.ip()));
+        visit(name::SERVER_PORT, Field::Int(self.server.port().into()));
+        if let Some(destination) = &self.destination {
+            routing(destination, visit);
+        }
+        if let Some(endpoint) = &self.endpoint {
+            visit(name::ENDPOINT, Field::Shared(endpoint));
+        }
+        let bytes = |bytes: u64| Field::Int(i64::try_from(bytes).unwrap_or(i64::MAX));
+        visit(name::BYTES_RECEIVED, bytes(self.passed.received()));
+        visit(name::BYTES_SENT, bytes(self.passed.sent()));
+        if let Some(reason) = self.reason {
+            visit(name::REASON, Field::Static(reason.flag()));
+        }
+    }
+}
+
+impl Drop for StreamRecord {
+    fn drop(&mut self) {
+        if self.forgotten {
+            return;
+        }
+        self.telemetry.metrics.streams.ended(self);
+        self.telemetry.log.write_stream(self, SystemTime::now(), self.started.elapsed());
+    }
+}
