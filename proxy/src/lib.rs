@@ -10,6 +10,7 @@ pub mod config;
 mod effects;
 mod http;
 mod listener;
+mod outbound;
 pub mod state;
 mod tcp;
 pub mod telemetry;

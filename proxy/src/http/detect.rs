@@ -1,8 +1,12 @@
 //! Which HTTP a client speaks, told from its first bytes without taking them.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +39,87 @@ pub(crate) async fn detect(stream: &TcpStream) -> io::Result<Version> {
     }
 }
 
+/// More than nearly every request line has.
+const LOOKED_AT: usize = 2_048;
+/// The longest registered method has 17 letters.
+const MAX_METHOD: usize = 32;
+/// For the rest of a request line. What takes longer is carried as it is, which an HTTP server understands as well.
+const LINE_TIME: Duration = Duration::from_secs(1);
+
+/// Whether a client's first bytes are HTTP, without taking them. Waits for the first of them as long as it takes. A
+/// client that ends its half without a byte speaks no HTTP.
+///
+/// # Errors
+/// The connection broke.
+pub(crate) async fn speaks_http(stream: &TcpStream) -> io::Result<bool> {
+    let look = || {
+        poll_fn(|cx| {
+            let mut first = [MaybeUninit::uninit(); LOOKED_AT];
+            let mut first = ReadBuf::uninit(&mut first);
+            ready!(stream.poll_peek(cx, &mut first))?;
+            Poll::Ready(io::Result::Ok(if first.filled().is_empty() {
+                Some(false)
+            } else {
+                is_http(first.filled())
+            }))
+        })
+    };
+    if let Some(told) = look().await? {
+        return Ok(told);
+    }
+    let whole = async {
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if let Some(told) = look().await? {
+                return Ok(told);
+            }
+        }
+    };
+    tokio::time::timeout(LINE_TIME, whole).await.unwrap_or(Ok(false))
+}
+
+/// Whether these first bytes are the preface of HTTP/2 or the request line of HTTP/1; `None`: more are needed. A method
+/// is not enough: SSH and many a text protocol begin with a word and a space.
+fn is_http(bytes: &[u8]) -> Option<bool> {
+    if bytes.starts_with(PREFACE) {
+        return Some(true);
+    }
+    if PREFACE.starts_with(bytes) {
+        return None;
+    }
+    let mut lines = bytes.splitn(2, |b| *b == b'\n');
+    let (line, is_whole) = (lines.next().unwrap_or_default(), lines.next().is_some());
+    let mut words = line.splitn(2, |b| *b == b' ');
+    let method = words.next().unwrap_or_default();
+    let is_method = method.iter().all(|b| is_token(*b)) && (1..=MAX_METHOD).contains(&method.len());
+    match words.next() {
+        _ if !is_method => Some(false),
+        None if is_whole => Some(false),
+        None => None,
+        Some(rest) => {
+            let rest = rest.strip_suffix(b"\r").unwrap_or(rest);
+            let version = rest.rsplit(|b| *b == b' ').next().unwrap_or_default();
+            if rest.iter().any(u8::is_ascii_control) {
+                Some(false)
+            } else if is_whole {
+                Some(version.starts_with(b"HTTP/1."))
+            } else {
+                // A target longer than what is looked at: nothing else has such lines.
+                (bytes.len() >= LOOKED_AT).then_some(true)
+            }
+        }
+    }
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
@@ -60,5 +142,42 @@ mod tests {
         let (server, _) = listener.accept().await.unwrap();
         client.write_all(b"PRI * HTTP/1.1").await.unwrap();
         assert_eq!(detect(&server).await.unwrap(), Version::Http1);
+    }
+
+    #[test]
+    fn http_is_told_from_other_protocols_by_its_first_line() {
+        let long = [b"GET /", &[b'x'; LOOKED_AT][..]].concat();
+        for (bytes, want) in [
+            (&b"GET / HTTP/1.1\r\nhost: a\r\n"[..], Some(true)),
+            (b"OPTIONS * HTTP/1.0\n", Some(true)),
+            (b"M-SEARCH http://a/?b=c HTTP/1.1\r\n", Some(true)),
+            (PREFACE, Some(true)),
+            (&long, Some(true)),
+            (b"PRI * HT", None),
+            (b"P", None),
+            (b"GET /some", None),
+            // TLS, SSH, Redis, memcached, PostgreSQL, IRC.
+            (b"\x16\x03\x01\x02\0\x01", Some(false)),
+            (b"SSH-2.0-OpenSSH_9.6 Debian\r\n", Some(false)),
+            (b"*1\r\n$4\r\nPING\r\n", Some(false)),
+            (b"PING\r\n", Some(false)),
+            (b"get key\r\n", Some(false)),
+            (b"\0\0\0\x08\x04\xd2\x16/", Some(false)),
+            (b"NICK tide\r\n", Some(false)),
+            (b"GET /without-version\r\n", Some(false)),
+        ] {
+            assert_eq!(is_http(bytes), want, "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    proptest! {
+        /// What was decided on a part is not taken back when more comes.
+        #[test]
+        fn a_decision_stands(bytes in "(GET|SSH-2|PRI)[ -~]{0,40}(\r\n)?.{0,20}", cut in any::<prop::sample::Index>()) {
+            let bytes = bytes.as_bytes();
+            if let Some(decided) = is_http(&bytes[..cut.index(bytes.len())]) {
+                prop_assert_eq!(is_http(bytes), Some(decided));
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::origin::{Origin, Refusal, canonical};
 use super::seldom::Seldom;
 use crate::http::{ConnectionContext, HttpServer};
+use crate::outbound;
 use crate::state::ProxyState;
 use crate::telemetry::{Direction, RefusedConnection};
 use crate::upstream::keepalive;
@@ -169,6 +170,9 @@ impl Acceptor {
         {
             tracing::debug!(%client, "no connection is carried as a whole yet; closed");
             return;
+        }
+        if let Scope::OutboundTo(address) = scope {
+            return outbound::serve(server, stream, address, context, stop).await;
         }
         let tls = match scope {
             Scope::Gateway(bind) => proxy.store.tls(bind),
