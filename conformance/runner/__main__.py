@@ -28,7 +28,7 @@ def show(result: Result, verbose: bool) -> None:
     print(f"{result.outcome:8} {result.name} ({result.seconds} s) {result.reason}".rstrip(), flush=True)
     if verbose and result.outcome != "passed":
         for line in [*result.faults, *result.log]:
-            print(f"         {line[:400]}", flush=True)
+            print(f"         {line[:1500]}", flush=True)
 
 
 def wanted(names: list[str], only: list[str]) -> list[str]:
@@ -42,7 +42,7 @@ def main() -> int:
         work = (asked.logs or Path(scratch)).resolve()
         work.mkdir(parents=True, exist_ok=True)
         suite, binary = asked.suite.resolve(), asked.tidegate.resolve()
-        reader = start(suite, work / "reader", 99, binary)
+        reader = start(suite, work, binary)
         reader.cluster.stop()
         names = wanted(list(reader.tests()), asked.only)
         begun = time.monotonic()

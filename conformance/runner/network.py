@@ -16,7 +16,21 @@ GATEWAYS, SERVICES, PODS, SIDECARS = 1, 2, 3, 4
 class Network:
     number: int
     port_offset: int
+    claim: socket.socket
     used: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def claimed(cls, port_offset: int) -> "Network":
+        """The first /16 that no other run on this machine has; a bound socket is the claim to it."""
+        for number in range(100, 250):
+            claim = socket.socket()
+            try:
+                claim.bind((f"127.{number}.0.1", port_offset - 1))
+            except OSError:
+                claim.close()
+            else:
+                return cls(number, port_offset, claim)
+        raise OSError("every loopback network from 127.100.0.0 on is taken")
 
     def address(self, part: int) -> str:
         """A fresh one."""

@@ -5,15 +5,11 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing.queues import Queue
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Iterator, Optional
 
 from .suite.runner import Result, Suite, start
-
-#: The second byte of the first worker's loopback addresses.
-FIRST = 100
 
 _suite: Optional[Suite] = None
 
@@ -25,11 +21,10 @@ class Setup:
     binary: Path
 
 
-def prepare(setup: Setup, numbers: "Queue[int]") -> None:
+def prepare(setup: Setup) -> None:
     """In each worker: its cluster, stopped when the worker ends."""
     global _suite
-    number = numbers.get()
-    _suite = start(setup.suite, setup.work / str(number), number, setup.binary)
+    _suite = start(setup.suite, setup.work, setup.binary)
     Finalize(None, _suite.cluster.stop, exitpriority=10)
 
 
@@ -41,9 +36,6 @@ def run(name: str) -> Result:
 def run_all(names: list[str], jobs: int, setup: Setup) -> Iterator[Result]:
     """Results as they come."""
     context = multiprocessing.get_context("spawn")
-    numbers = context.Queue()
-    for number in range(jobs):
-        numbers.put(FIRST + number)
-    with ProcessPoolExecutor(jobs, context, prepare, (setup, numbers)) as pool:
+    with ProcessPoolExecutor(jobs, context, prepare, (setup,)) as pool:
         for future in as_completed([pool.submit(run, name) for name in names]):
             yield future.result()

@@ -32,6 +32,10 @@ class Program(Statements):
         self.universe.names.update({"nil": None, "true": True, "false": False, "comparable": go.BASICS["any"]})
 
     def load(self, path: str) -> Package:
+        with Lazy.LOCK:
+            return self.loaded(path)
+
+    def loaded(self, path: str) -> Package:
         found = self.packages.get(path)
         if found is None:
             native = self.natives.get(path)

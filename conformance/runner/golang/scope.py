@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Callable, Iterator, Optional
 
 from . import types as go
@@ -11,8 +12,15 @@ from .faults import GoError
 class Lazy:
     """A package's variable, evaluated when it is first asked for, in whatever order the sources have it."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self.make = make
+    LOCK = threading.RLock()
+
+    def __init__(self, evaluate: Callable[[], Any]) -> None:
+        self.evaluate = evaluate
+
+    def make(self) -> Any:
+        """One at a time: what is evaluated twice would be two types of one name."""
+        with self.LOCK:
+            return self.evaluate()
 
 
 class Scope:

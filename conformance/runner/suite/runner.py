@@ -146,8 +146,9 @@ def collect(t: T, result: Result) -> None:
         collect(inner, result)
 
 
-def start(suite: Path, work: Path, number: int, binary: Path) -> Suite:
-    network = Network(number, 20000)
-    cluster = Cluster(suite, work, network, Options(binary, GATEWAY_CLASS, CONTROLLER))
+def start(suite: Path, work: Path, binary: Path) -> Suite:
+    network = Network.claimed(20000)
+    folder = work / str(network.number)
+    cluster = Cluster(suite, folder, network, Options(binary, GATEWAY_CLASS, CONTROLLER))
     cluster.start()
     return Suite(cluster)
