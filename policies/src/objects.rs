@@ -44,8 +44,8 @@ pub(crate) use fault::Faults;
 pub use gateway::{
     AddressKind, AllowedRoutes, CertificateRef, FromNamespaces, FrontendConfig, FrontendPort, FrontendTls,
     FrontendValidation, FrontendValidationMode, GatewayAddress, GatewayBackendTls, GatewaySpec,
-    GatewayTlsSpec, ListenerProtocol, ListenerSpec, ListenerTlsSpec, ObjectRef, RouteGroupKind,
-    RouteNamespaces, TlsMode,
+    GatewayTlsSpec, InfrastructureSpec, ListenerProtocol, ListenerSpec, ListenerTlsSpec, LocalParametersRef,
+    ObjectRef, RouteGroupKind, RouteNamespaces, TlsMode,
 };
 pub use gateway_class::{GatewayClassSpec, ParametersRef};
 pub use grpc_route::{GrpcMatchSpec, GrpcMethodSpec, GrpcRouteSpec, GrpcRule};

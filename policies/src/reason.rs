@@ -159,7 +159,7 @@ impl Reason {
                 row(503, UNAVAILABLE, "connect_timeout", "the endpoint did not accept in time", true, false)
             }
             Self::UpstreamReset => {
-                row(502, UNAVAILABLE, "upstream_reset", "the endpoint closed the connection", false, false)
+                row(503, UNAVAILABLE, "upstream_reset", "the endpoint closed the connection", false, false)
             }
             Self::UpstreamProtocol => {
                 row(502, INTERNAL, "upstream_protocol", "the endpoint broke the protocol", false, false)

@@ -51,14 +51,14 @@ async fn a_grpc_caller_of_a_dead_endpoint_is_told_in_its_own_dialect() {
 }
 
 #[tokio::test]
-async fn a_reset_or_a_close_before_the_answer_is_502() {
+async fn a_reset_or_a_close_before_the_answer_is_503() {
     for script in [Script::Reset, Script::Close] {
         for protocol in [AppProtocol::Http1, AppProtocol::H2c] {
             let backend = FaultBackend::start().await;
             backend.always(script.clone());
             let proxy = Proxy::start(sidecar_config(backend.address(), protocol)).unwrap();
             let told = status_and_reason(&proxy, post("/", "x")).await;
-            assert_eq!(told, (502, "upstream_reset".into()), "{script:?} {protocol:?}");
+            assert_eq!(told, (503, "upstream_reset".into()), "{script:?} {protocol:?}");
         }
     }
 }
@@ -159,7 +159,7 @@ async fn a_post_on_a_pooled_connection_that_dies_midway_is_not_sent_again() {
     assert_eq!(client.get("/").await.status, 200);
     backend.push(Script::ReadThenReset);
     let answer = client.call(post("/", "pay 5")).await;
-    assert_eq!((answer.status.as_u16(), answer.reason()), (502, Some("upstream_reset")));
+    assert_eq!((answer.status.as_u16(), answer.reason()), (503, Some("upstream_reset")));
     assert_eq!(backend.counts().requests, 2);
 }
 

@@ -131,17 +131,23 @@ impl Subject<'_> {
         let listeners = self.world.listeners.get(&name).map_or(&[][..], Vec::as_slice);
         let listeners: Vec<Json> =
             listeners.iter().map(|listener| self.listener(stamp, listener, reason, &message)).collect();
-        let addresses = self.spec("addresses").into_iter().flatten();
-        let address = |address: &Json| {
-            let kind = address.get("type").cloned().unwrap_or_else(|| json!("IPAddress"));
-            json!({ "type": kind, "value": address.get("value") })
-        };
-        let addresses: Vec<Json> = addresses.map(address).collect();
         let mut status = json!({ "conditions": conditions, "listeners": listeners });
-        if !addresses.is_empty() {
-            status["addresses"] = json!(addresses);
+        if !refused {
+            status["addresses"] = self.addresses();
         }
         status
+    }
+
+    /// Where the Gateway is to be reached. One that names no address is on every one of its proxy's machine.
+    fn addresses(&self) -> Json {
+        let written: Vec<_> = self.spec("addresses").into_iter().flatten().collect();
+        let value =
+            |address: &&Json| address.get("value").and_then(Json::as_str).unwrap_or_default().to_owned();
+        let mut values: Vec<String> = written.iter().map(value).filter(|value| !value.is_empty()).collect();
+        if values.is_empty() {
+            values.push(String::from("0.0.0.0"));
+        }
+        values.into_iter().map(|value| json!({ "type": "IPAddress", "value": value })).collect()
     }
 
     /// `reason` and `message` are those of the Gateway's own Programmed: its listeners reach a proxy together.

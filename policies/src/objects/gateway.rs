@@ -1,7 +1,6 @@
 //! Gateway API `Gateway`: where a gateway proxy listens and which routes may attach.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -9,9 +8,11 @@ use serde::Deserialize;
 use super::rules::{check_hostname, check_section_name};
 use super::{Faults, LabelSelector, Object, Spec, Written, gateway_group};
 
+mod address;
 mod protocol;
 mod tls;
 
+pub use address::{AddressKind, GatewayAddress};
 pub use protocol::ListenerProtocol;
 pub use tls::{
     FrontendConfig, FrontendPort, FrontendTls, FrontendValidation, FrontendValidationMode, GatewayBackendTls,
@@ -20,9 +21,7 @@ pub use tls::{
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-ignored" = ["infrastructure"], "x-unsupported" = [
-    "allowedListeners", "defaultScope"
-]))]
+#[schemars(extend("x-unsupported" = ["allowedListeners", "defaultScope"]))]
 pub struct GatewaySpec {
     /// Whose Gateway it is, see [`crate::resolve::Controller`]. That holds for files too: they may hold the Gateways of
     /// other controllers, whose ports must not be taken.
@@ -36,6 +35,8 @@ pub struct GatewaySpec {
     pub addresses: Vec<GatewayAddress>,
     #[serde(default)]
     pub tls: GatewayTlsSpec,
+    #[serde(default)]
+    pub infrastructure: InfrastructureSpec,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -129,21 +130,24 @@ pub struct RouteGroupKind {
     pub kind: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GatewayAddress {
-    #[serde(default, rename = "type")]
-    pub kind: AddressKind,
-    #[schemars(length(min = 1, max = 253))]
-    pub value: String,
+/// Wishes for what an implementation creates for a Gateway. Ours creates nothing, so labels go nowhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-ignored" = ["labels", "annotations"]))]
+pub struct InfrastructureSpec {
+    /// Settings of the implementation; ours has none.
+    pub parameters_ref: Option<LocalParametersRef>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-pub enum AddressKind {
-    #[default]
-    IPAddress,
-    Hostname,
-    NamedAddress,
+/// An object of the Gateway's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct LocalParametersRef {
+    #[schemars(length(max = 253))]
+    pub group: String,
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 impl Spec for GatewaySpec {
@@ -162,21 +166,7 @@ impl Spec for GatewaySpec {
             }
         }
         tls::check(&object.spec.tls, faults);
-        for (i, address) in object.spec.addresses.iter().enumerate() {
-            let at = format!("/addresses/{i}");
-            match address.kind {
-                AddressKind::IPAddress if address.value.parse::<IpAddr>().is_err() => {
-                    faults.error(format!("{at}/value"), format!("`{}` is not an IP address", address.value));
-                }
-                AddressKind::IPAddress => {}
-                AddressKind::Hostname => {
-                    faults.unsupported(format!("{at}/type"), "an address of type Hostname");
-                }
-                AddressKind::NamedAddress => {
-                    faults.unsupported(format!("{at}/type"), "an address of type NamedAddress");
-                }
-            }
-        }
+        address::check(&object.spec.addresses, faults);
     }
 
     fn wrap(object: Written<Self>) -> Object {

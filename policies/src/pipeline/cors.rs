@@ -99,10 +99,12 @@ impl Filter for CorsFilter {
             if self.cors.credentials {
                 answer.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             }
-            match &self.expose {
-                _ if preflight => self.preflight(request, answer),
-                Some(names) => drop(answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, names.clone())),
-                None => {}
+            // A browser heeds it only on the real answer; conformance wants it on every one, like the origin.
+            if let Some(names) = &self.expose {
+                answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, names.clone());
+            }
+            if preflight {
+                self.preflight(request, answer);
             }
         }
         if preflight {

@@ -204,6 +204,7 @@ fn a_preflight_is_answered_with_what_is_allowed() {
             "allow-headers=x-one",
             "allow-methods=GET, PUT",
             "allow-origin=https://www.foo.com",
+            "expose-headers=x-seen",
             "max-age=5",
             "vary=origin",
         ]
@@ -212,7 +213,7 @@ fn a_preflight_is_answered_with_what_is_allowed() {
     assert!(!without_headers.iter().any(|t| t.starts_with("allow-headers")), "{without_headers:?}");
     assert_eq!(
         preflight(cors(&["*"], &["*"], &["*"], &["*"], false), &PREFLIGHT),
-        ["allow-headers=*", "allow-methods=*", "allow-origin=*", "max-age=5"]
+        ["allow-headers=*", "allow-methods=*", "allow-origin=*", "expose-headers=*", "max-age=5"]
     );
 }
 

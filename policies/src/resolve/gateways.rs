@@ -8,7 +8,7 @@ use super::{Condition, ListenerStatus, Resolved, certificates, gateway_tls};
 use crate::model::{
     Accepts, Certificate, ClientValidation, HostPattern, Listener, ListenerName, Resource, SourceRef, TlsMode,
 };
-use crate::objects::{GATEWAY_GROUP, Gateway, ListenerProtocol, ListenerSpec, RouteGroupKind};
+use crate::objects::{AddressKind, GATEWAY_GROUP, Gateway, ListenerProtocol, ListenerSpec, RouteGroupKind};
 
 /// One listener on its way: what it asks for, and what is wrong with that.
 struct Draft<'a> {
@@ -54,19 +54,23 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         for draft in &mut drafts {
             draft.yield_to(taken.get(&draft.spec.port).map_or(&[], Vec::as_slice));
         }
-        for draft in drafts.iter().filter(|draft| draft.conflict.is_none() && draft.family().is_some()) {
+        let refusal = refusal(gateway);
+        let holding =
+            |draft: &&Draft<'_>| refusal.is_none() && draft.conflict.is_none() && draft.family().is_some();
+        for draft in drafts.iter().filter(holding) {
             taken.entry(draft.spec.port).or_default().push(draft.holder());
         }
         let shown = gateway_tls::client_certificate(objects, gateway);
-        for condition in
-            conditions(&drafts).into_iter().chain(gateway_tls::conditions(gateway, shown.as_ref()))
+        for condition in conditions(&drafts, refusal.as_ref())
+            .into_iter()
+            .chain(gateway_tls::conditions(gateway, shown.as_ref()))
         {
             resolved.tell("Gateway", &gateway.meta.name, condition);
         }
         let shown = shown.and_then(Result::ok);
         let listeners = drafts.iter().map(Draft::status).collect();
         resolved.listeners.insert(gateway.meta.name.clone(), listeners);
-        let usable = drafts.into_iter().filter(Draft::is_usable);
+        let usable = drafts.into_iter().filter(|draft| refusal.is_none() && draft.is_usable());
         for draft in usable {
             let listener = Listener { client_certificate: shown.clone(), ..draft.listener() };
             resolved.resources.insert(Resource::Listener(listener));
@@ -156,8 +160,21 @@ fn tell_apart(drafts: &mut [Draft<'_>]) {
     }
 }
 
+/// Why none of a Gateway's listeners may be served, whatever they ask for: reason and message.
+fn refusal(gateway: &Gateway) -> Option<(&'static str, String)> {
+    let source = &gateway.meta.source;
+    if gateway.spec.infrastructure.parameters_ref.is_some() {
+        let message = format!("{source}: infrastructure.parametersRef: there are no parameters to set");
+        return Some(("InvalidParameters", message));
+    }
+    let address = gateway.spec.addresses.iter().find(|address| address.kind != AddressKind::IPAddress)?;
+    let kind = address.kind.as_str();
+    let message = format!("{source}: addresses: type {kind} is not supported: use IPAddress");
+    Some(("UnsupportedAddress", message))
+}
+
 /// What is said of the Gateway as a whole, with what is wrong with its listeners.
-fn conditions(drafts: &[Draft<'_>]) -> Vec<Condition> {
+fn conditions(drafts: &[Draft<'_>], refusal: Option<&(&'static str, String)>) -> Vec<Condition> {
     let mut told = Vec::new();
     for draft in drafts {
         if let Some((reason, message)) = &draft.conflict {
@@ -175,6 +192,10 @@ fn conditions(drafts: &[Draft<'_>]) -> Vec<Condition> {
         drafts.iter().filter_map(|draft| Some(draft.unusable.as_ref()?.1.as_str())).collect();
     let works = drafts.iter().any(Draft::is_usable);
     let all = drafts.iter().all(Draft::is_usable);
+    if let Some((reason, message)) = refusal {
+        told.push(Condition::fails("Accepted", reason, message.clone()));
+        return told;
+    }
     told.push(match (works, all) {
         (true, true) => Condition::accepted(),
         (true, false) => {

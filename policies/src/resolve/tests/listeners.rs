@@ -184,3 +184,27 @@ fn each_target_of_a_policy_is_told_of_by_itself() {
     assert_eq!(of("a"), ["Service shop/cart Accepted"]);
     assert_eq!(of("b"), ["Service shop/cart Conflicted", "Service shop/gone TargetNotFound"]);
 }
+
+#[test]
+fn a_gateway_with_an_address_of_another_type_or_with_parameters_is_not_accepted_and_takes_no_port() {
+    let http = "{name: l, port: 80, protocol: HTTP}";
+    for (addresses, more, reason) in [
+        ("{value: 127.0.0.1}, {type: Hostname, value: a.example}", "", "UnsupportedAddress"),
+        ("{type: example.com/pool, value: some}", "", "UnsupportedAddress"),
+        ("", "  infrastructure: {parametersRef: {group: g, kind: K, name: n}}\n", "InvalidParameters"),
+    ] {
+        let refused = edge("old", "1", addresses, http).replace("---", &format!("{more}---"));
+        let resolved = resolve(&objects(&(refused + &edge("young", "2", "", http))));
+        assert_eq!(told(&resolved, "Gateway shop/old"), [format!("!Accepted={reason}")], "{addresses}");
+        assert_eq!(served(&resolved), ["shop/young/l"], "{addresses}");
+    }
+}
+
+#[test]
+fn an_address_without_a_value_stands_for_all_addresses() {
+    let text = edge("gw", "1", "{type: IPAddress}", "{name: l, port: 80, protocol: HTTP}");
+    let resolved = resolve(&objects(&text));
+    let listeners: Vec<_> = resolved.resources.listeners.values().collect();
+    assert!(listeners[0].addresses.is_empty());
+    assert_eq!(told(&resolved, "Gateway shop/gw"), ["Accepted=Accepted"]);
+}
