@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""Connections that real iptables leads to a sidecar, in a network namespace of their own.
+
+Starts itself again in a new network namespace, with a rule that redirects every outgoing connection but the sidecar's
+own, as an init container would set it. Then calls a Service and a pod by their addresses, over IPv4 and IPv6, by HTTP
+and by a protocol in which the server speaks first. Nothing outside of the namespace is touched.
+
+Needs root, unshare, ip, iptables and setpriv, which it installs on Debian; says why where it is skipped.
+"""
+
+import contextlib
+import http.server
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))
+import common  # noqa: E402
+
+INSIDE = "TIDEGATE_IN_NAMESPACE"
+# The user that the sidecar runs as: the rule tells its connections by it.
+SIDECAR_USER = "65534"
+OUTBOUND = 15001
+# ClusterIPs and pods; nobody answers at a ClusterIP itself.
+CLUSTER_IPS, PODS = ("10.96.0.7", "fd00:96::7"), ("10.244.0.9", "fd00:244::9")
+
+MESH = f"""\
+apiVersion: v1
+kind: Service
+metadata: {{name: cart, namespace: shop}}
+spec:
+  clusterIP: {CLUSTER_IPS[0]}
+  clusterIPs: [{CLUSTER_IPS[0]}, "{CLUSTER_IPS[1]}"]
+  ports: [{{name: http, port: 80}}, {{name: greeter, port: 3306}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: cart, namespace: shop, labels: {{kubernetes.io/service-name: cart}}}}
+addressType: IPv4
+ports: [{{name: http, port: 8080}}, {{name: greeter, port: 3306}}]
+endpoints: [{{addresses: [{PODS[0]}]}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: cart, namespace: shop}}
+spec:
+  parentRefs: [{{group: "", kind: Service, name: cart, port: 80}}]
+  rules:
+  - matches: [{{path: {{value: /routed}}}}]
+    filters:
+    - {{type: ResponseHeaderModifier, responseHeaderModifier: {{set: [{{name: x-routed, value: "yes"}}]}}}}
+    backendRefs: [{{name: cart, port: 80}}]
+"""
+
+
+class Pod(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = self.headers["host"].encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class DualStack(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
+def absent():
+    return [tool for tool in ("unshare", "ip", "iptables", "ip6tables", "setpriv") if not shutil.which(tool)]
+
+
+def missing():
+    if os.geteuid() != 0:
+        return "this needs root"
+    if absent() and shutil.which("apt-get"):
+        packages = ["iptables", "iproute2", "util-linux"]
+        subprocess.run(["apt-get", "install", "--yes", "--quiet", *packages], stdout=subprocess.DEVNULL)
+    return f"not installed: {', '.join(absent())}" if absent() else None
+
+
+def run(command):
+    subprocess.run(command.split(), check=True)
+
+
+def intercept():
+    run("ip link set lo up")
+    for address in (*CLUSTER_IPS, *PODS):
+        family = "-6" if ":" in address else "-4"
+        # ClusterIPs are routed and nobody's; pods are addresses of this machine.
+        bits = 128 if ":" in address else 32
+        what = "addr" if address in PODS else "route"
+        run(f"ip {family} {what} add {address}/{bits} dev lo" + (" nodad" if what == "addr" and bits == 128 else ""))
+    rule = "-t nat -A OUTPUT -p tcp ! -d {} -m owner ! --uid-owner {} -j REDIRECT --to-ports {}"
+    run("iptables " + rule.format("127.0.0.0/8", SIDECAR_USER, OUTBOUND))
+    run("ip6tables " + rule.format("::1/128", SIDECAR_USER, OUTBOUND))
+
+
+def greet(server):
+    while True:
+        client, _ = server.accept()
+        client.sendall(b"5.7.0-tide\n")
+        client.close()
+
+
+def serve():
+    threading.Thread(target=DualStack(("::", 8080), Pod).serve_forever, daemon=True).start()
+    greeter = socket.create_server(("::", 3306), family=socket.AF_INET6, dualstack_ipv6=True)
+    threading.Thread(target=greet, args=(greeter,), daemon=True).start()
+
+
+@contextlib.contextmanager
+def sidecar(binary):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        (pathlib.Path(folder) / "mesh.yaml").write_text(MESH)
+        # Where a user without rights can run it.
+        command = shutil.copy(binary, folder)
+        log = open(pathlib.Path(folder) / "access.log", "w+")
+        process = subprocess.Popen(
+            ["setpriv", f"--reuid={SIDECAR_USER}", "--clear-groups", command, "run", "--sidecar", "--policies", folder,
+             "--namespace", "shop", "--workload", "web", "--outbound", f"[::]:{OUTBOUND}",
+             "--status", "127.0.0.1:0", "--admin", "127.0.0.1:15020"],
+            stdout=log, stdin=subprocess.DEVNULL)
+        try:
+            until(lambda: urllib.request.urlopen("http://127.0.0.1:15020/ready", timeout=5).status == 200)
+            yield log
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def until(wanted):
+    end = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(OSError):
+            if wanted():
+                return
+        if time.monotonic() > end:
+            sys.exit("waited for 30 seconds in vain")
+        time.sleep(0.1)
+
+
+def get(address, port, path, host):
+    url = f"http://[{address}]" if ":" in address else f"http://{address}"
+    request = urllib.request.Request(f"{url}:{port}{path}", headers={"host": host})
+    try:
+        answer = urllib.request.urlopen(request, timeout=10)
+    except urllib.error.HTTPError as error:
+        answer = error
+    return answer.status, answer.headers, answer.read().decode()
+
+
+def check(what, is_so):
+    print(("ok      " if is_so else "FAILED  ") + what)
+    if not is_so:
+        sys.exit(1)
+
+
+def calls(log):
+    for service, pod in zip(CLUSTER_IPS, PODS):
+        status, headers, body = get(service, 80, "/routed", "anybody.example")
+        check(f"{service}:80 has the Service's route, whatever the Host",
+              (status, headers["x-routed"], body) == (200, "yes", "anybody.example"))
+        status, headers, _ = get(service, 80, "/other", "cart")
+        check(f"{service}:80 refuses what no route matches", (status, headers["x-tidegate-reason"]) == (404, "no_route"))
+        status, headers, body = get(pod, 8080, "/other", "cart")
+        check(f"{pod}:8080 is reached itself, past the routes", (status, headers["x-routed"], body) == (200, None, "cart"))
+        for address in (service, pod):
+            greeting = socket.create_connection((address, 3306), timeout=10).makefile().read()
+            check(f"{address}:3306 greets a client that waits for it", greeting == "5.7.0-tide\n")
+        status, headers, _ = get(pod, 8081, "/", "cart")
+        check(f"{pod}:8081, where nobody listens, is 503 with the reason",
+              (status, headers["x-tidegate-reason"]) == (503, "connect_failed"))
+    status, headers, _ = get("127.0.0.1", OUTBOUND, "/routed", "cart.shop")
+    check("a connection that was not redirected is routed by its Host", (status, headers["x-routed"]) == (200, "yes"))
+
+    def told():
+        log.seek(0)
+        lines = [json.loads(line) for line in log]
+        return {line["server.address"] for line in lines if line.get("network.transport") == "tcp"} >= {*CLUSTER_IPS, *PODS}
+
+    until(told)
+    check("the access log names the destination of every opaque connection", True)
+
+
+def main():
+    why = missing()
+    if why:
+        print(f"SKIPPED: interception by iptables is not tried here: {why}")
+        return
+    binary = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else common.TARGET / "release" / "tidegate"
+    if INSIDE not in os.environ:
+        again = ["unshare", "--net", sys.executable, __file__, str(binary.resolve())]
+        sys.exit(subprocess.run(again, env={**os.environ, INSIDE: "1"}).returncode)
+    intercept()
+    serve()
+    with sidecar(binary) as log:
+        calls(log)
+
+
+if __name__ == "__main__":
+    main()
