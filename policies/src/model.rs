@@ -28,7 +28,7 @@ pub use host::{HostPattern, InvalidHost};
 pub use identity::{Identity, Peer};
 pub use listener::{Accepts, Listener, ListenerName, TlsMode};
 pub use name::{InvalidName, ResourceName};
-pub use policy::{Mode, Policy, PolicyRef, TargetKind, TargetRef};
+pub use policy::{Mode, Policy, PolicyKey, PolicyRef, TargetKind, TargetRef};
 pub use resources::{Resource, ResourceType, Resources};
 pub use route::{
     BackendRef, HeaderMatch, InvalidRef, PathMatch, QueryMatch, Retry, Route, RouteKind, RouteMatch,

@@ -21,7 +21,7 @@ use crate::model::Peer;
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
-pub(crate) use route_filter::{Entry, route_filter};
+pub(crate) use route_filter::{Entry, InvalidFilter, route_filter};
 
 /// The order of policies after routing, said once. Within a phase, the order is that of the registry, then of the
 /// documents. Per attempt follow: breaker, balance, connect.
@@ -41,6 +41,10 @@ pub enum Phase {
     Plugin,
     /// Last: policies before judged the request as the client sent it.
     Transform,
+}
+
+impl Phase {
+    pub(crate) const FIRST: Self = Self::Cors;
 }
 
 /// One policy (or route filter) compiled for the hot path.

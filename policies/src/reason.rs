@@ -21,6 +21,8 @@ pub enum Reason {
     NoBackend,
     /// The picked backendRef is invalid (unknown kind, missing object, not permitted).
     InvalidBackend,
+    /// A filter of the rule or backendRef names a policy that is not there, or cannot be applied here.
+    InvalidFilter,
     /// The backend has no ready endpoint.
     NoEndpoint,
     /// A rate limit refused the request.
@@ -83,12 +85,13 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
 impl Reason {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::BadRequest,
         Self::Misdirected,
         Self::NoRoute,
         Self::NoBackend,
         Self::InvalidBackend,
+        Self::InvalidFilter,
         Self::NoEndpoint,
         Self::RateLimited,
         Self::CircuitOpen,
@@ -129,6 +132,9 @@ impl Reason {
             Self::NoBackend => row(500, UNAVAILABLE, "no_backend", "the route has no backend", false, false),
             Self::InvalidBackend => {
                 row(500, UNAVAILABLE, "invalid_backend", "the route's backend is not valid", false, false)
+            }
+            Self::InvalidFilter => {
+                row(500, UNAVAILABLE, "invalid_filter", "a filter of the route is not valid", false, false)
             }
             Self::NoEndpoint => row(503, UNAVAILABLE, "no_endpoint", "no endpoint is ready", true, false),
             Self::RateLimited => {

@@ -10,6 +10,7 @@ mod certificates;
 mod classes;
 mod condition;
 mod controller;
+mod extensions;
 mod filters;
 mod gateway_tls;
 mod gateways;

@@ -8,6 +8,8 @@ mod build;
 mod cohort_tests;
 mod describe;
 mod destination;
+#[cfg(test)]
+mod extension_tests;
 mod gateway;
 mod inbound;
 mod mirror;

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use tidegate_policy::model::{Policy, ResourceName, Resources, Route, RouteParent, TargetKind};
+use tidegate_policy::model::{
+    Policy, PolicyKey, ResourceName, Resources, Route, RouteFilter, RouteParent, TargetKind,
+};
 
 /// What a node is, from its xDS metadata.
 #[derive(
@@ -37,8 +39,14 @@ impl Role {
     pub fn select(self, all: &Resources) -> Resources {
         let routes: Vec<Route> = all.routes.values().filter_map(|route| self.route(route)).collect();
         let told: BTreeSet<_> = routes.iter().map(|route| (route.kind.target(), &route.meta.name)).collect();
+        let named = routes.iter().flat_map(|route| &route.rules).flat_map(|rule| {
+            let below = rule.backends.iter().flat_map(|backend| RouteFilter::extensions(&backend.filters));
+            RouteFilter::extensions(&rule.filters).chain(below)
+        });
+        let named: BTreeSet<_> = named.collect();
         let policies = all.policies.iter();
-        let policies = policies.filter_map(|(key, p)| Some((key.clone(), self.policy(p, &told)?))).collect();
+        let policies =
+            policies.filter_map(|(key, p)| Some((key.clone(), self.policy(p, &told, &named)?))).collect();
         Resources {
             listeners: if self == Self::Gateway { all.listeners.clone() } else { Default::default() },
             policies,
@@ -61,13 +69,20 @@ impl Role {
         (!parents.is_empty()).then(|| Route { parents, ..route.clone() })
     }
 
-    fn policy(self, policy: &Policy, routes: &BTreeSet<(TargetKind, &ResourceName)>) -> Option<Policy> {
+    /// `named`: by the routes that are told. It is needed there, whatever it is attached to.
+    fn policy(
+        self,
+        policy: &Policy,
+        routes: &BTreeSet<(TargetKind, &ResourceName)>,
+        named: &BTreeSet<&PolicyKey>,
+    ) -> Option<Policy> {
         let mine = |kind: TargetKind, object: &ResourceName| match kind {
             TargetKind::Gateway => self == Self::Gateway,
             TargetKind::HTTPRoute | TargetKind::GRPCRoute => routes.contains(&(kind, object)),
             TargetKind::Namespace | TargetKind::Service | TargetKind::Backend => true,
         };
         let targets: Vec<_> = policy.targets.iter().filter(|t| mine(t.kind, &t.object)).cloned().collect();
-        (!targets.is_empty()).then(|| Policy { targets, ..policy.clone() })
+        let needed = !targets.is_empty() || named.contains(&policy.key());
+        needed.then(|| Policy { targets, ..policy.clone() })
     }
 }

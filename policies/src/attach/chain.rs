@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Backend, BackendKind, BackendName, ListenerName, ResourceName, Resources, Route, RouteParent,
-    StreamRoute, TargetKind, TargetRef,
+    Backend, BackendKind, BackendName, BackendRef, ListenerName, PolicyKey, ResourceName, Resources, Route,
+    RouteFilter, RouteParent, StreamRoute, TargetKind, TargetRef,
 };
 
 /// What a policy could be attached to in order to hold for some traffic, from the least to the most specific.
@@ -10,6 +10,8 @@ use crate::model::{
 pub struct Chain {
     namespaces: Vec<TargetRef>,
     explicit: Vec<TargetRef>,
+    /// Named by the route itself: more specific than any target.
+    extensions: Vec<PolicyKey>,
 }
 
 /// Where traffic passes: the rule it matched, and from where it came.
@@ -24,6 +26,17 @@ impl Chain {
     /// All targets, the namespaces first: whatever is written for an object beats a namespace's default.
     pub fn targets(&self) -> impl Iterator<Item = &TargetRef> {
         self.namespaces.iter().chain(&self.explicit)
+    }
+
+    /// The same, past filters that name policies.
+    #[must_use]
+    pub fn past(mut self, filters: &[RouteFilter]) -> Self {
+        self.extensions.extend(RouteFilter::extensions(filters).cloned());
+        self
+    }
+
+    pub(super) fn extensions(&self) -> impl Iterator<Item = &PolicyKey> {
+        self.extensions.iter()
     }
 
     fn namespace(&mut self, name: &Arc<str>) {
@@ -151,16 +164,23 @@ fn stream_chains(route: &StreamRoute, resources: &Resources, chains: &mut Vec<Ch
 fn route_chains(route: &Route, resources: &Resources, chains: &mut Vec<Chain>) {
     for rule in &route.rules {
         let place = Place { resources, rule: Some((route, rule.name.as_ref())) };
-        let backends = rule.backends.iter().map(|backend| backend.target.as_ref().ok());
-        let backends: Vec<_> = if rule.backends.is_empty() { vec![None] } else { backends.collect() };
-        for (parent, backend) in route.parents.iter().flat_map(|p| backends.iter().map(move |b| (p, *b))) {
+        let of = |backend: &BackendRef| (backend.target.clone().ok(), backend.filters.clone());
+        let backends: Vec<_> = match &rule.backends[..] {
+            [] => vec![(None, Vec::new())],
+            backends => backends.iter().map(of).collect(),
+        };
+        for (parent, (backend, below)) in
+            route.parents.iter().flat_map(|p| backends.iter().map(move |b| (p, b)))
+        {
+            let past = |chain: Chain| chain.past(&rule.filters).past(below);
+            let backend = backend.as_ref();
             match parent {
-                RouteParent::Listener { listener, .. } => chains.push(place.gateway(listener, backend)),
+                RouteParent::Listener { listener, .. } => chains.push(past(place.gateway(listener, backend))),
                 RouteParent::Service { service, port } => {
-                    chains.push(place.outbound_filters());
+                    chains.push(past(place.outbound_filters()));
                     let ports = resources.ports_of(service).map(|backend| &backend.name);
                     let meant = ports.filter(|name| port.is_none_or(|port| port == name.port));
-                    chains.extend(meant.map(|parent| place.outbound_breakers(parent, backend)));
+                    chains.extend(meant.map(|parent| past(place.outbound_breakers(parent, backend))));
                 }
             }
         }

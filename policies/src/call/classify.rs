@@ -28,6 +28,7 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
             | Reason::NoRoute
             | Reason::NoBackend
             | Reason::InvalidBackend
+            | Reason::InvalidFilter
             | Reason::NoEndpoint
             | Reason::RateLimited
             | Reason::CircuitOpen

@@ -140,6 +140,7 @@ fn is_connection_failure(reason: Reason) -> bool {
         | Reason::NoRoute
         | Reason::NoBackend
         | Reason::InvalidBackend
+        | Reason::InvalidFilter
         | Reason::NoEndpoint
         | Reason::RateLimited
         | Reason::CircuitOpen

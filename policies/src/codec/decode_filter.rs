@@ -7,8 +7,8 @@ use super::decode::{Result, fault, hostname, list, port, required, unknown};
 use super::decode_route::header_name;
 use super::{At, CodecError, proto};
 use crate::model::{
-    Cors, HeaderModifier, HostPattern, Listed, Mirror, PathModifier, Redirect, Rewrite, RouteFilter, Share,
-    WebScheme,
+    Cors, HeaderModifier, HostPattern, Listed, Mirror, PathModifier, PolicyKey, Redirect, Rewrite,
+    RouteFilter, Share, WebScheme,
 };
 use crate::objects::{REDIRECT_STATUSES, is_request_path};
 
@@ -24,7 +24,18 @@ impl TryFrom<proto::RouteFilter> for RouteFilter {
             Filter::Rewrite(m) => m.try_into().map(Self::Rewrite).at("rewrite"),
             Filter::Cors(m) => m.try_into().map(Self::Cors).at("cors"),
             Filter::Mirror(m) => m.try_into().map(Self::Mirror).at("mirror"),
+            Filter::Extension(m) => m.try_into().map(Self::Extension).at("extension"),
+            Filter::Invalid(proto::InvalidFilter {}) => Ok(Self::Invalid),
         }
+    }
+}
+
+impl TryFrom<proto::PolicyKey> for PolicyKey {
+    type Error = CodecError;
+
+    fn try_from(message: proto::PolicyKey) -> Result<Self> {
+        let name = required(message.name).and_then(TryInto::try_into).at("name")?;
+        Ok(Self { kind: message.kind.into(), name })
     }
 }
 

@@ -10,6 +10,11 @@ impl From<&RouteFilter> for proto::RouteFilter {
             RouteFilter::ResponseHeaders(modifier) => Filter::ResponseHeaders(modifier.into()),
             RouteFilter::Redirect(redirect) => Filter::Redirect(redirect.into()),
             RouteFilter::Rewrite(rewrite) => Filter::Rewrite(rewrite.into()),
+            RouteFilter::Extension(policy) => Filter::Extension(proto::PolicyKey {
+                kind: policy.kind.to_string(),
+                name: Some((&policy.name).into()),
+            }),
+            RouteFilter::Invalid => Filter::Invalid(proto::InvalidFilter {}),
             RouteFilter::Cors(cors) => Filter::Cors(cors.into()),
             RouteFilter::Mirror(mirror) => Filter::Mirror(proto::Mirror {
                 backend: Some((&mirror.backend).into()),

@@ -240,6 +240,8 @@ fn filter() -> impl Strategy<Value = RouteFilter> {
         redirect().prop_map(RouteFilter::Redirect),
         cors().prop_map(RouteFilter::Cors),
         mirror().prop_map(RouteFilter::Mirror),
+        (text(), object()).prop_map(|(kind, name)| RouteFilter::Extension(PolicyKey { kind, name })),
+        Just(RouteFilter::Invalid),
         rewrite.prop_map(|(hostname, path)| RouteFilter::Rewrite(Rewrite { hostname, path })),
     ]
 }

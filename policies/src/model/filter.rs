@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::{BackendName, Cors};
+use super::{BackendName, Cors, PolicyKey};
 
 /// A filter written in the route itself, run at its rule or, on a backendRef, once that backend is picked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,20 @@ pub enum RouteFilter {
     Rewrite(Rewrite),
     Cors(Cors),
     Mirror(Mirror),
+    /// The policy applies exactly here, whatever it is attached to besides.
+    Extension(PolicyKey),
+    /// What cannot be done must not be skipped: every request that comes here fails.
+    Invalid,
+}
+
+impl RouteFilter {
+    /// The policies that these filters name, as they are written.
+    pub fn extensions(filters: &[Self]) -> impl Iterator<Item = &PolicyKey> {
+        filters.iter().filter_map(|filter| match filter {
+            Self::Extension(policy) => Some(policy),
+            _ => None,
+        })
+    }
 }
 
 /// Gateway API `HTTPHeaderFilter`: set, then add, then remove.

@@ -20,9 +20,21 @@ pub struct Policy {
 }
 
 impl Policy {
+    pub fn key(&self) -> PolicyKey {
+        PolicyKey { kind: self.kind.clone(), name: self.meta.name.clone() }
+    }
+
     pub fn reference(&self) -> PolicyRef {
         PolicyRef { kind: self.kind.clone(), name: self.meta.name.clone(), source: self.meta.source.clone() }
     }
+}
+
+/// Which policy of all kinds: what a route's ExtensionRef names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct PolicyKey {
+    /// A key of [`crate::kinds`].
+    pub kind: Arc<str>,
+    pub name: ResourceName,
 }
 
 /// Which policy, and where it was written: what a decision carries.

@@ -14,8 +14,9 @@ mod retry;
 pub(crate) use check::{check_backend, check_parents, check_pattern, check_spec};
 pub(crate) use filters::is_request_path;
 pub use filters::{
-    CorsSpec, FilterType, FractionSpec, HeaderModifierSpec, HeaderPair, HttpFilterSpec, MirrorBackendRef,
-    MirrorSpec, PathModifierSpec, PathModifierType, REDIRECT_STATUSES, RedirectSpec, RewriteSpec, SchemeSpec,
+    CorsSpec, ExtensionRefSpec, FilterType, FractionSpec, HeaderModifierSpec, HeaderPair, HttpFilterSpec,
+    MirrorBackendRef, MirrorSpec, PathModifierSpec, PathModifierType, REDIRECT_STATUSES, RedirectSpec,
+    RewriteSpec, SchemeSpec,
 };
 pub use pattern::compile_pattern;
 pub use retry::RetrySpec;

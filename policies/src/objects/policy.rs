@@ -12,8 +12,9 @@ use crate::model::{Mode, ResourceName, TargetKind, TargetRef};
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyTargets {
-    /// What the policy applies to, in its own namespace.
-    #[schemars(length(min = 1, max = 16))]
+    /// What the policy applies to, in its own namespace. Absent: only where routes name it by ExtensionRef.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
     pub target_refs: Vec<PolicyTargetRef>,
     /// `Shadow` decides and tells, but refuses nobody.
     #[serde(default)]

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::rules::header_name;
+use super::extensions::Level;
+use super::rules::{Finder, header_name};
 use crate::model::{
-    BackendName, Cors, HeaderModifier, HostPattern, Listed, Mirror, PathMatch, PathModifier, Redirect,
-    Rewrite, RouteFilter, RouteMatch, Share, WebScheme,
+    Cors, HeaderModifier, HostPattern, Listed, Mirror, PathMatch, PathModifier, Redirect, Rewrite,
+    RouteFilter, RouteMatch, Share, WebScheme,
 };
 use crate::objects::{
     CorsSpec, FilterType, HeaderModifierSpec, HeaderPair, HttpFilterSpec, MirrorSpec, PathModifierSpec,
@@ -23,24 +24,34 @@ pub(super) fn only_prefix(matches: &[RouteMatch]) -> Option<&Arc<str>> {
     }
 }
 
-/// `prefix` as from [`only_prefix`]. A mirror for which `find` knows no backend is left out, as specified.
+/// `prefix` as from [`only_prefix`]; `at`: where the rule or the backendRef is written. A mirror whose backend cannot be
+/// used is left out, as specified; a policy that cannot is not, for it must not be skipped.
 ///
 /// # Errors
 /// What cannot be carried out.
 pub(super) fn filters(
+    finder: &mut Finder<'_, '_>,
+    (level, at): (Level, &str),
     written: &[HttpFilterSpec],
     prefix: Option<&Arc<str>>,
-    mut find: impl FnMut(usize, &MirrorSpec) -> Option<BackendName>,
 ) -> Result<Vec<RouteFilter>, String> {
     let mut filters = Vec::new();
-    for (at, filter) in written.iter().enumerate() {
-        if filter.kind != FilterType::RequestMirror {
-            filters.push(compiled(filter, prefix)?);
-            continue;
+    for (i, filter) in written.iter().enumerate() {
+        let at = format!("{at}/filters/{i}");
+        match filter.kind {
+            FilterType::RequestMirror => {
+                let written = settings(filter.request_mirror.as_ref(), filter.kind)?;
+                let share = share(written)?;
+                let backend = finder.backend(&at, &written.backend_ref.as_backend_ref());
+                filters.extend(backend.ok().map(|backend| RouteFilter::Mirror(Mirror { backend, share })));
+            }
+            FilterType::ExtensionRef => {
+                let written = settings(filter.extension_ref.as_ref(), filter.kind)?;
+                let policy = finder.policy(&at, (level, &filters), written);
+                filters.push(policy.map_or(RouteFilter::Invalid, RouteFilter::Extension));
+            }
+            _ => filters.push(compiled(filter, prefix)?),
         }
-        let written = settings(filter.request_mirror.as_ref(), filter.kind)?;
-        let share = share(written)?;
-        filters.extend(find(at, written).map(|backend| RouteFilter::Mirror(Mirror { backend, share })));
     }
     Ok(filters)
 }

@@ -1,5 +1,6 @@
 //! Policies: what they are attached to, and who wins.
 
+use super::extensions;
 use super::objects::Objects;
 use super::{AncestorStatus, Condition, Resolved};
 use crate::attach::{Conflict, Known, Standing, standings};
@@ -21,17 +22,22 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
             }
         }
     }
-    let known = known(objects);
+    let (known, named) = (known(objects), extensions::named(objects));
     for (key, standing) in standings(&resolved.resources, &known) {
         let Some(policy) = objects.policies.get(&(key.0.as_str(), &key.1)) else { continue };
-        for condition in conditions(policy, &standing, &known) {
+        let rules = named.get(&policy.key()).map_or(&[][..], Vec::as_slice);
+        for condition in conditions(policy, &standing, &known, rules) {
             tell(resolved, policy, condition);
         }
         let ancestor = |target: &TargetRef| AncestorStatus {
             target: target.clone(),
             conditions: of_target(policy, &standing, &known, target),
         };
-        let ancestors = policy.targets.iter().map(ancestor).collect();
+        let by_name = rules
+            .iter()
+            .filter(|rule| !policy.targets.contains(rule))
+            .map(|rule| AncestorStatus { target: rule.clone(), conditions: vec![Condition::accepted()] });
+        let ancestors = policy.targets.iter().map(ancestor).chain(by_name).collect();
         resolved.ancestors.insert(super::key(&policy.kind, &policy.meta.name), ancestors);
     }
 }
@@ -110,13 +116,18 @@ fn known(objects: &Objects<'_>) -> Known {
     known
 }
 
-fn conditions(policy: &Policy, standing: &Standing, known: &Known) -> Vec<Condition> {
+/// `named`: the rules that name the policy themselves.
+fn conditions(policy: &Policy, standing: &Standing, known: &Known, named: &[TargetRef]) -> Vec<Condition> {
     let Standing { missing, conflicts, .. } = standing;
     let mut told = Vec::new();
-    let lost = !conflicts.is_empty() && conflicts.iter().all(|conflict| !conflict.wins);
+    let lost = named.is_empty() && !conflicts.is_empty() && conflicts.iter().all(|conflict| !conflict.wins);
+    let nowhere = named.is_empty() && policy.targets.is_empty();
     told.push(if !missing.is_empty() {
         let all: Vec<_> = missing.iter().map(|target| missing_message(policy, target, known)).collect();
         Condition::fails("Accepted", "TargetNotFound", all.join("; "))
+    } else if nowhere {
+        let message = "has no targetRefs, and no route names it in an ExtensionRef: it has no effect";
+        Condition::fails("Accepted", "TargetNotFound", format!("{}: {message}", policy.meta.source))
     } else if lost && conflicts.len() == policy.targets.len() {
         Condition::fails("Accepted", "Conflicted", format!("{}: has no effect", policy.meta.source))
     } else {

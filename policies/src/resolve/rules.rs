@@ -7,17 +7,18 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::backends::{app_protocol, external_name, tcp_ports};
+use super::extensions::{self, Level};
 use super::filters::{filters, only_prefix};
 use super::grants::Referrer;
 use super::objects::Objects;
 use crate::matching::target::normalize_path;
 use crate::model::{
-    BackendKind, BackendName, BackendRef, HeaderMatch, InvalidRef, PathMatch, QueryMatch, ResourceName,
-    RouteKind, RouteMatch, RouteRule, SourceRef, StringMatch, Timeouts,
+    BackendKind, BackendName, BackendRef, HeaderMatch, InvalidRef, PathMatch, PolicyKey, QueryMatch,
+    ResourceName, RouteFilter, RouteKind, RouteMatch, RouteRule, SourceRef, StringMatch, Timeouts,
 };
 use crate::objects::{
-    GepDuration, HttpBackendRef, HttpRoute, HttpRule, MatchSpec, MirrorSpec, PathMatchSpec, PathMatchType,
-    RetrySpec, TIDEGATE_GROUP, ValueMatchType, compile_pattern,
+    ExtensionRefSpec, GepDuration, HttpBackendRef, HttpRoute, HttpRule, MatchSpec, PathMatchSpec,
+    PathMatchType, RetrySpec, TIDEGATE_GROUP, ValueMatchType, compile_pattern,
 };
 
 /// A backendRef that cannot be used: the reason of `ResolvedRefs`, and a message that names its place.
@@ -39,29 +40,21 @@ pub(super) fn rules(
 ) -> Result<Vec<RouteRule>, String> {
     let referrer = Referrer { kind: kind.as_str(), namespace: &route.meta.name.namespace };
     let asked = Asked { referrer, mesh, carries: Carries::Requests };
-    let mut find = |pointer: String, backend: &HttpBackendRef| {
-        lookup(objects, asked, backend).map_err(|(why, message)| {
-            invalid.push(Invalid::new(why, &route.meta.at(route.lines.line(&pointer)), &message));
-            why
-        })
-    };
+    let mut finder = Finder { objects, asked, route, invalid };
     let mut rules = Vec::new();
     for (at, written) in route.spec.rules.iter().enumerate() {
         let at = format!("/rules/{at}");
         let matches = matches(written)?;
         let prefix = only_prefix(&matches);
-        let mut mirror = |at: &str, i: usize, mirror: &MirrorSpec| {
-            find(format!("{at}/filters/{i}"), &mirror.backend_ref.as_backend_ref()).ok()
-        };
-        let own = filters(&written.filters, prefix, |i, spec| mirror(&at, i, spec))?;
+        let own = filters(&mut finder, (Level::Rule, &at), &written.filters, prefix)?;
         let mut below = Vec::new();
         for (position, backend) in written.backend_refs.iter().enumerate() {
             let at = format!("{at}/backendRefs/{position}");
-            below.push(filters(&backend.filters, prefix, |i, spec| mirror(&at, i, spec))?);
+            below.push(filters(&mut finder, (Level::BackendRef, &at), &backend.filters, prefix)?);
         }
         let backends = written.backend_refs.iter().zip(below).enumerate();
         let backends = backends.map(|(position, (backend, filters))| BackendRef {
-            target: find(format!("{at}/backendRefs/{position}"), backend),
+            target: finder.backend(&format!("{at}/backendRefs/{position}"), backend),
             identity: identity(route, backend),
             weight: backend.weight,
             filters,
@@ -103,6 +96,38 @@ pub(super) enum Carries {
 impl Invalid {
     pub(super) fn new(why: InvalidRef, source: &SourceRef, message: &str) -> Self {
         Self { reason: reason(why), message: format!("{source}: {message}") }
+    }
+}
+
+/// Looks up what the rules of one route name, and collects what cannot be used.
+pub(super) struct Finder<'a, 'o> {
+    objects: &'a Objects<'o>,
+    asked: Asked<'a>,
+    route: &'a HttpRoute,
+    invalid: &'a mut Vec<Invalid>,
+}
+
+impl Finder<'_, '_> {
+    pub(super) fn backend(&mut self, at: &str, written: &HttpBackendRef) -> Result<BackendName, InvalidRef> {
+        lookup(self.objects, self.asked, written).map_err(|(why, message)| {
+            self.refuse(at, reason(why), &message);
+            why
+        })
+    }
+
+    pub(super) fn policy(
+        &mut self,
+        at: &str,
+        beside: (Level, &[RouteFilter]),
+        written: &ExtensionRefSpec,
+    ) -> Option<PolicyKey> {
+        let found = extensions::lookup(self.objects, &self.route.meta.name.namespace, beside, written);
+        found.map_err(|(reason, message)| self.refuse(at, reason, &message)).ok()
+    }
+
+    fn refuse(&mut self, at: &str, reason: &'static str, message: &str) {
+        let source = self.route.meta.at(self.route.lines.line(at));
+        self.invalid.push(Invalid { reason, message: format!("{source}: {message}") });
     }
 }
 

@@ -1,4 +1,5 @@
 mod backend_tls;
+mod extensions;
 mod gateway_tls;
 mod listeners;
 mod references;

@@ -8,7 +8,8 @@ use crate::health::{CircuitBreaker, CircuitGuard};
 use crate::kind::Compiled;
 use crate::kinds::KINDS;
 use crate::model::{
-    BackendName, Mode, Policy, PolicyRef, Resource, ResourceName, ResourceType, Resources, TargetRef,
+    BackendName, Mode, Policy, PolicyKey, PolicyRef, Resource, ResourceName, ResourceType, Resources,
+    TargetRef,
 };
 use crate::pick::Cohort;
 use crate::pipeline::Filter;
@@ -64,6 +65,10 @@ impl<'a> Policies<'a> {
             }
         }
         Self { by_key, guards: BTreeMap::new(), state }
+    }
+
+    pub(super) fn has(&self, key: &PolicyKey) -> bool {
+        self.by_key.contains_key(&(&*key.kind, &key.name))
     }
 
     pub(super) fn get<'s>(&'s self, policy: &'s Policy) -> Option<&'s Bound> {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::build::Builder;
 use super::policies::Behaviour;
 use super::{BackendState, MirrorTarget, Rule, Target};
-use crate::attach::Place;
+use crate::attach::{Chain, Place};
 use crate::health::CircuitGuard;
 use crate::model::{
-    BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Route, RouteKind, RouteRule,
-    Timeouts, WebScheme,
+    BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Route, RouteFilter, RouteKind,
+    RouteRule, Timeouts, WebScheme,
 };
 use crate::pick::{Cohort, Seat};
-use crate::pipeline::{Entry, Filter, Phase, route_filter};
+use crate::pipeline::{Entry, Filter, InvalidFilter, Phase, route_filter};
 use crate::reason::Reason;
 
 /// From where a rule is reached.
@@ -31,6 +31,8 @@ pub(super) struct Filters(Vec<(Phase, usize, Arc<dyn Filter>)>);
 #[derive(Default)]
 struct Own {
     kind: RouteKind,
+    /// The policies among them are looked up with the others.
+    written: Vec<RouteFilter>,
     filters: Vec<Arc<dyn Filter>>,
     mirrors: Vec<MirrorTarget>,
 }
@@ -72,7 +74,8 @@ impl<'a> Builder<'a> {
         let entry = self.entry(side);
         let own = Own {
             kind: route.kind,
-            filters: rule.filters.iter().filter_map(|filter| route_filter(filter, entry)).collect(),
+            written: rule.filters.clone(),
+            filters: self.filters(&rule.filters, entry),
             mirrors: self.mirrors(&rule.filters, route.kind),
         };
         let mut targets: Vec<_> =
@@ -81,7 +84,7 @@ impl<'a> Builder<'a> {
             targets.push(self.nowhere(place, side, &own));
         }
         let name = rule.name.clone().unwrap_or_else(|| index.to_string().into());
-        let cohort = self.cohort(place, side).map(|cohort| {
+        let cohort = self.cohort(place, side, rule).map(|cohort| {
             let policy = cohort.policy.clone();
             targets
                 .iter_mut()
@@ -102,8 +105,8 @@ impl<'a> Builder<'a> {
     }
 
     /// The policy that picks among the backends of a rule, for all that reach it on one side.
-    fn cohort(&self, place: Place<'_>, side: Side<'_>) -> Option<Arc<Cohort>> {
-        let (effective, _) = self.effective(place, side, None);
+    fn cohort(&self, place: Place<'_>, side: Side<'_>, rule: &RouteRule) -> Option<Arc<Cohort>> {
+        let (effective, _) = self.effective(place, side, (None, &|chain| chain.past(&rule.filters)));
         effective.into_iter().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::Cohort(cohort) => Some(cohort.clone()),
             Behaviour::Filter(_) | Behaviour::CircuitBreaker(_) => None,
@@ -146,7 +149,8 @@ impl<'a> Builder<'a> {
     fn target(&mut self, place: Place<'_>, side: Side<'_>, own: &Own, backend: &BackendRef) -> Applied {
         let entry = self.entry(side);
         let name = backend.target.as_ref().ok();
-        let (filtering, breaking) = self.effective(place, side, name);
+        let (filtering, breaking) =
+            self.effective(place, side, (name, &|chain| chain.past(&own.written).past(&backend.filters)));
         let mut applied = Vec::new();
         let mut filters = Filters::default();
         for policy in filtering {
@@ -157,7 +161,7 @@ impl<'a> Builder<'a> {
                 applied.push(bound.reference.clone());
             }
         }
-        let of_backend = backend.filters.iter().filter_map(|filter| route_filter(filter, entry));
+        let of_backend = self.filters(&backend.filters, entry);
         for filter in own.filters.iter().cloned().chain(of_backend) {
             filters.push(ROUTE_ORDER, filter);
         }
@@ -183,7 +187,7 @@ impl<'a> Builder<'a> {
         breaking: &[&Policy],
         backend: Option<&Arc<BackendState>>,
     ) -> (Option<Arc<CircuitGuard>>, Option<Arc<PolicyRef>>) {
-        let circuit = breaking.iter().find_map(|policy| match &self.policies.get(policy)?.behaviour {
+        let circuit = breaking.iter().rev().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::CircuitBreaker(circuit) => Some(circuit.clone()),
             Behaviour::Filter(_) | Behaviour::Cohort(_) => None,
         });
@@ -195,21 +199,28 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The policies whose filters hold on the way, and those whose breakers do.
+    /// What a rule or a backendRef does itself. A policy that it names and that is not here must not be skipped.
+    fn filters(&self, written: &[RouteFilter], entry: Entry) -> Vec<Arc<dyn Filter>> {
+        let lost = RouteFilter::extensions(written).any(|policy| !self.policies.has(policy));
+        let lost = lost.then(|| Arc::new(InvalidFilter) as Arc<dyn Filter>);
+        lost.into_iter().chain(written.iter().filter_map(|filter| route_filter(filter, entry))).collect()
+    }
+
+    /// The policies whose filters hold on the way, and those whose breakers do. `past` adds what the route names.
     pub(super) fn effective(
         &self,
         place: Place<'_>,
         side: Side<'_>,
-        backend: Option<&BackendName>,
+        (backend, past): (Option<&BackendName>, &dyn Fn(Chain) -> Chain),
     ) -> (Vec<&'a Policy>, Vec<&'a Policy>) {
         match side {
             Side::Gateway(listener) => {
-                let all = self.attachments.effective(&place.gateway(listener, backend));
+                let all = self.attachments.effective(&past(place.gateway(listener, backend)));
                 (all.clone(), all)
             }
             Side::Outbound(parent) => (
-                self.attachments.effective(&place.outbound_filters()),
-                self.attachments.effective(&place.outbound_breakers(parent, backend)),
+                self.attachments.effective(&past(place.outbound_filters())),
+                self.attachments.effective(&past(place.outbound_breakers(parent, backend))),
             ),
         }
     }

@@ -137,7 +137,7 @@ impl Builder<'_> {
     fn stream_target(&mut self, listener: &ListenerName, backend: &StreamBackend) -> Applied {
         let place = Place { resources: self.resources, rule: None };
         let name = backend.target.as_ref().ok();
-        let (_, breaking) = self.effective(place, Side::Gateway(listener), name);
+        let (_, breaking) = self.effective(place, Side::Gateway(listener), (name, &|chain| chain));
         let state = name.and_then(|name| self.backends.get(name)).cloned();
         let (guard, applied) = self.guard(&breaking, state.as_ref());
         let target = Target {

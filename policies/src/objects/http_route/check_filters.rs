@@ -214,7 +214,7 @@ fn check_pairs(at: &str, pairs: &[HeaderPair], faults: &mut Faults) {
 
 impl HttpFilterSpec {
     /// The field of every kind that is done, and whether it was written.
-    fn fields(&self) -> [(FilterType, &'static str, bool); 6] {
+    fn fields(&self) -> [(FilterType, &'static str, bool); 7] {
         use FilterType::{RequestHeaderModifier, RequestRedirect, ResponseHeaderModifier, UrlRewrite};
         let (request, response) = (&self.request_header_modifier, &self.response_header_modifier);
         [
@@ -224,6 +224,7 @@ impl HttpFilterSpec {
             (UrlRewrite, "urlRewrite", self.url_rewrite.is_some()),
             (FilterType::Cors, "cors", self.cors.is_some()),
             (FilterType::RequestMirror, "requestMirror", self.request_mirror.is_some()),
+            (FilterType::ExtensionRef, "extensionRef", self.extension_ref.is_some()),
         ]
     }
 }

@@ -12,7 +12,7 @@ pub const REDIRECT_STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 /// One filter of a rule or a backendRef. Those of the kinds in `x-ignored` are refused by their `type`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-ignored" = ["externalAuth", "extensionRef"]))]
+#[schemars(extend("x-ignored" = ["externalAuth"]))]
 pub struct HttpFilterSpec {
     #[serde(rename = "type")]
     pub kind: FilterType,
@@ -22,6 +22,19 @@ pub struct HttpFilterSpec {
     pub url_rewrite: Option<RewriteSpec>,
     pub cors: Option<CorsSpec>,
     pub request_mirror: Option<MirrorSpec>,
+    pub extension_ref: Option<ExtensionRefSpec>,
+}
+
+/// Gateway API `LocalObjectReference`: a policy in the route's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExtensionRefSpec {
+    #[schemars(length(max = 253))]
+    pub group: String,
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
