@@ -15,6 +15,7 @@ mod diagnostic;
 mod field;
 mod kinds;
 mod locate;
+mod located;
 mod read;
 mod scalar;
 pub mod schema;
@@ -23,6 +24,8 @@ mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use yaml::{MAX_DEPTH, MAX_NODES};
+
+pub(crate) use located::Located;
 
 use diagnostic::Report;
 use read::{Origin, Outcome};
@@ -95,15 +98,7 @@ pub fn parse(file: &Arc<str>, text: &str) -> Parsed {
     for error in stream.syntax_errors {
         report.error(error.place, "", error.message, error.help);
     }
-    let mut file = File {
-        file: file.clone(),
-        report,
-        objects: Vec::new(),
-        failed: Vec::new(),
-        lines: HashMap::new(),
-        manifests: HashMap::new(),
-        complete,
-    };
+    let mut file = File { report, complete, ..File::new(file) };
     let empty = complete && stream.documents.iter().all(|d| d.is_empty());
     for document in stream.documents {
         file.document(document);
@@ -111,14 +106,7 @@ pub fn parse(file: &Arc<str>, text: &str) -> Parsed {
     if empty {
         file.report.warn(start, "", "the file is empty: it defines nothing", None);
     }
-    Parsed {
-        objects: file.objects,
-        diagnostics: file.report.finish(),
-        complete: file.complete,
-        failed: file.failed,
-        lines: file.lines,
-        manifests: file.manifests,
-    }
+    file.finish()
 }
 
 /// Reads an object from a cluster, with the checks that a file would get. Kinds the mesh has no use for come back as
@@ -156,6 +144,29 @@ struct File {
 }
 
 impl File {
+    fn new(file: &Arc<str>) -> Self {
+        Self {
+            file: file.clone(),
+            report: Report::new(file.clone()),
+            objects: Vec::new(),
+            failed: Vec::new(),
+            lines: HashMap::new(),
+            manifests: HashMap::new(),
+            complete: true,
+        }
+    }
+
+    fn finish(self) -> Parsed {
+        Parsed {
+            objects: self.objects,
+            diagnostics: self.report.finish(),
+            complete: self.complete,
+            failed: self.failed,
+            lines: self.lines,
+            manifests: self.manifests,
+        }
+    }
+
     fn document(&mut self, document: yaml::Document) {
         let before = self.report.errors();
         for error in document.errors {

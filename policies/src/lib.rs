@@ -8,6 +8,7 @@
 pub mod attach;
 pub mod balance;
 pub mod call;
+pub mod cases;
 pub mod codec;
 pub mod decision;
 pub mod document;

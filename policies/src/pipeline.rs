@@ -14,6 +14,7 @@ mod tests;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use http::header::{SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request, response};
 
 use crate::decision::Decisions;
@@ -152,5 +153,33 @@ pub fn on_request(
 pub fn on_response(filters: &[Arc<dyn Filter>], progress: Progress, head: &mut response::Parts) {
     for filter in filters.iter().take(progress.0).rev() {
         filter.on_response(head);
+    }
+}
+
+/// The response as the policies leave it: their response side, then what they want on it whoever has answered
+/// ([`RequestContext::response_headers`]), each name in place of what is there. What the backend's answer varies with, it
+/// still does, and its cookies stay beside ours.
+pub fn conclude(
+    filters: &[Arc<dyn Filter>],
+    progress: Progress,
+    wanted: HeaderMap,
+    head: &mut response::Parts,
+) {
+    on_response(filters, progress, head);
+    let mut last = None;
+    for (name, value) in wanted {
+        match (name, &last) {
+            (Some(name), _) => {
+                if name == VARY || name == SET_COOKIE {
+                    head.headers.append(name.clone(), value);
+                } else {
+                    head.headers.insert(name.clone(), value);
+                }
+                last = Some(name);
+            }
+            // Repeats the name before.
+            (None, Some(name)) => drop(head.headers.append(name.clone(), value)),
+            (None, None) => {}
+        }
     }
 }

@@ -183,10 +183,8 @@ impl Story<'_> {
         if self.connection.is_last() && self.dialect.http1 {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(selected) = &self.selected {
-            pipeline::on_response(&selected.target().filters, self.progress, head);
-        }
-        headers::add_ours(&mut head.headers, std::mem::take(&mut self.response_headers));
+        let filters = self.selected.as_ref().map_or(&[][..], |selected| &selected.target().filters);
+        pipeline::conclude(filters, self.progress, std::mem::take(&mut self.response_headers), head);
         self.record.status = Some(head.status);
     }
 }

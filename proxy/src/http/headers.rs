@@ -7,10 +7,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE,
-};
-use http::header::{TRANSFER_ENCODING, UPGRADE, VARY};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE};
+use http::header::{TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request};
 use smallvec::SmallVec;
@@ -160,27 +158,6 @@ pub(crate) fn add_forwarded(
     }
     if !headers.contains_key(X_REQUEST_ID) {
         headers.insert(X_REQUEST_ID, request_id(rng));
-    }
-}
-
-/// Sets what policies want on a response, each name in place of what is there. What the backend's answer varies with, it
-/// still does, and its cookies stay beside ours.
-pub(crate) fn add_ours(headers: &mut HeaderMap, ours: HeaderMap) {
-    let mut last = None;
-    for (name, value) in ours {
-        match (name, &last) {
-            (Some(name), _) => {
-                if name == VARY || name == SET_COOKIE {
-                    headers.append(name.clone(), value);
-                } else {
-                    headers.insert(name.clone(), value);
-                }
-                last = Some(name);
-            }
-            // Repeats the name before.
-            (None, Some(name)) => drop(headers.append(name.clone(), value)),
-            (None, None) => {}
-        }
     }
 }
 

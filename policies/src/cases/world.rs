@@ -1,0 +1,95 @@
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::format::{Given, PeerSpec};
+use crate::codec;
+use crate::document::{ObjectKey, Parsed};
+use crate::model::{AppProtocol, Identity, Peer, ResourceType, Resources};
+use crate::objects::Object;
+use crate::resolve::{self, Resolved};
+use crate::snapshot::{Local, Snapshot};
+use crate::state::StateStore;
+
+/// Where the application of a sidecar would listen.
+const APP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
+/// Who asks, where nothing is said about it.
+const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40_000);
+
+/// Everything one case is about, as a proxy has it.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) snapshot: Snapshot,
+    pub(super) resolved: Resolved,
+    pub(super) side: Side,
+    pub(super) peer: Peer,
+}
+
+/// Which side of which proxy the requests come in on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Gateway,
+    Caller,
+    Serving,
+}
+
+impl World {
+    /// The way of a policy: resolved, sent over the wire, received, compiled.
+    ///
+    /// # Errors
+    /// What a proxy would refuse, and a `given` that makes no sense.
+    pub(super) fn build(parsed: &[Parsed], given: [&Given; 2]) -> Result<Self, String> {
+        let mut objects = BTreeMap::<ObjectKey, &Object>::new();
+        for object in parsed.iter().flat_map(|parsed| &parsed.objects) {
+            if let Some(key) = ObjectKey::of(object) {
+                objects.insert(key, object);
+            }
+        }
+        let resolved = resolve::resolve(objects.into_values());
+        let received = received(&resolved.resources)?;
+        let (side, local) = local(given)?;
+        let (snapshot, rejected) = Snapshot::build(&received, &local, &StateStore::new([0, 0]));
+        if let Some(rejected) = rejected.first() {
+            return Err(format!("{} was rejected: {}", rejected.name, rejected.reason));
+        }
+        Ok(Self { snapshot, resolved, side, peer: peer(given) })
+    }
+}
+
+/// What a proxy has of it.
+fn received(sent: &Resources) -> Result<Resources, String> {
+    let mut received = Resources::default();
+    for resource in sent.iter() {
+        let (url, name, bytes) = codec::encode(&resource);
+        let kind = ResourceType::from_type_url(url).ok_or_else(|| format!("no type {url}"))?;
+        let resource = codec::decode(kind, &name, &bytes).map_err(|error| format!("{name}: {error}"))?;
+        received.insert(resource);
+    }
+    if received == *sent { Ok(received) } else { Err(String::from("the wire changed what was sent")) }
+}
+
+fn local(given: [&Given; 2]) -> Result<(Side, Local), String> {
+    let caller = given.iter().rev().find_map(|given| given.caller.as_ref());
+    let serving = given.iter().rev().map(|given| &given.serving).find(|serving| !serving.is_empty());
+    let app = Some((APP, AppProtocol::Http1));
+    match (caller, serving) {
+        (None, None) => Ok((Side::Gateway, Local::default())),
+        (Some(caller), None) => {
+            let local = Local { app, namespace: caller.namespace.as_str().into(), ..Local::default() };
+            Ok((Side::Caller, local))
+        }
+        (None, Some(serving)) => {
+            let services: Result<Vec<_>, _> = serving.iter().map(|name| name.parse()).collect();
+            let services = services.map_err(|error| format!("serving: {error}"))?;
+            Ok((Side::Serving, Local { app, services, ..Local::default() }))
+        }
+        (Some(_), Some(_)) => Err(String::from("`caller` and `serving` are two sides: write one")),
+    }
+}
+
+fn peer(given: [&Given; 2]) -> Peer {
+    let none = PeerSpec::default();
+    let written = given.iter().rev().find_map(|given| given.peer.as_ref()).unwrap_or(&none);
+    let identity = written.identity.as_deref().map(|id| Identity(Arc::from(id)));
+    Peer { address: written.address.map_or(PEER, |address| address.0), identity }
+}
