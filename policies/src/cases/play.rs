@@ -204,7 +204,8 @@ impl<'w> Player<'w> {
             let answer = step.answers.get(seen.attempts as usize).or(step.answers.last()).unwrap_or(&usual);
             seen.attempts += 1;
             seen.forwarded = Some(sent.head.clone());
-            let (result, latency) = ended(answer, timeouts, ends.map(|ends| ends.since(self.now)));
+            let left = ends.map(|ends| ends.since(self.now));
+            let (result, latency) = ended(answer, sent.grpc, timeouts, left);
             self.now = self.now + latency;
             attempt.record(CallOutcome { result, latency }, self.now);
             let over = ends.is_some_and(|ends| self.now >= ends && latency > Duration::ZERO);
@@ -223,11 +224,17 @@ impl<'w> Player<'w> {
 }
 
 /// How an attempt ends, and after how long.
-fn ended(answer: &AnswerSpec, timeouts: Timeouts, left: Option<Duration>) -> (CallResult, Duration) {
+fn ended(
+    answer: &AnswerSpec,
+    grpc: bool,
+    timeouts: Timeouts,
+    left: Option<Duration>,
+) -> (CallResult, Duration) {
     let result = match (answer.fails, answer.grpc) {
         (Some(FailureSpec::Refused), _) => CallResult::Failed(Reason::ConnectFailed),
         (Some(FailureSpec::Reset), _) => CallResult::Failed(Reason::UpstreamReset),
         (None, Some(code)) => CallResult::Grpc(code),
+        (None, None) if grpc && answer.status.is_none() => CallResult::Grpc(0),
         (None, None) => CallResult::Status(answer.status.unwrap_or(200)),
     };
     let latency = answer.after.map_or(Duration::ZERO, |after| after.get());
