@@ -2,6 +2,7 @@
 
 mod accept;
 mod gateway;
+mod hello;
 mod origin;
 mod proxy_protocol;
 mod seldom;

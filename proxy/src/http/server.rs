@@ -189,7 +189,7 @@ impl HttpServer {
     /// The same for a client that begins with TLS; ALPN says which HTTP follows.
     pub(crate) async fn serve_tls(
         &self,
-        stream: TcpStream,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         acceptor: &TlsAcceptor,
         mut context: ConnectionContext,
         drain: CancellationToken,

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// How long, at the close, we take what a client still sends of a body that nobody wants.
@@ -17,8 +16,8 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Wire {
-    stream: TcpStream,
+pub(crate) struct Wire<S> {
+    stream: S,
     /// Whether the last request had a body that we did not read to its end.
     unread: Arc<AtomicBool>,
     /// How long a write may wait; `None`: for ever.
@@ -29,8 +28,8 @@ pub(crate) struct Wire {
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
-impl Wire {
-    pub(crate) fn new(stream: TcpStream, unread: Arc<AtomicBool>, stall_timeout: Option<Duration>) -> Self {
+impl<S> Wire<S> {
+    pub(crate) fn new(stream: S, unread: Arc<AtomicBool>, stall_timeout: Option<Duration>) -> Self {
         Self { stream, unread, stall_timeout, stalled: None, lingering: None }
     }
 
@@ -49,7 +48,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -59,7 +58,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, bytes);
