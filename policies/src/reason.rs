@@ -15,6 +15,8 @@ pub enum Reason {
     BadRequest,
     /// The request came over a TLS connection for another listener's name.
     Misdirected,
+    /// A client that must begin with TLS did not, or the handshake failed.
+    BadHandshake,
     /// No rule of the listener or service matches.
     NoRoute,
     /// The matched rule has no backend to send to, or all its weights are zero.
@@ -85,9 +87,10 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
 impl Reason {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::Misdirected,
+        Self::BadHandshake,
         Self::NoRoute,
         Self::NoBackend,
         Self::InvalidBackend,
@@ -127,6 +130,9 @@ impl Reason {
             }
             Self::Misdirected => {
                 row(421, UNAVAILABLE, "misdirected", "this connection is for another host", false, false)
+            }
+            Self::BadHandshake => {
+                row(400, INVALID_ARGUMENT, "bad_handshake", "the TLS handshake failed", false, true)
             }
             Self::NoRoute => row(404, UNIMPLEMENTED, "no_route", "no route matches", false, false),
             Self::NoBackend => row(500, UNAVAILABLE, "no_backend", "the route has no backend", false, false),

@@ -57,6 +57,8 @@ fn every_kind_has_an_example_of_its_own_name() {
         "Gateway",
         "HTTPRoute",
         "GRPCRoute",
+        "TCPRoute",
+        "TLSRoute",
         "Service",
         "EndpointSlice",
         "Backend",

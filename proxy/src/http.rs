@@ -19,5 +19,5 @@ pub(crate) use detect::speaks_http;
 pub(crate) use record::Record;
 pub(crate) use replay::Replay;
 pub(crate) use reply::grpc_status;
-pub(crate) use server::{ConnectionContext, HttpServer};
+pub(crate) use server::{ConnectionContext, HttpServer, last_requests};
 pub(crate) use tee::{NoCopy, TeeEnd};

@@ -11,6 +11,7 @@ mod tls;
 
 pub(crate) use accept::{Acceptor, Site, listen, reserve};
 pub(crate) use gateway::follow;
+pub(crate) use hello::{Hello, NoHello, Rewound, read as read_hello};
 pub(crate) use status::gateway_name;
 pub use status::{ListenerStatus, Listeners};
 pub(crate) use tls::{BySocket, Certificates, HTTP_2, handshake};

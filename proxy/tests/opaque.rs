@@ -161,7 +161,7 @@ async fn where_no_endpoint_can_be_reached_the_client_is_reset_and_the_reason_tol
     let mut client = sidecar.raw(CART).await;
     assert_eq!(client.read_to_end().await, "");
     let counted = sidecar.metrics("tidegate_streams_total");
-    let labels = "{direction=\"outbound\",backend=\"shop/cart:80\",reason=\"connect_failed\"} 1";
+    let labels = "{direction=\"outbound\",route=\"\",backend=\"shop/cart:80\",reason=\"connect_failed\"} 1";
     assert!(counted.ends_with(labels), "{counted}");
 
     sidecar.apply(cart(Declared::Other, &[dead, alive]));

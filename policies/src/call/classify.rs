@@ -25,6 +25,7 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
             | Reason::IdleTimeout
             | Reason::BadRequest
             | Reason::Misdirected
+            | Reason::BadHandshake
             | Reason::NoRoute
             | Reason::NoBackend
             | Reason::InvalidBackend

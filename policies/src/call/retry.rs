@@ -137,6 +137,7 @@ fn is_connection_failure(reason: Reason) -> bool {
         | Reason::RequestTimeout => true,
         Reason::BadRequest
         | Reason::Misdirected
+        | Reason::BadHandshake
         | Reason::NoRoute
         | Reason::NoBackend
         | Reason::InvalidBackend

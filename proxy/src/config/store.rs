@@ -69,9 +69,14 @@ impl Store {
         (Compiled { snapshot, certificates }, rejected)
     }
 
-    /// How TLS is spoken on a gateway's socket; `None` where it is not.
+    /// How TLS is spoken on a gateway's socket where requests are inside; `None` where it is not.
     pub(crate) fn tls(&self, bind: BindAddress) -> Option<TlsAcceptor> {
-        self.certificates.acceptor(bind)
+        self.certificates.for_requests(bind)
+    }
+
+    /// The same where anything may be inside.
+    pub(crate) fn tls_of_streams(&self, bind: BindAddress) -> Option<TlsAcceptor> {
+        self.certificates.for_streams(bind)
     }
 
     /// Puts a compiled snapshot in force; the next request sees all of it, those in flight none.

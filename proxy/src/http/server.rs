@@ -241,7 +241,7 @@ impl HttpServer {
 }
 
 /// Returns when the time for last requests, after the beginning of a drain, is over.
-async fn last_requests(drain: &CancellationToken) {
+pub(crate) async fn last_requests(drain: &CancellationToken) {
     drain.cancelled().await;
     tokio::time::sleep(LAST_REQUESTS).await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tidegate_policy::model::Peer;
-use tidegate_policy::snapshot::{Intake, Scope};
+use tidegate_policy::snapshot::Scope;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::origin::{Origin, Refusal, canonical};
 use super::seldom::Seldom;
 use crate::http::{ConnectionContext, HttpServer};
-use crate::outbound;
 use crate::state::ProxyState;
 use crate::telemetry::{Direction, RefusedConnection};
 use crate::upstream::keepalive;
+use crate::{intake, outbound};
 
 const BACKLOG: i32 = 1024;
 /// Out of file descriptors or memory, accepting fails at once and for a while: this long a pause keeps it from
@@ -165,22 +165,10 @@ impl Acceptor {
         let scope = origin.destination.map_or(site.scope, Scope::OutboundTo);
         let context =
             ConnectionContext::new(proxy.clone(), scope, site.direction, peer, crate::clock::seed());
-        if let Scope::Gateway(bind) = scope
-            && matches!(proxy.store.load().intake(bind), Some(Intake::ServerNames | Intake::Connections))
-        {
-            tracing::debug!(%client, "no connection is carried as a whole yet; closed");
-            return;
-        }
-        if let Scope::OutboundTo(address) = scope {
-            return outbound::serve(server, stream, address, context, stop).await;
-        }
-        let tls = match scope {
-            Scope::Gateway(bind) => proxy.store.tls(bind),
-            Scope::Inbound | Scope::Outbound | Scope::OutboundTo(_) => None,
-        };
-        match tls {
-            Some(tls) => server.serve_tls(stream, &tls, context, stop).await,
-            None => server.serve(stream, context, stop).await,
+        match scope {
+            Scope::Gateway(bind) => intake::serve(server, stream, bind, context, stop).await,
+            Scope::OutboundTo(address) => outbound::serve(server, stream, address, context, stop).await,
+            Scope::Inbound | Scope::Outbound => server.serve(stream, context, stop).await,
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustls::server::Acceptor;
@@ -12,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 /// The most that is read before the message is whole. With post-quantum key shares it has about 2 KiB.
 const MAX_HELLO: usize = 16 * 1024;
 
-/// What a client asks for, and its connection, as if nothing had been read of it.
+/// What a client asks for, and what was read of its connection to learn it.
 #[derive(Debug)]
-pub(crate) struct Hello<S> {
+pub(crate) struct Hello {
     /// In lower case; `None` where the client names no server (RFC 6066, section 3).
-    pub(crate) server_name: Option<Box<str>>,
-    pub(crate) stream: Rewound<S>,
+    pub(crate) server_name: Option<Arc<str>>,
+    start: Vec<u8>,
 }
 
 /// Why there is no first message. Whoever waits for one puts a limit to the waiting.
@@ -47,7 +48,7 @@ pub(crate) struct Rewound<S> {
 ///
 /// # Errors
 /// The connection is of no use.
-pub(crate) async fn read<S: AsyncRead + Unpin>(mut stream: S) -> Result<Hello<S>, NoHello> {
+pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Hello, NoHello> {
     let (mut start, mut seen) = (Vec::new(), 0);
     let mut acceptor = Acceptor::default();
     loop {
@@ -55,16 +56,23 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(mut stream: S) -> Result<Hello<S>
         if room == 0 {
             return Err(NoHello::TooLong);
         }
-        if (&mut stream).take(room as u64).read_buf(&mut start).await? == 0 {
+        if (&mut *stream).take(room as u64).read_buf(&mut start).await? == 0 {
             return Err(if start.is_empty() { NoHello::Silent } else { NoHello::Cut });
         }
         while let Some(mut rest @ [_, ..]) = start.get(seen..) {
             seen += acceptor.read_tls(&mut rest)?;
             if let Some(accepted) = acceptor.accept().map_err(|(error, _alert)| NoHello::Invalid(error))? {
                 let server_name = accepted.client_hello().server_name().map(Into::into);
-                return Ok(Hello { server_name, stream: Rewound { start, at: 0, stream } });
+                return Ok(Hello { server_name, start });
             }
         }
+    }
+}
+
+impl Hello {
+    /// The connection as if nothing had been read of it.
+    pub(crate) fn rewind<S>(self, stream: S) -> Rewound<S> {
+        Rewound { start: self.start, at: 0, stream }
     }
 }
 

@@ -37,7 +37,15 @@ pub(crate) type BySocket = FxHashMap<BindAddress, Socket>;
 pub(crate) struct Socket {
     hosts: HostMap<Arc<[Arc<CertifiedKey>]>>,
     /// Kept from push to push, so that clients can resume their sessions.
-    config: Arc<ServerConfig>,
+    configs: Configs,
+}
+
+/// How TLS is spoken on a socket.
+#[derive(Clone)]
+struct Configs {
+    requests: Arc<ServerConfig>,
+    /// Without a word about protocols (ALPN): what is inside is not ours to say.
+    streams: Arc<ServerConfig>,
 }
 
 /// Picks a certificate for one socket, among those in force at the moment of the handshake.
@@ -68,9 +76,12 @@ impl Certificates {
             for bind in BindAddress::of(listener) {
                 let socket = sockets.entry(bind).or_insert_with(|| Socket {
                     hosts: HostMap::default(),
-                    config: match before.get(&bind) {
-                        Some(socket) => socket.config.clone(),
-                        None => self.config(bind, &provider),
+                    configs: match before.get(&bind) {
+                        Some(socket) => socket.configs.clone(),
+                        None => Configs {
+                            requests: self.config(bind, &provider, &[HTTP_2, HTTP_1_1]),
+                            streams: self.config(bind, &provider, &[]),
+                        },
                     },
                 });
                 socket.hosts.get_or_insert_with(listener.hostname(), || keys.clone());
@@ -83,19 +94,29 @@ impl Certificates {
         self.0.store(Arc::new(compiled));
     }
 
-    /// How TLS is spoken on a socket; `None` where it is not.
-    pub(crate) fn acceptor(&self, bind: BindAddress) -> Option<TlsAcceptor> {
-        self.0.load().get(&bind).map(|socket| TlsAcceptor::from(socket.config.clone()))
+    /// How TLS is spoken on a socket where requests are inside; `None` where it is not.
+    pub(crate) fn for_requests(&self, bind: BindAddress) -> Option<TlsAcceptor> {
+        self.0.load().get(&bind).map(|socket| TlsAcceptor::from(socket.configs.requests.clone()))
     }
 
-    fn config(&self, bind: BindAddress, provider: &Arc<CryptoProvider>) -> Arc<ServerConfig> {
+    /// The same where anything may be inside.
+    pub(crate) fn for_streams(&self, bind: BindAddress) -> Option<TlsAcceptor> {
+        self.0.load().get(&bind).map(|socket| TlsAcceptor::from(socket.configs.streams.clone()))
+    }
+
+    fn config(
+        &self,
+        bind: BindAddress,
+        provider: &Arc<CryptoProvider>,
+        protocols: &[&[u8]],
+    ) -> Arc<ServerConfig> {
         let picker = Picker { bind, certificates: self.clone() };
         let mut config = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .expect("the provider has suites for TLS 1.2 and 1.3")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(picker));
-        config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Arc::new(config)
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct StreamRecord {
     client: Peer,
     /// Where the client meant to connect.
     server: SocketAddr,
+    /// Whom it asked for by TLS.
+    server_name: Option<Arc<str>>,
     destination: Option<Destination>,
     endpoint: Option<Arc<str>>,
     reason: Option<Reason>,
@@ -46,6 +48,7 @@ impl StreamRecord {
             direction,
             client,
             server,
+            server_name: None,
             destination: None,
             endpoint: None,
             reason: Some(Reason::Draining),
@@ -53,6 +56,11 @@ impl StreamRecord {
             decisions: Decisions::new(),
             passed: Passed::default(),
         }
+    }
+
+    /// The client has named a server (SNI).
+    pub(crate) fn asked_for(&mut self, server_name: Arc<str>) {
+        self.server_name = Some(server_name);
     }
 
     /// A backend has been picked.
@@ -82,6 +90,10 @@ impl StreamRecord {
         self.direction.as_str()
     }
 
+    pub(super) fn route(&self) -> Option<&Arc<str>> {
+        self.destination.as_ref()?.route.as_ref()
+    }
+
     pub(super) fn backend(&self) -> Option<&Arc<str>> {
         self.destination.as_ref()?.backend.as_ref()
     }
@@ -98,7 +110,10 @@ impl StreamRecord {
         if let Some(identity) = &self.client.identity {
             visit(name::PEER, Field::Shared(&identity.0));
         }
-        visit(name::SERVER_ADDRESS, Field::Shown(&self.server.ip()));
+        match &self.server_name {
+            Some(server_name) => visit(name::SERVER_ADDRESS, Field::Shared(server_name)),
+            None => visit(name::SERVER_ADDRESS, Field::Shown(&self.server.ip())),
+        }
         visit(name::SERVER_PORT, Field::Int(self.server.port().into()));
         if let Some(destination) = &self.destination {
             routing(destination, visit);

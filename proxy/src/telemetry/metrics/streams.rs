@@ -13,6 +13,8 @@ use crate::telemetry::stream::StreamRecord;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StreamLabels {
     direction: &'static str,
+    /// `namespace/name`; empty where there is none.
+    route: Option<Arc<str>>,
     backend: Option<Arc<str>>,
     /// Response flag; empty for an end in order.
     reason: &'static str,
@@ -44,7 +46,8 @@ impl StreamCounts {
     pub(in crate::telemetry) fn ended(&self, stream: &StreamRecord) {
         let direction = stream.direction();
         let reason = stream.reason().map_or("", |reason| reason.flag());
-        let labels = StreamLabels { direction, backend: stream.backend().cloned(), reason };
+        let (route, backend) = (stream.route().cloned(), stream.backend().cloned());
+        let labels = StreamLabels { direction, route, backend, reason };
         self.ended.with(&labels, Counter::inc);
         for (way, bytes) in [("received", stream.passed.received()), ("sent", stream.passed.sent())] {
             self.bytes.get_or_create(&ByteLabels { direction, way }).inc_by(bytes);
@@ -54,6 +57,6 @@ impl StreamCounts {
 
 impl Labels for StreamLabels {
     fn overflow(&self) -> Self {
-        Self { backend: Some(OTHER.into()), ..self.clone() }
+        Self { route: Some(OTHER.into()), backend: Some(OTHER.into()), ..self.clone() }
     }
 }
