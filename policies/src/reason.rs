@@ -43,6 +43,12 @@ pub enum Reason {
     ConnectFailed,
     /// No connection within the connect timeout.
     ConnectTimeout,
+    /// The backend is called by TLS, and there is nobody whose word on its endpoints could be trusted.
+    UpstreamTlsInvalid,
+    /// The endpoint could not prove that it is who it should be.
+    UpstreamTlsUntrusted,
+    /// The endpoint speaks no TLS, or not the TLS that we do.
+    UpstreamTlsFailed,
     /// The endpoint closed or reset the connection before it answered.
     UpstreamReset,
     /// The endpoint sent something that is not valid HTTP.
@@ -87,7 +93,7 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
 impl Reason {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::BadRequest,
         Self::Misdirected,
         Self::BadHandshake,
@@ -104,6 +110,9 @@ impl Reason {
         Self::RequestCap,
         Self::ConnectFailed,
         Self::ConnectTimeout,
+        Self::UpstreamTlsInvalid,
+        Self::UpstreamTlsUntrusted,
+        Self::UpstreamTlsFailed,
         Self::UpstreamReset,
         Self::UpstreamProtocol,
         Self::RequestTimeout,
@@ -115,6 +124,7 @@ impl Reason {
     ];
 
     /// THE TABLE: reason -> (status, gRPC code, flag, message, safe to retry, closes the connection).
+    #[allow(clippy::too_many_lines, reason = "it is one table, and has a row for each reason")]
     pub fn answer(self) -> Answer {
         let row = |status: u16, grpc, flag, message, retry_safe, closes| Answer {
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
@@ -170,6 +180,30 @@ impl Reason {
             Self::ConnectTimeout => {
                 row(503, UNAVAILABLE, "connect_timeout", "the endpoint did not accept in time", true, false)
             }
+            Self::UpstreamTlsInvalid => row(
+                500,
+                UNAVAILABLE,
+                "upstream_tls_invalid",
+                "the backend's TLS settings cannot be used",
+                false,
+                false,
+            ),
+            Self::UpstreamTlsUntrusted => row(
+                503,
+                UNAVAILABLE,
+                "upstream_tls_untrusted",
+                "the endpoint could not prove who it is",
+                true,
+                false,
+            ),
+            Self::UpstreamTlsFailed => row(
+                503,
+                UNAVAILABLE,
+                "upstream_tls_failed",
+                "no TLS connection with the endpoint",
+                true,
+                false,
+            ),
             Self::UpstreamReset => {
                 row(503, UNAVAILABLE, "upstream_reset", "the endpoint closed the connection", false, false)
             }

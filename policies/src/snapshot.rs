@@ -23,6 +23,7 @@ mod stream;
 mod stream_tests;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -38,8 +39,8 @@ use crate::health::CircuitGuard;
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
 use crate::model::{
-    AppProtocol, BackendName, Listener, PolicyRef, ResourceName, ResourceType, Resources, Retry, SourceRef,
-    Timeouts,
+    AppProtocol, BackendName, BackendTls, Listener, PolicyRef, ResourceName, ResourceType, Resources, Retry,
+    SourceRef, Timeouts,
 };
 use crate::pick::{BoundCohort, PickContext};
 use crate::pipeline::Filter;
@@ -50,6 +51,7 @@ pub use describe::Description;
 pub use destination::Expected;
 pub use mirror::MirrorTarget;
 pub use stream::{Arrival, Intake};
+pub use tls::{Origination, TlsSettings};
 
 /// See the module.
 #[derive(Debug)]
@@ -60,6 +62,7 @@ pub struct Snapshot {
     backends: BTreeMap<BackendName, Arc<BackendState>>,
     policies: Vec<policies::InForce>,
     guards: Vec<(BackendName, Arc<CircuitGuard>)>,
+    originations: Vec<(BackendName, Origination)>,
 }
 
 /// What a proxy knows of itself, not from the control plane.
@@ -128,6 +131,8 @@ pub struct Target {
     pub guard: Option<Arc<CircuitGuard>>,
     /// Where copies of the request go.
     pub mirrors: Box<[MirrorTarget]>,
+    /// `None`: without TLS.
+    pub tls: Option<Origination>,
 }
 
 /// A backend as calls meet it. Endpoint state survives pushes.
@@ -138,6 +143,8 @@ pub struct BackendState {
     pub label: Arc<str>,
     pub protocol: AppProtocol,
     pub connect_timeout: Option<Duration>,
+    /// As written, for descriptions; what a call does is said by its [`Target`].
+    pub tls: Option<BackendTls>,
     pub endpoints: Box<[Arc<EndpointState>]>,
     pub retry_budget: Arc<RetryBudget>,
 }
@@ -252,6 +259,11 @@ impl Snapshot {
     /// Every circuit breaker at work, with the backend that it guards, for status and metrics.
     pub fn guards(&self) -> impl Iterator<Item = (&BackendName, &Arc<CircuitGuard>)> {
         self.guards.iter().map(|(backend, guard)| (backend, guard))
+    }
+
+    /// Every set of TLS settings that calls are made with, each with one of the backends.
+    pub fn originations(&self) -> impl Iterator<Item = &(BackendName, Origination)> {
+        self.originations.iter()
     }
 
     /// What is in force, for people.

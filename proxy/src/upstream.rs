@@ -10,6 +10,7 @@ mod open_call;
 mod pool;
 mod retry;
 mod target;
+mod tls;
 
 pub(crate) use call::{Answered, Call};
 pub(crate) use connect::{connect, keepalive};
@@ -17,3 +18,4 @@ pub(crate) use open_call::{OpenCall, report};
 pub(crate) use pool::Pools;
 pub(crate) use retry::call;
 pub(crate) use target::head_copy;
+pub(crate) use tls::prepare;

@@ -16,6 +16,8 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
         CallResult::Failed(reason) => match reason {
             Reason::ConnectFailed
             | Reason::ConnectTimeout
+            | Reason::UpstreamTlsUntrusted
+            | Reason::UpstreamTlsFailed
             | Reason::UpstreamReset
             | Reason::UpstreamProtocol
             | Reason::RequestTimeout
@@ -30,6 +32,7 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
             | Reason::NoBackend
             | Reason::InvalidBackend
             | Reason::InvalidFilter
+            | Reason::UpstreamTlsInvalid
             | Reason::NoEndpoint
             | Reason::RateLimited
             | Reason::CircuitOpen

@@ -132,6 +132,8 @@ fn is_connection_failure(reason: Reason) -> bool {
     match reason {
         Reason::ConnectFailed
         | Reason::ConnectTimeout
+        | Reason::UpstreamTlsUntrusted
+        | Reason::UpstreamTlsFailed
         | Reason::UpstreamReset
         | Reason::UpstreamProtocol
         | Reason::RequestTimeout => true,
@@ -142,6 +144,7 @@ fn is_connection_failure(reason: Reason) -> bool {
         | Reason::NoBackend
         | Reason::InvalidBackend
         | Reason::InvalidFilter
+        | Reason::UpstreamTlsInvalid
         | Reason::NoEndpoint
         | Reason::RateLimited
         | Reason::CircuitOpen

@@ -68,6 +68,7 @@ impl Setup {
             name,
             protocol: AppProtocol::Http1,
             connect_timeout: None,
+            tls: None,
             endpoints,
             retry_budget: Arc::default(),
         });
@@ -77,6 +78,7 @@ impl Setup {
             filters: Box::default(),
             guard: None,
             mirrors: Box::default(),
+            tls: None,
         };
         let (rng, decisions) = (fastrand::Rng::with_seed(1), Decisions::new());
         let mut setup = Self { store: StateStore::new([0, 0]), backend, target, rng, decisions };

@@ -61,10 +61,8 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
             taken.entry(draft.spec.port).or_default().push(draft.holder());
         }
         let shown = gateway_tls::client_certificate(objects, gateway);
-        for condition in conditions(&drafts, refusal.as_ref())
-            .into_iter()
-            .chain(gateway_tls::conditions(gateway, shown.as_ref()))
-        {
+        let of_tls = gateway_tls::conditions(gateway, shown.as_ref());
+        for condition in of_tls.into_iter().chain(conditions(&drafts, refusal.as_ref())) {
             resolved.tell("Gateway", &gateway.meta.name, condition);
         }
         let shown = shown.and_then(Result::ok);

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::policies::Policies;
-use super::{BackendState, Local, Rejected, Snapshot};
+use super::tls;
+use super::{BackendState, Local, Origination, Rejected, Snapshot};
 use crate::attach::Attachments;
 use crate::balance::EndpointState;
 use crate::call::RetryBudget;
@@ -20,17 +23,28 @@ pub(super) struct Builder<'a> {
     pub(super) attachments: Attachments<'a>,
     pub(super) backends: BTreeMap<BackendName, Arc<BackendState>>,
     pub(super) rejected: Vec<Rejected>,
+    /// By the identity of their settings, each with the first backend that is called so.
+    pub(super) originations: FxHashMap<usize, (BackendName, Origination)>,
 }
 
 pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) -> (Snapshot, Vec<Rejected>) {
+    tls::sweep(state);
     let mut rejected = Vec::new();
     let policies = Policies::compile(resources, state, &mut rejected);
     let usable = resources.policies.values().filter(|policy| policies.get(policy).is_some());
     let attachments = Attachments::new(usable);
-    // Better not at all than without the TLS that was asked for.
-    let backends = resources.backends.values().filter(|backend| backend.tls.is_none());
+    let backends = resources.backends.values();
     let backends = backends.map(|b| (b.name.clone(), Arc::new(backend_state(b, resources, state)))).collect();
-    let mut builder = Builder { resources, local, state, policies, attachments, backends, rejected };
+    let mut builder = Builder {
+        resources,
+        local,
+        state,
+        policies,
+        attachments,
+        backends,
+        rejected,
+        originations: FxHashMap::default(),
+    };
     let snapshot = Snapshot {
         sockets: builder.sockets(),
         outbound: builder.services(),
@@ -38,6 +52,7 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
         policies: builder.policies.in_force(resources),
         guards: builder.policies.guards(),
         backends: builder.backends,
+        originations: builder.originations.into_values().collect(),
     };
     (snapshot, builder.rejected)
 }
@@ -58,6 +73,7 @@ fn backend_state(backend: &Backend, resources: &Resources, state: &StateStore) -
         label: backend.name.to_string().into(),
         protocol: backend.protocol,
         connect_timeout: backend.connect_timeout,
+        tls: backend.tls.clone(),
         endpoints: endpoints.collect(),
         retry_budget: state.get_or_insert(budget, RetryBudget::default),
     }

@@ -11,8 +11,8 @@ use super::policies::InForce;
 use super::{BackendState, Rule, Snapshot, Target};
 use crate::matching::MatchTable;
 use crate::model::{
-    AppProtocol, BackendName, HeaderMatch, Mode, PathMatch, PolicyRef, QueryMatch, Retry, RouteMatch,
-    SourceRef, StringMatch, Timeouts,
+    AppProtocol, BackendName, BackendTls, HeaderMatch, Mode, PathMatch, PolicyRef, QueryMatch, Retry,
+    RouteMatch, SourceRef, StringMatch, Timeouts,
 };
 
 /// What is in force. Everything prints as it is named in documents, with the place where it was written.
@@ -79,6 +79,8 @@ struct TargetView {
 #[serde(rename_all = "camelCase")]
 struct BackendView<'a> {
     protocol: AppProtocol,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'a BackendTls>,
     endpoints: Vec<&'a str>,
 }
 
@@ -162,7 +164,7 @@ impl TargetView {
 impl<'a> BackendView<'a> {
     fn of(backend: &'a BackendState) -> Self {
         let endpoints = backend.endpoints.iter().map(|endpoint| &*endpoint.label).collect();
-        Self { protocol: backend.protocol, endpoints }
+        Self { protocol: backend.protocol, tls: backend.tls.as_ref(), endpoints }
     }
 }
 

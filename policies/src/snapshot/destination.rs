@@ -61,6 +61,7 @@ impl Selected {
             label: NAME.into(),
             protocol,
             connect_timeout: None,
+            tls: None,
             endpoints: Box::new([Arc::new(EndpointState::new(Address::Socket(address)))]),
             retry_budget: Arc::default(),
         };
@@ -70,6 +71,7 @@ impl Selected {
             filters: Box::default(),
             guard: None,
             mirrors: Box::default(),
+            tls: None,
         };
         let rule = Rule { name: NAME.into(), ..Rule::empty() }.leading_to(vec![(target, Box::default())]);
         Self { rule: Arc::new(rule), target: 0 }

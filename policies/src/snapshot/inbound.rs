@@ -37,6 +37,7 @@ impl Builder<'_> {
             filters: filters.ordered(),
             guard: None,
             mirrors: Box::default(),
+            tls: None,
         };
         let named = Rule { name: "inbound".into(), ..Rule::empty() };
         Some(named.leading_to(vec![(target, applied.into())]))
@@ -55,6 +56,7 @@ impl Builder<'_> {
             label: "app".into(),
             protocol,
             connect_timeout: None,
+            tls: None,
             endpoints: Box::new([endpoint]),
             retry_budget: Arc::default(),
         }))

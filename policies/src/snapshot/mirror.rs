@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::build::Builder;
+use super::rule::Side;
 use super::{Rule, Selected, Target};
 use crate::model::{Mirror, RouteFilter, RouteKind, Share};
 
@@ -22,11 +23,16 @@ impl Target {
 }
 
 impl Builder<'_> {
-    pub(super) fn mirrors(&self, filters: &[RouteFilter], kind: RouteKind) -> Vec<MirrorTarget> {
-        filters.iter().filter_map(|filter| self.mirror(filter, kind)).collect()
+    pub(super) fn mirrors(
+        &mut self,
+        filters: &[RouteFilter],
+        kind: RouteKind,
+        side: Side<'_>,
+    ) -> Vec<MirrorTarget> {
+        filters.iter().filter_map(|filter| self.mirror(filter, kind, side)).collect()
     }
 
-    fn mirror(&self, filter: &RouteFilter, kind: RouteKind) -> Option<MirrorTarget> {
+    fn mirror(&mut self, filter: &RouteFilter, kind: RouteKind, side: Side<'_>) -> Option<MirrorTarget> {
         let RouteFilter::Mirror(Mirror { backend, share }) = filter else { return None };
         let target = Target {
             backend: Ok(self.backends.get(backend)?.clone()),
@@ -34,6 +40,7 @@ impl Builder<'_> {
             filters: Box::default(),
             guard: None,
             mirrors: Box::default(),
+            tls: self.origination(backend, side),
         };
         let named = Rule { name: "mirror".into(), grpc: kind == RouteKind::Grpc, ..Rule::empty() };
         let rule = Arc::new(named.leading_to(vec![(target, Box::default())]));

@@ -76,7 +76,7 @@ impl<'a> Builder<'a> {
             kind: route.kind,
             written: rule.filters.clone(),
             filters: self.filters(&rule.filters, entry),
-            mirrors: self.mirrors(&rule.filters, route.kind),
+            mirrors: self.mirrors(&rule.filters, route.kind, side),
         };
         let mut targets: Vec<_> =
             rule.backends.iter().map(|backend| self.target(place, side, &own, backend)).collect();
@@ -170,13 +170,14 @@ impl<'a> Builder<'a> {
         applied.extend(breaker);
         let backend_state = state.ok_or(Reason::InvalidBackend);
         let mut mirrors = own.mirrors.clone();
-        mirrors.extend(self.mirrors(&backend.filters, own.kind));
+        mirrors.extend(self.mirrors(&backend.filters, own.kind, side));
         let target = Target {
             backend: backend_state,
             weight: backend.weight,
             filters: filters.ordered(),
             guard,
             mirrors: mirrors.into(),
+            tls: name.and_then(|name| self.origination(name, side)),
         };
         (target, applied.into())
     }

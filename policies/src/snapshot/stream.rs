@@ -140,13 +140,25 @@ impl Builder<'_> {
         let (_, breaking) = self.effective(place, Side::Gateway(listener), (name, &|chain| chain));
         let state = name.and_then(|name| self.backends.get(name)).cloned();
         let (guard, applied) = self.guard(&breaking, state.as_ref());
+        let tls = name
+            .filter(|_| self.ends_tls(listener))
+            .and_then(|name| self.origination(name, Side::Gateway(listener)));
         let target = Target {
-            backend: state.ok_or(Reason::InvalidBackend),
+            // Better not at all than without the TLS that was asked for.
+            backend: state.ok_or(Reason::InvalidBackend).and_then(|state| match tls {
+                Some(_) => Err(Reason::UpstreamTlsInvalid),
+                None => Ok(state),
+            }),
             weight: backend.weight,
             filters: Box::default(),
             guard,
             mirrors: Box::default(),
+            tls,
         };
         (target, applied.into_iter().collect())
+    }
+
+    fn ends_tls(&self, listener: &ListenerName) -> bool {
+        self.resources.listeners.get(listener).is_some_and(|listener| listener.certificates().is_some())
     }
 }

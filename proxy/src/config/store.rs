@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::clock::{self, Clock};
 use crate::listener::{BySocket, Certificates};
+use crate::upstream;
 
 /// A configuration that is ready to be put in force.
 #[derive(Debug)]
@@ -66,6 +67,7 @@ impl Store {
         let (snapshot, mut rejected) = Snapshot::build(resources, &self.local, &self.state);
         let (certificates, unusable) = self.certificates.compile(resources);
         rejected.extend(unusable);
+        upstream::prepare(&snapshot);
         (Compiled { snapshot, certificates }, rejected)
     }
 

@@ -51,6 +51,8 @@ pub struct AttemptInfo {
     pub weight: u32,
     /// From 1.
     pub number: u32,
+    /// Whether the endpoint is called by TLS.
+    pub tls: bool,
 }
 
 /// How an exchange ended: told once, when the response body has ended or was dropped.

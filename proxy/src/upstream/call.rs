@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Scheme;
 use http::{Request, StatusCode, request, response};
 use hyper::body::Incoming;
 use tidegate_policy::call::{Attempt, admit};
@@ -17,6 +18,7 @@ use super::open_call::{OpenCall, report};
 use super::pool::{Checkout, Pools, Protocol};
 use super::retry::{Course, Failure, X_TIDEGATE_ATTEMPT};
 use super::target::{Spare, addressed};
+use super::tls::refused_us;
 use crate::clock::Clock;
 use crate::http::{Record, RequestBody, Upload, grpc_status};
 use crate::telemetry::AttemptInfo;
@@ -78,6 +80,7 @@ pub(super) async fn attempt(
                 endpoint: attempt.endpoint.label.clone(),
                 weight: target.weight,
                 number: course.number,
+                tls: target.tls.is_some(),
             },
             &mut head.headers,
         );
@@ -92,6 +95,8 @@ pub(super) async fn attempt(
             Ok(answered(response, call, cx.grpc, record))
         }
         Err(failure) => {
+            let refusal = target.tls.as_ref().and_then(|tls| tls.refusal(failure.reply.reason));
+            record.decisions.extend(refusal);
             failed(&mut attempt, failure.reply.reason, cx.clock, admitted, record);
             Err(failure)
         }
@@ -176,8 +181,10 @@ async fn exchange(
         AppProtocol::Http1 if !cx.grpc && !cx.selected.rule.grpc => Protocol::Http1,
         AppProtocol::Http1 | AppProtocol::H2c => Protocol::Http2,
     };
-    let mut request = addressed(request, protocol, &attempt.endpoint.label)?;
-    let pool = cx.pools.pool(&attempt.endpoint, protocol, cx.selected.target().guard.as_ref());
+    let target = cx.selected.target();
+    let scheme = if target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let mut request = addressed(request, (protocol, scheme), &attempt.endpoint.label)?;
+    let pool = cx.pools.pool(&attempt.endpoint, protocol, target);
     let connect_timeout = backend.connect_timeout.unwrap_or(cx.connect_timeout);
     let mut checkout = Checkout { attempt, connect_timeout, fresh: false };
     loop {
@@ -209,6 +216,8 @@ fn reason(error: Option<&hyper::Error>, upload: Option<&Upload>) -> Reason {
     if error.is_user() {
         // The only thing of ours that can fail in there is the request body: the client's upload.
         upload.map_or(Reason::Internal, Upload::failure)
+    } else if refused_us(error) {
+        Reason::UpstreamTlsFailed
     } else if error.is_parse() {
         Reason::UpstreamProtocol
     } else {

@@ -1,4 +1,4 @@
-//! Opening a TCP connection to an endpoint.
+//! Opening a connection to an endpoint.
 
 use std::io;
 use std::time::Duration;
@@ -7,6 +7,10 @@ use socket2::{SockRef, TcpKeepalive};
 use tidegate_policy::Reason;
 use tidegate_policy::model::Address;
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::pool::Protocol;
+use super::tls::Connector;
 
 /// A connection on which nothing comes for this long is asked whether its peer is still there.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
@@ -22,17 +26,38 @@ pub(crate) fn keepalive() -> TcpKeepalive {
 /// # Errors
 /// [`Reason::ConnectTimeout`] or [`Reason::ConnectFailed`]; the details go to the log.
 pub(crate) async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, Reason> {
-    match tokio::time::timeout(limit, open(address)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => {
-            tracing::debug!(%address, %error, "connect failed");
-            Err(Reason::ConnectFailed)
-        }
-        Err(_) => {
-            tracing::debug!(%address, ?limit, "connect timed out");
-            Err(Reason::ConnectTimeout)
-        }
-    }
+    within(address, limit, reach(address)).await
+}
+
+/// The same by TLS, handshake included.
+///
+/// # Errors
+/// The same, [`Reason::UpstreamTlsUntrusted`] or [`Reason::UpstreamTlsFailed`].
+pub(super) async fn connect_tls(
+    address: &Address,
+    limit: Duration,
+    (connector, protocol): (&Connector, Protocol),
+) -> Result<TlsStream<TcpStream>, Reason> {
+    let opening = async { connector.handshake(reach(address).await?, protocol).await };
+    within(address, limit, opening).await
+}
+
+async fn within<T>(
+    address: &Address,
+    limit: Duration,
+    opening: impl Future<Output = Result<T, Reason>>,
+) -> Result<T, Reason> {
+    tokio::time::timeout(limit, opening).await.unwrap_or_else(|_| {
+        tracing::debug!(%address, ?limit, "connect timed out");
+        Err(Reason::ConnectTimeout)
+    })
+}
+
+async fn reach(address: &Address) -> Result<TcpStream, Reason> {
+    open(address).await.map_err(|error| {
+        tracing::debug!(%address, %error, "connect failed");
+        Reason::ConnectFailed
+    })
 }
 
 async fn open(address: &Address) -> io::Result<TcpStream> {

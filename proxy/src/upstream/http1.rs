@@ -11,13 +11,13 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tidegate_policy::Reason;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::group::Group;
 use super::lease::Unanswered;
 use super::pool::EndpointPool;
+use super::tls::UpstreamStream;
 use crate::http::RequestBody;
 
 /// The sending half of a connection, and word of the connection's end.
@@ -53,7 +53,7 @@ struct Idle {
 /// # Errors
 /// [`Reason::ConnectFailed`].
 pub(crate) async fn handshake(
-    stream: TcpStream,
+    stream: UpstreamStream,
     group: &Arc<Group>,
     held: impl Send + 'static,
 ) -> Result<Sender, Reason> {

@@ -12,11 +12,11 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tidegate_policy::Reason;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::group::Group;
 use super::lease::Unanswered;
+use super::tls::UpstreamStream;
 use crate::http::RequestBody;
 
 /// Streams on one connection before another is opened, until the endpoint has said what it allows.
@@ -54,7 +54,7 @@ pub(crate) struct Stream(Arc<Connection>);
 /// # Errors
 /// [`Reason::ConnectFailed`].
 pub(crate) async fn handshake(
-    stream: TcpStream,
+    stream: UpstreamStream,
     group: &Arc<Group>,
     held: impl Send + 'static,
 ) -> Result<Connection, Reason> {

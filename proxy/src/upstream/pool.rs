@@ -1,7 +1,8 @@
 //! Connections to endpoints, kept for the next request.
 //!
-//! One pool per (endpoint, protocol, guard): guards have caps of their own, so they do not share connections. No lock
-//! is global to a request: finding a pool is a read of one of a few maps, everything else is per pool.
+//! One pool per (endpoint, protocol, guard, TLS settings): guards have caps of their own, so they do not share
+//! connections, and a connection that was verified under some settings is never used under others. No lock is global to a
+//! request: finding a pool is a read of one of a few maps, everything else is per pool.
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Weak};
@@ -13,16 +14,16 @@ use tidegate_policy::Reason;
 use tidegate_policy::balance::EndpointState;
 use tidegate_policy::call::{Attempt, ConnectionPermit};
 use tidegate_policy::decision::Decisions;
-use tidegate_policy::health::CircuitGuard;
 use tidegate_policy::pipeline::LocalReply;
-use tokio::net::TcpStream;
+use tidegate_policy::snapshot::{Target, TlsSettings};
 use tokio::time::Instant;
 
-use super::connect::connect;
+use super::connect::{connect, connect_tls};
 use super::group::Group;
 use super::http1::Http1Pool;
 use super::http2::Http2Pool;
 use super::lease::Lease;
+use super::tls::{self, Made, UpstreamStream};
 use crate::telemetry::{ConnectionSide, Telemetry};
 
 /// How long a connection may be idle. Shorter, even with the wait for the reaper, than the keep-alive of common servers
@@ -47,13 +48,14 @@ pub(crate) struct Pools {
     telemetry: Arc<Telemetry>,
 }
 
-/// The endpoint counts by identity: its state is one allocation for as long as the endpoint is known, and the pool's
-/// weak reference keeps that address from being used again.
+/// Endpoint and TLS settings count by identity: each is one allocation for as long as it is known, and the pool's weak
+/// reference keeps that address from being used again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     endpoint: usize,
     protocol: Protocol,
     guard: Option<Arc<str>>,
+    tls: Option<usize>,
 }
 
 /// Connections of one kind to one endpoint.
@@ -61,10 +63,18 @@ struct Key {
 pub(crate) struct EndpointPool {
     endpoint: Weak<EndpointState>,
     protocol: Protocol,
+    tls: Option<Tls>,
     pub(super) group: Arc<Group>,
     http1: Http1Pool,
     http2: Http2Pool,
     telemetry: Arc<Telemetry>,
+}
+
+/// How connections of a pool are secured.
+#[derive(Debug)]
+struct Tls {
+    settings: Weak<TlsSettings>,
+    made: Arc<Made>,
 }
 
 /// What a checkout needs to know of the call it is for.
@@ -85,10 +95,12 @@ impl Pools {
         &self,
         endpoint: &Arc<EndpointState>,
         protocol: Protocol,
-        guard: Option<&Arc<CircuitGuard>>,
+        target: &Target,
     ) -> Arc<EndpointPool> {
-        let guard = guard.map(|guard| guard.id.clone());
-        let key = Key { endpoint: Arc::as_ptr(endpoint).addr(), protocol, guard };
+        let guard = target.guard.as_ref().map(|guard| guard.id.clone());
+        let settings = target.tls.as_ref().map(|tls| &tls.settings);
+        let tls = settings.map(|settings| Arc::as_ptr(settings).addr());
+        let key = Key { endpoint: Arc::as_ptr(endpoint).addr(), protocol, guard, tls };
         let shard = &self.shards[shard(key.endpoint)];
         if let Some(pool) = shard.read().get(&key) {
             return pool.clone();
@@ -98,6 +110,8 @@ impl Pools {
             let pool = Arc::new(EndpointPool {
                 endpoint: Arc::downgrade(endpoint),
                 protocol,
+                tls: settings
+                    .map(|settings| Tls { settings: Arc::downgrade(settings), made: tls::made(settings) }),
                 group: group.clone(),
                 http1: Http1Pool::default(),
                 http2: Http2Pool::default(),
@@ -116,15 +130,15 @@ impl Pools {
         }
     }
 
-    /// Closes what has been idle for too long and forgets pools without connections, and those of
-    /// endpoints that are gone.
+    /// Closes what has been idle for too long and forgets pools without connections, and those of endpoints or TLS settings
+    /// that are gone.
     pub(crate) fn reap(&self, now: Instant) {
         for shard in &self.shards {
             shard.write().retain(|_, pool| {
                 pool.http1.reap(now, IDLE_TIMEOUT);
                 pool.http2.reap(now, IDLE_TIMEOUT);
                 let in_use = Arc::strong_count(pool) > 1 || !pool.is_empty();
-                in_use && pool.endpoint.strong_count() > 0
+                in_use && pool.endpoint.strong_count() > 0 && pool.tls.as_ref().is_none_or(Tls::is_in_use)
             });
         }
         self.groups.write().retain(|_, group| Arc::strong_count(group) > 1);
@@ -145,6 +159,12 @@ fn shard(endpoint: usize) -> usize {
     let mut hasher = FxBuildHasher.build_hasher();
     hasher.write_usize(endpoint);
     usize::try_from(hasher.finish() % SHARDS as u64).unwrap_or(0)
+}
+
+impl Tls {
+    fn is_in_use(&self) -> bool {
+        self.settings.strong_count() > 0
+    }
 }
 
 impl EndpointPool {
@@ -247,8 +267,16 @@ impl EndpointPool {
         Ok(Lease::http2(self.http2.add(connection), false))
     }
 
-    async fn connect(&self, cx: &Checkout<'_>) -> Result<TcpStream, Reason> {
-        connect(&cx.attempt.endpoint.address, cx.connect_timeout).await
+    async fn connect(&self, cx: &Checkout<'_>) -> Result<UpstreamStream, Reason> {
+        let (address, limit) = (&cx.attempt.endpoint.address, cx.connect_timeout);
+        match self.tls.as_ref().map(|tls| &*tls.made) {
+            None => connect(address, limit).await.map(UpstreamStream::Plain),
+            Some(Ok(connector)) => {
+                let stream = connect_tls(address, limit, (connector, self.protocol)).await?;
+                Ok(UpstreamStream::Tls(Box::new(stream)))
+            }
+            Some(Err(_)) => Err(Reason::UpstreamTlsInvalid),
+        }
     }
 
     fn is_empty(&self) -> bool {

@@ -10,13 +10,13 @@ use super::pool::Protocol;
 use crate::http::RequestBody;
 
 /// Turns a normalised request (path in the URI, authority in `host`) into one for `protocol`. `endpoint` stands in for
-/// a host that an HTTP/1.0 client did not send.
+/// a host that an HTTP/1.0 client did not send. The scheme is that of the connection.
 ///
 /// # Errors
 /// [`Reason::BadRequest`]: the target has no form in that protocol.
 pub(crate) fn addressed<B>(
     mut request: Request<B>,
-    protocol: Protocol,
+    (protocol, scheme): (Protocol, Scheme),
     endpoint: &str,
 ) -> Result<Request<B>, Reason> {
     match protocol {
@@ -39,7 +39,7 @@ pub(crate) fn addressed<B>(
                 None => Authority::try_from(endpoint),
             };
             let mut parts = std::mem::take(request.uri_mut()).into_parts();
-            parts.scheme = Some(Scheme::HTTP);
+            parts.scheme = Some(scheme);
             parts.authority = Some(authority.map_err(|_| Reason::BadRequest)?);
             parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
             *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Reason::BadRequest)?;
@@ -89,20 +89,24 @@ mod tests {
 
     #[test]
     fn http_2_carries_the_host_as_authority() {
-        let request = addressed(request("cart.shop:8080", "/a?b"), Protocol::Http2, "10.0.0.1:80").unwrap();
-        assert_eq!(request.uri(), "http://cart.shop:8080/a?b");
+        let request =
+            addressed(request("cart.shop:8080", "/a?b"), (Protocol::Http2, Scheme::HTTPS), "10.0.0.1:80")
+                .unwrap();
+        assert_eq!(request.uri(), "https://cart.shop:8080/a?b");
         assert!(!request.headers().contains_key(HOST));
         assert_eq!(request.version(), Version::HTTP_2);
     }
 
     #[test]
     fn http_1_keeps_the_host_and_gets_one_where_there_was_none() {
-        let with = addressed(request("cart", "/a"), Protocol::Http1, "10.0.0.1:80").unwrap();
+        let with = addressed(request("cart", "/a"), (Protocol::Http1, Scheme::HTTP), "10.0.0.1:80").unwrap();
         assert_eq!(
             (with.uri().to_string().as_str(), &with.headers()[HOST]),
             ("/a", &HeaderValue::from_static("cart"))
         );
-        let without = addressed(Request::get("/").body(()).unwrap(), Protocol::Http1, "10.0.0.1:80").unwrap();
+        let without =
+            addressed(Request::get("/").body(()).unwrap(), (Protocol::Http1, Scheme::HTTP), "10.0.0.1:80")
+                .unwrap();
         assert_eq!(without.headers()[HOST], "10.0.0.1:80");
     }
 

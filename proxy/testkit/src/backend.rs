@@ -17,10 +17,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
+use rustls::{HandshakeKind, ServerConfig};
 use socket2::{SockRef, Socket};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use crate::body::{TestBody, streaming};
 
@@ -33,6 +36,17 @@ pub struct FaultBackend {
     address: SocketAddr,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
+}
+
+/// How a request came in by TLS: among the extensions of its head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenTls {
+    pub server_name: Option<String>,
+    pub alpn: Option<Vec<u8>>,
+    /// The client's own certificate, in DER.
+    pub shown: Option<Vec<u8>>,
+    /// The session was one of an earlier connection.
+    pub resumed: bool,
 }
 
 /// What to do with one request.
@@ -97,10 +111,22 @@ impl FaultBackend {
     /// # Panics
     /// Without a free port.
     pub async fn start() -> Self {
+        Self::listen(None).await
+    }
+
+    /// The same, by TLS.
+    ///
+    /// # Panics
+    /// Without a free port.
+    pub async fn start_tls(config: Arc<ServerConfig>) -> Self {
+        Self::listen(Some(TlsAcceptor::from(config))).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::<Shared>::default();
-        let task = tokio::spawn(accept(listener, shared.clone()));
+        let task = tokio::spawn(accept(listener, shared.clone(), tls));
         Self { address, shared, task }
     }
 
@@ -152,29 +178,55 @@ impl Drop for FaultBackend {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
     while let Ok((stream, _)) = listener.accept().await {
         shared.counts.send_modify(|c| {
             c.connections += 1;
             c.open += 1;
         });
-        let shared = shared.clone();
+        let (shared, tls) = (shared.clone(), tls.clone());
         tokio::spawn(async move {
-            serve(stream, &shared).await;
+            open(stream, &shared, tls).await;
             shared.counts.send_modify(|c| c.open -= 1);
         });
     }
 }
 
-async fn serve(stream: TcpStream, shared: &Arc<Shared>) {
+async fn open(stream: TcpStream, shared: &Arc<Shared>, tls: Option<TlsAcceptor>) {
     // Delays between a head and its body must be the script's, not the kernel's.
     let _ = stream.set_nodelay(true);
     // Outlives hyper's hold on the socket, so that how it closes can be chosen at the end.
     let Ok(handle) = stream.as_fd().try_clone_to_owned().map(Socket::from) else { return };
+    match tls {
+        None => serve((stream, handle), shared, None).await,
+        Some(tls) => {
+            let Ok(stream) = tls.accept(stream).await else { return };
+            let session = stream.get_ref().1;
+            let seen = SeenTls {
+                server_name: session.server_name().map(str::to_owned),
+                alpn: session.alpn_protocol().map(<[u8]>::to_vec),
+                shown: session.peer_certificates().and_then(|shown| Some(shown.first()?.to_vec())),
+                resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+            };
+            serve((stream, handle), shared, Some(seen)).await;
+        }
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    (stream, handle): (S, Socket),
+    shared: &Arc<Shared>,
+    tls: Option<SeenTls>,
+) {
     let end = Arc::new(watch::Sender::new(None));
     let service = {
         let (shared, end) = (shared.clone(), end.clone());
-        service_fn(move |request| answer(shared.clone(), end.clone(), request))
+        service_fn(move |mut request: Request<Incoming>| {
+            if let Some(seen) = &tls {
+                request.extensions_mut().insert(seen.clone());
+            }
+            answer(shared.clone(), end.clone(), request)
+        })
     };
     let server = auto::Builder::new(TokioExecutor::new());
     let mut ended = end.subscribe();

@@ -5,4 +5,5 @@ pub mod body;
 pub mod client;
 pub mod control_plane;
 pub mod otlp;
+pub mod pki;
 pub mod proxy_header;

@@ -59,6 +59,7 @@ pub(crate) fn attempt(number: u32) -> AttemptInfo {
         endpoint: "10.0.0.2:8080".into(),
         weight: 10,
         number,
+        tls: false,
     }
 }
 

@@ -74,8 +74,8 @@ fn attributes(record: &Record, info: &AttemptInfo) -> Vec<KeyValue> {
 
 /// Without credentials and without query: both may hold secrets.
 fn url(record: &Record, info: &AttemptInfo) -> String {
-    // Whatever the client spoke: endpoints are called without TLS.
-    let (scheme, path) = ("http", record.uri.path());
+    // Of the endpoint, whatever the client spoke.
+    let (scheme, path) = (if info.tls { "https" } else { "http" }, record.uri.path());
     let Some(authority) = fields::authority(record) else {
         return format!("{scheme}://{}{path}", info.endpoint);
     };
