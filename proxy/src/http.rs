@@ -15,7 +15,7 @@ mod tunnel;
 mod wire;
 
 pub(crate) use body::{RequestBody, Upload};
-pub(crate) use detect::speaks_http;
+pub(crate) use detect::{Hello, hello};
 pub(crate) use record::Record;
 pub(crate) use replay::Replay;
 pub(crate) use reply::grpc_status;

@@ -12,12 +12,15 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{ConnectionContext, HttpServer, speaks_http};
+use crate::http::{ConnectionContext, Hello, HttpServer, hello};
 use crate::tcp::{Abort as _, IDLE_TIMEOUT, Upstream, carry, open};
 use crate::telemetry::{ConnectionSide, StreamRecord};
 
 /// Clients that begin do so at once: longer than one machine's own network takes, too short to be felt as a wait.
 const GRACE: Duration = Duration::from_millis(50);
+
+/// From the accept to the first bytes, where only a client can begin.
+const FIRST_BYTES: Duration = Duration::from_secs(10);
 
 /// What a connection turned out to be.
 enum Kind {
@@ -40,8 +43,8 @@ pub(crate) async fn serve(
     let kind = match expected {
         Expected::Http => Kind::Http,
         Expected::Opaque => Kind::Opaque(None),
-        Expected::Anything => tokio::select! {
-            kind = find_out(&stream, address, &context) => kind,
+        expected => tokio::select! {
+            kind = find_out(&stream, address, expected, &context) => kind,
             () = stop.cancelled() => return,
         },
     };
@@ -61,20 +64,30 @@ pub(crate) async fn serve(
     }
 }
 
-async fn find_out(stream: &TcpStream, address: SocketAddr, context: &ConnectionContext) -> Kind {
-    let decided = |http| if http { Kind::Http } else { Kind::Opaque(None) };
-    match timeout(GRACE, speaks_http(stream)).await {
-        Ok(Ok(http)) => return decided(http),
+async fn find_out(
+    stream: &TcpStream,
+    address: SocketAddr,
+    expected: Expected,
+    context: &ConnectionContext,
+) -> Kind {
+    // In both that are expected then, the client begins.
+    let patience = if expected == Expected::HttpOrTls { FIRST_BYTES } else { GRACE };
+    match timeout(patience, hello(stream)).await {
+        Ok(Ok(Hello::Http)) => return Kind::Http,
+        // Is told that it is no HTTP.
+        Ok(Ok(Hello::Other)) if expected == Expected::HttpOrTls => return Kind::Http,
+        Ok(Ok(Hello::Tls | Hello::Other)) => return Kind::Opaque(None),
         Ok(Err(_)) => return Kind::Over,
+        Err(_silent) if expected == Expected::HttpOrTls => return Kind::Over,
         Err(_silent) => {}
     }
     let Some((upstream, record)) = connect(stream, address, context).await else { return Kind::Over };
     let mut greeting = [0];
     tokio::select! {
         biased;
-        http = speaks_http(stream) => match http {
-            Ok(false) => Kind::Opaque(Some(Box::new((upstream, record)))),
-            Ok(true) => {
+        hello = hello(stream) => match hello {
+            Ok(Hello::Tls | Hello::Other) => Kind::Opaque(Some(Box::new((upstream, record)))),
+            Ok(Hello::Http) => {
                 record.forget();
                 Kind::Http
             }

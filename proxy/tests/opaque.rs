@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use outbound::{CART, Sidecar, mesh_route, service};
 use serde_json::Value;
-use tidegate_policy::model::{Declared, Resource};
+use tidegate_policy::model::{BackendTls, Declared, PolicyRef, Resource, Verification};
 use tidegate_proxy::telemetry::LogTarget;
 use tidegate_testkit::backend::{FaultBackend, Reply};
 use tidegate_testkit::client::RawClient;
@@ -266,4 +266,27 @@ async fn web_sockets_pass_through_the_sidecar() {
         server.write("down").await;
         assert_eq!(client.read_until("down").await, "down");
     }
+}
+
+#[tokio::test]
+async fn where_a_policy_wants_tls_only_tls_and_http_pass() {
+    let server = echo("").await;
+    let mut sidecar = Sidecar::start();
+    let mut all = cart(Declared::Other, &[server]);
+    for resource in &mut all {
+        if let Resource::Backend(backend) = resource {
+            backend.tls = Some(BackendTls {
+                policy: PolicyRef {
+                    kind: "BackendTLSPolicy".into(),
+                    name: backend.name.object.clone(),
+                    source: backend.source.clone(),
+                },
+                verification: Verification { trust: None, hostname: "cart".into(), alt_names: Vec::new() },
+            });
+        }
+    }
+    sidecar.apply(all);
+    let mut client = sidecar.raw(CART).await;
+    client.write("EHLO in clear\r\n\r\n").await;
+    assert!(client.read_to_end().await.starts_with("HTTP/1.1 400"), "refused, and not passed on in clear");
 }

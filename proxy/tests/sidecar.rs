@@ -7,9 +7,9 @@ mod mesh;
 mod outbound;
 
 use http::Request;
-use mesh::get;
+use mesh::{backend_name, get};
 use outbound::{CART, CLIENT, PAY, Sidecar, mesh_route, service, to};
-use tidegate_policy::model::Resource;
+use tidegate_policy::model::{Redirect, Resource, RouteFilter, RouteParent};
 use tidegate_testkit::backend::{FaultBackend, Reply};
 use tidegate_testkit::body::empty;
 use tidegate_testkit::client::{Client, RawClient};
@@ -154,4 +154,35 @@ async fn a_connection_that_was_not_redirected_is_routed_by_its_host() {
     let mut client = Client::http1(sidecar.address()).await;
     let request = Request::get("/").header("host", "cart").body(empty()).unwrap();
     assert_eq!(client.call(request).await.body, "cart");
+}
+
+#[tokio::test]
+async fn a_redirect_without_a_port_names_the_services() {
+    let mut sidecar = Sidecar::start();
+    let mut all = service("cart", CART, &[]);
+    let mut route = mesh_route("cart", "/a", "cart");
+    if let Resource::Route(route) = &mut route {
+        let redirect = Redirect {
+            scheme: None,
+            hostname: Some("shop.example".into()),
+            path: None,
+            port: None,
+            status: http::StatusCode::FOUND,
+        };
+        route.rules[0].filters.push(RouteFilter::Redirect(redirect));
+        let cart = backend_name("cart").object;
+        route.parents = vec![RouteParent::Service { service: cart, port: Some(8080) }];
+    }
+    for resource in &mut all {
+        match resource {
+            Resource::Backend(backend) => backend.name.port = 8080,
+            Resource::Endpoints(endpoints) => endpoints.backend.port = 8080,
+            _ => {}
+        }
+    }
+    all.push(route);
+    sidecar.apply(all);
+    let destination = CART.replace(":80", ":8080");
+    let answer = sidecar.get(&destination, "anybody.example:1", "/a").await;
+    assert_eq!(answer.headers["location"], "http://shop.example:8080/a");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::outbound::PortRules;
 use super::{BackendState, Rule, Selected, Snapshot, Target};
 use crate::balance::EndpointState;
-use crate::model::{Address, AppProtocol, BackendKind, BackendName, Declared, ResourceName};
+use crate::model::{Address, AppProtocol, Backend, BackendKind, BackendName, Declared, ResourceName};
 use crate::reason::Reason;
 
 const NAME: &str = "passthrough";
@@ -17,18 +17,32 @@ pub enum Expected {
     /// HTTP and nothing else: it is declared, or routes for HTTP are there, which must not be passed by in another
     /// guise.
     Http,
+    /// HTTP, which we carry on by TLS, or TLS of their own. Nothing else may pass: it would go to the endpoints in clear.
+    HttpOrTls,
     /// Bytes that are not to be looked at.
     Opaque,
     /// Nobody has said: their first bytes have to tell, if they are the ones to begin.
     Anything,
 }
 
+impl Expected {
+    /// Where no route says what a Service's port is for.
+    pub(super) fn of(backend: &Backend) -> Self {
+        match (backend.declared, &backend.tls) {
+            (Declared::Http, _) => Self::Http,
+            (_, Some(_)) => Self::HttpOrTls,
+            (Declared::Other, None) => Self::Opaque,
+            (Declared::Nothing, None) => Self::Anything,
+        }
+    }
+}
+
 impl Snapshot {
     pub fn expected(&self, address: SocketAddr) -> Expected {
         match self.outbound.port_at(address) {
-            Some(PortRules::Routed(_) | PortRules::Direct { declared: Declared::Http, .. }) => Expected::Http,
-            Some(PortRules::Direct { declared: Declared::Other, .. }) => Expected::Opaque,
-            Some(PortRules::Direct { declared: Declared::Nothing, .. }) | None => Expected::Anything,
+            Some(PortRules::Routed(_)) => Expected::Http,
+            Some(PortRules::Direct { expected, .. }) => *expected,
+            None => Expected::Anything,
         }
     }
 

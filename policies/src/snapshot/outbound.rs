@@ -11,10 +11,11 @@ use rustc_hash::FxHashMap;
 
 use super::Rule;
 use super::build::Builder;
+use super::destination::Expected;
 use super::gateway::candidates;
 use super::rule::Side;
 use crate::matching::{Authority, MatchTable, RequestView};
-use crate::model::{Backend, BackendKind, Declared, ResourceName, Resources, Route, RouteKind, RouteParent};
+use crate::model::{Backend, BackendKind, ResourceName, Resources, Route, RouteKind, RouteParent};
 
 /// The port of a Service that a `Host` without one means.
 const DEFAULT_PORT: u16 = 80;
@@ -37,7 +38,7 @@ pub(super) struct Service {
 #[derive(Debug)]
 pub(super) enum PortRules {
     /// No route: straight to the endpoints.
-    Direct { rule: Arc<Rule>, declared: Declared },
+    Direct { rule: Arc<Rule>, expected: Expected },
     /// Only what a rule matches goes anywhere.
     Routed(MatchTable<Arc<Rule>>),
 }
@@ -142,7 +143,7 @@ impl Builder<'_> {
         if routes.is_empty() {
             return PortRules::Direct {
                 rule: Arc::new(self.direct_rule(backend)),
-                declared: backend.declared,
+                expected: Expected::of(backend),
             };
         }
         let side = Side::Outbound(&backend.name);

@@ -188,6 +188,39 @@ fn a_known_destination_decides_and_not_the_host() {
 }
 
 #[test]
+fn what_clients_send_is_declared_or_has_to_be_found_out() {
+    use crate::model::{BackendTls, Declared::*, PolicyRef, Verification};
+    let parent = RouteParent::Service { service: name("cart"), port: Some(81) };
+    let verified = |hostname: &str| BackendTls {
+        policy: PolicyRef { kind: "BackendTLSPolicy".into(), name: name("cart"), source: source(1) },
+        verification: Verification { trust: None, hostname: hostname.into(), alt_names: Vec::new() },
+    };
+    for (declared, tls, expected) in [
+        (Nothing, None, Expected::Anything),
+        (Http, None, Expected::Http),
+        (Other, None, Expected::Opaque),
+        (Nothing, Some("cart.example"), Expected::HttpOrTls),
+        (Other, Some("cart.example"), Expected::HttpOrTls),
+    ] {
+        let mut all = Vec::from(service("cart", 80, &[9001]));
+        all.extend(service("cart", 81, &[9001]));
+        for resource in &mut all {
+            if let Resource::Backend(backend) = resource {
+                backend.cluster_ips = vec!["10.96.0.1".parse().unwrap()];
+                (backend.declared, backend.tls) = (declared, tls.map(verified));
+            }
+        }
+        all.push(Resource::Route(simple("routed", parent.clone(), &["/"])));
+        let snapshot = build(&resources(all));
+        let at = |port| snapshot.expected(SocketAddr::new("10.96.0.1".parse().unwrap(), port));
+        assert_eq!(at(80), expected, "{declared:?} {tls:?}");
+        assert_eq!(at(81), Expected::Http, "routes are for HTTP");
+        assert_eq!(at(82), Expected::Anything, "no port of the Service");
+        assert!(snapshot.stream("10.96.0.1:81".parse().unwrap()).is_err());
+    }
+}
+
+#[test]
 fn what_is_no_services_goes_to_the_address_itself() {
     let selected = Selected::passthrough("192.0.2.7:8080".parse().unwrap(), AppProtocol::H2c);
     let backend = selected.target().backend.as_ref().unwrap();

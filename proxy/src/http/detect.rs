@@ -46,22 +46,26 @@ const MAX_METHOD: usize = 32;
 /// For the rest of a request line. What takes longer is carried as it is, which an HTTP server understands as well.
 const LINE_TIME: Duration = Duration::from_secs(1);
 
-/// Whether a client's first bytes are HTTP, without taking them. Waits for the first of them as long as it takes. A
-/// client that ends its half without a byte speaks no HTTP.
+/// What a client begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hello {
+    Http,
+    Tls,
+    /// Anything else, or the end of its half.
+    Other,
+}
+
+/// What a client begins with, without taking it. Waits for the first byte as long as it takes.
 ///
 /// # Errors
 /// The connection broke.
-pub(crate) async fn speaks_http(stream: &TcpStream) -> io::Result<bool> {
+pub(crate) async fn hello(stream: &TcpStream) -> io::Result<Hello> {
     let look = || {
         poll_fn(|cx| {
             let mut first = [MaybeUninit::uninit(); LOOKED_AT];
             let mut first = ReadBuf::uninit(&mut first);
             ready!(stream.poll_peek(cx, &mut first))?;
-            Poll::Ready(io::Result::Ok(if first.filled().is_empty() {
-                Some(false)
-            } else {
-                is_http(first.filled())
-            }))
+            Poll::Ready(io::Result::Ok(told(first.filled())))
         })
     };
     if let Some(told) = look().await? {
@@ -75,7 +79,18 @@ pub(crate) async fn speaks_http(stream: &TcpStream) -> io::Result<bool> {
             }
         }
     };
-    tokio::time::timeout(LINE_TIME, whole).await.unwrap_or(Ok(false))
+    tokio::time::timeout(LINE_TIME, whole).await.unwrap_or(Ok(Hello::Other))
+}
+
+/// `None`: more bytes are needed.
+fn told(bytes: &[u8]) -> Option<Hello> {
+    match bytes {
+        [] => Some(Hello::Other),
+        // A handshake record of any version of TLS (RFC 8446, section 5.1).
+        [0x16] => None,
+        [0x16, 0x03, ..] => Some(Hello::Tls),
+        bytes => is_http(bytes).map(|http| if http { Hello::Http } else { Hello::Other }),
+    }
 }
 
 /// Whether these first bytes are the preface of HTTP/2 or the request line of HTTP/1; `None`: more are needed. A method
@@ -167,6 +182,19 @@ mod tests {
             (b"GET /without-version\r\n", Some(false)),
         ] {
             assert_eq!(is_http(bytes), want, "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn a_tls_handshake_is_told_from_what_only_begins_alike() {
+        for (bytes, want) in [
+            (&b"\x16\x03\x01\x02\0\x01"[..], Some(Hello::Tls)),
+            (b"\x16", None),
+            (b"\x16\x04", Some(Hello::Other)),
+            (b"", Some(Hello::Other)),
+            (b"GET / HTTP/1.1\r\n", Some(Hello::Http)),
+        ] {
+            assert_eq!(told(bytes), want, "{bytes:x?}");
         }
     }
 

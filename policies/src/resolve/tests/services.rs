@@ -170,3 +170,13 @@ fn what_clients_of_a_port_send_is_what_its_app_protocol_says() {
         assert_eq!(resolved.resources.backends[&service_name("pay", 80)].declared, expected, "{written}");
     }
 }
+
+#[test]
+fn hostnames_of_a_mesh_route_are_not_asked() {
+    let parent = "{name: cart, kind: Service, group: ''}";
+    let hostnames = "  hostnames: [nobody.example]\n".to_owned();
+    let resolved = with_cart(&http_route("shop", parent, &(hostnames + &to_cart(""))));
+    assert_eq!(told(&resolved, "HTTPRoute shop/r")[0], "Accepted=Accepted");
+    let route = &resolved.resources.routes[&(RouteKind::Http, name("r"))];
+    assert_eq!(route.parents, [RouteParent::Service { service: name("cart"), port: None }]);
+}
