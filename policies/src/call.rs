@@ -10,6 +10,7 @@ mod retry;
 
 use std::sync::Arc;
 
+use crate::balance::p2c::Wish;
 use crate::balance::{EndpointState, InFlight, p2c};
 use crate::decision::{CallOutcome, Decisions};
 use crate::health::{Cap, CapPermit, CircuitGuard, PhaseChange, Transition};
@@ -49,8 +50,7 @@ pub struct ConnectionPermit {
 }
 
 /// Decides whether and where the next attempt goes: backend breaker, request cap, then P2C among the endpoints
-/// whose own breakers admit. Endpoints in `avoid` (tried before, the latest last) are taken only where no other is
-/// left, the latest last of all. What the rules said is appended to `decisions`: the refusing rule, or one word per
+/// whose own breakers admit, with this `wish`. What the rules said is appended to `decisions`: the refusing rule, or one word per
 /// guard.
 ///
 /// # Errors
@@ -59,17 +59,17 @@ pub struct ConnectionPermit {
 pub fn admit(
     target: &Target,
     backend: &BackendState,
-    avoid: &[Arc<EndpointState>],
+    wish: Wish<'_>,
     now: Timestamp,
     rng: &mut fastrand::Rng,
     decisions: &mut Decisions,
 ) -> Result<Attempt, LocalReply> {
     let endpoints = &backend.endpoints;
     let Some(guard) = &target.guard else {
-        let index = p2c::pick_other(endpoints, avoid, |_| true, rng).ok_or(Reason::NoEndpoint)?;
+        let index = p2c::pick_other(endpoints, wish, |_| true, rng).ok_or(Reason::NoEndpoint)?;
         return Ok(Attempt::new(&endpoints[index], None, HeldPermits::new(), None));
     };
-    let mut asking = Asking::new(guard, avoid, now, decisions);
+    let mut asking = Asking::new(guard, wish, now, decisions);
     asking.backend_breakers()?;
     let request = asking.request_cap()?;
     let index = asking.endpoint(endpoints, rng)?;

@@ -32,7 +32,7 @@ pub use policy::{Mode, Policy, PolicyKey, PolicyRef, TargetKind, TargetRef};
 pub use resources::{Resource, ResourceType, Resources};
 pub use route::{
     BackendRef, HeaderMatch, InvalidRef, PathMatch, QueryMatch, Retry, Route, RouteKind, RouteMatch,
-    RouteParent, RouteRule, StringMatch, Timeouts,
+    RouteParent, RouteRule, SessionCarrier, SessionPersistence, StringMatch, Timeouts,
 };
 pub use source::{Meta, SourceMap, SourceRef};
 pub use stream_route::{StreamBackend, StreamKind, StreamRoute, StreamRule};

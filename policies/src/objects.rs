@@ -51,10 +51,11 @@ pub use gateway_class::{GatewayClassSpec, ParametersRef};
 pub use grpc_route::{GrpcMatchSpec, GrpcMethodSpec, GrpcRouteSpec, GrpcRule};
 pub(crate) use http_route::is_request_path;
 pub use http_route::{
-    CorsSpec, ExtensionRefSpec, FilterType, FractionSpec, HeaderMatchSpec, HeaderModifierSpec, HeaderPair,
-    HttpBackendRef, HttpFilterSpec, HttpRouteSpec, HttpRule, MatchMethod, MatchSpec, MirrorBackendRef,
-    MirrorSpec, ParentRef, PathMatchSpec, PathMatchType, PathModifierSpec, PathModifierType, QueryMatchSpec,
-    REDIRECT_STATUSES, RedirectSpec, RetrySpec, RewriteSpec, SchemeSpec, TimeoutsSpec, ValueMatchType,
+    CookieConfigSpec, CookieLifetime, CorsSpec, ExtensionRefSpec, FilterType, FractionSpec, HeaderMatchSpec,
+    HeaderModifierSpec, HeaderPair, HttpBackendRef, HttpFilterSpec, HttpRouteSpec, HttpRule, MatchMethod,
+    MatchSpec, MirrorBackendRef, MirrorSpec, ParentRef, PathMatchSpec, PathMatchType, PathModifierSpec,
+    PathModifierType, QueryMatchSpec, REDIRECT_STATUSES, RedirectSpec, RetrySpec, RewriteSpec, SchemeSpec,
+    SessionCookieSpec, SessionHeaderSpec, SessionPersistenceSpec, SessionType, TimeoutsSpec, ValueMatchType,
     compile_pattern,
 };
 pub use label::{LabelExpression, LabelOperator, LabelSelector};

@@ -8,6 +8,7 @@ mod cohort;
 mod cookie;
 mod hash;
 mod rendezvous;
+mod session;
 mod user;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::model::Peer;
 
 pub use cohort::{BoundCohort, Cohort, Seat};
 pub use cookie::{CookieSettings, SameSite, is_cookie_name, is_cookie_path};
+pub use session::{Leads, Session, Sessions};
 pub use user::{KeySource, Missing, UserKey, UserKeys};
 
 /// What the choice of a backend may look at, and where it says what it did.

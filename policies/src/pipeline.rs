@@ -22,6 +22,7 @@ use crate::model::Peer;
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
+pub(crate) use cors::announced;
 pub(crate) use route_filter::{Entry, InvalidFilter, route_filter};
 
 /// The order of policies after routing, said once. Within a phase, the order is that of the registry, then of the

@@ -30,7 +30,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::request;
+use http::{HeaderMap, Method, request};
 use rustc_hash::FxHashMap;
 
 use crate::balance::EndpointState;
@@ -42,8 +42,8 @@ use crate::model::{
     AppProtocol, BackendName, BackendTls, Listener, PolicyRef, ResourceName, ResourceType, Resources, Retry,
     SourceRef, Timeouts,
 };
-use crate::pick::{BoundCohort, PickContext};
-use crate::pipeline::Filter;
+use crate::pick::{BoundCohort, PickContext, Session, Sessions};
+use crate::pipeline::{Filter, Phase, announced};
 use crate::reason::Reason;
 use crate::state::StateStore;
 
@@ -112,6 +112,8 @@ pub struct Rule {
     pub grpc: bool,
     /// Picks by user where there is one, instead of by chance.
     pub(crate) cohort: Option<BoundCohort>,
+    /// Sends clients back to where they were answered from, before anybody picks.
+    pub(crate) sessions: Option<Sessions>,
     pub targets: Box<[Target]>,
     /// Running sums of the targets' weights, for the weighted pick.
     pub(crate) cumulative: Box<[u64]>,
@@ -154,6 +156,8 @@ pub struct BackendState {
 pub struct Selected {
     pub rule: Arc<Rule>,
     target: usize,
+    /// What the request brought: the endpoint that it is to go back to.
+    pub session: Option<Session>,
 }
 
 /// A resource that could not be used, and why; its siblings were.
@@ -224,14 +228,32 @@ impl Snapshot {
     /// [`Reason::NoRoute`] where no rule matches, [`Reason::BadRequest`] without a host where one is needed, or where it
     /// depends on how a server reads the path which rule matches.
     pub fn find(&self, scope: Scope, head: &request::Parts) -> Result<&Arc<Rule>, Reason> {
-        let rule = self.rule(scope, head, &RequestView::new(head))?;
+        // A preflight asks about another request: the rule that would take that one answers, if it knows CORS.
+        let announced =
+            announced(head).map(|method| self.of_method(scope, head, &method)).transpose()?.flatten();
+        let rule = match announced.filter(|rule| rule.answers_preflights()) {
+            Some(rule) => Some(rule),
+            None => self.of_method(scope, head, &head.method)?,
+        };
+        rule.ok_or(Reason::NoRoute)
+    }
+
+    /// The rule for the request if it had this method.
+    fn of_method(
+        &self,
+        scope: Scope,
+        head: &request::Parts,
+        method: &Method,
+    ) -> Result<Option<&Arc<Rule>>, Reason> {
+        let rule = self.rule(scope, head, &RequestView::new(head).with_method(method))?;
         if let Some(reading) = decoded(head.uri.path()) {
-            let other = self.rule(scope, head, &RequestView::with_path(head, &reading))?;
+            let view = RequestView::with_path(head, &reading).with_method(method);
+            let other = self.rule(scope, head, &view)?;
             if rule.map(Arc::as_ptr) != other.map(Arc::as_ptr) {
                 return Err(Reason::BadRequest);
             }
         }
-        rule.ok_or(Reason::NoRoute)
+        Ok(rule)
     }
 
     fn rule(
@@ -273,6 +295,11 @@ impl Snapshot {
 }
 
 impl Rule {
+    /// Whether a filter of the rule is for preflights.
+    fn answers_preflights(&self) -> bool {
+        self.targets.iter().flat_map(|target| &target.filters).any(|filter| filter.phase() == Phase::Cors)
+    }
+
     /// A target in proportion to the weights.
     fn draw(&self, rng: &mut fastrand::Rng) -> Result<usize, Reason> {
         let total = self.cumulative.last().copied().filter(|total| *total > 0).ok_or(Reason::NoBackend)?;
@@ -287,16 +314,27 @@ impl Selected {
     /// # Errors
     /// [`Reason::NoBackend`] where no target has a weight.
     pub fn pick(rule: &Arc<Rule>, cx: &mut PickContext<'_>) -> Result<Self, Reason> {
+        if let Some((target, session)) = rule.sessions.as_ref().and_then(|sessions| sessions.find(cx)) {
+            return Ok(Self { rule: rule.clone(), target, session: Some(session) });
+        }
         let target = match &rule.cohort {
             Some(cohort) => cohort.pick(cx, |rng| rule.draw(rng))?,
             None => rule.draw(cx.rng)?,
         };
-        Ok(Self { rule: rule.clone(), target })
+        Ok(Self { rule: rule.clone(), target, session: None })
     }
 
     /// Picks a target of the rule by weight, whoever asks.
     pub(super) fn by_chance(rule: &Arc<Rule>, rng: &mut fastrand::Rng) -> Result<Self, Reason> {
-        Ok(Self { rule: rule.clone(), target: rule.draw(rng)? })
+        Ok(Self { rule: rule.clone(), target: rule.draw(rng)?, session: None })
+    }
+
+    /// Where the rule has sessions, tells the client by `headers` that it was answered by this endpoint, if it does not
+    /// know. `at`: whether by TLS, and the time since the Unix epoch.
+    pub fn remember(&self, endpoint: &Arc<EndpointState>, at: (bool, Duration), headers: &mut HeaderMap) {
+        if let Some(sessions) = &self.rule.sessions {
+            sessions.tell((self.target, endpoint), self.session.as_ref(), at, headers);
+        }
     }
 
     pub fn target(&self) -> &Target {

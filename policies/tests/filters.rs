@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_policy::document::{Severity, parse};
-use tidegate_policy::model::{PathModifier, Resources, RouteFilter, Share};
+use tidegate_policy::model::{PathModifier, Resources, RouteFilter, SessionCarrier, Share};
 use tidegate_policy::resolve::resolve;
 
 /// A route whose only rule is `rule`, with the objects it needs.
@@ -229,4 +230,67 @@ fn a_mirror_without_its_backend_is_left_out_and_told() {
     let refs: Vec<_> = conditions.filter(|c| c.kind == "ResolvedRefs" && !c.holds).collect();
     assert_eq!((refs.len(), refs[0].reason), (1, "BackendNotFound"));
     assert_eq!(refs[0].message, "a.yaml:18: there is no Service shop/none");
+}
+
+#[test]
+fn a_session_is_read_in_its_newest_shape_and_in_the_one_before() {
+    let session = |text: &str| {
+        let resources =
+            resources(&format!("{{sessionPersistence: {text}, backendRefs: [{{name: cart, port: 80}}]}}"));
+        resources.routes.values().next().unwrap().rules[0].session.clone().unwrap()
+    };
+    let cookie = |name: Option<&str>, path: &str, permanent| SessionCarrier::Cookie {
+        name: name.map(Into::into),
+        path: path.into(),
+        permanent,
+    };
+    assert_eq!(session("{}").carrier, cookie(None, "/", false));
+    let new = session(
+        "{type: Cookie, absoluteTimeout: 1h, idleTimeout: 10m, \
+         cookie: {name: sid, path: /shop, lifetimeType: Permanent}}",
+    );
+    assert_eq!(new.carrier, cookie(Some("sid"), "/shop", true));
+    let times = (Some(Duration::from_secs(3600)), Some(Duration::from_secs(600)));
+    assert_eq!((new.absolute_timeout, new.idle_timeout), times);
+    let old = session("{sessionName: sid, absoluteTimeout: 1h, cookieConfig: {lifetimeType: Permanent}}");
+    assert_eq!(old.carrier, cookie(Some("sid"), "/", true));
+    let header = SessionCarrier::Header("x-session".parse().unwrap());
+    assert_eq!(session("{type: Header, header: {name: X-Session}}").carrier, header);
+    assert_eq!(session("{type: Header, sessionName: X-Session}").carrier, header);
+}
+
+#[test]
+fn a_session_that_cannot_be_kept_is_refused_with_its_place() {
+    for (text, want) in [
+        ("{type: Header}", ": type Header needs a `header` with the `name` of it"),
+        ("{header: {name: a}}", ".header: does not belong in a session of type Cookie"),
+        (
+            "{type: Header, header: {name: a}, cookie: {}}",
+            ".cookie: does not belong in a session of type Header",
+        ),
+        ("{cookie: {}, cookieConfig: {}}", ".cookieConfig: is the old name of `cookie`: write one of them"),
+        (
+            "{sessionName: a, cookie: {name: b}}",
+            ".sessionName: is the old place of the name: write one of them",
+        ),
+        ("{cookie: {name: 'a b'}}", ".cookie.name: `a b` is not the name of a cookie"),
+        ("{cookie: {path: x}}", ".cookie.path: `x` is not the path of a cookie: it begins with `/`"),
+        (
+            "{type: Header, header: {name: Host}}",
+            ".header.name: `host` has a meaning of its own: take another name",
+        ),
+        (
+            "{cookie: {lifetimeType: Permanent}}",
+            ".cookie.lifetimeType: a Permanent cookie needs an `absoluteTimeout`, which is how long it lasts",
+        ),
+        (
+            "{cookieConfig: {lifetimeType: Permanent}}",
+            ".cookieConfig.lifetimeType: a Permanent cookie needs an `absoluteTimeout`, which is how long it lasts",
+        ),
+        ("{absoluteTimeout: 10ms}", ".absoluteTimeout: 10ms is too short: sessions are timed in seconds"),
+        ("{idleTime: 1m}", ".idleTime: unknown field"),
+    ] {
+        let rule = format!("{{sessionPersistence: {text}, backendRefs: [{{name: cart, port: 80}}]}}");
+        assert_eq!(errors(&rule), [format!("sessionPersistence{want}")], "{text}");
+    }
 }

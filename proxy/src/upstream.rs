@@ -16,6 +16,6 @@ pub(crate) use call::{Answered, Call};
 pub(crate) use connect::{connect, keepalive};
 pub(crate) use open_call::{OpenCall, report};
 pub(crate) use pool::Pools;
-pub(crate) use retry::call;
+pub(crate) use retry::{X_TIDEGATE_ATTEMPT, call};
 pub(crate) use target::head_copy;
 pub(crate) use tls::prepare;

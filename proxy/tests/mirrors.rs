@@ -117,3 +117,27 @@ async fn a_mirror_gets_its_share_and_not_more() {
     assert!(counts.requests <= 317, "{counts:?}");
     assert_eq!((primary.counts().requests, none.counts().requests), (500, 0));
 }
+
+#[tokio::test]
+async fn a_request_that_is_retried_is_mirrored_once() {
+    let (primary, one, two) =
+        (FaultBackend::start().await, FaultBackend::start().await, FaultBackend::start().await);
+    let mut gateway = gateway(&primary, [(&one, Share::ALL), (&two, Share::ALL)]).await;
+    let mut again = route("v1");
+    let filter =
+        |service| vec![RouteFilter::Mirror(Mirror { backend: backend_name(service), share: Share::ALL })];
+    again.rules[0].filters = filter("m1");
+    let backoff = Some(std::time::Duration::ZERO);
+    again.rules[0].retry = Some(Retry { codes: [503].into(), attempts: 2, backoff });
+    gateway.apply(vec![Resource::Route(again)]);
+    primary.push(Script::Reply(Reply::status(503))).push(Script::Reply(Reply::status(503)));
+    let mut client = Client::http1(gateway.address().await).await;
+    assert_eq!(client.call(post("/", "body")).await.status, 200);
+    assert_eq!(primary.counts().requests, 3);
+    counted(&gateway, "answered", 1).await;
+    assert_eq!(one.counts().requests, 1);
+    assert!(
+        !one.seen()[0].headers.contains_key("x-tidegate-attempt"),
+        "it is a copy of what the client sent"
+    );
+}

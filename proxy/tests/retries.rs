@@ -328,5 +328,60 @@ async fn without_a_stanza_nothing_is_sent_again_and_nothing_is_told() {
         .call(request.body(tidegate_testkit::body::empty()).unwrap())
         .await;
     assert_eq!(answer.status, 503);
-    assert_eq!(attempts(&backend), ["7"], "a sidecar behind passes on what it was told");
+    assert!(!backend.seen()[0].headers.contains_key("x-tidegate-attempt"), "not even what a client said");
+}
+
+#[tokio::test]
+async fn of_two_tiers_only_the_first_retries_and_clients_outside_have_no_say() {
+    let backend = FaultBackend::start().await;
+    backend.always(Script::Reply(Reply::status(503)));
+    let (_gateway, mut client) = gateway(&[backend.address()], retry(&[503], 1), NO_TIMEOUTS).await;
+    let told =
+        || Request::get("/").header("x-tidegate-attempt", "1").body(tidegate_testkit::body::empty()).unwrap();
+    assert_eq!(client.call(told()).await.status, 503);
+    assert_eq!(attempts(&backend), ["1", "2"], "what a client says at the edge is not passed on");
+
+    let mut config = mesh::config();
+    config.outbound = Some(mesh::loopback(0));
+    config.local.namespace = "shop".into();
+    let sidecar = tidegate_proxy::Proxy::start(config).unwrap();
+    let mut applier = tidegate_proxy::config::Applier::new(sidecar.state().clone());
+    let mut upserts = service_at("v1", AppProtocol::Http1, &[backend.address()]);
+    let mut route = mesh::route("v1");
+    route.rules[0].retry = Some(retry(&[503], 1));
+    let service = tidegate_policy::model::ResourceName::new("shop", "v1");
+    route.parents = vec![tidegate_policy::model::RouteParent::Service { service, port: None }];
+    upserts.push(Resource::Route(route));
+    assert_eq!(applier.apply(tidegate_proxy::config::Change { upserts, removed: Vec::new() }), []);
+    let mut client = Client::http1(sidecar.outbound().unwrap()).await;
+    let ask = |attempt: Option<&str>| {
+        let request = attempt
+            .iter()
+            .fold(Request::get("/").header("host", "v1"), |r, n| r.header("x-tidegate-attempt", *n));
+        request.body(tidegate_testkit::body::empty()).unwrap()
+    };
+    assert_eq!(client.call(ask(Some("2"))).await.status, 503);
+    assert_eq!(attempts(&backend)[2..], ["2"], "the tier before retries: once, and its number passed on");
+    assert_eq!(client.call(ask(None)).await.status, 503);
+    assert_eq!(attempts(&backend)[3..], ["1", "2"]);
+}
+
+#[tokio::test]
+async fn retries_are_counted_and_those_that_the_budget_refuses_by_their_own_name() {
+    let backend = FaultBackend::start().await;
+    backend.always(Script::Reply(Reply::status(503)));
+    let (gateway, mut client) = gateway(&[backend.address()], retry(&[503], 1), NO_TIMEOUTS).await;
+    for _ in 0..100 {
+        client.get("/").await;
+    }
+    let page = Client::http1(gateway.running.admin()).await.get("/metrics").await.body;
+    let page = String::from_utf8(page.to_vec()).unwrap();
+    let count = |decision: &str| {
+        let name = format!("tidegate_retries_total{{backend=\"shop/v1:80\",decision=\"{decision}\"}} ");
+        page.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |n| n.parse::<u32>().unwrap())
+    };
+    // Ten in each second, and a fifth of all: a hundred at once are more than that.
+    assert_eq!(count("made") + count("over_budget"), 100, "{page}");
+    assert_eq!(count("made"), count("exhausted"), "none of them helped");
+    assert_eq!(backend.counts().requests, 100 + count("made") as usize);
 }

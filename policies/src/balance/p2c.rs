@@ -24,14 +24,29 @@ pub fn pick(
     Some(second.map_or(first, |second| less_loaded(endpoints, first, second)))
 }
 
-/// As [`pick`], and none of `avoid` as long as there is another; where there is none, the first of them is forgiven
-/// first.
+/// What is wanted of a pick besides balance.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'a> {
+    /// Taken if it is among the endpoints and admitted, whatever its load and its weight: who has a session there goes
+    /// back there.
+    pub prefer: Option<&'a Arc<EndpointState>>,
+    /// Tried before, the latest last: taken only where no other is left, the latest last of all.
+    pub avoid: &'a [Arc<EndpointState>],
+}
+
+/// As [`pick`], with a wish: none of `avoid` as long as there is another; where there is none, the first of them is
+/// forgiven first.
 pub fn pick_other(
     endpoints: &[Arc<EndpointState>],
-    avoid: &[Arc<EndpointState>],
+    Wish { prefer, avoid }: Wish<'_>,
     admits: impl Fn(usize) -> bool,
     rng: &mut fastrand::Rng,
 ) -> Option<usize> {
+    let preferred = prefer.filter(|prefer| !avoid.iter().any(|tried| Arc::ptr_eq(tried, prefer)));
+    let preferred = preferred.and_then(|prefer| endpoints.iter().position(|one| Arc::ptr_eq(one, prefer)));
+    if let Some(index) = preferred.filter(|index| admits(*index)) {
+        return Some(index);
+    }
     (0..=avoid.len()).find_map(|forgiven| {
         let barred = |i: usize| avoid[forgiven..].iter().any(|tried| Arc::ptr_eq(tried, &endpoints[i]));
         pick(endpoints, |i| !barred(i) && admits(i), rng)
@@ -115,12 +130,30 @@ mod tests {
         let rng = &mut fastrand::Rng::with_seed(1);
         let mut pick = |avoid: &[usize], admits: fn(usize) -> bool| {
             let avoid: Vec<_> = avoid.iter().map(|i| three[*i].clone()).collect();
-            let picked: Vec<_> = (0..100).map(|_| pick_other(&three, &avoid, admits, rng)).collect();
+            let picked: Vec<_> = (0..100)
+                .map(|_| pick_other(&three, Wish { prefer: None, avoid: &avoid }, admits, rng))
+                .collect();
             picked.iter().all(|p| *p == picked[0]).then_some(picked[0]).flatten()
         };
         assert_eq!(pick(&[0, 1], |_| true), Some(2));
         assert_eq!(pick(&[0, 2, 1], |_| true), Some(0));
         assert_eq!(pick(&[0, 1], |i| i == 1), Some(1), "better the same again than none");
+    }
+
+    #[test]
+    fn a_preferred_endpoint_is_taken_unless_it_was_tried_or_is_not_admitted() {
+        let three = endpoints(&[1, 1, 0]);
+        let _busy: Vec<_> = (0..50).map(|_| three[0].start()).collect();
+        let rng = &mut fastrand::Rng::with_seed(1);
+        let mut pick = |prefer: &Arc<EndpointState>, avoid: &[usize], admits: fn(usize) -> bool| {
+            let avoid: Vec<_> = avoid.iter().map(|i| three[*i].clone()).collect();
+            pick_other(&three, Wish { prefer: Some(prefer), avoid: &avoid }, admits, rng)
+        };
+        assert_eq!(pick(&three[0], &[], |_| true), Some(0), "whatever its load");
+        assert_eq!(pick(&three[2], &[], |_| true), Some(2), "whatever its weight");
+        assert_eq!(pick(&three[0], &[0], |_| true), Some(1));
+        assert_eq!(pick(&three[0], &[], |i| i != 0), Some(1));
+        assert_eq!(pick(&endpoints(&[1])[0], &[1], |_| true), Some(0), "it is gone");
     }
 
     #[test]

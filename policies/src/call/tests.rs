@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::balance::p2c::Wish;
 use crate::decision::{CallResult, Detail, Outcome, RuleRef};
 use crate::health::{
     BreakerParams, BreakerPhase, BreakerRule, BreakerScope, CapLimits, CapRule, CircuitBreaker, CircuitGuard,
@@ -98,7 +99,7 @@ impl Setup {
 
     fn admit(&mut self, millis: u64) -> Result<Attempt, LocalReply> {
         self.decisions.clear();
-        admit(&self.target, &self.backend, &[], at(millis), &mut self.rng, &mut self.decisions)
+        admit(&self.target, &self.backend, Wish::default(), at(millis), &mut self.rng, &mut self.decisions)
     }
 
     fn call(&mut self, result: CallResult, millis: u64) -> Option<Transition> {
@@ -376,7 +377,14 @@ fn threads_never_have_more_in_flight_than_the_cap() {
                 let (mut rng, mut decisions) = (fastrand::Rng::with_seed(seed), Decisions::new());
                 for _ in 0..5000 {
                     decisions.clear();
-                    let admitted = admit(&setup.target, &setup.backend, &[], at(0), &mut rng, &mut decisions);
+                    let admitted = admit(
+                        &setup.target,
+                        &setup.backend,
+                        Wish::default(),
+                        at(0),
+                        &mut rng,
+                        &mut decisions,
+                    );
                     let Ok(attempt) = admitted else { continue };
                     highest.fetch_max(held.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     thread::yield_now();

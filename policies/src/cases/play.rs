@@ -6,6 +6,7 @@ use http::{HeaderMap, Response, request, response};
 use super::format::{AnswerSpec, FailureSpec, Step};
 use super::request::{Sent, headers, sent};
 use super::world::World;
+use crate::balance::p2c::Wish;
 use crate::call::{Ended, Next, Retries, admit};
 use crate::decision::{CallOutcome, CallResult, Decision};
 use crate::model::{AppProtocol, BackendName, Timeouts};
@@ -199,7 +200,9 @@ impl<'w> Player<'w> {
         let ends = timeouts.request.map(|limit| self.now + limit);
         let (usual, mut tried) = (AnswerSpec::default(), Vec::new());
         loop {
-            let mut attempt = admit(target, backend, &tried, self.now, &mut self.rng, decisions)?;
+            let prefer = selected.session.as_ref().map(|session| &session.endpoint);
+            let wish = Wish { prefer, avoid: &tried };
+            let mut attempt = admit(target, backend, wish, self.now, &mut self.rng, decisions)?;
             tried.push(attempt.endpoint.clone());
             let answer = step.answers.get(seen.attempts as usize).or(step.answers.last()).unwrap_or(&usual);
             seen.attempts += 1;
@@ -214,7 +217,12 @@ impl<'w> Player<'w> {
             let next = next.map(|next| next.next(ended, &backend.retry_budget, self.now, &mut self.rng));
             match next {
                 Some(Next::Again { after }) => self.now = self.now + after,
-                Some(Next::Settled(_)) | None => return answered(answer, result, seen),
+                Some(Next::Settled(_)) | None => {
+                    let mut head = answered(answer, result, seen)?;
+                    let at = (false, EPOCH + self.now.since(START));
+                    selected.remember(&attempt.endpoint, at, &mut head.headers);
+                    return Ok(head);
+                }
             }
             if ends.is_some_and(|ends| self.now >= ends) {
                 return Err(Reason::RequestTimeout.into());

@@ -8,9 +8,10 @@ use super::decode::{Result, duration, fault, hostname, list, name, optional, por
 use super::{At, CodecError, proto};
 use crate::model::{
     BackendRef, HeaderMatch, InvalidRef, Meta, PathMatch, QueryMatch, Retry, Route, RouteKind, RouteMatch,
-    RouteParent, RouteRule, StringMatch, Timeouts,
+    RouteParent, RouteRule, SessionCarrier, SessionPersistence, StringMatch, Timeouts,
 };
 use crate::objects::compile_pattern;
+use crate::pick::{is_cookie_name, is_cookie_path};
 
 impl TryFrom<proto::Route> for Route {
     type Error = CodecError;
@@ -61,7 +62,31 @@ fn rule(route: &Meta, message: proto::RouteRule) -> Result<RouteRule> {
         backends: list(message.backends, "backends", TryInto::try_into)?,
         timeouts: Timeouts { request: request.flatten(), backend_request: backend_request.flatten() },
         retry: message.retry.map(TryInto::try_into).transpose().at("retry")?,
+        session: message.session.map(TryInto::try_into).transpose().at("session")?,
     })
+}
+
+impl TryFrom<proto::SessionPersistence> for SessionPersistence {
+    type Error = CodecError;
+
+    fn try_from(message: proto::SessionPersistence) -> Result<Self> {
+        use proto::session_persistence::Carrier;
+        let carrier = match required(message.carrier)? {
+            Carrier::Cookie(proto::SessionCookie { name, path, permanent }) => {
+                if !(name.is_empty() || is_cookie_name(&name)) {
+                    return fault(format!("`{name}` is not the name of a cookie")).at("cookie.name");
+                }
+                if !is_cookie_path(&path) {
+                    return fault(format!("`{path}` is not the path of a cookie")).at("cookie.path");
+                }
+                SessionCarrier::Cookie { name: optional(&name).map(Arc::from), path: path.into(), permanent }
+            }
+            Carrier::Header(name) => SessionCarrier::Header(header_name(&name).at("header")?),
+        };
+        let absolute_timeout = message.absolute_timeout.map(duration).transpose().at("absolute_timeout")?;
+        let idle_timeout = message.idle_timeout.map(duration).transpose().at("idle_timeout")?;
+        Ok(Self { carrier, absolute_timeout, idle_timeout })
+    }
 }
 
 impl TryFrom<proto::Retry> for Retry {

@@ -5,7 +5,8 @@ use crate::model::{Accepts, Address, HostPattern};
 use crate::model::{
     AppProtocol, Backend, BackendKind, BackendName, BackendRef, Certificate, Declared, Endpoint, Endpoints,
     InvalidRef, Listener, ListenerName, Meta, Mode, PathMatch, Policy, ResourceName, Retry, Route, RouteKind,
-    RouteMatch, RouteParent, RouteRule, SourceRef, StringMatch, TargetKind, TargetRef,
+    RouteMatch, RouteParent, RouteRule, SessionCarrier, SessionPersistence, SourceRef, StringMatch,
+    TargetKind, TargetRef,
 };
 
 impl From<&Backend> for proto::Backend {
@@ -161,6 +162,26 @@ impl From<&RouteRule> for proto::RouteRule {
             request_timeout: rule.timeouts.request.and_then(|d| d.try_into().ok()),
             backend_request_timeout: rule.timeouts.backend_request.and_then(|d| d.try_into().ok()),
             retry: rule.retry.as_ref().map(Into::into),
+            session: rule.session.as_ref().map(Into::into),
+        }
+    }
+}
+
+impl From<&SessionPersistence> for proto::SessionPersistence {
+    fn from(session: &SessionPersistence) -> Self {
+        use proto::session_persistence::Carrier;
+        let carrier = match &session.carrier {
+            SessionCarrier::Cookie { name, path, permanent } => Carrier::Cookie(proto::SessionCookie {
+                name: optional(name.as_ref()),
+                path: path.to_string(),
+                permanent: *permanent,
+            }),
+            SessionCarrier::Header(name) => Carrier::Header(name.to_string()),
+        };
+        Self {
+            carrier: Some(carrier),
+            absolute_timeout: session.absolute_timeout.and_then(|d| d.try_into().ok()),
+            idle_timeout: session.idle_timeout.and_then(|d| d.try_into().ok()),
         }
     }
 }

@@ -261,20 +261,33 @@ fn backend_ref() -> impl Strategy<Value = BackendRef> {
         .prop_map(|(target, identity, weight, filters)| BackendRef { target, identity, weight, filters })
 }
 
+fn session() -> impl Strategy<Value = SessionPersistence> {
+    let cookie = (option::of(text()), "/[a-z]{0,4}", any::<bool>())
+        .prop_map(|(name, path, permanent)| SessionCarrier::Cookie { name, path: path.into(), permanent });
+    let carrier = prop_oneof![cookie, header_name().prop_map(SessionCarrier::Header)];
+    (carrier, duration(), duration()).prop_map(|(carrier, absolute_timeout, idle_timeout)| {
+        SessionPersistence { carrier, absolute_timeout, idle_timeout }
+    })
+}
+
 fn rule(meta: Meta) -> impl Strategy<Value = RouteRule> {
     let timeouts = (duration(), duration());
     let parts = (vec(route_match(), 1..3), vec(filter(), 0..2), vec(backend_ref(), 0..3));
     let retry = (vec(400_u16..600, 0..4), any::<u32>(), duration())
         .prop_map(|(codes, attempts, backoff)| Retry { codes: codes.into(), attempts, backoff });
-    (option::of(text()), any::<u32>(), parts, timeouts, option::of(retry)).prop_map(
-        move |(name, line, (matches, filters, backends), (request, backend_request), retry)| RouteRule {
-            name,
-            source: meta.at(Some(line)),
-            matches,
-            filters,
-            backends,
-            timeouts: Timeouts { request, backend_request },
-            retry,
+    let again = (option::of(retry), option::of(session()));
+    (option::of(text()), any::<u32>(), parts, timeouts, again).prop_map(
+        move |(name, line, (matches, filters, backends), (request, backend_request), (retry, session))| {
+            RouteRule {
+                name,
+                source: meta.at(Some(line)),
+                matches,
+                filters,
+                backends,
+                timeouts: Timeouts { request, backend_request },
+                retry,
+                session,
+            }
         },
     )
 }

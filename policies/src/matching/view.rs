@@ -11,6 +11,7 @@ use crate::model::{HeaderMatch, PathMatch, QueryMatch, RouteMatch};
 pub struct RequestView<'a> {
     head: &'a request::Parts,
     path: &'a str,
+    method: &'a Method,
     query: OnceCell<Query<'a>>,
 }
 
@@ -26,7 +27,13 @@ impl<'a> RequestView<'a> {
 
     /// As if the request had another path.
     pub fn with_path(head: &'a request::Parts, path: &'a str) -> Self {
-        Self { head, path, query: OnceCell::new() }
+        Self { head, path, method: &head.method, query: OnceCell::new() }
+    }
+
+    /// As if the request had another method.
+    #[must_use]
+    pub fn with_method(self, method: &'a Method) -> Self {
+        Self { method, ..self }
     }
 
     /// The path, without query. The shell has normalised it ([`super::target`]).
@@ -35,7 +42,7 @@ impl<'a> RequestView<'a> {
     }
 
     pub fn method(&self) -> &'a Method {
-        &self.head.method
+        self.method
     }
 
     /// A header's value; several fields of one name are joined with commas (RFC 9110 section 5.3). `None` when it

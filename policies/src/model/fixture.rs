@@ -113,6 +113,7 @@ pub(crate) fn rule(rule: &str, matches: &[&str], backends: Vec<BackendRef>) -> R
         backends,
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     }
 }
 

@@ -44,6 +44,7 @@ pub struct RouteRule {
     pub backends: Vec<BackendRef>,
     pub timeouts: Timeouts,
     pub retry: Option<Retry>,
+    pub session: Option<SessionPersistence>,
 }
 
 /// All parts must hold.
@@ -180,6 +181,29 @@ pub struct Timeouts {
     pub request: Option<Duration>,
     /// One attempt.
     pub backend_request: Option<Duration>,
+}
+
+/// How a client goes back to where it was answered from (GEP-1619).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionPersistence {
+    pub carrier: SessionCarrier,
+    /// How long a session lasts at most.
+    pub absolute_timeout: Option<Duration>,
+    /// How long it lasts without a request.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// What the client brings its session in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionCarrier {
+    Cookie {
+        /// `None`: a name of the rule's own.
+        name: Option<Arc<str>>,
+        path: Arc<str>,
+        /// The client keeps it as long as `absolute_timeout`, and not only until it is closed.
+        permanent: bool,
+    },
+    Header(HeaderName),
 }
 
 /// When and how often a request is sent again (GEP-1731). Connection errors are, wherever there is a stanza.

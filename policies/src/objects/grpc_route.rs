@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::http_route::{check_pattern, check_spec};
 use super::{
     Faults, FilterType, HeaderMatchSpec, HttpBackendRef, HttpFilterSpec, HttpRouteSpec, HttpRule, MatchSpec,
-    Object, ParentRef, Spec, TimeoutsSpec, ValueMatchType, Written,
+    Object, ParentRef, SessionPersistenceSpec, Spec, TimeoutsSpec, ValueMatchType, Written,
 };
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -26,7 +26,6 @@ pub struct GrpcRouteSpec {
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-unsupported" = ["sessionPersistence"]))]
 pub struct GrpcRule {
     pub name: Option<String>,
     /// ORed. Absent: every call.
@@ -37,6 +36,7 @@ pub struct GrpcRule {
     pub filters: Vec<HttpFilterSpec>,
     #[schemars(length(max = 16))]
     pub backend_refs: Vec<HttpBackendRef>,
+    pub session_persistence: Option<SessionPersistenceSpec>,
 }
 
 /// All parts must hold.
@@ -70,6 +70,7 @@ impl GrpcRouteSpec {
             backend_refs: rule.backend_refs.clone(),
             timeouts: TimeoutsSpec::default(),
             retry: None,
+            session_persistence: rule.session_persistence.clone(),
         };
         HttpRouteSpec {
             parent_refs: self.parent_refs.clone(),

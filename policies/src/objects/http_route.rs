@@ -10,6 +10,7 @@ mod check_filters;
 mod filters;
 mod pattern;
 mod retry;
+mod session;
 
 pub(crate) use check::{check_backend, check_parents, check_pattern, check_spec};
 pub(crate) use filters::is_request_path;
@@ -20,6 +21,10 @@ pub use filters::{
 };
 pub use pattern::compile_pattern;
 pub use retry::RetrySpec;
+pub use session::{
+    CookieConfigSpec, CookieLifetime, SessionCookieSpec, SessionHeaderSpec, SessionPersistenceSpec,
+    SessionType,
+};
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -57,7 +62,6 @@ pub struct ParentRef {
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-unsupported" = ["sessionPersistence"]))]
 pub struct HttpRule {
     pub name: Option<String>,
     /// ORed. Absent: one match, every path.
@@ -70,6 +74,7 @@ pub struct HttpRule {
     pub backend_refs: Vec<HttpBackendRef>,
     pub timeouts: TimeoutsSpec,
     pub retry: Option<RetrySpec>,
+    pub session_persistence: Option<SessionPersistenceSpec>,
 }
 
 /// All parts must hold.

@@ -15,6 +15,9 @@ pub(crate) const USER: Domain = Domain(b"tidegate user/01");
 /// Of a backend's name: the two halves of the key under which users are hashed for it.
 pub(crate) const BACKEND: [Domain; 2] = [Domain(b"tidegate back/0a"), Domain(b"tidegate back/0b")];
 
+/// Of a place to which a session leads.
+pub(crate) const SESSION: Domain = Domain(b"tidegate sess/01");
+
 pub(crate) fn of(domain: Domain, parts: &[&[u8]]) -> u64 {
     let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
     for part in parts {

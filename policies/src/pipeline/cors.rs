@@ -81,6 +81,13 @@ fn is_preflight(head: &request::Parts) -> bool {
     head.method == Method::OPTIONS && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
+/// The method of the request that a preflight asks about; `None` for what is no preflight.
+pub(crate) fn announced(head: &request::Parts) -> Option<Method> {
+    let asks = is_preflight(head) && head.headers.contains_key(ORIGIN);
+    let method = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD).filter(|_| asks)?;
+    Method::from_bytes(method.as_bytes()).ok()
+}
+
 impl Filter for CorsFilter {
     fn phase(&self) -> Phase {
         Phase::Cors

@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::objects::{
     ExtensionRefSpec, GepDuration, HttpBackendRef, HttpRoute, HttpRule, MatchSpec, PathMatchSpec,
-    PathMatchType, RetrySpec, TIDEGATE_GROUP, ValueMatchType, compile_pattern,
+    PathMatchType, RetrySpec, SessionPersistenceSpec, TIDEGATE_GROUP, ValueMatchType, compile_pattern,
 };
 
 /// A backendRef that cannot be used: the reason of `ResolvedRefs`, and a message that names its place.
@@ -70,6 +70,7 @@ pub(super) fn rules(
                 backend_request: limit(written.timeouts.backend_request),
             },
             retry: written.retry.as_ref().map(RetrySpec::compile),
+            session: written.session_persistence.as_ref().map(SessionPersistenceSpec::compile).transpose()?,
         });
     }
     Ok(rules)

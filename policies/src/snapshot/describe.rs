@@ -14,6 +14,7 @@ use crate::model::{
     AppProtocol, BackendName, BackendTls, HeaderMatch, Mode, PathMatch, PolicyRef, QueryMatch, Retry,
     RouteMatch, SourceRef, StringMatch, Timeouts,
 };
+use crate::pick::Sessions;
 
 /// What is in force. Everything prints as it is named in documents, with the place where it was written.
 #[derive(Debug, Serialize)]
@@ -62,6 +63,9 @@ struct RuleView<'a> {
     /// `attempts=2 codes=502,503 backoff=100ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry: Option<String>,
+    /// What carries the session: `cookie NAME` or `header NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
     targets: Vec<TargetView>,
 }
 
@@ -145,6 +149,7 @@ impl<'a> RuleView<'a> {
             source: rule.source.as_ref(),
             timeouts: describe_timeouts(rule.timeouts),
             retry: rule.retry.as_ref().map(describe_retry),
+            session: rule.sessions.as_ref().map(Sessions::describe),
             targets: targets.map(|(target, applied)| TargetView::of(target, applied)).collect(),
         }
     }

@@ -52,7 +52,9 @@ impl Snapshot {
     /// [`Reason::NoRoute`] where the Service has routes: they replace the direct way, and are for HTTP.
     pub fn stream(&self, address: SocketAddr) -> Result<Selected, Reason> {
         match self.outbound.port_at(address) {
-            Some(PortRules::Direct { rule, .. }) => Ok(Selected { rule: rule.clone(), target: 0 }),
+            Some(PortRules::Direct { rule, .. }) => {
+                Ok(Selected { rule: rule.clone(), target: 0, session: None })
+            }
             Some(PortRules::Routed(_)) => Err(Reason::NoRoute),
             None => Ok(Selected::passthrough(address, AppProtocol::default())),
         }
@@ -88,6 +90,6 @@ impl Selected {
             tls: None,
         };
         let rule = Rule { name: NAME.into(), ..Rule::empty() }.leading_to(vec![(target, Box::default())]);
-        Self { rule: Arc::new(rule), target: 0 }
+        Self { rule: Arc::new(rule), target: 0, session: None }
     }
 }

@@ -139,6 +139,35 @@ fn what_is_named_and_not_there_fails_every_request_before_anything_can_answer() 
 }
 
 #[test]
+fn a_preflight_is_answered_by_the_rule_that_would_take_the_request_if_that_knows_cors() {
+    let cors = || RouteFilter::Cors(crate::model::Cors::default());
+    let with = |name: &str, matches: &str, filters: Vec<RouteFilter>| crate::model::RouteRule {
+        filters,
+        ..rule(name, &[matches], vec![to("v1", 1)])
+    };
+    let found = |rules: Vec<crate::model::RouteRule>, method: &str| {
+        let mut resources = mesh(Vec::new(), Vec::new());
+        resources.insert(Resource::Route(route("edge", vec![on_listener("gw", "http", &[""])], rules)));
+        let (snapshot, _) = Snapshot::build(&resources, &Local::default(), &StateStore::new([0, 0]));
+        let head = http::Request::options("/a").header("host", "a").header("origin", "https://b");
+        let head = head.header("access-control-request-method", method).body(()).unwrap().into_parts().0;
+        snapshot.find(GATEWAY, &head).map(|rule| rule.name.to_string())
+    };
+    let only_put = || vec![with("put", "/a PUT", vec![cors()])];
+    assert_eq!(found(only_put(), "PUT").as_deref(), Ok("put"));
+    assert_eq!(found(only_put(), "DELETE"), Err(Reason::NoRoute));
+    let beside_all = vec![with("put", "/a PUT", vec![cors()]), with("all", "/", vec![cors()])];
+    assert_eq!(
+        found(beside_all.clone(), "PUT").as_deref(),
+        Ok("put"),
+        "and not the one that takes OPTIONS too"
+    );
+    assert_eq!(found(beside_all, "DELETE").as_deref(), Ok("all"));
+    let own = vec![with("put", "/a PUT", Vec::new()), with("options", "/a OPTIONS", Vec::new())];
+    assert_eq!(found(own, "PUT").as_deref(), Ok("options"), "a backend that answers preflights itself");
+}
+
+#[test]
 fn a_policy_that_does_not_compile_is_as_one_that_is_not_there() {
     let mut resources = mesh(vec![extension("RateLimitPolicy", "bad")], Vec::new());
     resources.insert(Resource::Policy(policy("RateLimitPolicy", "bad", Vec::new(), json!({"limits": []}))));

@@ -11,7 +11,7 @@ use crate::model::{
     BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Route, RouteFilter, RouteKind,
     RouteRule, Timeouts, WebScheme,
 };
-use crate::pick::{Cohort, Seat};
+use crate::pick::{Cohort, Seat, Sessions};
 use crate::pipeline::{Entry, Filter, InvalidFilter, Phase, route_filter};
 use crate::reason::Reason;
 
@@ -84,17 +84,27 @@ impl<'a> Builder<'a> {
             targets.push(self.nowhere(place, side, &own));
         }
         let name = rule.name.clone().unwrap_or_else(|| index.to_string().into());
+        let scope = format!("{}/{label}/{name}", route.kind.as_str());
+        let sessions = rule.session.as_ref().map(|session| {
+            let leads = |(backend, (target, _)): (&'_ BackendRef, &'_ Applied)| {
+                let endpoints = target.backend.as_ref().map_or(&[][..], |backend| &backend.endpoints);
+                (backend.identity.to_string(), endpoints.to_vec())
+            };
+            let leads: Vec<_> = rule.backends.iter().zip(&targets).map(leads).collect();
+            Sessions::bind(session, &scope, leads.iter().map(|(name, endpoints)| (&**name, &**endpoints)))
+        });
         let cohort = self.cohort(place, side, rule).map(|cohort| {
             let policy = cohort.policy.clone();
             targets
                 .iter_mut()
                 .for_each(|(_, applied)| *applied = applied.iter().chain([&policy]).cloned().collect());
-            cohort.bind(&format!("{}/{label}/{name}", route.kind.as_str()), rule.backends.iter().map(seat))
+            cohort.bind(&scope, rule.backends.iter().map(seat))
         });
         let named = Rule {
             route: Some(label.clone()),
             name,
             cohort,
+            sessions,
             source: Some(rule.source.clone()),
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
@@ -242,6 +252,7 @@ impl Rule {
             retry: None,
             grpc: false,
             cohort: None,
+            sessions: None,
             targets: Box::default(),
             cumulative: Box::default(),
             applied: Box::default(),

@@ -76,6 +76,10 @@ impl Story<'_> {
         headers::check_framing(&head.headers)?;
         // Before any policy: what a client lists in `connection` must not remove what a policy adds.
         headers::strip_hop_by_hop(&mut head.headers);
+        if matches!(connection.scope, Scope::Gateway(_)) {
+            // From outside: whether the mesh retries is not for its clients to say.
+            head.headers.remove(upstream::X_TIDEGATE_ATTEMPT);
+        }
         let scheme = if connection.tls.is_some() { "https" } else { "http" };
         headers::add_forwarded(&mut head.headers, connection.peer.address.ip(), scheme, &mut self.rng);
         let snapshot = connection.proxy.store.load();
@@ -144,15 +148,22 @@ impl Story<'_> {
     /// The backend's answer, as the policies leave it.
     fn pass_on(mut self, answered: Answered, upgrade: Option<tunnel::Downstream>) -> Response<ResponseBody> {
         let Answered { mut head, body, call } = answered;
+        let at = (self.connection.tls.is_some(), since_epoch());
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
             return match upgrade {
                 Some(downstream) => {
+                    if let Some(selected) = &self.selected {
+                        selected.remember(call.endpoint(), at, &mut head.headers);
+                    }
                     let response = Response::from_parts(head, body);
                     downstream.open(response, call, self.record, &self.connection.proxy)
                 }
                 // Nobody asked for it: the endpoint broke the protocol.
                 None => self.reply(&Reason::UpstreamProtocol.into()),
             };
+        }
+        if let Some(selected) = &self.selected {
+            selected.remember(call.endpoint(), at, &mut self.response_headers);
         }
         headers::strip_hop_by_hop(&mut head.headers);
         let announced = head.headers.get(CONTENT_LENGTH).and_then(length);

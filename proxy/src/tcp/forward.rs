@@ -5,6 +5,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use socket2::SockRef;
 use tidegate_policy::Reason;
+use tidegate_policy::balance::p2c::Wish;
 use tidegate_policy::call::{Attempt, ConnectionPermit, admit};
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::snapshot::Selected;
@@ -62,7 +63,8 @@ pub(crate) async fn open(
     let mut tried = SmallVec::<[_; TRIES]>::new();
     loop {
         let now = proxy.clock.now();
-        let admitted = admit(target, backend, &tried, now, rng, &mut record.decisions);
+        let wish = Wish { prefer: None, avoid: &tried };
+        let admitted = admit(target, backend, wish, now, rng, &mut record.decisions);
         let mut attempt = admitted.map_err(|reply| reply.reason)?;
         let Some(permit) = attempt.open_connection() else {
             return Err(attempt.connection_cap_reached(&mut record.decisions).reason);

@@ -135,6 +135,13 @@ impl Exchange {
         }
     }
 
+    /// A failed attempt might be made again; this is what was decided.
+    pub fn retry(&mut self, backend: &Arc<str>, decision: &'static str) {
+        if let Some(open) = &mut self.0 {
+            open.telemetry.metrics.retried(backend, decision);
+        }
+    }
+
     /// The response body has ended or was dropped.
     #[expect(clippy::needless_pass_by_value, reason = "an end is told once, with all it has")]
     pub fn finish(mut self, finished: Finished) {

@@ -26,8 +26,8 @@ use super::exchange::{Finished, Record};
 use super::fields;
 use decisions::DecisionCounts;
 use labels::{
-    AttemptLabels, DirectionLabel, RequestLabels, ResultLabel, RouteLabels, SideLabel, SignalLabel,
-    VersionLabel,
+    AttemptLabels, DirectionLabel, RequestLabels, ResultLabel, RetryLabels, RouteLabels, SideLabel,
+    SignalLabel, VersionLabel,
 };
 pub use scrape::{BreakerSample, Scrape};
 use series::Series;
@@ -86,6 +86,7 @@ pub(super) struct Metrics {
     requests: Series<RequestLabels, Counter>,
     durations: Series<RouteLabels, Histogram>,
     attempts: Series<AttemptLabels, Counter>,
+    retries: Series<RetryLabels, Counter>,
     decisions: Arc<DecisionCounts>,
     in_flight: [Gauge; 3],
     connections: [(Gauge, Counter); 2],
@@ -109,6 +110,12 @@ impl Metrics {
         );
         let attempts = Series::new(cap, Counter::default);
         registry.register("tidegate_attempts", "Calls to endpoints, by result", attempts.clone());
+        let retries = Series::new(cap, Counter::default);
+        registry.register(
+            "tidegate_retries",
+            "Attempts that failed and might be made again, by what was decided",
+            retries.clone(),
+        );
         let decisions = Arc::new(DecisionCounts::new(cap));
         registry.register_collector(Box::new(decisions.clone()));
         register_process(&mut registry);
@@ -117,6 +124,7 @@ impl Metrics {
             requests,
             durations,
             attempts,
+            retries,
             decisions,
             in_flight: register_in_flight(&mut registry),
             connections: register_connections(&mut registry),
@@ -170,6 +178,10 @@ impl Metrics {
             CallResult::Failed(reason) => reason.flag(),
         };
         self.attempts.with(&AttemptLabels { backend: backend.clone(), result }, Counter::inc);
+    }
+
+    pub(super) fn retried(&self, backend: &Arc<str>, decision: &'static str) {
+        self.retries.with(&RetryLabels { backend: backend.clone(), decision }, Counter::inc);
     }
 
     pub(super) fn mirrored(&self, result: MirrorResult, copies: u64) {

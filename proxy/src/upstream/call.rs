@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::uri::Scheme;
 use http::{Request, StatusCode, request, response};
 use hyper::body::Incoming;
+use tidegate_policy::balance::p2c::Wish;
 use tidegate_policy::call::{Attempt, admit};
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::model::AppProtocol;
@@ -68,7 +69,9 @@ pub(super) async fn attempt(
     let target = cx.selected.target();
     let backend = target.backend.as_ref().map_err(|reason| *reason)?;
     let admitted = cx.clock.now();
-    let mut attempt = admit(target, backend, &course.tried, admitted, cx.rng, &mut record.decisions)?;
+    let prefer = cx.selected.session.as_ref().map(|session| &session.endpoint);
+    let wish = Wish { prefer, avoid: &course.tried };
+    let mut attempt = admit(target, backend, wish, admitted, cx.rng, &mut record.decisions)?;
     if course.retries {
         course.tried.push(attempt.endpoint.clone());
         head.headers.insert(X_TIDEGATE_ATTEMPT, course.number.into());

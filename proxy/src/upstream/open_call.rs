@@ -1,5 +1,8 @@
 //! A call whose response has begun: what it holds until the response has ended.
 
+use std::sync::Arc;
+
+use tidegate_policy::balance::EndpointState;
 use tidegate_policy::call::Attempt;
 use tidegate_policy::decision::{CallOutcome, CallResult};
 use tidegate_policy::{Reason, Timestamp};
@@ -39,6 +42,11 @@ pub(crate) fn report(attempt: &mut Attempt, result: CallResult, clock: Clock, ad
 impl OpenCall {
     pub(super) fn new(attempt: Attempt, lease: Lease, clock: Clock, admitted: Timestamp) -> Self {
         Self { attempt, lease, clock, admitted, awaits_trailers: true, deadline: None }
+    }
+
+    /// Whose answer it is.
+    pub(crate) fn endpoint(&self) -> &Arc<EndpointState> {
+        &self.attempt.endpoint
     }
 
     /// Tells the breakers, once.

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use smallvec::SmallVec;
 use tidegate_policy::Reason;
 use tidegate_policy::balance::EndpointState;
-use tidegate_policy::call::{Ended, Next, Retries, RetryBudget};
+use tidegate_policy::call::{Ended, Next, Retries, RetryBudget, Settled};
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::model::Retry;
 use tidegate_policy::pipeline::LocalReply;
@@ -22,8 +22,8 @@ use super::call::{Answered, Call, attempt};
 use crate::http::{Record, Replay, RequestBody, Upload};
 
 /// Tells the next hop which attempt of one request it sees, from 1. Only where a rule retries: a sidecar without one
-/// passes on what it was told.
-pub(super) const X_TIDEGATE_ATTEMPT: HeaderName = HeaderName::from_static("x-tidegate-attempt");
+/// passes on what it was told. And only one tier retries: whoever is told does not, lest attempts multiply.
+pub(crate) const X_TIDEGATE_ATTEMPT: HeaderName = HeaderName::from_static("x-tidegate-attempt");
 /// The answer of a failed attempt is read to its end if it is no longer than this, so that its connection lives on.
 const MAX_DRAINED: u64 = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
@@ -67,6 +67,7 @@ pub(crate) async fn call(
     let mut course = Course { number: 1, retries: false, tried: SmallVec::new(), over, ends };
     if let (Some(retry), Ok(backend)) = (&cx.selected.rule.retry, &cx.selected.target().backend)
         && retry.attempts > 0
+        && !head.headers.contains_key(X_TIDEGATE_ATTEMPT)
     {
         course.retries = true;
         let attempts = Attempts { retry, budget: &backend.retry_budget, course };
@@ -122,7 +123,7 @@ impl Attempts<'_, '_> {
             let outcome = attempt(cx.again(), head.clone(), body, &mut self.course, record).await;
             let next = match &outcome {
                 Err(failure) if failure.over => None,
-                outcome => self.next(&mut retries, &mut cx, ended(outcome, replay.as_ref())),
+                outcome => self.next(&mut retries, &mut cx, ended(outcome, replay.as_ref()), record),
             };
             let again = || replay.as_ref().map_or(Some(RequestBody::EMPTY), RequestBody::again);
             let Some((after, again)) = next.and_then(|after| Some((after, again()?))) else {
@@ -139,14 +140,26 @@ impl Attempts<'_, '_> {
     }
 
     /// How long to wait for the next attempt; `None` if there is none.
-    fn next(&self, retries: &mut Retries<'_>, cx: &mut Call<'_>, ended: Ended) -> Option<Duration> {
-        match retries.next(ended, self.budget, cx.clock.now(), cx.rng) {
-            Next::Again { after } => Some(after),
+    fn next(
+        &self,
+        retries: &mut Retries<'_>,
+        cx: &mut Call<'_>,
+        ended: Ended,
+        record: &mut Record,
+    ) -> Option<Duration> {
+        let (after, told) = match retries.next(ended, self.budget, cx.clock.now(), cx.rng) {
+            Next::Again { after } => (Some(after), Some("made")),
             Next::Settled(settled) => {
                 tracing::debug!(?settled, ?ended, attempt = self.course.number, "not tried again");
-                None
+                (None, name(settled))
             }
+        };
+        if let (Some(told), Some(exchange), Ok(backend)) =
+            (told, record.exchange(), &cx.selected.target().backend)
+        {
+            exchange.retry(&backend.label, told);
         }
+        after
     }
 
     async fn pause(&mut self, wait: Duration) -> Result<(), Reason> {
@@ -155,6 +168,17 @@ impl Attempts<'_, '_> {
             () = self.course.over.as_mut() => Err(Reason::RequestTimeout),
             () = tokio::time::sleep(wait) => Ok(()),
         }
+    }
+}
+
+/// What metrics call it; nothing for an attempt that is the answer.
+fn name(settled: Settled) -> Option<&'static str> {
+    match settled {
+        Settled::NotRetried => None,
+        Settled::Exhausted => Some("exhausted"),
+        Settled::Unsafe => Some("unsafe"),
+        Settled::BodyGone => Some("body_gone"),
+        Settled::OverBudget => Some("over_budget"),
     }
 }
 

@@ -151,6 +151,7 @@ pub(crate) fn route(service: &str) -> Route {
             backends: vec![BackendRef::to(backend_name(service), 1)],
             timeouts: Timeouts::default(),
             retry: None,
+            session: None,
         }],
     }
 }

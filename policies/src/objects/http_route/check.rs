@@ -73,7 +73,7 @@ fn check_rules(rules: &[HttpRule], faults: &mut Faults) {
     if matches > MAX_MATCHES {
         faults.error("/rules", format!("{matches} matches in all; at most {MAX_MATCHES} are allowed"));
     }
-    let mut names = HashMap::new();
+    let (mut names, mut sessions) = (HashMap::new(), HashMap::new());
     for (i, rule) in rules.iter().enumerate() {
         let at = format!("/rules/{i}");
         if let Some(name) = &rule.name {
@@ -92,6 +92,16 @@ fn check_rules(rules: &[HttpRule], faults: &mut Faults) {
             check_filters(&format!("{at}/backendRefs/{j}"), &backend.filters, site, faults);
         }
         check_timeouts(&at, &rule.timeouts, faults);
+        if let Some(session) = &rule.session_persistence {
+            session.check(&at, faults);
+            if let Some((field, name)) = session.name()
+                && let Some(first) = sessions.insert(name, i)
+            {
+                let message =
+                    format!("rule {first} names its sessions `{name}` too: clients can keep one of both");
+                faults.warn(format!("{at}/sessionPersistence/{field}"), message);
+            }
+        }
         if let Some(retry) = &rule.retry {
             retry.check(&at, &rule.timeouts, faults);
         }

@@ -126,6 +126,20 @@ impl Labels for RouteLabels {
     }
 }
 
+/// What was decided about another attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RetryLabels {
+    pub(super) backend: Arc<str>,
+    /// `made`, or why it was not: `over_budget`, `exhausted`, `unsafe`, `body_gone`.
+    pub(super) decision: &'static str,
+}
+
+impl Labels for RetryLabels {
+    fn overflow(&self) -> Self {
+        Self { backend: OTHER.into(), decision: self.decision }
+    }
+}
+
 impl Labels for AttemptLabels {
     fn overflow(&self) -> Self {
         Self { backend: OTHER.into(), result: self.result }
