@@ -104,6 +104,8 @@ pub struct Step {
     /// `{n}` in a value stands for the number of the request, from 0.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// The name that the client showed when it opened its TLS connection.
+    pub sni: Option<String>,
     /// Where the caller's connection was going, if not by its host: `ip:port`.
     pub to: Option<SocketAddrSpec>,
     /// Since the beginning of the case; as long as nothing is said, no time passes.

@@ -119,7 +119,7 @@ impl<'w> Player<'w> {
         };
         let (mut decisions, mut wanted, mut progress) =
             (Decisions::new(), HeaderMap::new(), Progress::default());
-        let selected = match self.route(&sent, &mut decisions, &mut wanted) {
+        let selected = match self.route(&sent, step.sni.as_deref(), &mut decisions, &mut wanted) {
             Ok(selected) => selected,
             Err(reason) => {
                 seen.refused(reason.into(), sent.grpc);
@@ -157,10 +157,16 @@ impl<'w> Player<'w> {
     fn route(
         &mut self,
         sent: &Sent,
+        sni: Option<&str>,
         decisions: &mut Decisions,
         response_headers: &mut HeaderMap,
     ) -> Result<Selected, Reason> {
         let snapshot = &self.world.snapshot;
+        if let (Scope::Gateway(bind), Some(name)) = (sent.scope, sni)
+            && snapshot.is_misdirected(bind, name, &sent.head)
+        {
+            return Err(Reason::Misdirected);
+        }
         if let Scope::OutboundTo(address) = sent.scope
             && !snapshot.serves(address)
         {
@@ -169,7 +175,7 @@ impl<'w> Player<'w> {
         let mut cx = PickContext {
             head: &sent.head,
             peer: &self.world.peer,
-            secure: false,
+            secure: sni.is_some(),
             unix: EPOCH + self.now.since(START),
             rng: &mut self.rng,
             decisions,
