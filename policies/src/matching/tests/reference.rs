@@ -1,5 +1,6 @@
 //! The index finds what the specification's words find, read one by one and without any index.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use http::HeaderName;
@@ -59,9 +60,12 @@ const PATHS: &[&str] = &[
     "*c",
 ];
 
-fn any_match() -> impl Strategy<Value = RouteMatch> {
-    let beyond = subsequence(CONDITIONS, 0..4);
-    (select(PATHS), beyond).prop_map(|(path, beyond)| {
+fn any_match(
+    paths: impl Into<Cow<'static, [&'static str]>>,
+    conditions: Vec<&'static str>,
+) -> impl Strategy<Value = RouteMatch> {
+    let most = conditions.len().min(4);
+    (select(paths), subsequence(conditions, 0..=most)).prop_map(|(path, beyond)| {
         // One entry for each name, as documents are compiled.
         let name = |text: &str| text.split([':', '=']).next().unwrap_or_default().to_owned();
         let mut kept: Vec<&str> = Vec::new();
@@ -77,8 +81,12 @@ fn any_match() -> impl Strategy<Value = RouteMatch> {
 }
 
 fn any_candidate() -> impl Strategy<Value = Candidate<usize>> {
+    placed(any_match(PATHS, CONDITIONS.to_vec()))
+}
+
+fn placed(wanted: impl Strategy<Value = RouteMatch>) -> impl Strategy<Value = Candidate<usize>> {
     let created = proptest::option::of(0_i64..3);
-    (any_match(), select(vec!["a/a", "a/b", "b/a"]), created, 0_usize..3).prop_map(
+    (wanted, select(vec!["a/a", "a/b", "b/a"]), created, 0_usize..3).prop_map(
         |(wanted, route, created, rule)| {
             let meta = Meta { created, ..fixture::meta(route) };
             Candidate { wanted: Arc::new(wanted), order: RuleOrder::new(&meta, rule, 0), value: 0 }
@@ -86,8 +94,12 @@ fn any_candidate() -> impl Strategy<Value = Candidate<usize>> {
     )
 }
 
+/// Of few paths and few conditions, so that they stand in each other's way: what an index has to tell apart.
 fn candidates(most: usize) -> impl Strategy<Value = Vec<Candidate<usize>>> {
-    vec(any_candidate(), 0..most).prop_map(|mut all| {
+    let alphabet = (subsequence(PATHS, 1..=3), subsequence(CONDITIONS, 2..=CONDITIONS.len()));
+    let all =
+        alphabet.prop_flat_map(move |(paths, conditions)| vec(placed(any_match(paths, conditions)), 0..most));
+    all.prop_map(|mut all| {
         all.iter_mut().enumerate().for_each(|(value, candidate)| candidate.value = value);
         all
     })
