@@ -61,3 +61,12 @@ fn every_kind_of_policy_has_cases() {
         assert!(fs::read_to_string(&path).unwrap().contains(&format!("kind: {}", entry.kind)));
     }
 }
+
+#[test]
+fn every_case_of_the_specification_says_where_it_is_written() {
+    for path in files().iter().filter(|path| !path.parent().unwrap().ends_with("policies")) {
+        let text = fs::read_to_string(path).unwrap();
+        let count = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+        assert_eq!(count("- name: "), count("  source: "), "{}", path.display());
+    }
+}
