@@ -15,6 +15,7 @@ mod outbound;
 pub mod state;
 mod tcp;
 pub mod telemetry;
+mod trust;
 mod upstream;
 
 pub use app::{Proxy, Running, run};

@@ -1,6 +1,7 @@
 //! Sockets: bound, accepted from, closed. Which HTTP is spoken on a connection is no business of this module.
 
 mod accept;
+mod clients;
 mod gateway;
 mod hello;
 mod origin;

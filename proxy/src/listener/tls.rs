@@ -1,7 +1,7 @@
 //! TLS on a gateway's sockets: the certificates in force, picked by the name that the client asks for.
 //!
 //! A push replaces the certificates as a whole; the next handshake sees the new ones, connections that stand are not
-//! touched. Keys go from the configuration into rustls and nowhere else.
+//! touched. So it is with whom clients must be known to. Keys go from the configuration into rustls and nowhere else.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,16 +11,19 @@ use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tidegate_policy::matching::HostMap;
-use tidegate_policy::model::{Certificate, Listener, ResourceType, Resources};
+use tidegate_policy::model::{Accepts, Certificate, ClientValidation, Listener, ResourceType, Resources};
 use tidegate_policy::snapshot::{BindAddress, Rejected};
 use tokio::io::{self, AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use super::clients;
 
 /// From the accept to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -44,6 +47,8 @@ pub(crate) struct Socket {
 #[derive(Clone)]
 struct Configs {
     requests: Arc<ServerConfig>,
+    /// How `requests` judges clients' certificates.
+    clients: Option<ClientValidation>,
     /// Without a word about protocols (ALPN): what is inside is not ours to say.
     streams: Arc<ServerConfig>,
 }
@@ -59,35 +64,59 @@ impl Certificates {
     pub(crate) fn compile(&self, resources: &Resources) -> (BySocket, Vec<Rejected>) {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let before = self.0.load();
-        let (mut sockets, mut rejected) = (BySocket::default(), Vec::new());
+        let (mut sockets, mut rejected, mut judges) = (BySocket::default(), Vec::new(), Judges::default());
         for listener in resources.listeners.values() {
             let Some(written) = listener.certificates() else { continue };
-            if listener.clients.is_some() {
-                rejected.push(refused(listener, String::from("clients' certificates cannot be judged yet")));
-                continue;
-            }
-            let keys: Arc<[_]> = match load(written, &provider) {
-                Ok(keys) => keys.into(),
+            let loaded = load(written, &provider).and_then(|keys| {
+                agrees(&judges, listener)?;
+                Ok((keys.into(), clients::verifier(clients_of(listener), &provider)?))
+            });
+            let (keys, judge): (Arc<[_]>, _) = match loaded {
+                Ok(loaded) => loaded,
                 Err(reason) => {
                     rejected.push(refused(listener, reason));
                     continue;
                 }
             };
             for bind in BindAddress::of(listener) {
+                let before = before.get(&bind).map(|socket| &socket.configs);
                 let socket = sockets.entry(bind).or_insert_with(|| Socket {
                     hosts: HostMap::default(),
-                    configs: match before.get(&bind) {
-                        Some(socket) => socket.configs.clone(),
-                        None => Configs {
-                            requests: self.config(bind, &provider, &[HTTP_2, HTTP_1_1]),
-                            streams: self.config(bind, &provider, &[]),
-                        },
-                    },
+                    configs: before.cloned().unwrap_or_else(|| self.configs(bind, &provider)),
                 });
                 socket.hosts.get_or_insert_with(listener.hostname(), || keys.clone());
+                if is_of_requests(listener) {
+                    judges.insert(bind, listener);
+                    self.judge(bind, &mut socket.configs, (clients_of(listener), &judge), &provider);
+                }
             }
         }
         (sockets, rejected)
+    }
+
+    /// Without a word about clients.
+    fn configs(&self, bind: BindAddress, provider: &Arc<CryptoProvider>) -> Configs {
+        let nobody = WebPkiClientVerifier::no_client_auth;
+        Configs {
+            requests: self.config(bind, provider, (&[HTTP_2, HTTP_1_1], nobody())),
+            clients: None,
+            streams: self.config(bind, provider, (&[], nobody())),
+        }
+    }
+
+    /// Puts a judge of clients in place, with no memory of the sessions of the one before: whom that had let in must be
+    /// judged anew.
+    fn judge(
+        &self,
+        bind: BindAddress,
+        configs: &mut Configs,
+        (clients, judge): (Option<&ClientValidation>, &Arc<dyn ClientCertVerifier>),
+        provider: &Arc<CryptoProvider>,
+    ) {
+        if configs.clients.as_ref() != clients {
+            configs.requests = self.config(bind, provider, (&[HTTP_2, HTTP_1_1], judge.clone()));
+            configs.clients = clients.cloned();
+        }
     }
 
     pub(crate) fn swap(&self, compiled: BySocket) {
@@ -108,13 +137,13 @@ impl Certificates {
         &self,
         bind: BindAddress,
         provider: &Arc<CryptoProvider>,
-        protocols: &[&[u8]],
+        (protocols, judge): (&[&[u8]], Arc<dyn ClientCertVerifier>),
     ) -> Arc<ServerConfig> {
         let picker = Picker { bind, certificates: self.clone() };
         let mut config = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .expect("the provider has suites for TLS 1.2 and 1.3")
-            .with_no_client_auth()
+            .with_client_cert_verifier(judge)
             .with_cert_resolver(Arc::new(picker));
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Arc::new(config)
@@ -133,6 +162,27 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(done) => done,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
+}
+
+/// The listener that says how the clients of a socket are judged: a client is judged before it has sent a request, so
+/// all listeners there must be of one mind.
+type Judges<'a> = FxHashMap<BindAddress, &'a Listener>;
+
+fn agrees(judges: &Judges<'_>, listener: &Listener) -> Result<(), String> {
+    let others = BindAddress::of(listener).into_iter().filter_map(|bind| judges.get(&bind));
+    let mut others =
+        others.filter(|other| is_of_requests(listener) && clients_of(other) != clients_of(listener));
+    let conflict =
+        |other: &&Listener| format!("listener {} judges the clients of its port otherwise", other.name);
+    others.next().map_or(Ok(()), |other| Err(conflict(other)))
+}
+
+fn is_of_requests(listener: &Listener) -> bool {
+    matches!(listener.accepts, Accepts::Http { .. })
+}
+
+fn clients_of(listener: &Listener) -> Option<&ClientValidation> {
+    listener.clients.as_ref().filter(|_| is_of_requests(listener))
 }
 
 fn load(written: &[Certificate], provider: &CryptoProvider) -> Result<Vec<Arc<CertifiedKey>>, String> {

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::failure;
 use super::verify::AltNameVerifier;
+use crate::trust::roots;
 use crate::upstream::pool::Protocol;
 
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -120,18 +121,6 @@ fn verifier(
     }
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
     Ok(verifier.map_err(|error| error.to_string())?)
-}
-
-/// All of the bundle, or none of it: an author who is told can mend it, one who is not believes that all are trusted.
-fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| format!("the CA bundle cannot be read: {error}"))?;
-        roots
-            .add(certificate)
-            .map_err(|error| format!("a certificate of the CA bundle cannot be used: {error}"))?;
-    }
-    if roots.is_empty() { Err(String::from("the CA bundle is empty")) } else { Ok(roots) }
 }
 
 fn pair(shown: &Certificate) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), &'static str> {
