@@ -15,6 +15,10 @@ Examples:
   tidegate proxy --control-plane http://10.0.0.7:15010 --node cart-1 \\
                  --service cart --inbound 0.0.0.0:8080 --app 127.0.0.1:3000
       a sidecar with the policies of Service `cart`
+  tidegate proxy --control-plane http://10.0.0.7:15010 --sidecar \\
+                 --namespace shop --workload web --outbound 127.0.0.1:15001
+      the outbound side of workload `web`: calls are routed by the address that
+      they wanted to reach, else by their Host header
   tidegate proxy --control-plane http://10.0.0.7:15010 --node edge-1 --gateway
       a gateway: listeners come from Gateway objects";
 
