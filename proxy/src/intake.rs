@@ -126,7 +126,10 @@ impl Guest {
         let proxy = self.context.proxy.clone();
         let _counted = proxy.telemetry.connection(ConnectionSide::Downstream);
         let opened = match selected {
-            Ok(selected) => open(&proxy, &selected, &mut self.context.rng(), &mut self.record).await,
+            Ok(selected) => {
+                let tls = selected.target().tls.as_ref();
+                open(&proxy, &selected, &mut self.context.rng(), &mut self.record, tls).await
+            }
             Err(reason) => Err(reason),
         };
         match opened {

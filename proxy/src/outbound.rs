@@ -82,7 +82,6 @@ async fn find_out(
         Err(_silent) => {}
     }
     let Some((upstream, record)) = connect(stream, address, context).await else { return Kind::Over };
-    let mut greeting = [0];
     tokio::select! {
         biased;
         hello = hello(stream) => match hello {
@@ -94,7 +93,7 @@ async fn find_out(
             Err(_) => Kind::Over,
         },
         // An end without a greeting is the server's word as well.
-        _ = upstream.stream.peek(&mut greeting) => Kind::Opaque(Some(Box::new((upstream, record)))),
+        _ = upstream.stream.spoken() => Kind::Opaque(Some(Box::new((upstream, record)))),
         () = sleep(IDLE_TIMEOUT) => Kind::Over,
     }
 }
@@ -109,7 +108,7 @@ async fn connect(
     let mut record = proxy.telemetry.stream(context.peer.clone(), address, context.direction);
     let selected = proxy.store.load().stream(address);
     let opened = match selected {
-        Ok(selected) => open(proxy, &selected, &mut context.rng(), &mut record).await,
+        Ok(selected) => open(proxy, &selected, &mut context.rng(), &mut record, None).await,
         Err(reason) => Err(reason),
     };
     match opened {

@@ -80,6 +80,45 @@ async fn where_tls_ends_at_the_listener_the_backend_gets_what_was_inside() {
     assert_eq!(say(&mut client, "hello").await, "hello bye");
 }
 
+/// The same Service, to be called by TLS as `name`, with `trusted` as the only authority.
+fn by_tls(service: &str, address: SocketAddr, name: &str, trusted: &Signed) -> Vec<Resource> {
+    let mut all = at(service, address);
+    for resource in &mut all {
+        if let Resource::Backend(backend) = resource {
+            let source = SourceRef::File { path: "test.yaml".into(), line: 9 };
+            let policy = ResourceName::new("shop", "to-backend");
+            backend.tls = Some(BackendTls {
+                policy: PolicyRef { kind: BACKEND_TLS_POLICY.into(), name: policy, source },
+                verification: Verification {
+                    trust: Some(Trust::Bundle(trusted.certificate.chain.clone())),
+                    hostname: name.into(),
+                    alt_names: Vec::new(),
+                },
+            });
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_was_inside_goes_to_the_backend_by_tls_of_its_own_where_a_policy_says_so() {
+    let (shown, inside, other) = (signed("ends.example.com"), signed("inside.example.com"), signed("x.org"));
+    let backend = tls_echo("inside", &inside).await;
+    let all = vec![
+        vec![terminating("ends", PORT, "ends.example.com", &shown)],
+        vec![tls_route("ends", "ends", "ends.example.com", "inside")],
+        by_tls("inside", backend, "inside.example.com", &inside),
+    ];
+    let (mut gateway, address) = gateway(all).await;
+    let mut client = tls(address, "ends.example.com", &[&shown]).await.unwrap();
+    assert_eq!(greeting(&mut client).await.unwrap(), "inside");
+    assert_eq!(say(&mut client, "hello").await, "hello bye");
+    gateway.apply(by_tls("inside", backend, "inside.example.com", &other));
+    let mut client = tls(address, "ends.example.com", &[&shown]).await.unwrap();
+    assert!(greeting(&mut client).await.is_err(), "nothing is sent to who cannot prove who it is");
+    counted(&gateway, r#"reason="upstream_tls_untrusted""#).await;
+}
+
 /// An HTTPS listener with a route to the Service `web`.
 fn web(hostname: &str, shown: &Signed) -> Vec<Resource> {
     let host = HostPattern::parse(hostname).unwrap();

@@ -3,5 +3,4 @@
 UNSUPPORTED: dict[str, str] = {
     "GatewayInfrastructurePropagation": "needs a cluster: labels on the cloud resources of a Gateway",
     "UDPRoute": "no UDP data plane",
-    "TLSRouteModeMixed": "experimental: termination and passthrough on one port",
 }

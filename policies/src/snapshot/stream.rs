@@ -140,15 +140,12 @@ impl Builder<'_> {
         let (_, breaking) = self.effective(place, Side::Gateway(listener), (name, &|chain| chain));
         let state = name.and_then(|name| self.backends.get(name)).cloned();
         let (guard, applied) = self.guard(&breaking, state.as_ref());
+        // What passes through has TLS of its own, or is not ours to wrap.
         let tls = name
             .filter(|_| self.ends_tls(listener))
             .and_then(|name| self.origination(name, Side::Gateway(listener)));
         let target = Target {
-            // Better not at all than without the TLS that was asked for.
-            backend: state.ok_or(Reason::InvalidBackend).and_then(|state| match tls {
-                Some(_) => Err(Reason::UpstreamTlsInvalid),
-                None => Ok(state),
-            }),
+            backend: state.ok_or(Reason::InvalidBackend),
             weight: backend.weight,
             filters: Box::default(),
             guard,

@@ -8,7 +8,7 @@ use tidegate_policy::Reason;
 use tidegate_policy::balance::p2c::Wish;
 use tidegate_policy::call::{Attempt, ConnectionPermit, admit};
 use tidegate_policy::decision::CallResult;
-use tidegate_policy::snapshot::Selected;
+use tidegate_policy::snapshot::{Origination, Selected};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::relay::Relay;
 use crate::state::ProxyState;
 use crate::telemetry::{ConnectionGuard, ConnectionSide, StreamRecord};
-use crate::upstream::{connect, report};
+use crate::upstream::{UpstreamStream, connect_opaque, report};
 
 /// How long nothing may move in either direction. Database pools keep connections silent for long, and TCP's
 /// keepalive already finds the peers that are gone.
@@ -27,7 +27,7 @@ const TRIES: usize = 3;
 /// An open connection to an endpoint, with all that it counts against.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: UpstreamStream,
     _attempt: Attempt,
     _permit: ConnectionPermit,
     _counted: ConnectionGuard,
@@ -46,7 +46,14 @@ impl Abort for TcpStream {
     }
 }
 
-/// Connects to an endpoint of the picked backend, to another one where that fails. Breakers and telemetry are told.
+impl Abort for UpstreamStream {
+    fn abort(&self) {
+        self.socket().abort();
+    }
+}
+
+/// Connects to an endpoint of the picked backend, to another one where that fails; by TLS where `tls` says how.
+/// Breakers and telemetry are told.
 ///
 /// # Errors
 /// The backend is not valid, a breaker or a cap refuses, or no endpoint can be reached.
@@ -55,6 +62,7 @@ pub(crate) async fn open(
     selected: &Selected,
     rng: &mut fastrand::Rng,
     record: &mut StreamRecord,
+    tls: Option<&Origination>,
 ) -> Result<Upstream, Reason> {
     record.decided(selected);
     let target = selected.target();
@@ -69,7 +77,8 @@ pub(crate) async fn open(
         let Some(permit) = attempt.open_connection() else {
             return Err(attempt.connection_cap_reached(&mut record.decisions).reason);
         };
-        let connected = connect(&attempt.endpoint.address, limit).await;
+        let settings = tls.map(|tls| &*tls.settings);
+        let connected = connect_opaque(&attempt.endpoint.address, limit, settings).await;
         let result =
             connected.as_ref().map_or_else(|why| CallResult::Failed(*why), |_| CallResult::Connected);
         report(&mut attempt, result, proxy.clock, now);
@@ -80,6 +89,7 @@ pub(crate) async fn open(
                 return Ok(Upstream { stream, _attempt: attempt, _permit: permit, _counted: counted });
             }
             Err(reason) => {
+                record.decisions.extend(tls.and_then(|tls| tls.refusal(reason)));
                 tried.push(attempt.endpoint.clone());
                 if tried.len() >= TRIES.min(backend.endpoints.len()) {
                     return Err(reason);

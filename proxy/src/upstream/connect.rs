@@ -6,11 +6,12 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tidegate_policy::Reason;
 use tidegate_policy::model::Address;
+use tidegate_policy::snapshot::TlsSettings;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::pool::Protocol;
-use super::tls::Connector;
+use super::tls::{Connector, UpstreamStream, made};
 
 /// A connection on which nothing comes for this long is asked whether its peer is still there.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
@@ -36,10 +37,29 @@ pub(crate) async fn connect(address: &Address, limit: Duration) -> Result<TcpStr
 pub(super) async fn connect_tls(
     address: &Address,
     limit: Duration,
-    (connector, protocol): (&Connector, Protocol),
+    (connector, protocol): (&Connector, Option<Protocol>),
 ) -> Result<TlsStream<TcpStream>, Reason> {
     let opening = async { connector.handshake(reach(address).await?, protocol).await };
     within(address, limit, opening).await
+}
+
+/// For bytes of any kind; by TLS where there are settings for it.
+///
+/// # Errors
+/// The same, or [`Reason::UpstreamTlsInvalid`] for settings that cannot be used.
+pub(crate) async fn connect_opaque(
+    address: &Address,
+    limit: Duration,
+    tls: Option<&TlsSettings>,
+) -> Result<UpstreamStream, Reason> {
+    let Some(settings) = tls else { return connect(address, limit).await.map(UpstreamStream::Plain) };
+    match &*made(settings) {
+        Ok(connector) => {
+            let stream = connect_tls(address, limit, (connector, None)).await?;
+            Ok(UpstreamStream::Tls(Box::new(stream)))
+        }
+        Err(_) => Err(Reason::UpstreamTlsInvalid),
+    }
 }
 
 async fn within<T>(

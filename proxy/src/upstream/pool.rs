@@ -272,7 +272,7 @@ impl EndpointPool {
         match self.tls.as_ref().map(|tls| &*tls.made) {
             None => connect(address, limit).await.map(UpstreamStream::Plain),
             Some(Ok(connector)) => {
-                let stream = connect_tls(address, limit, (connector, self.protocol)).await?;
+                let stream = connect_tls(address, limit, (connector, Some(self.protocol))).await?;
                 Ok(UpstreamStream::Tls(Box::new(stream)))
             }
             Some(Err(_)) => Err(Reason::UpstreamTlsInvalid),

@@ -51,13 +51,21 @@ type Callers = BTreeMap<BackendName, (String, BTreeSet<ResourceName>)>;
 
 fn callers(resources: &Resources) -> Callers {
     let mut callers = Callers::new();
-    for route in resources.routes.values() {
-        let gateways = route.parents.iter().filter_map(|parent| match parent {
+    let requests = resources.routes.values().map(|route| {
+        let called: Vec<_> = route.rules.iter().flat_map(called).collect();
+        (&route.parents, called)
+    });
+    let streams = resources.streams.values().map(|route| {
+        let called = route.rule.backends.iter().filter_map(|backend| backend.target.as_ref().ok());
+        (&route.parents, called.collect())
+    });
+    for (parents, called) in requests.chain(streams) {
+        let gateways = parents.iter().filter_map(|parent| match parent {
             RouteParent::Listener { listener, .. } => Some(&listener.gateway),
             RouteParent::Service { .. } => None,
         });
         let gateways: BTreeSet<_> = gateways.cloned().collect();
-        for name in route.rules.iter().flat_map(called) {
+        for name in called {
             let port = resources.backends.get(name).and_then(|backend| backend.port_name.as_deref());
             let entry = callers.entry(name.clone());
             entry

@@ -26,6 +26,8 @@ const HTTP_2: &[u8] = b"h2";
 pub(crate) struct Connector {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    /// Without a word about protocols (ALPN).
+    opaque: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
@@ -74,26 +76,27 @@ impl Connector {
                 config.map_err(|_| format!("Secret {} holds no certificate with its key", shown.secret))?
             }
         };
-        let speaking = |protocol: &[u8]| {
+        let speaking = |protocols: &[&[u8]]| {
             let mut config = config.clone();
-            config.alpn_protocols = vec![protocol.to_vec()];
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
             Arc::new(config)
         };
-        Ok(Self { http1: speaking(HTTP_1_1), http2: speaking(HTTP_2), name })
+        Ok(Self { http1: speaking(&[HTTP_1_1]), http2: speaking(&[HTTP_2]), opaque: speaking(&[]), name })
     }
 
-    /// Takes a connection through its handshake.
+    /// Takes a connection through its handshake. `protocol` is `None` where nobody knows what will be spoken.
     ///
     /// # Errors
     /// [`Reason::UpstreamTlsUntrusted`] or [`Reason::UpstreamTlsFailed`]; the details go to the log.
     pub(crate) async fn handshake(
         &self,
         stream: TcpStream,
-        protocol: Protocol,
+        protocol: Option<Protocol>,
     ) -> Result<TlsStream<TcpStream>, Reason> {
         let config = match protocol {
-            Protocol::Http1 => &self.http1,
-            Protocol::Http2 => &self.http2,
+            Some(Protocol::Http1) => &self.http1,
+            Some(Protocol::Http2) => &self.http2,
+            None => &self.opaque,
         };
         let peer = stream.peer_addr().ok();
         let connecting = TlsConnector::from(config.clone()).connect(self.name.clone(), stream);
@@ -102,7 +105,7 @@ impl Connector {
             failure(&error)
         })?;
         // HTTP/2 by TLS is agreed upon, or it is not HTTP/2 (RFC 9113, 3.2).
-        if protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(HTTP_2) {
+        if protocol == Some(Protocol::Http2) && stream.get_ref().1.alpn_protocol() != Some(HTTP_2) {
             tracing::debug!(?peer, "the endpoint does not speak HTTP/2 by TLS");
             return Err(Reason::UpstreamTlsFailed);
         }

@@ -14,6 +14,26 @@ pub(crate) enum UpstreamStream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl UpstreamStream {
+    /// Waits for the first byte of an endpoint, or its end, without taking it. By TLS nothing can be told.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(crate) async fn spoken(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.peek(&mut [0]).await.map(drop),
+            Self::Tls(_) => std::future::pending().await,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
 impl AsyncRead for UpstreamStream {
     fn poll_read(
         self: Pin<&mut Self>,
