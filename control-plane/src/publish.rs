@@ -123,7 +123,7 @@ fn origins(resource: &Resource) -> Vec<ObjectKey> {
         ObjectKey { kind: kind.to_owned(), namespace, name }
     };
     let named = match resource {
-        Resource::Listener(listener) => key("Gateway", &listener.name.gateway),
+        Resource::Listener(listener) => key(listener.name.owner_kind(), listener.name.owner()),
         Resource::Route(route) => key(route.kind.as_str(), &route.meta.name),
         Resource::StreamRoute(route) => key(route.kind.as_str(), &route.meta.name),
         Resource::Policy(policy) => key(&policy.kind, &policy.meta.name),

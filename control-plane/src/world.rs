@@ -27,8 +27,10 @@ pub struct World {
     pub diagnostics: Vec<Diagnostic>,
     /// What looking up each other's names showed, by object.
     pub conditions: BTreeMap<ObjectKey, Vec<Condition>>,
-    /// What is said of the listeners of each Gateway of ours.
-    pub listeners: BTreeMap<ResourceName, Vec<ListenerStatus>>,
+    /// What is said of the listeners of each Gateway of ours and of each ListenerSet at one.
+    pub listeners: BTreeMap<ObjectKey, Vec<ListenerStatus>>,
+    /// By Gateway of ours, how many ListenerSets add listeners to it.
+    pub listener_sets: BTreeMap<ResourceName, usize>,
     /// What is said of each target of each policy.
     pub ancestors: BTreeMap<ObjectKey, Vec<AncestorStatus>>,
     pub controller: Controller,
@@ -63,6 +65,7 @@ impl Fold {
             diagnostics: self.index.diagnostics().to_vec(),
             conditions: self.world.conditions.clone(),
             listeners: self.world.listeners.clone(),
+            listener_sets: self.world.listener_sets.clone(),
             ancestors: self.world.ancestors.clone(),
             controller: self.controller.clone(),
             published: self.world.published.clone(),
@@ -98,6 +101,7 @@ impl World {
         let resolved = resolve::resolve_for(controller, in_force);
         self.published = publish(&resolved.resources, &self.published);
         self.listeners = resolved.listeners;
+        self.listener_sets = resolved.listener_sets;
         self.ancestors = resolved.ancestors;
         let told = resolved.conditions.into_iter();
         self.conditions =

@@ -22,6 +22,7 @@ mod gateway_class;
 mod grpc_route;
 mod http_route;
 mod label;
+mod listener_set;
 mod metadata;
 mod namespace;
 mod policy;
@@ -42,10 +43,10 @@ pub use endpoint_slice::{AddressType, EndpointConditions, EndpointSliceSpec, Sli
 pub use fault::Fault;
 pub(crate) use fault::Faults;
 pub use gateway::{
-    AddressKind, AllowedRoutes, CertificateRef, FromNamespaces, FrontendConfig, FrontendPort, FrontendTls,
-    FrontendValidation, FrontendValidationMode, GatewayAddress, GatewayBackendTls, GatewaySpec,
-    GatewayTlsSpec, InfrastructureSpec, ListenerProtocol, ListenerSpec, ListenerTlsSpec, LocalParametersRef,
-    ObjectRef, RouteGroupKind, RouteNamespaces, TlsMode,
+    AddressKind, AllowedListeners, AllowedRoutes, CertificateRef, FromNamespaces, FrontendConfig,
+    FrontendPort, FrontendTls, FrontendValidation, FrontendValidationMode, GatewayAddress, GatewayBackendTls,
+    GatewaySpec, GatewayTlsSpec, InfrastructureSpec, ListenerNamespaces, ListenerProtocol, ListenerSpec,
+    ListenerTlsSpec, LocalParametersRef, ObjectRef, RouteGroupKind, RouteNamespaces, TlsMode,
 };
 pub use gateway_class::{GatewayClassSpec, ParametersRef};
 pub use grpc_route::{GrpcMatchSpec, GrpcMethodSpec, GrpcRouteSpec, GrpcRule};
@@ -59,6 +60,7 @@ pub use http_route::{
     compile_pattern,
 };
 pub use label::{LabelExpression, LabelOperator, LabelSelector};
+pub use listener_set::{ListenerSetSpec, ParentGatewayRef};
 pub(crate) use metadata::{Metadata, default_namespace};
 pub use namespace::NamespaceSpec;
 pub use policy::{PolicyTargetRef, PolicyTargets};
@@ -79,6 +81,7 @@ pub const TIDEGATE_GROUP: &str = "tidegate.io";
 pub enum Object {
     GatewayClass(Box<GatewayClass>),
     Gateway(Box<Gateway>),
+    ListenerSet(Box<ListenerSet>),
     HttpRoute(Box<HttpRoute>),
     ReferenceGrant(Box<ReferenceGrant>),
     Namespace(Box<Namespace>),
@@ -98,6 +101,7 @@ pub enum Object {
 
 pub type GatewayClass = Written<GatewayClassSpec>;
 pub type Gateway = Written<GatewaySpec>;
+pub type ListenerSet = Written<ListenerSetSpec>;
 pub type HttpRoute = Written<HttpRouteSpec>;
 pub type ReferenceGrant = Written<ReferenceGrantSpec>;
 pub type Namespace = Written<NamespaceSpec>;
@@ -136,6 +140,7 @@ impl Object {
         match self {
             Self::GatewayClass(o) => Some(&o.meta),
             Self::Gateway(o) => Some(&o.meta),
+            Self::ListenerSet(o) => Some(&o.meta),
             Self::HttpRoute(o) => Some(&o.meta),
             Self::ReferenceGrant(o) => Some(&o.meta),
             Self::Namespace(o) => Some(&o.meta),
@@ -157,6 +162,7 @@ impl Object {
         match self {
             Self::GatewayClass(_) => Some("GatewayClass"),
             Self::Gateway(_) => Some("Gateway"),
+            Self::ListenerSet(_) => Some("ListenerSet"),
             Self::HttpRoute(_) => Some("HTTPRoute"),
             Self::ReferenceGrant(_) => Some("ReferenceGrant"),
             Self::Namespace(_) => Some("Namespace"),
@@ -176,6 +182,10 @@ impl Object {
 
 fn gateway_group() -> String {
     GATEWAY_GROUP.to_owned()
+}
+
+fn gateway_kind() -> String {
+    String::from("Gateway")
 }
 
 fn service_kind() -> String {

@@ -18,7 +18,10 @@ mod grants;
 mod grpc_routes;
 #[cfg(test)]
 mod grpc_tests;
+mod listener_sets;
+mod namespaces;
 mod objects;
+mod owner;
 mod parents;
 mod pem;
 mod policies;
@@ -46,8 +49,10 @@ pub struct Resolved {
     pub resources: Resources,
     /// By object; of one type, those that do not hold come first.
     pub conditions: BTreeMap<ObjectKey, Vec<Condition>>,
-    /// By Gateway, in the order in which they are written.
-    pub listeners: BTreeMap<ResourceName, Vec<ListenerStatus>>,
+    /// By Gateway or ListenerSet, in the order in which they are written.
+    pub listeners: BTreeMap<ObjectKey, Vec<ListenerStatus>>,
+    /// By Gateway, how many ListenerSets add listeners to it.
+    pub listener_sets: BTreeMap<ResourceName, usize>,
     /// By policy, in the order of its targets.
     pub ancestors: BTreeMap<ObjectKey, Vec<AncestorStatus>>,
 }

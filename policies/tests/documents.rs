@@ -433,6 +433,82 @@ spec: {controllerName: edge}
 }
 
 #[test]
+fn a_listener_set_is_checked_like_the_listeners_of_a_gateway_and_names_one() {
+    let set = |parent: &str, listeners: &[&str]| {
+        let listeners: String = listeners.iter().map(|listener| format!("  - {{{listener}}}\n")).collect();
+        read(&format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\nmetadata: {{name: s}}\n\
+             spec:\n  parentRef: {{{parent}}}\n  listeners:\n{listeners}"
+        ))
+    };
+    let http = "name: a, port: 80, protocol: HTTP";
+    let fine = set("name: gw", &[http]);
+    let [Object::ListenerSet(fine)] = &fine.objects[..] else { panic!("{:?}", told(&fine)) };
+    let parent = &fine.spec.parent_ref;
+    assert_eq!((&*parent.group, &*parent.kind), ("gateway.networking.k8s.io", "Gateway"));
+    assert_eq!((&parent.namespace, fine.lines.line("/listeners/0")), (&None, Some(7)));
+    let parsed = set(
+        "name: gw",
+        &[
+            "name: a, port: 80, protocol: HTTP, hostname: A.example.com",
+            "name: a, port: 80, protocol: HTTP, hostname: a.example.com",
+            "name: b, port: 443, protocol: HTTPS",
+            "name: c, port: 81, protocol: TCP, hostname: a.example.com",
+            "name: e, port: 82, protocol: HTTP, tls: {}",
+            "name: f, port: 83, protocol: HTTP, allowedRoutes: {namespaces: {selector: {}}}",
+        ],
+    );
+    let lines: Vec<_> = parsed.diagnostics.iter().map(|d| (d.line, d.field.as_str(), d.is_error())).collect();
+    assert_eq!(
+        lines,
+        [
+            (8, "spec.listeners[1]", true),
+            (8, "spec.listeners[1].name", true),
+            (9, "spec.listeners[2]", true),
+            (10, "spec.listeners[3].hostname", true),
+            (11, "spec.listeners[4].tls", true),
+            (12, "spec.listeners[5].allowedRoutes.namespaces.selector", false),
+        ]
+    );
+    for (parent, listeners, field) in [
+        ("name: gw, sectionName: a", &[http][..], "spec.parentRef.sectionName"),
+        ("namespace: infra", &[http], "spec.parentRef.name"),
+        ("name: gw", &["name: a, protocol: HTTP"], "spec.listeners[0].port"),
+        ("name: gw", &[], "spec.listeners"),
+    ] {
+        let parsed = set(parent, listeners);
+        assert_eq!(parsed.diagnostics[0].field, field, "{:?}", told(&parsed));
+    }
+}
+
+#[test]
+fn a_gateway_lets_nobody_add_listeners_unless_it_says_whom() {
+    use tidegate_policy::objects::FromNamespaces::{None, Same, Selector};
+    for (written, from, findings) in [
+        ("{}", None, vec![]),
+        ("{namespaces: {}}", None, vec![]),
+        ("{namespaces: {from: Same}}", Same, vec![]),
+        ("{namespaces: {selector: {}}}", None, vec!["spec.allowedListeners.namespaces.selector"]),
+        ("{namespaces: {from: Selector}}", Selector, vec!["spec.allowedListeners.namespaces"]),
+        ("{namespaces: {from: Some}}", None, vec!["spec.allowedListeners.namespaces.from"]),
+        ("{namespace: {}}", None, vec!["spec.allowedListeners.namespace"]),
+    ] {
+        let parsed = read(&format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: gw}}\nspec:\n  \
+             gatewayClassName: tidegate\n  listeners: [{{name: a, port: 80, protocol: HTTP}}]\n  \
+             allowedListeners: {written}\n"
+        ));
+        let fields: Vec<_> = parsed.diagnostics.iter().map(|d| d.field.as_str()).collect();
+        assert_eq!(fields, findings, "{written}");
+        if let [Object::Gateway(gateway)] = &parsed.objects[..] {
+            assert_eq!(gateway.spec.allowed_listeners.namespaces.from, from, "{written}");
+        } else {
+            assert!(!findings.is_empty(), "{written}");
+        }
+    }
+}
+
+#[test]
 fn defaults_are_those_of_the_gateway_api() {
     let text = "\
 apiVersion: gateway.networking.k8s.io/v1

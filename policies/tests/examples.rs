@@ -55,6 +55,7 @@ fn every_kind_has_an_example_of_its_own_name() {
     let kinds = KINDS.iter().map(|entry| entry.kind);
     let others = [
         "Gateway",
+        "ListenerSet",
         "HTTPRoute",
         "GRPCRoute",
         "TCPRoute",

@@ -2,14 +2,14 @@
 //!
 //! Pure: what is known goes in, JSON comes out.
 
+mod listeners;
 #[cfg(test)]
 mod tests;
 
 use serde_json::{Map, Value as Json, json};
 use tidegate_policy::document::ObjectKey;
-use tidegate_policy::model::{ResourceName, TargetKind, TargetRef};
+use tidegate_policy::model::{TargetKind, TargetRef};
 use tidegate_policy::objects::{GATEWAY_GROUP, TIDEGATE_GROUP};
-use tidegate_policy::resolve::ListenerStatus;
 
 use super::transitions::{Said, Stamp, Transitions};
 use super::{Condition, ObjectStatus, Programmed, Status};
@@ -72,7 +72,10 @@ impl Subject<'_> {
         let is_ours = self.condition("Ignored").is_none();
         match self.key.kind.as_str() {
             "Gateway" if is_ours => self.gateway(stamp),
-            "Gateway" => json!({ "conditions": self.waiting(stamp, &["Accepted", "Programmed"]) }),
+            "ListenerSet" if is_ours => self.listener_set(stamp),
+            "Gateway" | "ListenerSet" => {
+                json!({ "conditions": self.waiting(stamp, &["Accepted", "Programmed"]) })
+            }
             "GatewayClass" if is_ours => json!({ "conditions": self.own(stamp, &["Accepted"]) }),
             "GatewayClass" => json!({ "conditions": self.waiting(stamp, &["Accepted"]) }),
             kind if kind.ends_with("Route") => json!({ "parents": self.parents(stamp) }),
@@ -110,68 +113,6 @@ impl Subject<'_> {
         let wrong = |c: &&Condition| c.holds() == matches!(&*c.kind, "Conflicted" | "Overridden");
         let said: Vec<_> = self.status.conditions.iter().filter(wrong).map(Said::from).collect();
         if said.is_empty() { json!({}) } else { json!({ "conditions": self.said(stamp, "", &said) }) }
-    }
-
-    fn gateway(&self, stamp: &mut Stamp<'_>) -> Json {
-        let accepted = self.condition("Accepted");
-        let (reason, message) = programmed(self.status.programmed.as_ref(), "gateway proxy");
-        let refused = accepted.is_some_and(|accepted| !accepted.holds());
-        let (reason, message) = if refused {
-            ("Invalid", String::from("the Gateway is not accepted"))
-        } else {
-            (reason, message)
-        };
-        let holds = truth(reason == "Programmed");
-        let more = ["ResolvedRefs", "InsecureFrontendValidationMode"].map(|kind| self.condition(kind));
-        let mut said: Vec<Said<'_>> =
-            accepted.into_iter().chain(more.into_iter().flatten()).map(Said::from).collect();
-        said.push(Said { kind: "Programmed", status: holds, reason, message: &message });
-        let conditions = self.said(stamp, "", &said);
-        let name = ResourceName::new(self.key.namespace.as_str(), self.key.name.as_str());
-        let listeners = self.world.listeners.get(&name).map_or(&[][..], Vec::as_slice);
-        let listeners: Vec<Json> =
-            listeners.iter().map(|listener| self.listener(stamp, listener, reason, &message)).collect();
-        let mut status = json!({ "conditions": conditions, "listeners": listeners });
-        if !refused {
-            status["addresses"] = self.addresses();
-        }
-        status
-    }
-
-    /// Where the Gateway is to be reached. One that names no address is on every one of its proxy's machine.
-    fn addresses(&self) -> Json {
-        let written: Vec<_> = self.spec("addresses").into_iter().flatten().collect();
-        let value =
-            |address: &&Json| address.get("value").and_then(Json::as_str).unwrap_or_default().to_owned();
-        let mut values: Vec<String> = written.iter().map(value).filter(|value| !value.is_empty()).collect();
-        if values.is_empty() {
-            values.push(String::from("0.0.0.0"));
-        }
-        values.into_iter().map(|value| json!({ "type": "IPAddress", "value": value })).collect()
-    }
-
-    /// `reason` and `message` are those of the Gateway's own Programmed: its listeners reach a proxy together.
-    fn listener(
-        &self,
-        stamp: &mut Stamp<'_>,
-        listener: &ListenerStatus,
-        reason: &str,
-        message: &str,
-    ) -> Json {
-        let accepted = listener.conditions.iter().any(|c| c.kind == "Accepted" && c.holds);
-        let usable = accepted && !listener.supported_kinds.is_empty();
-        let (reason, message) =
-            if usable { (reason, message) } else { ("Invalid", "the listener cannot be used") };
-        let mut said: Vec<Said<'_>> = listener.conditions.iter().map(Said::from).collect();
-        said.push(Said { kind: "Programmed", status: truth(reason == "Programmed"), reason, message });
-        let kinds = listener.supported_kinds.iter();
-        let kinds: Vec<Json> = kinds.map(|kind| json!({ "group": kind.group, "kind": kind.kind })).collect();
-        json!({
-            "name": &*listener.name,
-            "supportedKinds": kinds,
-            "attachedRoutes": listener.attached_routes,
-            "conditions": self.said(stamp, &format!("listener {}", listener.name), &said),
-        })
     }
 
     /// One entry for each parentRef that is our business.
@@ -277,7 +218,9 @@ fn with_defaults(written: &Json, group: &str, kind: &str) -> Json {
 
 fn reference(target: &TargetRef) -> Json {
     let group = match target.kind {
-        TargetKind::Gateway | TargetKind::HTTPRoute => GATEWAY_GROUP,
+        TargetKind::Gateway | TargetKind::ListenerSet | TargetKind::HTTPRoute | TargetKind::GRPCRoute => {
+            GATEWAY_GROUP
+        }
         TargetKind::Backend => TIDEGATE_GROUP,
         _ => "",
     };

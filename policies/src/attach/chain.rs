@@ -67,7 +67,15 @@ impl Place<'_> {
     pub fn gateway(&self, listener: &ListenerName, backend: Option<&BackendName>) -> Chain {
         let mut chain = Chain::default();
         chain.namespace(&listener.gateway.namespace);
-        chain.object(TargetKind::Gateway, &listener.gateway, Some(&listener.section));
+        match &listener.set {
+            None => chain.object(TargetKind::Gateway, &listener.gateway, Some(&listener.section)),
+            // What holds for the Gateway is inherited (GEP-1713); its own listener of that name is another.
+            Some(set) => {
+                chain.object(TargetKind::Gateway, &listener.gateway, None);
+                chain.namespace(&set.namespace);
+                chain.object(TargetKind::ListenerSet, set, Some(&listener.section));
+            }
+        }
         self.route_into(&mut chain);
         if let Some(backend) = backend {
             chain.namespace(&backend.object.namespace);

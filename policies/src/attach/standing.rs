@@ -34,7 +34,9 @@ impl Known {
         let mut known = Self::default();
         for listener in resources.listeners.keys() {
             known.insert(TargetKind::Gateway, &listener.gateway);
-            known.insert_section(TargetKind::Gateway, &listener.gateway, &listener.section);
+            let kind = if listener.set.is_some() { TargetKind::ListenerSet } else { TargetKind::Gateway };
+            known.insert(kind, listener.owner());
+            known.insert_section(kind, listener.owner(), &listener.section);
         }
         for route in resources.routes.values() {
             known.insert(route.kind.target(), &route.meta.name);

@@ -103,6 +103,7 @@ impl TryFrom<proto::TargetRef> for TargetRef {
         let kind = match proto::TargetKind::try_from(message.kind) {
             Ok(proto::TargetKind::Namespace) => TargetKind::Namespace,
             Ok(proto::TargetKind::Gateway) => TargetKind::Gateway,
+            Ok(proto::TargetKind::ListenerSet) => TargetKind::ListenerSet,
             Ok(proto::TargetKind::HttpRoute) => TargetKind::HTTPRoute,
             Ok(proto::TargetKind::GrpcRoute) => TargetKind::GRPCRoute,
             Ok(proto::TargetKind::Service) => TargetKind::Service,
@@ -121,9 +122,14 @@ impl TryFrom<proto::Listener> for Listener {
         let meta: Meta = required(message.meta).and_then(TryInto::try_into).at("meta")?;
         let section = name(message.section).at("section")?;
         let accepts = accepts(message.protocol, &message.hostname, message.tls)?;
+        let parent = message.parent_gateway.map(TryInto::try_into).transpose().at("parent_gateway")?;
+        let name = match parent {
+            Some(gateway) => ListenerName { gateway, set: Some(meta.name), section },
+            None => ListenerName::own(meta.name, section),
+        };
         Ok(Self {
             accepts,
-            name: ListenerName { gateway: meta.name, section },
+            name,
             source: meta.source,
             addresses: list(message.addresses, "addresses", |text| address(&text))?,
             port: port(message.port).at("port")?,
@@ -175,7 +181,8 @@ impl TryFrom<proto::ListenerName> for ListenerName {
 
     fn try_from(message: proto::ListenerName) -> Result<Self> {
         let gateway = required(message.gateway).and_then(TryInto::try_into).at("gateway")?;
-        Ok(Self { gateway, section: name(message.section).at("section")? })
+        let set = message.listener_set.map(TryInto::try_into).transpose().at("listener_set")?;
+        Ok(Self { gateway, set, section: name(message.section).at("section")? })
     }
 }
 

@@ -72,6 +72,7 @@ impl From<&TargetRef> for proto::TargetRef {
         let kind = match target.kind {
             TargetKind::Namespace => proto::TargetKind::Namespace,
             TargetKind::Gateway => proto::TargetKind::Gateway,
+            TargetKind::ListenerSet => proto::TargetKind::ListenerSet,
             TargetKind::HTTPRoute => proto::TargetKind::HttpRoute,
             TargetKind::GRPCRoute => proto::TargetKind::GrpcRoute,
             TargetKind::Service => proto::TargetKind::Service,
@@ -91,7 +92,8 @@ impl From<&Listener> for proto::Listener {
         };
         Self {
             protocol: protocol.into(),
-            meta: Some(meta(&listener.name.gateway, &listener.source, None)),
+            meta: Some(meta(listener.name.owner(), &listener.source, None)),
+            parent_gateway: listener.name.set.as_ref().map(|_| (&listener.name.gateway).into()),
             section: listener.name.section.to_string(),
             addresses: listener.addresses.iter().map(ToString::to_string).collect(),
             port: listener.port.into(),
@@ -242,7 +244,11 @@ impl From<&BackendName> for proto::BackendName {
 
 impl From<&ListenerName> for proto::ListenerName {
     fn from(name: &ListenerName) -> Self {
-        Self { gateway: Some((&name.gateway).into()), section: name.section.to_string() }
+        Self {
+            gateway: Some((&name.gateway).into()),
+            listener_set: name.set.as_ref().map(Into::into),
+            section: name.section.to_string(),
+        }
     }
 }
 

@@ -105,6 +105,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     let kind = select(vec![
         TargetKind::Namespace,
         TargetKind::Gateway,
+        TargetKind::ListenerSet,
         TargetKind::HTTPRoute,
         TargetKind::GRPCRoute,
         TargetKind::Service,
@@ -129,8 +130,19 @@ fn certificate() -> impl Strategy<Value = Certificate> {
     })
 }
 
+fn listener_name() -> impl Strategy<Value = ListenerName> {
+    (object(), option::of(object()), text()).prop_map(|(gateway, set, section)| ListenerName {
+        gateway,
+        set,
+        section,
+    })
+}
+
 fn listener() -> impl Strategy<Value = Listener> {
-    let with_source = object().prop_flat_map(|name| (Just(name.clone()), source_of(name)));
+    let with_source = listener_name().prop_flat_map(|name| {
+        let owner = name.owner().clone();
+        (Just(name), source_of(owner))
+    });
     let mode = select(vec![ClientMode::ValidOnly, ClientMode::InsecureFallback]);
     let clients = (any::<[u8; 4]>(), mode)
         .prop_map(|(bundle, mode)| ClientValidation { bundle: bundle.as_slice().into(), mode });
@@ -141,9 +153,9 @@ fn listener() -> impl Strategy<Value = Listener> {
         1 => Accepts::Tls { hostname, mode: tls.map_or(TlsMode::Passthrough, TlsMode::Terminate) },
         _ => Accepts::Tcp,
     });
-    (with_source, text(), place, accepts, option::of(clients), option::of(certificate())).prop_map(
-        |((gateway, source), section, (addresses, port), accepts, clients, client_certificate)| Listener {
-            name: ListenerName { gateway, section },
+    (with_source, place, accepts, option::of(clients), option::of(certificate())).prop_map(
+        |((name, source), (addresses, port), accepts, clients, client_certificate)| Listener {
+            name,
             source,
             addresses,
             port,
@@ -293,9 +305,8 @@ fn rule(meta: Meta) -> impl Strategy<Value = RouteRule> {
 }
 
 fn parent() -> impl Strategy<Value = RouteParent> {
-    let listener = (object(), text()).prop_map(|(gateway, section)| ListenerName { gateway, section });
     prop_oneof![
-        (listener, vec(hostname(), 0..3))
+        (listener_name(), vec(hostname(), 0..3))
             .prop_map(|(listener, hostnames)| RouteParent::Listener { listener, hostnames }),
         (object(), option::of(1_u16..)).prop_map(|(service, port)| RouteParent::Service { service, port }),
     ]

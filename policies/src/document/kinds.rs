@@ -12,12 +12,13 @@ use crate::kinds::KINDS;
 use crate::model::{Meta, Policy, SourceMap};
 use crate::objects::{
     BackendSpec, BackendTlsPolicySpec, ConfigMapSpec, EndpointSliceSpec, Fault, Faults, GatewayClassSpec,
-    GatewaySpec, GrpcRouteSpec, HttpRouteSpec, Metadata, NamespaceSpec, Object, PolicyTargets,
-    ReferenceGrantSpec, SecretSpec, ServiceSpec, Spec, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec, Written,
+    GatewaySpec, GrpcRouteSpec, HttpRouteSpec, ListenerSetSpec, Metadata, NamespaceSpec, Object,
+    PolicyTargets, ReferenceGrantSpec, SecretSpec, ServiceSpec, Spec, TcpRouteSpec, TlsRouteSpec,
+    UdpRouteSpec, Written,
 };
 
 /// Real kinds that often share a file with ours, told from misspelt ones.
-const NOT_USED: [&str; 22] = [
+const NOT_USED: [&str; 21] = [
     "ClusterRole",
     "ClusterRoleBinding",
     "CronJob",
@@ -28,7 +29,6 @@ const NOT_USED: [&str; 22] = [
     "HorizontalPodAutoscaler",
     "Ingress",
     "Job",
-    "ListenerSet",
     "NetworkPolicy",
     "PersistentVolumeClaim",
     "Pod",
@@ -96,6 +96,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
     let mut rows = vec![
         Row { cluster_scoped: true, ..Row::of::<GatewayClassSpec>("GatewayClass", gateway) },
         Row::of::<GatewaySpec>("Gateway", gateway),
+        Row::of::<ListenerSetSpec>("ListenerSet", &gateway[..1]),
         Row::of::<HttpRouteSpec>("HTTPRoute", gateway),
         Row::of::<GrpcRouteSpec>("GRPCRoute", gateway),
         Row::of::<TcpRouteSpec>("TCPRoute", stream),

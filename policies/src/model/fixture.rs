@@ -19,7 +19,7 @@ pub(crate) fn meta(text: &str) -> Meta {
 }
 
 pub(crate) fn listener_name(gateway: &str, section: &str) -> ListenerName {
-    ListenerName { gateway: name(gateway), section: section.into() }
+    ListenerName::own(name(gateway), section)
 }
 
 /// On port 8080 of all addresses.

@@ -6,16 +6,40 @@ use serde::{Serialize, Serializer};
 
 use super::{Certificate, ClientValidation, HostPattern, ResourceName, SourceRef};
 
-/// One listener of one Gateway: `namespace/gateway/section`.
+/// One listener at one Gateway: `namespace/gateway/section`, or `namespace/gateway/namespace/set/section` where a
+/// ListenerSet brings it. A Gateway and its ListenerSets may use the same section names (GEP-1713).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerName {
     pub gateway: ResourceName,
+    /// The ListenerSet that it is written in; `None`: the Gateway itself.
+    pub set: Option<ResourceName>,
     pub section: Arc<str>,
+}
+
+impl ListenerName {
+    /// A listener that is written in the Gateway.
+    pub fn own(gateway: ResourceName, section: impl Into<Arc<str>>) -> Self {
+        Self { gateway, set: None, section: section.into() }
+    }
+
+    /// The object that it is written in.
+    pub fn owner(&self) -> &ResourceName {
+        self.set.as_ref().unwrap_or(&self.gateway)
+    }
+
+    /// The kind of the object that it is written in, as in `kind:` of the document.
+    pub const fn owner_kind(&self) -> &'static str {
+        if self.set.is_some() { "ListenerSet" } else { "Gateway" }
+    }
 }
 
 impl fmt::Display for ListenerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.gateway, self.section)
+        write!(f, "{}/", self.gateway)?;
+        if let Some(set) = &self.set {
+            write!(f, "{set}/")?;
+        }
+        f.write_str(&self.section)
     }
 }
 

@@ -59,7 +59,7 @@ pub struct TargetRef {
     pub kind: TargetKind,
     /// For a Namespace, `namespace` and `name` are both its name.
     pub object: ResourceName,
-    /// A listener of a Gateway, a named rule of a route, or a port name of a Service.
+    /// A listener of a Gateway or ListenerSet, a named rule of a route, or a port name of a Service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub section: Option<Arc<str>>,
 }
@@ -69,6 +69,7 @@ pub struct TargetRef {
 pub enum TargetKind {
     Namespace,
     Gateway,
+    ListenerSet,
     HTTPRoute,
     GRPCRoute,
     Service,
@@ -76,13 +77,21 @@ pub enum TargetKind {
 }
 
 impl TargetKind {
-    pub const ALL: [Self; 6] =
-        [Self::Namespace, Self::Gateway, Self::HTTPRoute, Self::GRPCRoute, Self::Service, Self::Backend];
+    pub const ALL: [Self; 7] = [
+        Self::Namespace,
+        Self::Gateway,
+        Self::ListenerSet,
+        Self::HTTPRoute,
+        Self::GRPCRoute,
+        Self::Service,
+        Self::Backend,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Namespace => "Namespace",
             Self::Gateway => "Gateway",
+            Self::ListenerSet => "ListenerSet",
             Self::HTTPRoute => "HTTPRoute",
             Self::GRPCRoute => "GRPCRoute",
             Self::Service => "Service",

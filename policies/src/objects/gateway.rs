@@ -1,18 +1,21 @@
 //! Gateway API `Gateway`: where a gateway proxy listens and which routes may attach.
 
-use std::collections::HashMap;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::rules::{check_hostname, check_section_name};
-use super::{Faults, LabelSelector, Object, Spec, Written, gateway_group};
+use super::{Faults, LabelSelector, Object, Spec, Written};
 
 mod address;
+mod listener;
 mod protocol;
 mod tls;
 
 pub use address::{AddressKind, GatewayAddress};
+pub(in crate::objects) use listener::check as check_listeners;
+pub use listener::{
+    AllowedRoutes, CertificateRef, FromNamespaces, ListenerSpec, ListenerTlsSpec, RouteGroupKind,
+    RouteNamespaces, TlsMode,
+};
 pub use protocol::ListenerProtocol;
 pub use tls::{
     FrontendConfig, FrontendPort, FrontendTls, FrontendValidation, FrontendValidationMode, GatewayBackendTls,
@@ -21,7 +24,7 @@ pub use tls::{
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-unsupported" = ["allowedListeners", "defaultScope"]))]
+#[schemars(extend("x-unsupported" = ["defaultScope"]))]
 pub struct GatewaySpec {
     /// Whose Gateway it is, see [`crate::resolve::Controller`]. That holds for files too: they may hold the Gateways of
     /// other controllers, whose ports must not be taken.
@@ -37,97 +40,29 @@ pub struct GatewaySpec {
     pub tls: GatewayTlsSpec,
     #[serde(default)]
     pub infrastructure: InfrastructureSpec,
+    #[serde(default)]
+    pub allowed_listeners: AllowedListeners,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ListenerSpec {
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Empty or absent: any host.
-    #[serde(default)]
-    #[schemars(length(max = 253))]
-    pub hostname: String,
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: u16,
-    #[schemars(
-        with = "String",
-        length(min = 1, max = 255),
-        regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$")
-    )]
-    pub protocol: ListenerProtocol,
-    #[serde(default)]
-    pub allowed_routes: AllowedRoutes,
-    pub tls: Option<ListenerTlsSpec>,
-}
-
-/// What a listener does with TLS.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+/// Whose ListenerSets may add listeners (GEP-1713). By default nobody's: a listener takes a name and a port for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-unsupported" = ["frontendValidation", "options"]))]
-pub struct ListenerTlsSpec {
-    pub mode: TlsMode,
-    #[schemars(length(max = 64))]
-    pub certificate_refs: Vec<CertificateRef>,
+pub struct AllowedListeners {
+    pub namespaces: ListenerNamespaces,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-pub enum TlsMode {
-    #[default]
-    Terminate,
-    Passthrough,
-}
-
-/// A Secret of type `kubernetes.io/tls`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct CertificateRef {
-    /// The empty group is the core one, of Secret.
-    #[serde(default)]
-    #[schemars(length(max = 253))]
-    pub group: String,
-    #[serde(default = "secret_kind")]
-    #[schemars(length(min = 1, max = 63))]
-    pub kind: String,
-    /// Absent: the Gateway's own.
-    pub namespace: Option<String>,
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct AllowedRoutes {
-    pub namespaces: RouteNamespaces,
-    /// Empty: every kind that the listener's protocol can carry.
-    #[schemars(length(max = 8))]
-    pub kinds: Vec<RouteGroupKind>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RouteNamespaces {
+pub struct ListenerNamespaces {
     pub from: FromNamespaces,
-    /// On the labels of the route's Namespace; only with `from: Selector`.
+    /// On the labels of the ListenerSet's Namespace; only with `from: Selector`.
     pub selector: Option<LabelSelector>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-pub enum FromNamespaces {
-    All,
-    Selector,
-    #[default]
-    Same,
-    None,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RouteGroupKind {
-    #[serde(default = "gateway_group")]
-    pub group: String,
-    #[schemars(length(min = 1, max = 63))]
-    pub kind: String,
+impl Default for ListenerNamespaces {
+    fn default() -> Self {
+        Self { from: FromNamespaces::None, selector: None }
+    }
 }
 
 /// Wishes for what an implementation creates for a Gateway. Ours creates nothing, so labels go nowhere.
@@ -152,19 +87,13 @@ pub struct LocalParametersRef {
 
 impl Spec for GatewaySpec {
     fn check(object: &Written<Self>, faults: &mut Faults) {
-        let mut names = HashMap::new();
-        let mut places = HashMap::new();
-        for (i, listener) in object.spec.listeners.iter().enumerate() {
-            let at = format!("/listeners/{i}");
-            check_listener(&at, listener, faults);
-            if let Some(first) = names.insert(&listener.name, i) {
-                faults.error(format!("{at}/name"), format!("listener {first} has the same name"));
-            }
-            let host = listener.hostname.to_ascii_lowercase();
-            if let Some(first) = places.insert((listener.port, &listener.protocol, host), &listener.name) {
-                faults.error(&at, format!("listener `{first}` has the same port, protocol and hostname"));
-            }
-        }
+        listener::check(&object.spec.listeners, faults);
+        let allowed = &object.spec.allowed_listeners.namespaces;
+        listener::check_namespaces(
+            "/allowedListeners/namespaces",
+            (allowed.from, allowed.selector.as_ref()),
+            faults,
+        );
         tls::check(&object.spec.tls, faults);
         address::check(&object.spec.addresses, faults);
     }
@@ -172,62 +101,4 @@ impl Spec for GatewaySpec {
     fn wrap(object: Written<Self>) -> Object {
         Object::Gateway(Box::new(object))
     }
-}
-
-fn check_listener(at: &str, listener: &ListenerSpec, faults: &mut Faults) {
-    check_section_name(&format!("{at}/name"), &listener.name, faults);
-    check_hostname(&format!("{at}/hostname"), &listener.hostname, faults);
-    if !listener.protocol.is_served() {
-        let protocol = &listener.protocol;
-        let message = format!("no listener of protocol {protocol} is served: use HTTP, HTTPS, TLS or TCP");
-        faults.warn(format!("{at}/protocol"), message);
-    }
-    if matches!(listener.protocol, ListenerProtocol::Tcp | ListenerProtocol::Udp)
-        && !listener.hostname.is_empty()
-    {
-        let message = format!("protocol {} knows no names: leave `hostname` out", listener.protocol);
-        faults.error(format!("{at}/hostname"), message);
-    }
-    check_tls(at, listener, faults);
-    let namespaces = &listener.allowed_routes.namespaces;
-    let at = format!("{at}/allowedRoutes/namespaces");
-    match (namespaces.from, &namespaces.selector) {
-        (FromNamespaces::Selector, None) => faults.error(at, "`from: Selector` needs a `selector`"),
-        (FromNamespaces::Selector, Some(_)) | (_, None) => {}
-        (_, Some(_)) => faults.error(format!("{at}/selector"), "a selector needs `from: Selector`"),
-    }
-}
-
-/// The rules that the CRD has in CEL.
-fn check_tls(at: &str, listener: &ListenerSpec, faults: &mut Faults) {
-    use ListenerProtocol::{Http, Https, Other, Tcp, Tls, Udp};
-    let protocol = &listener.protocol;
-    match (protocol, &listener.tls) {
-        (Https, None) => {
-            faults.error(at, "protocol HTTPS needs `tls` with the certificate to show");
-        }
-        (Tls, None) => {
-            let help = "protocol TLS needs `tls`: `mode: Passthrough`, or the certificate to show";
-            faults.error(at, help);
-        }
-        (Https, Some(tls)) if tls.mode == TlsMode::Passthrough => {
-            faults.error(format!("{at}/tls/mode"), "protocol HTTPS ends TLS here: the mode is Terminate");
-        }
-        (Https | Tls, Some(tls)) if tls.mode == TlsMode::Terminate && tls.certificate_refs.is_empty() => {
-            let message = format!("protocol {protocol} needs a certificate in `certificateRefs`");
-            faults.error(format!("{at}/tls"), message);
-        }
-        (Http, Some(_)) => {
-            faults.error(format!("{at}/tls"), "protocol HTTP has no TLS: use protocol HTTPS");
-        }
-        (Tcp | Udp, Some(_)) => {
-            let message = format!("protocol {protocol} has no TLS: use protocol TLS");
-            faults.error(format!("{at}/tls"), message);
-        }
-        (Http | Https | Tls | Tcp | Udp | Other(_), _) => {}
-    }
-}
-
-fn secret_kind() -> String {
-    String::from("Secret")
 }

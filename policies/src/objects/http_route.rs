@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{GepDuration, gateway_group, one, service_kind};
+use super::{GepDuration, gateway_group, gateway_kind, one, service_kind};
 
 mod check;
 mod check_filters;
@@ -54,7 +54,7 @@ pub struct ParentRef {
     pub namespace: Option<String>,
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// A listener of a Gateway, or a port name of a Service.
+    /// A listener of a Gateway or ListenerSet, or a port name of a Service.
     pub section_name: Option<String>,
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
@@ -210,8 +210,4 @@ fn default_rules() -> Vec<HttpRule> {
 
 fn default_matches() -> Vec<MatchSpec> {
     vec![MatchSpec::default()]
-}
-
-fn gateway_kind() -> String {
-    String::from("Gateway")
 }

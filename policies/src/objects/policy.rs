@@ -33,7 +33,7 @@ pub struct PolicyTargetRef {
     pub name: String,
     /// Only the policy's own namespace.
     pub namespace: Option<String>,
-    /// A listener of a Gateway, a named rule of a route, or a port name of a Service.
+    /// A listener of a Gateway or ListenerSet, a named rule of a route, or a port name of a Service.
     #[schemars(length(min = 1, max = 253))]
     pub section_name: Option<String>,
 }
@@ -106,7 +106,9 @@ impl PolicyTargetRef {
 
 fn group_of(kind: TargetKind) -> &'static str {
     match kind {
-        TargetKind::Gateway | TargetKind::HTTPRoute | TargetKind::GRPCRoute => GATEWAY_GROUP,
+        TargetKind::Gateway | TargetKind::ListenerSet | TargetKind::HTTPRoute | TargetKind::GRPCRoute => {
+            GATEWAY_GROUP
+        }
         TargetKind::Namespace | TargetKind::Service => "",
         TargetKind::Backend => TIDEGATE_GROUP,
     }

@@ -4,7 +4,7 @@ use super::grants::Referrer;
 use super::objects::Objects;
 use super::pem::{self, Block};
 use crate::model::{Certificate, PrivateKey, ResourceName};
-use crate::objects::{CertificateRef, Gateway, ListenerSpec, Secret, TLS_SECRET};
+use crate::objects::{CertificateRef, ListenerSpec, Secret, TLS_SECRET};
 
 /// Labels of PEM blocks that hold a private key (RFC 5958, RFC 8017, RFC 5915).
 const KEY_LABELS: [&str; 3] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
@@ -15,13 +15,13 @@ pub(super) type Invalid = (&'static str, String);
 /// The certificates of a listener that can be used, and what is wrong with the others. None for an HTTP listener.
 pub(super) fn of_listener(
     objects: &Objects<'_>,
-    gateway: &Gateway,
+    from: Referrer<'_>,
     listener: &ListenerSpec,
 ) -> (Vec<Certificate>, Vec<Invalid>) {
     let refs = listener.tls.as_ref().map_or(&[][..], |tls| tls.certificate_refs.as_slice());
     let (mut usable, mut invalid) = (Vec::new(), Vec::new());
     for reference in refs {
-        match certificate(objects, gateway, reference) {
+        match certificate(objects, from, reference) {
             Ok(certificate) => usable.push(certificate),
             Err(why) => invalid.push(why),
         }
@@ -31,20 +31,20 @@ pub(super) fn of_listener(
 
 pub(super) fn certificate(
     objects: &Objects<'_>,
-    gateway: &Gateway,
+    from: Referrer<'_>,
     reference: &CertificateRef,
 ) -> Result<Certificate, Invalid> {
     let invalid = |message| ("InvalidCertificateRef", message);
     if !reference.group.is_empty() || reference.kind != "Secret" {
         return Err(invalid(format!("a {} cannot hold a certificate; use a Secret", reference.kind)));
     }
-    let own = &gateway.meta.name.namespace;
-    let namespace = reference.namespace.as_deref().unwrap_or(own);
+    let namespace = reference.namespace.as_deref().unwrap_or(from.namespace);
     let name = ResourceName::new(namespace, reference.name.as_str());
-    let from = Referrer { kind: "Gateway", namespace: own };
     if !objects.grants.permit(from, ("", "Secret"), &name) {
-        let message =
-            format!("no ReferenceGrant in namespace `{namespace}` allows Secret {name} to this Gateway");
+        let message = format!(
+            "no ReferenceGrant in namespace `{namespace}` allows Secret {name} to this {}",
+            from.kind
+        );
         return Err(("RefNotPermitted", message));
     }
     let secret = objects.secrets.get(&name);

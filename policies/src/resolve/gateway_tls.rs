@@ -1,8 +1,8 @@
 //! TLS of a Gateway as a whole: how its clients are judged, and what it shows to backends.
 
 use super::certificates::{self, Invalid};
-use super::grants::Referrer;
 use super::objects::Objects;
+use super::owner::Owner;
 use super::{Condition, bundles};
 use crate::model::{Certificate, ClientMode, ClientValidation, ResourceName};
 use crate::objects::{
@@ -46,11 +46,11 @@ fn mode(written: &FrontendValidation) -> ClientMode {
 }
 
 fn bundle_of(objects: &Objects<'_>, gateway: &Gateway, reference: &ObjectRef) -> Result<Vec<u8>, Invalid> {
-    let own = &gateway.meta.name.namespace;
-    let namespace = reference.namespace.as_deref().unwrap_or(own);
+    let from = Owner::of_gateway(gateway).referrer();
+    let namespace = reference.namespace.as_deref().unwrap_or(from.namespace);
     let name = ResourceName::new(namespace, reference.name.as_str());
     let kind = (reference.group.as_str(), reference.kind.as_str());
-    if !objects.grants.permit(Referrer { kind: "Gateway", namespace: own }, kind, &name) {
+    if !objects.grants.permit(from, kind, &name) {
         let message = format!(
             "no ReferenceGrant in namespace `{namespace}` allows {} {name} to this Gateway",
             reference.kind
@@ -70,7 +70,7 @@ pub(super) fn client_certificate(
     gateway: &Gateway,
 ) -> Option<Result<Certificate, Invalid>> {
     let reference = gateway.spec.tls.backend.as_ref()?.client_certificate_ref.as_ref()?;
-    let found = certificates::certificate(objects, gateway, reference);
+    let found = certificates::certificate(objects, Owner::of_gateway(gateway).referrer(), reference);
     Some(found.map_err(|(reason, message)| match reason {
         "RefNotPermitted" => (reason, message),
         _ => ("InvalidClientCertificateRef", message),

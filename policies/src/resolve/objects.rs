@@ -6,7 +6,7 @@ use super::grants::Grants;
 use crate::model::{Policy, ResourceName};
 use crate::objects::{
     Backend, BackendTlsPolicy, ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute,
-    Namespace, Object, Secret, Service, StreamRoute, StreamRouteKind,
+    ListenerSet, Namespace, Object, Secret, Service, StreamRoute, StreamRouteKind,
 };
 
 /// Objects by kind and name.
@@ -18,6 +18,7 @@ pub(super) struct Objects<'a> {
     pub(super) gateways: BTreeMap<&'a ResourceName, &'a Gateway>,
     /// Those of other controllers.
     pub(super) strangers: BTreeMap<&'a ResourceName, &'a Gateway>,
+    pub(super) sets: BTreeMap<&'a ResourceName, &'a ListenerSet>,
     pub(super) grants: Grants<'a>,
     pub(super) namespaces: BTreeMap<&'a str, &'a Namespace>,
     pub(super) routes: BTreeMap<&'a ResourceName, &'a HttpRoute>,
@@ -42,6 +43,7 @@ impl<'a> Objects<'a> {
             match object {
                 Object::GatewayClass(o) => drop(all.classes.insert(&o.meta.name.name, o)),
                 Object::Gateway(o) => drop(all.gateways.insert(&o.meta.name, o)),
+                Object::ListenerSet(o) => drop(all.sets.insert(&o.meta.name, o)),
                 Object::HttpRoute(o) => drop(all.routes.insert(&o.meta.name, o)),
                 Object::ReferenceGrant(o) => all.grants.insert(o),
                 Object::Namespace(o) => drop(all.namespaces.insert(&o.meta.name.name, o)),

@@ -1,15 +1,13 @@
 //! parentRefs -> where a route is attached, with the Gateway API's reasons in their order.
 
-use std::sync::Arc;
-
 use super::backends::{external_name, tcp_ports};
 use super::gateways::takes;
+use super::listener_sets;
+use super::namespaces::{Choice, allows};
 use super::objects::Objects;
-use crate::model::{HostPattern, ListenerName, Meta, ResourceName, RouteKind, RouteParent, SourceMap};
-use crate::objects::{
-    FromNamespaces, GATEWAY_GROUP, Gateway, HttpRoute, ListenerSpec, ParentRef, RouteNamespaces, Service,
-    StreamRoute,
-};
+use super::owner::Owner;
+use crate::model::{HostPattern, Meta, ResourceName, RouteKind, RouteParent, SourceMap};
+use crate::objects::{GATEWAY_GROUP, Gateway, HttpRoute, ListenerSpec, ParentRef, Service, StreamRoute};
 
 /// A route of whichever kind, as far as its parents ask about it.
 #[derive(Clone, Copy)]
@@ -27,19 +25,19 @@ pub(super) struct Child<'a> {
 /// Why a parent does not take a route: the reason, and a message without its place.
 pub(super) type Refusal = (&'static str, String);
 
-/// The label that every Namespace has, whether there is an object for it or not.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
-
-/// The Gateway of another controller that a parentRef means.
+/// The Gateway of another controller that a parentRef means, itself or by a ListenerSet.
 pub(super) fn stranger<'a>(
-    objects: &'a Objects<'_>,
+    objects: &Objects<'a>,
     route: Child<'_>,
     parent: &ParentRef,
 ) -> Option<&'a Gateway> {
     let namespace = parent.namespace.as_deref().unwrap_or(&route.meta.name.namespace);
-    let is_gateway = parent.group == GATEWAY_GROUP && parent.kind == "Gateway";
     let name = ResourceName::new(namespace, parent.name.as_str());
-    objects.strangers.get(&name).copied().filter(|_| is_gateway)
+    match (parent.group.as_str(), parent.kind.as_str()) {
+        (GATEWAY_GROUP, "Gateway") => objects.strangers.get(&name).copied(),
+        (GATEWAY_GROUP, "ListenerSet") => listener_sets::stranger(objects, objects.sets.get(&name)?),
+        _ => None,
+    }
 }
 
 impl<'a> Child<'a> {
@@ -79,8 +77,15 @@ pub(super) fn resolve(
     let name = ResourceName::new(namespace, parent.name.as_str());
     match (parent.group.as_str(), parent.kind.as_str()) {
         (GATEWAY_GROUP, "Gateway") => match objects.gateways.get(&name) {
-            Some(gateway) => on_gateway(objects, gateway, route, parent),
+            Some(gateway) => on_listeners(objects, Owner::of_gateway(gateway), route, parent),
             None => Err(("NoMatchingParent", format!("there is no Gateway {name}"))),
+        },
+        (GATEWAY_GROUP, "ListenerSet") => match objects.sets.get(&name) {
+            Some(set) => match Owner::of_set(objects, set) {
+                Some(owner) => on_listeners(objects, owner, route, parent),
+                None => Err(("NoMatchingParent", format!("ListenerSet {name} is at no Gateway"))),
+            },
+            None => Err(("NoMatchingParent", format!("there is no ListenerSet {name}"))),
         },
         ("", "Service") if !route.mesh => {
             let message = format!("a {} is carried by Gateways only, not yet between services", route.kind);
@@ -92,34 +97,40 @@ pub(super) fn resolve(
         },
         (group, kind) => {
             let kind = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
-            Err(("NoMatchingParent", format!("a {kind} cannot be a parent; use a Gateway or a Service")))
+            Err((
+                "NoMatchingParent",
+                format!("a {kind} cannot be a parent; use a Gateway, a ListenerSet or a Service"),
+            ))
         }
     }
 }
 
-fn on_gateway(
+fn on_listeners(
     objects: &Objects<'_>,
-    gateway: &Gateway,
+    owner: Owner<'_>,
     route: Child<'_>,
     parent: &ParentRef,
 ) -> Result<Vec<RouteParent>, Refusal> {
-    let name = &gateway.meta.name;
+    let (kind, name) = (owner.kind(), &owner.meta().name);
     let meant = |listener: &&ListenerSpec| {
         parent.section_name.as_ref().is_none_or(|section| *section == listener.name)
             && parent.port.is_none_or(|port| port == listener.port)
     };
-    let mut listeners: Vec<_> = gateway.spec.listeners.iter().filter(meant).collect();
+    let mut listeners: Vec<_> = owner.listeners().iter().filter(meant).collect();
     if listeners.is_empty() {
-        let names = gateway.spec.listeners.iter().map(|l| format!("`{}` on port {}", l.name, l.port));
+        let names = owner.listeners().iter().map(|l| format!("`{}` on port {}", l.name, l.port));
         let names = names.collect::<Vec<_>>().join(", ");
-        return Err(("NoMatchingParent", format!("Gateway {name} has no such listener, only {names}")));
+        return Err(("NoMatchingParent", format!("{kind} {name} has no such listener, only {names}")));
     }
-    listeners
-        .retain(|l| takes(l, route.kind) && allows(objects, &l.allowed_routes.namespaces, gateway, route));
+    let from = &route.meta.name.namespace;
+    listeners.retain(|listener| {
+        let allowed = &listener.allowed_routes.namespaces;
+        let choice = Choice { from: allowed.from, selector: allowed.selector.as_ref(), own: &name.namespace };
+        takes(listener, route.kind) && allows(objects, choice, from)
+    });
     if listeners.is_empty() {
-        let from = &route.meta.name.namespace;
-        let kind = route.kind;
-        let message = format!("no listener of Gateway {name} allows {kind}s from namespace `{from}`");
+        let routes = route.kind;
+        let message = format!("no listener of {kind} {name} allows {routes}s from namespace `{from}`");
         return Err(("NotAllowedByListeners", message));
     }
     let hosts = route.hostnames.iter().filter_map(|host| HostPattern::parse(host).ok());
@@ -127,13 +138,12 @@ fn on_gateway(
     let common = |listener: &ListenerSpec| {
         let hostname = HostPattern::parse(&listener.hostname).ok()?;
         let common = intersection(&hostname, &hosts);
-        let name = ListenerName { gateway: name.clone(), section: listener.name.as_str().into() };
-        (!common.is_empty()).then_some((name, common))
+        (!common.is_empty()).then(|| (owner.listener_name(&listener.name), common))
     };
     let common: Vec<_> = listeners.into_iter().filter_map(common).collect();
     if common.is_empty() {
         let written = route.hostnames.join(", ");
-        let message = format!("no listener of Gateway {name} has a hostname in common with {written}");
+        let message = format!("no listener of {kind} {name} has a hostname in common with {written}");
         return Err(("NoMatchingListenerHostname", message));
     }
     let attached =
@@ -160,21 +170,6 @@ fn on_service(service: &Service, parent: &ParentRef) -> Result<Vec<RouteParent>,
     match meant {
         Some((_, port)) => Ok(vec![RouteParent::Service { service: name, port: Some(port.port) }]),
         None => Err(("NoMatchingParent", format!("Service {name} has no such port"))),
-    }
-}
-
-fn allows(objects: &Objects<'_>, namespaces: &RouteNamespaces, gateway: &Gateway, route: Child<'_>) -> bool {
-    let from: &Arc<str> = &route.meta.name.namespace;
-    match namespaces.from {
-        FromNamespaces::All => true,
-        FromNamespaces::Same => *from == gateway.meta.name.namespace,
-        FromNamespaces::None => false,
-        FromNamespaces::Selector => {
-            let object = objects.namespaces.get(&**from);
-            let mut labels = object.map(|object| object.labels.clone()).unwrap_or_default();
-            labels.insert(NAMESPACE_NAME.to_owned(), from.to_string());
-            namespaces.selector.as_ref().is_some_and(|selector| selector.matches(&labels))
-        }
     }
 }
 

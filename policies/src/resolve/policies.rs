@@ -86,6 +86,12 @@ fn known(objects: &Objects<'_>) -> Known {
             known.insert_section(TargetKind::Gateway, &gateway.meta.name, &listener.name);
         }
     }
+    for set in objects.sets.values() {
+        known.insert(TargetKind::ListenerSet, &set.meta.name);
+        for listener in &set.spec.listeners {
+            known.insert_section(TargetKind::ListenerSet, &set.meta.name, &listener.name);
+        }
+    }
     for route in objects.routes.values() {
         known.insert(TargetKind::HTTPRoute, &route.meta.name);
         for name in route.spec.rules.iter().filter_map(|rule| rule.name.as_ref()) {

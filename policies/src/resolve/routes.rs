@@ -6,7 +6,7 @@ use super::objects::Objects;
 use super::parents::{self, Child, Refusal};
 use super::rivals::Rivals;
 use super::rules::{Invalid, rules};
-use super::{Condition, Resolved};
+use super::{Condition, Resolved, key};
 use crate::model::{Resource, Route, RouteKind, RouteParent};
 
 pub(super) fn resolve(objects: &Objects<'_>, rivals: &Rivals, resolved: &mut Resolved) {
@@ -45,7 +45,10 @@ pub(super) fn count(attached: &[RouteParent], resolved: &mut Resolved) {
         RouteParent::Service { .. } => None,
     });
     for name in listeners.collect::<BTreeSet<_>>() {
-        let statuses = resolved.listeners.get_mut(&name.gateway).map_or(&mut [][..], Vec::as_mut_slice);
+        let statuses = resolved
+            .listeners
+            .get_mut(&key(name.owner_kind(), name.owner()))
+            .map_or(&mut [][..], Vec::as_mut_slice);
         statuses.iter_mut().filter(|status| status.name == name.section).for_each(|s| s.attached_routes += 1);
     }
 }

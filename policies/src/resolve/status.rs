@@ -6,7 +6,7 @@ use super::Condition;
 use crate::model::TargetRef;
 use crate::objects::RouteGroupKind;
 
-/// An entry of a Gateway's `status.listeners`, but for what only proxies know (`Programmed`).
+/// An entry of the `status.listeners` of a Gateway or ListenerSet, but for what only proxies know (`Programmed`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerStatus {
     pub name: Arc<str>,

@@ -1,6 +1,7 @@
 mod backend_tls;
 mod extensions;
 mod gateway_tls;
+mod listener_sets;
 mod listeners;
 mod references;
 mod services;

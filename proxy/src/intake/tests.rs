@@ -23,7 +23,7 @@ fn proxy() -> Arc<ProxyState> {
     let gateway = ResourceName::new("shop", "edge");
     let listener = Listener {
         source: SourceRef::Object { name: gateway.clone(), generation: 1 },
-        name: ListenerName { gateway, section: "tls".into() },
+        name: ListenerName::own(gateway, "tls"),
         addresses: Vec::new(),
         port: BIND.port,
         accepts: Accepts::Tls { hostname: HostPattern::Any, mode: TlsMode::Passthrough },

@@ -176,7 +176,7 @@ pub(crate) fn backend_name(service: &str) -> BackendName {
 }
 
 fn listener_name() -> ListenerName {
-    ListenerName { gateway: ResourceName::new("shop", "edge"), section: "http".into() }
+    ListenerName::own(ResourceName::new("shop", "edge"), "http")
 }
 
 fn meta(name: &str) -> Meta {

@@ -260,3 +260,61 @@ fn what_a_secret_holds_is_not_shown() {
         (&json!({"tls.key": "(hidden)"}), &json!({"other": "(hidden)"}))
     );
 }
+
+const SETS: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: more, namespace: shop}
+spec:
+  parentRef: {name: edge}
+  listeners:
+  - {name: http, port: 80, protocol: HTTP, hostname: a.org}
+  - {name: taken, port: 80, protocol: HTTP}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: here, namespace: shop}
+spec:
+  parentRefs: [{kind: ListenerSet, name: more, sectionName: http}]
+";
+
+#[test]
+fn a_listener_set_shows_its_own_listeners_and_counts_at_its_gateway() {
+    let open = MESH.replace("  addresses:", "  allowedListeners: {namespaces: {from: Same}}\n  addresses:");
+    let mut plane = Plane::with(&(open + SETS));
+    plane.connect();
+    let items = plane.look(1);
+    assert_eq!(of(&items, "Gateway")["status"]["attachedListenerSets"], 1);
+    let status = &of(&items, "ListenerSet")["status"];
+    let fine = ["Accepted=True/ListenersNotValid@1", "Programmed=True/Programmed@1"];
+    assert_eq!(said(&status["conditions"]), fine);
+    let [http, taken] = status["listeners"].as_array().unwrap().as_slice() else { panic!("{status}") };
+    assert_eq!((&http["name"], &http["attachedRoutes"]), (&json!("http"), &json!(1)));
+    assert_eq!(said(&http["conditions"])[3], "Programmed=True/Programmed@1");
+    let lost = [
+        "Accepted=False/HostnameConflict@1",
+        "Conflicted=True/HostnameConflict@1",
+        "ResolvedRefs=True/ResolvedRefs@1",
+        "Programmed=False/HostnameConflict@1",
+    ];
+    assert_eq!(said(&taken["conditions"]), lost);
+    let route = items.iter().find(|item| item["metadata"]["name"] == "here").unwrap();
+    let parents = route["status"]["parents"].as_array().unwrap();
+    let group = "gateway.networking.k8s.io";
+    let expected = json!({"group": group, "kind": "ListenerSet", "name": "more", "sectionName": "http"});
+    assert_eq!((parents.len(), &parents[0]["parentRef"]), (1, &expected));
+}
+
+#[test]
+fn a_listener_set_that_is_not_allowed_says_so_and_is_not_counted() {
+    let items = Plane::with(&(MESH.to_owned() + SETS)).look(1);
+    assert_eq!(of(&items, "Gateway")["status"]["attachedListenerSets"], 0);
+    let status = &of(&items, "ListenerSet")["status"];
+    let refused = ["Accepted=False/NotAllowed@1", "Programmed=False/NotAllowed@1"];
+    assert_eq!(said(&status["conditions"]), refused);
+    assert_eq!(said(&status["listeners"][0]["conditions"])[0], "Accepted=False/NotAllowed@1");
+    let other = MESH.replace("gatewayClassName: tidegate", "gatewayClassName: other") + SETS;
+    let items = Plane::with(&other).look(1);
+    let waiting = ["Accepted=Unknown/Pending@1", "Programmed=Unknown/Pending@1"];
+    assert_eq!(said(&of(&items, "ListenerSet")["status"]["conditions"]), waiting);
+}

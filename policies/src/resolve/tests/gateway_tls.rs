@@ -48,7 +48,7 @@ fn wrong(resolved: &Resolved) -> Vec<String> {
         let wrong = l.conditions.iter().filter(|c| !c.holds && c.kind != "Conflicted");
         format!("{}:{}", l.name, wrong.map(word).collect::<String>())
     };
-    resolved.listeners[&name("edge")].iter().map(line).collect()
+    resolved.listeners[&key("Gateway", &name("edge"))].iter().map(line).collect()
 }
 
 /// What clients of a listener must show.

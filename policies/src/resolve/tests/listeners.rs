@@ -26,7 +26,7 @@ fn listeners(resolved: &Resolved, gateway: &str) -> Vec<String> {
     let word = |c: &Condition| format!(" {}{}={}", if c.holds { "" } else { "!" }, c.kind, c.reason);
     let line =
         |l: &ListenerStatus| format!("{}:{}", l.name, l.conditions.iter().map(word).collect::<String>());
-    resolved.listeners[&name(gateway)].iter().map(line).collect()
+    resolved.listeners[&key("Gateway", &name(gateway))].iter().map(line).collect()
 }
 
 const FINE: &str = " Accepted=Accepted !Conflicted=NoConflicts ResolvedRefs=ResolvedRefs";
@@ -116,7 +116,7 @@ fn a_listener_of_a_protocol_that_is_not_spoken_says_so() {
         let expected = "l: !Accepted=UnsupportedProtocol !Conflicted=NoConflicts ResolvedRefs=ResolvedRefs";
         assert_eq!(listeners(&resolved, "a"), [expected]);
         assert_eq!(told(&resolved, "Gateway shop/a"), ["!Accepted=ListenersNotValid"]);
-        assert!(resolved.listeners[&name("a")][0].supported_kinds.is_empty());
+        assert!(resolved.listeners[&key("Gateway", &name("a"))][0].supported_kinds.is_empty());
     }
 }
 
@@ -135,7 +135,7 @@ fn unknown_route_kinds_are_told_and_the_known_rest_works() {
         let own = format!("{{name: l, port: 80, protocol: HTTP, allowedRoutes: {{kinds: [{kinds}]}}}}");
         let text = edge("a", "1", "", &own) + &http_route("shop", "{name: a}", "");
         let resolved = resolve(&objects(&text));
-        let status = &resolved.listeners[&name("a")][0];
+        let status = &resolved.listeners[&key("Gateway", &name("a"))][0];
         let told_kinds: Vec<_> = status.supported_kinds.iter().map(|kind| kind.kind.as_str()).collect();
         assert_eq!((&told_kinds[..], status.attached_routes), (supported, attached), "{kinds}");
         assert!(status.supported_kinds.iter().all(|kind| kind.group == group));
@@ -162,7 +162,8 @@ fn attached_routes_are_counted_once_each_even_where_the_listener_cannot_be_used(
         + &route("one", "{name: a}", "x.b.org")
         + &route("none", "{name: a, sectionName: l}", "x.b.org");
     let resolved = resolve(&objects(&text));
-    let counts: Vec<_> = resolved.listeners[&name("a")].iter().map(|l| l.attached_routes).collect();
+    let counts: Vec<_> =
+        resolved.listeners[&key("Gateway", &name("a"))].iter().map(|l| l.attached_routes).collect();
     assert_eq!(counts, [2, 2]);
     assert!(listeners(&resolved, "a")[0].contains("!Accepted=HostnameConflict"));
     assert_eq!(told(&resolved, "HTTPRoute shop/twice")[0], "Accepted=Accepted");

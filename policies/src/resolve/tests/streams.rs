@@ -46,7 +46,7 @@ fn parents(resolved: &Resolved, kind: StreamKind, id: &str) -> Vec<RouteParent> 
 }
 
 fn attached(resolved: &Resolved) -> Vec<String> {
-    let listeners = &resolved.listeners[&name("edge")];
+    let listeners = &resolved.listeners[&key("Gateway", &name("edge"))];
     let some = listeners.iter().filter(|listener| listener.attached_routes > 0);
     some.map(|listener| format!("{}={}", listener.name, listener.attached_routes)).collect()
 }
@@ -55,7 +55,7 @@ fn attached(resolved: &Resolved) -> Vec<String> {
 fn each_protocol_takes_its_own_kinds_and_one_that_is_not_served_leaves_the_others_working() {
     let resolved = with_places("");
     let kinds = |at: usize| {
-        let kinds = resolved.listeners[&name("edge")][at].supported_kinds.iter();
+        let kinds = resolved.listeners[&key("Gateway", &name("edge"))][at].supported_kinds.iter();
         kinds.map(|kind| kind.kind.clone()).collect::<Vec<_>>().join(",")
     };
     let all: Vec<_> = (0..7).map(kinds).collect();
@@ -84,7 +84,7 @@ spec: {{gatewayClassName: tidegate, listeners: [{own}]}}
 "
     );
     let resolved = resolve(&objects(&gateway));
-    let status = &resolved.listeners[&name("edge")][0];
+    let status = &resolved.listeners[&key("Gateway", &name("edge"))][0];
     assert_eq!(status.supported_kinds.iter().map(|k| &*k.kind).collect::<Vec<_>>(), ["TLSRoute"]);
     assert!(status.conditions.iter().any(|c| !c.holds && c.reason == "InvalidRouteKinds"));
 }
