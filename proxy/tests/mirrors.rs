@@ -124,9 +124,8 @@ async fn a_request_that_is_retried_is_mirrored_once() {
         (FaultBackend::start().await, FaultBackend::start().await, FaultBackend::start().await);
     let mut gateway = gateway(&primary, [(&one, Share::ALL), (&two, Share::ALL)]).await;
     let mut again = route("v1");
-    let filter =
-        |service| vec![RouteFilter::Mirror(Mirror { backend: backend_name(service), share: Share::ALL })];
-    again.rules[0].filters = filter("m1");
+    let mirror = Mirror { backend: backend_name("m1"), share: Share::ALL };
+    again.rules[0].filters = vec![RouteFilter::Mirror(mirror)];
     let backoff = Some(std::time::Duration::ZERO);
     again.rules[0].retry = Some(Retry { codes: [503].into(), attempts: 2, backoff });
     gateway.apply(vec![Resource::Route(again)]);

@@ -91,6 +91,22 @@ fn a_gateway_and_a_sidecar_are_each_told_what_they_can_use() {
 }
 
 #[test]
+fn a_policy_that_a_route_names_goes_where_the_route_goes() {
+    let (outside, inside) = MESH.split_once("metadata: {name: inside}").unwrap();
+    let named = "filters: [{type: ExtensionRef, extensionRef: {group: tidegate.io, kind: RateLimitPolicy, name: named}}]";
+    let inside = inside.replacen("rules: [{", &format!("rules: [{{{named}, "), 1);
+    let text =
+        format!("{outside}metadata: {{name: inside}}{inside}") + &limit("named", "") + &limit("unnamed", "");
+    let published = publish(&resources(&text), &Published::default());
+    let policies = |role| {
+        let all = told(&published, role).into_iter();
+        all.filter(|name| name.starts_with("Policy ")).collect::<Vec<_>>()
+    };
+    assert_eq!(policies(Role::Sidecar), ["Policy RateLimitPolicy/default/named"]);
+    assert_eq!(policies(Role::Gateway), Vec::<String>::new());
+}
+
+#[test]
 fn what_did_not_change_keeps_its_version_and_its_memory() {
     let before = publish(&resources(MESH), &Published::default());
     let again = publish(&resources(MESH), &Published::default());

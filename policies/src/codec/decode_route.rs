@@ -79,7 +79,7 @@ impl TryFrom<proto::SessionPersistence> for SessionPersistence {
                 if !is_cookie_path(&path) {
                     return fault(format!("`{path}` is not the path of a cookie")).at("cookie.path");
                 }
-                SessionCarrier::Cookie { name: optional(&name).map(Arc::from), path: path.into(), permanent }
+                SessionCarrier::Cookie { name: optional(&name), path: path.into(), permanent }
             }
             Carrier::Header(name) => SessionCarrier::Header(header_name(&name).at("header")?),
         };

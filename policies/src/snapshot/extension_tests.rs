@@ -49,8 +49,8 @@ fn rule_of(resources: &Resources) -> (Arc<Rule>, Vec<Vec<String>>) {
     let (snapshot, _) = Snapshot::build(resources, &Local::default(), &StateStore::new([0, 0]));
     let head = http::Request::builder().uri("/").header("host", "a").body(()).unwrap().into_parts().0;
     let rule = snapshot.find(GATEWAY, &head).unwrap().clone();
-    let names = |applied: &Box<[Arc<PolicyRef>]>| applied.iter().map(|p| p.name.name.to_string()).collect();
-    let names = rule.applied.iter().map(names).collect();
+    let names = |applied: &[Arc<PolicyRef>]| applied.iter().map(|p| p.name.name.to_string()).collect();
+    let names = rule.applied.iter().map(|applied| names(applied)).collect();
     (rule, names)
 }
 
