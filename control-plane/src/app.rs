@@ -122,6 +122,9 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let worlds = watch::Sender::new(first);
     let world = worlds.subscribe();
     let reporter = Arc::new(Reporter::new(world.clone(), hub.clone()));
+    if let Some(left) = args.status_file.as_deref().and_then(status::left_behind) {
+        reporter.recall(&left);
+    }
 
     let mut tasks = JoinSet::new();
     let (grpc_address, grpc) = grpc;

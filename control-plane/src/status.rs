@@ -16,7 +16,7 @@ use tidegate_policy::document::Diagnostic;
 use tidegate_policy::resolve;
 
 pub use filter::{Filter, InvalidFilter};
-pub(crate) use keeper::keep;
+pub(crate) use keeper::{keep, left_behind};
 pub use manifests::manifests;
 pub use programmed::MAX_LAGGARDS;
 pub use report::{Reporter, report};

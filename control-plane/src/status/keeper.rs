@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value as Json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,11 @@ struct StatusFile {
     path: PathBuf,
     written: Option<String>,
     fault: Option<String>,
+}
+
+/// What a status file says that was kept before; `None` where there is none, or none that can be read.
+pub(crate) fn left_behind(path: &Path) -> Option<Json> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
 /// Looks after every change until `shutdown`; with a path, the file there always holds the last look.

@@ -31,6 +31,11 @@ impl Reporter {
         Self { world, hub, transitions: Mutex::default() }
     }
 
+    /// Takes over the times of a List that was written before a restart.
+    pub fn recall(&self, list: &Json) {
+        *self.transitions.lock() = Transitions::recalled(list);
+    }
+
     pub fn world(&self) -> Arc<World> {
         self.world.borrow().clone()
     }

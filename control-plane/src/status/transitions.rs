@@ -12,15 +12,23 @@ type Slot = (ObjectKey, String, String);
 
 /// A pure fold: conditions and `now` in, conditions with `lastTransitionTime` out. What is no longer said is forgotten.
 #[derive(Debug, Default)]
-pub struct Transitions(BTreeMap<Slot, (String, i64)>);
+pub struct Transitions(BTreeMap<Slot, Standing>);
+
+/// A condition's status, and since when it has been that.
+#[derive(Clone, Debug)]
+struct Standing {
+    status: String,
+    /// As in `lastTransitionTime`.
+    since: String,
+}
 
 /// One round of stamping.
 #[derive(Debug)]
 pub(super) struct Stamp<'a> {
     before: &'a Transitions,
     after: Transitions,
-    /// Seconds since the Unix epoch.
-    now: i64,
+    /// As in `lastTransitionTime`.
+    now: String,
 }
 
 /// A condition on its way to a manifest.
@@ -34,7 +42,38 @@ pub(super) struct Said<'a> {
 
 impl Transitions {
     pub(super) fn stamp(&self, now: i64) -> Stamp<'_> {
-        Stamp { before: self, after: Self::default(), now }
+        Stamp { before: self, after: Self::default(), now: rfc3339(now) }
+    }
+
+    /// What was said before a restart, by the List that was left behind: a condition that still is as it was keeps its
+    /// time. What cannot be read is taken as never said.
+    pub fn recalled(list: &Json) -> Self {
+        let mut recalled = Self::default();
+        for item in list["items"].as_array().into_iter().flatten() {
+            let text = |at: &str| item.pointer(at).and_then(Json::as_str).unwrap_or_default().to_owned();
+            let (kind, namespace, name) =
+                (text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
+            let key = ObjectKey { kind, namespace, name };
+            for (part, conditions) in parts(&item["status"]) {
+                for condition in conditions.as_array().into_iter().flatten() {
+                    recalled.recall(&key, &part, condition);
+                }
+            }
+        }
+        recalled
+    }
+
+    fn recall(&mut self, key: &ObjectKey, part: &str, condition: &Json) {
+        let text = |field: &str| condition[field].as_str();
+        let (Some(kind), Some(status), Some(since)) =
+            (text("type"), text("status"), text("lastTransitionTime"))
+        else {
+            return;
+        };
+        if is_time(since) {
+            let standing = Standing { status: status.to_owned(), since: since.to_owned() };
+            self.0.insert((key.clone(), part.to_owned(), kind.to_owned()), standing);
+        }
     }
 }
 
@@ -54,15 +93,15 @@ impl Stamp<'_> {
         let stamped = said.iter().map(|said| {
             let slot = (key.clone(), part.to_owned(), said.kind.to_owned());
             let since = match self.before.0.get(&slot) {
-                Some((status, since)) if status == said.status => *since,
-                _ => self.now,
+                Some(standing) if standing.status == said.status => standing.since.clone(),
+                _ => self.now.clone(),
             };
-            self.after.0.insert(slot, (said.status.to_owned(), since));
+            self.after.0.insert(slot, Standing { status: said.status.to_owned(), since: since.clone() });
             json!({
                 "type": said.kind,
                 "status": said.status,
                 "observedGeneration": generation,
-                "lastTransitionTime": rfc3339(since),
+                "lastTransitionTime": since,
                 "reason": said.reason,
                 "message": said.message,
             })
@@ -82,6 +121,33 @@ impl<'a> From<&'a tidegate_policy::resolve::Condition> for Said<'a> {
         let status = if told.holds { "True" } else { "False" };
         Self { kind: told.kind, status, reason: told.reason, message: &told.message }
     }
+}
+
+/// The part that lists the conditions of a listener of this name.
+pub(super) fn listener_part(name: &str) -> String {
+    format!("listener {name}")
+}
+
+/// The lists of conditions in a status, each with the part of the object that it is about.
+fn parts(status: &Json) -> Vec<(String, &Json)> {
+    let entries = |field: &str| status[field].as_array().into_iter().flatten();
+    let listeners = entries("listeners")
+        .map(|entry| (listener_part(entry["name"].as_str().unwrap_or_default()), &entry["conditions"]));
+    let parents = entries("parents").map(|entry| (entry["parentRef"].to_string(), &entry["conditions"]));
+    let ancestors =
+        entries("ancestors").map(|entry| (entry["ancestorRef"].to_string(), &entry["conditions"]));
+    std::iter::once((String::new(), &status["conditions"]))
+        .chain(listeners)
+        .chain(parents)
+        .chain(ancestors)
+        .collect()
+}
+
+/// Whether it is of the form in which [`rfc3339`] writes times.
+fn is_time(text: &str) -> bool {
+    const FORM: &[u8] = b"0000-00-00T00:00:00Z";
+    let fits = |(have, form): (u8, &u8)| if *form == b'0' { have.is_ascii_digit() } else { have == *form };
+    text.len() == FORM.len() && text.bytes().zip(FORM).all(fits)
 }
 
 /// UTC, to the second, as Kubernetes writes times.
@@ -133,5 +199,37 @@ mod tests {
         let second = at(3, "False", "Other");
         assert_ne!(second, first);
         assert_eq!(at(4, "False", "Other"), second);
+    }
+
+    #[test]
+    fn what_was_said_before_a_restart_keeps_its_time_and_what_cannot_be_read_does_not_count() {
+        let condition = |kind: &str, status: &str, since: &str| json!({ "type": kind, "status": status, "lastTransitionTime": since });
+        let (then, now) = ("2026-01-02T03:04:05Z", rfc3339(0));
+        let parent = json!({ "kind": "Gateway", "name": "gw" });
+        let left = json!({ "items": [{
+            "kind": "HTTPRoute",
+            "metadata": { "namespace": "a", "name": "b" },
+            "status": {
+                "conditions": [condition("Whole", "True", then), condition("Odd", "True", "yesterday"), 7],
+                "parents": [{ "parentRef": parent, "conditions": [condition("Accepted", "False", then)] }],
+                "listeners": [{ "name": "l", "conditions": [condition("Accepted", "True", then)] }],
+            },
+        }, "what"] });
+        let before = Transitions::recalled(&left);
+        let mut stamp = before.stamp(0);
+        let key = ObjectKey { kind: "HTTPRoute".into(), namespace: "a".into(), name: "b".into() };
+        for (part, kind, status, since) in [
+            ("", "Whole", "True", then),
+            ("", "Whole", "False", &*now),
+            ("", "Odd", "True", &now),
+            (&parent.to_string(), "Accepted", "False", then),
+            (&listener_part("l"), "Accepted", "True", then),
+            (&listener_part("m"), "Accepted", "True", &now),
+        ] {
+            let said = Said { kind, status, reason: "", message: "" };
+            let told = stamp.conditions(&key, 1, part, &[said]);
+            assert_eq!(told[0]["lastTransitionTime"], since, "{part} {kind} {status}");
+        }
+        assert!(Transitions::recalled(&json!("no list")).0.is_empty());
     }
 }

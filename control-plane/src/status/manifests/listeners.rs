@@ -5,7 +5,7 @@ use tidegate_policy::model::ResourceName;
 use tidegate_policy::resolve::ListenerStatus;
 
 use super::{Subject, programmed, truth};
-use crate::status::transitions::{Said, Stamp};
+use crate::status::transitions::{Said, Stamp, listener_part};
 
 impl Subject<'_> {
     pub(super) fn gateway(&self, stamp: &mut Stamp<'_>) -> Json {
@@ -84,7 +84,7 @@ impl Subject<'_> {
             "name": &*listener.name,
             "supportedKinds": kinds,
             "attachedRoutes": listener.attached_routes,
-            "conditions": self.said(stamp, &format!("listener {}", listener.name), &said),
+            "conditions": self.said(stamp, &listener_part(&listener.name), &said),
         })
     }
 }
