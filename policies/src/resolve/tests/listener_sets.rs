@@ -298,6 +298,35 @@ fn what_is_granted_to_a_gateway_is_not_granted_to_its_sets_nor_the_other_way_rou
 }
 
 #[test]
+fn how_a_gateway_judges_its_clients_holds_for_its_sets_and_names_nothing_of_it() {
+    let tls = |ca: &str| {
+        let refs = format!("{{caCertificateRefs: [{{group: '', kind: ConfigMap, name: {ca}}}]}}");
+        format!("{}\n  tls: {{frontend: {{default: {{validation: {refs}}}}}}}", from("from: All"))
+    };
+    let https =
+        "{name: s, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: cert, namespace: vault}]}}";
+    let bundle = serde_json::to_string(PEM).unwrap();
+    let bundle = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: ca, namespace: infra}}\ndata: {{ca.crt: {bundle}}}\n---\n"
+    );
+    let with = |ca: &str| {
+        let text = gateway(&tls(ca), OPEN) + &set("team/s", 1, https) + &secret() + &bundle;
+        resolve(&objects(&(text + &grant("ListenerSet", "team"))))
+    };
+    let resolved = with("ca");
+    let listener = resolved.resources.listeners.values().find(|listener| listener.port == 443).unwrap();
+    assert!(listener.clients.is_some());
+    let resolved = with("confidential");
+    assert_eq!(served(&resolved), ["infra/edge/own"]);
+    let refs = "ResolvedRefs=InvalidCACertificateRef";
+    assert_eq!(entries(&resolved, "team/s"), [format!("s: Accepted=NoValidCACertificate {refs} 0")]);
+    let key = key("ListenerSet", &name("team/s"));
+    let of_listeners = resolved.listeners[&key].iter().flat_map(|listener| &listener.conditions);
+    let mut all = of_listeners.chain(&resolved.conditions[&key]);
+    assert!(all.all(|condition| !condition.message.contains("confidential")));
+}
+
+#[test]
 fn a_policy_on_a_gateway_holds_for_its_sets_and_one_on_a_set_for_that_alone() {
     let limit = |name: &str, target: &str| {
         let namespace = if target.contains("edge") { "infra" } else { "team" };
