@@ -61,10 +61,13 @@ async fn an_address_that_is_no_services_is_reached_itself_untouched_by_routes() 
     sidecar.apply(vec![mesh_route("cart", "/only", "cart")]);
     let pod_address = pod.address().to_string();
     let mut client = sidecar.http1(&pod_address).await;
+    // Signatures over the path must hold there.
+    let path = "/any//%7eb/../x%2fy";
     for _ in 0..3 {
-        let request = Request::get("/any").header("host", "cart").body(empty()).unwrap();
+        let request = Request::get(path).header("host", "cart").body(empty()).unwrap();
         assert_eq!(client.call(request).await.body, "pod");
     }
+    assert_eq!(pod.seen()[0].uri.path(), path);
     assert_eq!(pod.counts().connections, 1, "one connection serves the client's");
     let mut http2 = Client::http2_after(&to(&pod_address), sidecar.address()).await;
     assert_eq!(http2.get("/").await.body, "pod");

@@ -15,7 +15,8 @@
 //! | the query | kept | opaque; parameters are decoded where they are compared |
 //! | a fragment | cut off by the HTTP parser | never part of a request, RFC 9110 section 4.2.5 |
 //!
-//! `OPTIONS *` has no path and CONNECT no target of ours: the shell deals with both, as with absolute-form targets.
+//! `OPTIONS *` has no path and CONNECT no target of ours: the shell deals with both, as with absolute-form targets. What
+//! a sidecar passes on to an address that is no Service's stays as it is: no policy looks at it.
 //!
 //! Envoy's names for the same choices: `normalize_path: true`, `merge_slashes: true`, and for
 //! `path_with_escaped_slashes_action` neither of its four: `KEEP_UNCHANGED` where it is harmless, `REJECT_REQUEST` where

@@ -72,7 +72,11 @@ impl Story<'_> {
     /// Routes the request and asks every policy on its way.
     fn judge(&mut self, head: &mut request::Parts) -> Result<(), Stop> {
         let connection = self.connection;
+        let snapshot = connection.proxy.store.load();
         headers::normalize_target(head)?;
+        if connection.foreign(&snapshot).is_none() {
+            headers::normalize_path(head)?;
+        }
         headers::check_framing(&head.headers)?;
         // Before any policy: what a client lists in `connection` must not remove what a policy adds.
         headers::strip_hop_by_hop(&mut head.headers);
@@ -82,7 +86,6 @@ impl Story<'_> {
         }
         let scheme = if connection.tls.is_some() { "https" } else { "http" };
         headers::add_forwarded(&mut head.headers, connection.peer.address.ip(), scheme, &mut self.rng);
-        let snapshot = connection.proxy.store.load();
         if let Scope::Gateway(bind) = connection.scope
             && let Some(TlsSession { server_name: Some(name) }) = &connection.tls
             && snapshot.is_misdirected(bind, name, head)

@@ -13,7 +13,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request};
 use smallvec::SmallVec;
 use tidegate_policy::Reason;
-use tidegate_policy::matching::target::normalize_path;
+use tidegate_policy::matching::target;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -21,12 +21,11 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Brings every form of request target into one: path and query in the URI, the authority in `host`. The path is
-/// written in one way ([`tidegate_policy::matching::target`]), for policies and backends alike.
+/// Brings every form of request target into one: path and query in the URI, the authority in `host`.
 ///
 /// # Errors
-/// [`Reason::BadRequest`]: no host where HTTP/1.1 demands one, several, one that is not valid, a path that means nothing
-/// or hides something, or a target in a form that is for CONNECT or OPTIONS only.
+/// [`Reason::BadRequest`]: no host where HTTP/1.1 demands one, several, one that is not valid, or a target in a form
+/// that is for CONNECT or OPTIONS only.
 pub(crate) fn normalize_target(head: &mut request::Parts) -> Result<(), Reason> {
     let authority_form = head.uri.scheme().is_none() && head.uri.authority().is_some();
     let asterisk_form = head.uri.path() == "*" && head.method != Method::OPTIONS;
@@ -39,7 +38,6 @@ pub(crate) fn normalize_target(head: &mut request::Parts) -> Result<(), Reason> 
         let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         head.uri = Uri::from(path);
     }
-    rewrite_path(head)?;
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => valid_host(host),
@@ -49,12 +47,18 @@ pub(crate) fn normalize_target(head: &mut request::Parts) -> Result<(), Reason> 
     }
 }
 
-fn rewrite_path(head: &mut request::Parts) -> Result<(), Reason> {
+/// Writes the path in one way, for policies and backends alike ([`tidegate_policy::matching::target`]).
+///
+/// # Errors
+/// [`Reason::BadRequest`]: the path means nothing, or hides something.
+pub(crate) fn normalize_path(head: &mut request::Parts) -> Result<(), Reason> {
     let path = head.uri.path();
     if path == "*" {
         return Ok(());
     }
-    let Cow::Owned(mut target) = normalize_path(path).map_err(|_| Reason::BadRequest)? else { return Ok(()) };
+    let Cow::Owned(mut target) = target::normalize_path(path).map_err(|_| Reason::BadRequest)? else {
+        return Ok(());
+    };
     if let Some(query) = head.uri.query() {
         target.push('?');
         target.push_str(query);
@@ -240,18 +244,19 @@ mod tests {
             ("/%zz", Err(Reason::BadRequest)),
         ] {
             let mut head = head(Request::get(uri).header(HOST, "cart.shop"));
-            let outcome = normalize_target(&mut head).map(|()| head.uri.to_string());
+            let outcome = normalize_target(&mut head).and_then(|()| normalize_path(&mut head));
+            let outcome = outcome.map(|()| head.uri.to_string());
             assert_eq!(outcome.as_deref(), want.as_deref(), "{uri}");
         }
         let mut options = head(Request::options("*").header(HOST, "a"));
-        assert_eq!(normalize_target(&mut options), Ok(()));
+        assert_eq!(normalize_path(&mut options), Ok(()));
         assert_eq!(options.uri, "*");
     }
 
     #[test]
     fn a_path_that_becomes_too_long_is_refused() {
         let mut head = head(Request::get(format!("/{}", "{".repeat(30_000))).header(HOST, "a"));
-        assert_eq!(normalize_target(&mut head), Err(Reason::BadRequest));
+        assert_eq!(normalize_path(&mut head), Err(Reason::BadRequest));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -111,22 +112,26 @@ impl ConnectionContext {
         }
     }
 
+    /// The address that this connection is for, if that is no Service's: no policy looks at what goes there, so it is
+    /// passed on as it is written.
+    pub(super) fn foreign(&self, snapshot: &Snapshot) -> Option<SocketAddr> {
+        match self.scope {
+            Scope::OutboundTo(address) => Some(address).filter(|address| !snapshot.serves(*address)),
+            Scope::Gateway(_) | Scope::Inbound | Scope::Outbound => None,
+        }
+    }
+
     /// Where a request of this connection goes.
     ///
     /// # Errors
     /// As [`Snapshot::route`].
     pub(super) fn route(&self, snapshot: &Snapshot, cx: &mut PickContext<'_>) -> Result<Selected, Reason> {
-        match self.scope {
-            Scope::OutboundTo(address) if !snapshot.serves(address) => {
-                let same = if cx.head.version == http::Version::HTTP_2 {
-                    AppProtocol::H2c
-                } else {
-                    AppProtocol::Http1
-                };
-                Ok(self.passthrough.get_or_init(|| Selected::passthrough(address, same)).clone())
-            }
-            scope => Selected::pick(snapshot.find(scope, cx.head)?, cx),
-        }
+        let Some(address) = self.foreign(snapshot) else {
+            return Selected::pick(snapshot.find(self.scope, cx.head)?, cx);
+        };
+        let http2 = cx.head.version == http::Version::HTTP_2;
+        let same = if http2 { AppProtocol::H2c } else { AppProtocol::Http1 };
+        Ok(self.passthrough.get_or_init(|| Selected::passthrough(address, same)).clone())
     }
 
     /// Whether an HTTP/1 answer should say that it is the last.
