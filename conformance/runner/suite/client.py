@@ -13,6 +13,11 @@ from ..golib.clock import Time
 from ..golib.errors import Error
 from ..golib.objects import decode, encode
 
+#: Of the kinds that are not the Gateway API's: a Go value does not say.
+_API_VERSIONS = {
+    "ConfigMap": "v1", "Secret": "v1", "Namespace": "v1", "Service": "v1", "EndpointSlice": "discovery.k8s.io/v1",
+}
+
 
 @dataclass
 class ListOptions:
@@ -74,7 +79,7 @@ class Client:
 
     def api_version(self, written: Manifest) -> str:
         before = self.cluster.store.objects.get(self.cluster.store.key(written))
-        return before["apiVersion"] if before else "gateway.networking.k8s.io/v1"
+        return before["apiVersion"] if before else _API_VERSIONS.get(written["kind"], "gateway.networking.k8s.io/v1")
 
     def stored(self, target: Any) -> Optional[Error]:
         written = self.manifest(target)
