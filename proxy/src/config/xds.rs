@@ -159,8 +159,9 @@ impl ConfigHandler for Handler {
 
     fn synced(&mut self) {
         self.synced = true;
-        self.proxy.set_configured();
+        // First: who is ready can be restarted without a control plane.
         self.save();
+        self.proxy.set_configured();
     }
 
     fn disconnected(&mut self, reason: &str, retry_in: Duration) {
