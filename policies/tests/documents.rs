@@ -450,7 +450,7 @@ fn a_listener_set_is_checked_like_the_listeners_of_a_gateway_and_names_one() {
     let parsed = set(
         "name: gw",
         &[
-            "name: a, port: 80, protocol: HTTP, hostname: A.example.com",
+            "name: a, port: 80, protocol: HTTP, hostname: a.example.com",
             "name: a, port: 80, protocol: HTTP, hostname: a.example.com",
             "name: b, port: 443, protocol: HTTPS",
             "name: c, port: 81, protocol: TCP, hostname: a.example.com",
@@ -588,7 +588,7 @@ metadata: {name: gw}
 spec:
   gatewayClassName: tidegate
   listeners:
-  - {name: a, port: 80, protocol: HTTP, hostname: A.example.com}
+  - {name: a, port: 80, protocol: HTTP, hostname: a.example.com}
   - {name: a, port: 80, protocol: HTTP, hostname: a.example.com}
   - {name: b, port: 443, protocol: HTTPS}
   - {name: c, port: 81, protocol: HTTP, hostname: 10.0.0.1}

@@ -32,7 +32,7 @@ pub struct LocalTargetRef {
     pub name: String,
     /// The name of a Service's port.
     #[serde(default)]
-    #[schemars(length(max = 253))]
+    #[schemars(length(min = 1, max = 253))]
     pub section_name: String,
 }
 
@@ -46,7 +46,7 @@ pub struct BackendTlsValidation {
     pub ca_certificate_refs: Vec<LocalObjectRef>,
     /// `System`: what the proxy's machine trusts.
     #[serde(default, rename = "wellKnownCACertificates")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(min = 1, max = 253))]
     pub well_known_ca_certificates: String,
     /// The name that is asked for (SNI), and that must be in the certificate unless there are `subjectAltNames`.
     #[schemars(length(min = 1, max = 253))]
@@ -76,11 +76,11 @@ pub struct SubjectAltName {
     pub kind: SubjectAltNameType,
     /// With type Hostname: a DNS name, which may begin with `*.`.
     #[serde(default)]
-    #[schemars(length(max = 253))]
+    #[schemars(length(min = 1, max = 253))]
     pub hostname: String,
     /// With type URI: scheme and all, e.g. a SPIFFE ID.
     #[serde(default)]
-    #[schemars(length(max = 253))]
+    #[schemars(length(min = 1, max = 253))]
     pub uri: String,
 }
 

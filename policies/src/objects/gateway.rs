@@ -1,11 +1,14 @@
 //! Gateway API `Gateway`: where a gateway proxy listens and which routes may attach.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Faults, LabelSelector, Object, Spec, Written};
 
 mod address;
+mod infrastructure;
 mod listener;
 mod protocol;
 mod tls;
@@ -68,8 +71,9 @@ impl Default for ListenerNamespaces {
 /// Wishes for what an implementation creates for a Gateway. Ours creates nothing, so labels go nowhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-ignored" = ["labels", "annotations"]))]
 pub struct InfrastructureSpec {
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     /// Settings of the implementation; ours has none.
     pub parameters_ref: Option<LocalParametersRef>,
 }
@@ -94,6 +98,7 @@ impl Spec for GatewaySpec {
             (allowed.from, allowed.selector.as_ref()),
             faults,
         );
+        infrastructure::check(&object.spec.infrastructure, faults);
         tls::check(&object.spec.tls, faults);
         address::check(&object.spec.addresses, faults);
     }

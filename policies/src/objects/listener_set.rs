@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::gateway::check_listeners;
+use super::rules::Reference;
 use super::{Faults, ListenerSpec, Object, Spec, Written, gateway_group, gateway_kind};
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -34,6 +35,8 @@ pub struct ParentGatewayRef {
 
 impl Spec for ListenerSetSpec {
     fn check(object: &Written<Self>, faults: &mut Faults) {
+        let ParentGatewayRef { group, kind, namespace, .. } = &object.spec.parent_ref;
+        Reference { group, kind, namespace: namespace.as_deref() }.check("/parentRef", faults);
         check_listeners(&object.spec.listeners, faults);
     }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::rules::Reference;
 use super::{Faults, Object, Spec, Written};
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -43,7 +44,14 @@ pub struct GrantTo {
 }
 
 impl Spec for ReferenceGrantSpec {
-    fn check(_object: &Written<Self>, _faults: &mut Faults) {}
+    fn check(object: &Written<Self>, faults: &mut Faults) {
+        for (i, GrantFrom { group, kind, namespace }) in object.spec.from.iter().enumerate() {
+            Reference { group, kind, namespace: Some(namespace) }.check(&format!("/from/{i}"), faults);
+        }
+        for (i, GrantTo { group, kind, .. }) in object.spec.to.iter().enumerate() {
+            Reference { group, kind, namespace: None }.check(&format!("/to/{i}"), faults);
+        }
+    }
 
     fn wrap(object: Written<Self>) -> Object {
         Object::ReferenceGrant(Box::new(object))

@@ -1,11 +1,15 @@
 //! What the CRD's rules say about a BackendTLSPolicy and a JSON schema cannot.
 
-use super::super::rules::{check_hostname, check_section_name};
+use super::super::rules::{Reference, check_hostname, check_section_name, escaped};
 use super::super::{Faults, Object, Spec, Written};
-use super::{BackendTlsPolicySpec, BackendTlsValidation, LocalTargetRef, SubjectAltName, SubjectAltNameType};
+use super::{
+    BackendTlsPolicySpec, BackendTlsValidation, LocalObjectRef, LocalTargetRef, SubjectAltName,
+    SubjectAltNameType,
+};
 use crate::objects::is_dns_subdomain;
 
 const MAX_OPTIONS: usize = 16;
+const MAX_OPTION_CHARACTERS: usize = 4096;
 const SYSTEM: &str = "System";
 
 impl Spec for BackendTlsPolicySpec {
@@ -17,7 +21,12 @@ impl Spec for BackendTlsPolicySpec {
             let message = format!("{} options; at most {MAX_OPTIONS} are allowed", options.len());
             faults.error("/options", message);
         }
-        for name in options.keys() {
+        for (name, value) in options {
+            let length = value.chars().count();
+            if length > MAX_OPTION_CHARACTERS {
+                let message = format!("at most {MAX_OPTION_CHARACTERS} characters are allowed, has {length}");
+                faults.error(format!("/options/{}", escaped(name)), message);
+            }
             faults.warn(
                 format!("/options/{}", escaped(name)),
                 "is not an option of Tidegate: it changes nothing",
@@ -30,15 +39,11 @@ impl Spec for BackendTlsPolicySpec {
     }
 }
 
-/// As a token of a JSON pointer (RFC 6901).
-fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
-}
-
 /// Targets must be distinct; of one object, either the whole or its sections.
 fn check_targets(targets: &[LocalTargetRef], faults: &mut Faults) {
     for (i, target) in targets.iter().enumerate() {
         let at = format!("/targetRefs/{i}");
+        Reference { group: &target.group, kind: &target.kind, namespace: None }.check(&at, faults);
         if !target.section_name.is_empty() {
             check_section_name(&format!("{at}/sectionName"), &target.section_name, faults);
         }
@@ -81,6 +86,9 @@ fn check_validation(validation: &BackendTlsValidation, faults: &mut Faults) {
     if validation.hostname.starts_with("*.") {
         faults.error(format!("{at}/hostname"), "must be one name, not a wildcard");
     }
+    for (i, LocalObjectRef { group, kind, .. }) in validation.ca_certificate_refs.iter().enumerate() {
+        Reference { group, kind, namespace: None }.check(&format!("{at}/caCertificateRefs/{i}"), faults);
+    }
     for (i, name) in validation.subject_alt_names.iter().enumerate() {
         check_alt_name(&format!("{at}/subjectAltNames/{i}"), name, faults);
     }
@@ -101,9 +109,7 @@ fn is_well_known(name: &str) -> bool {
 }
 
 fn check_name(at: &str, name: &str, faults: &mut Faults) {
-    if name.bytes().any(|b| b.is_ascii_uppercase()) {
-        faults.error(at, format!("`{name}` has upper case letters"));
-    } else if !name.is_empty() {
+    if !name.is_empty() {
         check_hostname(at, name, faults);
     }
 }

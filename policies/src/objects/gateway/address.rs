@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::objects::Faults;
+use crate::objects::rules::check_hostname;
 
 /// Where a Gateway is to be reached.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -69,6 +70,9 @@ pub(super) fn check(addresses: &[GatewayAddress], faults: &mut Faults) {
         }
         if address.kind == AddressKind::IPAddress && address.value.parse::<IpAddr>().is_err() {
             faults.error(&at, format!("`{}` is not an IP address", address.value));
+        }
+        if address.kind == AddressKind::Hostname {
+            check_hostname(&at, &address.value, faults);
         }
         let unique = matches!(address.kind, AddressKind::IPAddress | AddressKind::Hostname);
         if let Some(first) = addresses[..i].iter().position(|other| unique && other == address) {

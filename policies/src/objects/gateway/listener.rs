@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::ListenerProtocol;
-use crate::objects::rules::{check_hostname, check_section_name};
+use crate::objects::rules::{Reference, check_hostname, check_section_name};
 use crate::objects::{Faults, LabelSelector, gateway_group};
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -14,16 +14,18 @@ use crate::objects::{Faults, LabelSelector, gateway_group};
 pub struct ListenerSpec {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Empty or absent: any host.
+    /// Absent: any host.
     #[serde(default)]
-    #[schemars(length(max = 253))]
+    #[schemars(length(min = 1, max = 253))]
     pub hostname: String,
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
     #[schemars(
         with = "String",
         length(min = 1, max = 255),
-        regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$")
+        regex(
+            pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-zA-Z0-9]+|[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)$"
+        )
     )]
     pub protocol: ListenerProtocol,
     #[serde(default)]
@@ -95,9 +97,16 @@ pub enum FromNamespaces {
 #[serde(rename_all = "camelCase")]
 pub struct RouteGroupKind {
     #[serde(default = "gateway_group")]
+    #[schemars(length(max = 253))]
     pub group: String,
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
+}
+
+impl CertificateRef {
+    pub(super) fn as_reference(&self) -> Reference<'_> {
+        Reference { group: &self.group, kind: &self.kind, namespace: self.namespace.as_deref() }
+    }
 }
 
 /// Checks the `listeners` of a spec.
@@ -132,7 +141,21 @@ fn check_listener(at: &str, listener: &ListenerSpec, faults: &mut Faults) {
         faults.error(format!("{at}/hostname"), message);
     }
     check_tls(at, listener, faults);
+    for (i, RouteGroupKind { group, kind }) in listener.allowed_routes.kinds.iter().enumerate() {
+        let at = format!("{at}/allowedRoutes/kinds/{i}");
+        Reference { group, kind, namespace: None }.check(&at, faults);
+    }
+    for (i, certificate) in listener.tls.iter().flat_map(|tls| &tls.certificate_refs).enumerate() {
+        certificate.as_reference().check(&format!("{at}/tls/certificateRefs/{i}"), faults);
+    }
     let namespaces = &listener.allowed_routes.namespaces;
+    if namespaces.from == FromNamespaces::None {
+        faults.error_with_help(
+            format!("{at}/allowedRoutes/namespaces/from"),
+            "None is for ListenerSets, in `allowedListeners`",
+            "use one of All, Same, Selector",
+        );
+    }
     let choice = (namespaces.from, namespaces.selector.as_ref());
     check_namespaces(&format!("{at}/allowedRoutes/namespaces"), choice, faults);
 }

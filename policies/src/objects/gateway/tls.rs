@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::CertificateRef;
 use crate::objects::Faults;
+use crate::objects::rules::Reference;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -91,11 +92,27 @@ impl FrontendTls {
 }
 
 pub(super) fn check(tls: &GatewayTlsSpec, faults: &mut Faults) {
+    let client = tls.backend.as_ref().and_then(|backend| backend.client_certificate_ref.as_ref());
+    if let Some(client) = client {
+        client.as_reference().check("/tls/backend/clientCertificateRef", faults);
+    }
+    if let Some(frontend) = &tls.frontend {
+        check_config("/tls/frontend/default", &frontend.default, faults);
+    }
     let mut ports = HashSet::new();
     let per_port = tls.frontend.iter().flat_map(|frontend| &frontend.per_port);
-    for (i, FrontendPort { port, .. }) in per_port.enumerate() {
+    for (i, FrontendPort { port, tls }) in per_port.enumerate() {
+        check_config(&format!("/tls/frontend/perPort/{i}/tls"), tls, faults);
         if !ports.insert(port) {
             faults.error(format!("/tls/frontend/perPort/{i}/port"), format!("port {port} is written twice"));
         }
+    }
+}
+
+fn check_config(at: &str, config: &FrontendConfig, faults: &mut Faults) {
+    let refs = config.validation.iter().flat_map(|validation| &validation.ca_certificate_refs);
+    for (i, ObjectRef { group, kind, namespace, .. }) in refs.enumerate() {
+        let at = format!("{at}/validation/caCertificateRefs/{i}");
+        Reference { group, kind, namespace: namespace.as_deref() }.check(&at, faults);
     }
 }

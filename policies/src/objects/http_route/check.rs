@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use http::HeaderName;
 
-use super::super::rules::{check_hostname, check_section_name};
+use super::super::rules::{Reference, check_distinct, check_hostname, check_section_name};
 use super::super::{Faults, GATEWAY_GROUP, Object, Spec, TIDEGATE_GROUP, Written};
 use super::check_filters::{Site, check_filters};
 use super::{
@@ -45,6 +45,16 @@ pub(crate) fn check_parents(parent_refs: &[ParentRef], faults: &mut Faults) {
         check_parent(&at, parent, faults);
         if !parents.insert(parent) {
             faults.error(at, format!("{} `{}` is written twice", parent.kind, parent.name));
+        } else if let Some(field) = parent_refs[..i].iter().find_map(|other| told_apart_by_one(other, parent))
+        {
+            faults.error_with_help(
+                at,
+                format!(
+                    "{} `{}` is written more than once, and only one has a `{field}`",
+                    parent.kind, parent.name
+                ),
+                format!("give each a `{field}`, or none"),
+            );
         }
     }
     if parent_refs.is_empty() {
@@ -52,7 +62,25 @@ pub(crate) fn check_parents(parent_refs: &[ParentRef], faults: &mut Faults) {
     }
 }
 
+/// The rule of `parentRefs` that the CRDs have in CEL: of one parent, either all have the field or none.
+fn told_apart_by_one(a: &ParentRef, b: &ParentRef) -> Option<&'static str> {
+    let parent = |of: &ParentRef| (of.group.clone(), of.kind.clone(), of.namespace.clone(), of.name.clone());
+    if parent(a) != parent(b) {
+        return None;
+    }
+    let fields = [
+        ("sectionName", a.section_name.is_some(), b.section_name.is_some()),
+        ("port", a.port.is_some(), b.port.is_some()),
+    ];
+    fields.iter().find(|(_, one, other)| one != other).map(|(field, ..)| *field)
+}
+
 fn check_parent(at: &str, parent: &ParentRef, faults: &mut Faults) {
+    let ParentRef { group, kind, namespace, .. } = parent;
+    Reference { group, kind, namespace: namespace.as_deref() }.check(at, faults);
+    if let Some(section) = &parent.section_name {
+        check_section_name(&format!("{at}/sectionName"), section, faults);
+    }
     match (parent.group.as_str(), parent.kind.as_str()) {
         (GATEWAY_GROUP, "Service") => faults.error_with_help(
             at,
@@ -115,9 +143,15 @@ fn check_match(at: &str, route_match: &MatchSpec, faults: &mut Faults) {
         check_header_name(&format!("{at}/name"), &header.name, faults);
         check_value(&at, header.kind, &header.value, faults);
     }
+    let headers = route_match.headers.iter().map(|header| &header.name);
+    check_distinct(&format!("{at}/headers"), headers, "/name", faults);
     for (i, query) in route_match.query_params.iter().enumerate() {
-        check_value(&format!("{at}/queryParams/{i}"), query.kind, &query.value, faults);
+        let at = format!("{at}/queryParams/{i}");
+        check_parameter_name(&format!("{at}/name"), &query.name, faults);
+        check_value(&at, query.kind, &query.value, faults);
     }
+    let parameters = route_match.query_params.iter().map(|query| &query.name);
+    check_distinct(&format!("{at}/queryParams"), parameters, "/name", faults);
 }
 
 fn check_value(at: &str, kind: ValueMatchType, value: &str, faults: &mut Faults) {
@@ -141,8 +175,24 @@ fn check_path(at: &str, path: &PathMatchSpec, faults: &mut Faults) {
         faults.error(at, format!("`{value}` must not contain `{banned}`"));
     } else if value.contains('?') {
         faults.error_with_help(at, format!("`{value}` holds a query"), "match the query with `queryParams`");
+    } else if let Some(strange) = value.chars().find(|c| !is_path_character(*c)) {
+        let help = "percent-encode it, or use type RegularExpression";
+        faults.error_with_help(at, format!("`{value}` must not contain `{strange}`"), help);
     } else if let Err(fault) = normalize_path(value) {
         faults.error(at, format!("`{value}` is not a path: {fault}"));
+    }
+}
+
+/// RFC 3986 `pchar`, `/` and the `%` of an escape: the CRD's list.
+fn is_path_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-/._~!$&'()*+,;=:@%".contains(c)
+}
+
+/// The CRD gives parameters the names of headers.
+fn check_parameter_name(at: &str, name: &str, faults: &mut Faults) {
+    if name.parse::<HeaderName>().is_err() {
+        let help = "use letters, digits and !#$%&'*+-.^_`|~";
+        faults.error_with_help(at, format!("`{name}` cannot name a parameter here"), help);
     }
 }
 
@@ -159,6 +209,8 @@ pub(super) fn check_header_name(at: &str, name: &str, faults: &mut Faults) {
 }
 
 pub(crate) fn check_backend(at: &str, backend: &HttpBackendRef, faults: &mut Faults) {
+    let HttpBackendRef { group, kind, namespace, .. } = backend;
+    Reference { group, kind, namespace: namespace.as_deref() }.check(at, faults);
     match (backend.group.as_str(), backend.kind.as_str()) {
         ("", "Service") if backend.port.is_none() => {
             faults.error(at, format!("the Service `{}` needs a `port`", backend.name));

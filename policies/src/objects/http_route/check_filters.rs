@@ -7,12 +7,13 @@ use serde::Deserialize;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use super::super::Faults;
-use super::super::rules::check_hostname;
+use super::super::rules::{Reference, check_distinct, check_hostname};
 use super::check::{check_backend, check_header_name};
 use super::filters::is_request_path;
 use super::{
-    CorsSpec, FilterType, HeaderModifierSpec, HeaderPair, HttpFilterSpec, HttpRule, MatchMethod, MirrorSpec,
-    PathMatchType, PathModifierSpec, PathModifierType, REDIRECT_STATUSES, RedirectSpec, RewriteSpec,
+    CorsSpec, ExtensionRefSpec, FilterType, HeaderModifierSpec, HeaderPair, HttpFilterSpec, HttpRule,
+    MatchMethod, MirrorSpec, PathMatchType, PathModifierSpec, PathModifierType, REDIRECT_STATUSES,
+    RedirectSpec, RewriteSpec,
 };
 use crate::model::OriginPattern;
 
@@ -89,7 +90,11 @@ fn check_filter(at: &str, filter: &HttpFilterSpec, site: Site, faults: &mut Faul
         FilterType::RequestMirror => {
             check_some(filter.request_mirror.as_ref(), |m| check_mirror(&at, m, faults));
         }
-        FilterType::ExternalAuth | FilterType::ExtensionRef => {}
+        FilterType::ExtensionRef => check_some(filter.extension_ref.as_ref(), |extension| {
+            let ExtensionRefSpec { group, kind, .. } = extension;
+            Reference { group, kind, namespace: None }.check(&at, faults);
+        }),
+        FilterType::ExternalAuth => {}
     }
 }
 
@@ -163,7 +168,9 @@ fn check_cors(at: &str, cors: &CorsSpec, faults: &mut Faults) {
         Err(_) => Err(format!("`{text}` is not a header name")),
     };
     check_list(&format!("{at}/allowHeaders"), &cors.allow_headers, header, faults);
-    check_list(&format!("{at}/exposeHeaders"), &cors.expose_headers, header, faults);
+    // Here the CRD lets `*` have company.
+    let exposed = |text: &str| if text == "*" { Ok(()) } else { header(text) };
+    check_items(&format!("{at}/exposeHeaders"), &cors.expose_headers, exposed, faults);
 }
 
 fn check_mirror(at: &str, mirror: &MirrorSpec, faults: &mut Faults) {
@@ -180,15 +187,19 @@ fn check_mirror(at: &str, mirror: &MirrorSpec, faults: &mut Faults) {
 
 /// `*` stands alone.
 fn check_list(at: &str, list: &[String], check: impl Fn(&str) -> Result<(), String>, faults: &mut Faults) {
+    if let Some(i) = list.iter().position(|item| item == "*" && list.len() > 1) {
+        faults.error(format!("{at}/{i}"), "`*` allows everything: nothing else can stand beside it");
+    }
+    check_items(at, list, |item| if item == "*" { Ok(()) } else { check(item) }, faults);
+}
+
+fn check_items(at: &str, list: &[String], check: impl Fn(&str) -> Result<(), String>, faults: &mut Faults) {
     for (i, item) in list.iter().enumerate() {
-        if item == "*" && list.len() > 1 {
-            faults.error(format!("{at}/{i}"), "`*` allows everything: nothing else can stand beside it");
-        } else if item != "*"
-            && let Err(message) = check(item)
-        {
+        if let Err(message) = check(item) {
             faults.error(format!("{at}/{i}"), message);
         }
     }
+    check_distinct(at, list, "", faults);
 }
 
 fn check_modifier(at: &str, modifier: &HeaderModifierSpec, faults: &mut Faults) {
@@ -197,6 +208,7 @@ fn check_modifier(at: &str, modifier: &HeaderModifierSpec, faults: &mut Faults) 
     for (i, name) in modifier.remove.iter().enumerate() {
         check_header_name(&format!("{at}/remove/{i}"), name, faults);
     }
+    check_distinct(&format!("{at}/remove"), &modifier.remove, "", faults);
 }
 
 fn check_pairs(at: &str, pairs: &[HeaderPair], faults: &mut Faults) {

@@ -125,14 +125,14 @@ pub enum PathModifierType {
 #[serde(rename_all = "camelCase", default)]
 pub struct CorsSpec {
     /// `scheme://host[:port]`; the host may begin with `*`.
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub allow_origins: Vec<String>,
     pub allow_credentials: bool,
     #[schemars(length(max = 9))]
     pub allow_methods: Vec<String>,
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub allow_headers: Vec<String>,
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub expose_headers: Vec<String>,
     /// Seconds; absent: 5.
     #[schemars(range(min = 1, max = 2_147_483_647))]

@@ -127,7 +127,7 @@ fn of_listeners_that_cannot_be_told_apart_those_of_the_gateway_hold_then_those_o
     let tls = "{name: tls, port: 81, protocol: TLS, hostname: t.org, tls: {mode: Passthrough}}";
     let text = gateway(&from("from: All"), &own)
         + &set("team/young", 3, &format!("{}, {}", http("lost", 80, "x.org"), http("kept", 80, "young.org")))
-        + &set("team/old", 2, &format!("{}, {}, {tls}", http("x", 80, "X.org"), http("own", 80, "own.org")))
+        + &set("team/old", 2, &format!("{}, {}, {tls}", http("x", 80, "x.org"), http("own", 80, "own.org")))
         + &set("other/same", 3, &http("y", 80, "young.org"))
         + &set("team/none", 4, &http("x", 80, "x.org"));
     let resolved = resolve(&objects(&text));

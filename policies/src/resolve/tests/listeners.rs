@@ -39,7 +39,7 @@ fn gateways_share_a_port_unless_address_and_hostname_are_the_same() {
     for (first, second, rivals) in [
         ((any, ""), (any, ""), true),
         ((any, ""), (any, ", hostname: a.org"), false),
-        ((any, ", hostname: A.org"), (any, ", hostname: a.org"), true),
+        ((any, ", hostname: a.org"), (any, ", hostname: a.org"), true),
         ((any, ", hostname: '*.a.org'"), (any, ", hostname: b.a.org"), false),
         ((one, ""), (two, ""), false),
         ((one, ""), (one, ""), true),
@@ -158,7 +158,7 @@ fn attached_routes_are_counted_once_each_even_where_the_listener_cannot_be_used(
     let text = edge("a", "2", "", listener)
         + &edge("b", "1", "", "{name: l, port: 80, protocol: HTTP, hostname: '*.a.org'}")
         + &route("both", "{name: a}", "x.a.org")
-        + &route("twice", "{name: a, sectionName: l}, {name: a, port: 80}", "x.a.org")
+        + &route("twice", "{name: a, sectionName: l}, {name: a, namespace: shop, port: 80}", "x.a.org")
         + &route("one", "{name: a}", "x.b.org")
         + &route("none", "{name: a, sectionName: l}", "x.b.org");
     let resolved = resolve(&objects(&text));

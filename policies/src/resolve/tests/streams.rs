@@ -116,7 +116,7 @@ fn a_tcp_route_goes_to_every_tcp_listener_that_its_parent_ref_means() {
 #[test]
 fn a_tls_route_gets_the_names_it_has_in_common_with_each_listener() {
     let spec =
-        format!("parentRefs: [{{name: edge}}], hostnames: ['*.com', other.org, A.example.com], {TO_CART}");
+        format!("parentRefs: [{{name: edge}}], hostnames: ['*.com', other.org, a.example.com], {TO_CART}");
     let resolved = with_places(&route("TLSRoute", "shop/r", &spec));
     let mut found = parents(&resolved, StreamKind::Tls, "r");
     found.sort_by_key(|parent| format!("{parent:?}"));
