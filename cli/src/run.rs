@@ -149,8 +149,15 @@ async fn start_control_plane(policies: PathBuf, args: &RunArgs) -> Result<Contro
     let admin = args.status.unwrap_or_else(|| own_or_any(STATUS));
     let (classes, status_file) = (args.classes.clone(), args.status_file.clone());
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let args = ControlPlaneArgs { policies, listen, admin, classes, status_file };
-    let started = tidegate_control_plane::start(&args).await;
+    let mut plane = ControlPlaneArgs { policies, listen, admin, classes, status_file };
+    let mut started = tidegate_control_plane::start(&plane).await;
+    // Several runs that start at once all find the default free, and only one of them gets it.
+    if args.status.is_none()
+        && matches!(&started, Err(StartError::Listen { address, .. }) if *address == admin)
+    {
+        plane.admin.set_port(0);
+        started = tidegate_control_plane::start(&plane).await;
+    }
     started.map_err(|error| match error {
         // The control plane's own flag has another name here.
         StartError::Listen { address, cause, .. } if address == admin => {
