@@ -82,8 +82,12 @@ fn troubles(object: &ObjectStatus) -> Vec<String> {
     }
     let wrong = object.conditions.iter().filter(|condition| is_complaint(condition));
     let wrong = wrong.map(|c| format!("{}: {} {}", c.kind, c.reason, c.message).trim_end().to_owned());
-    let refusal = object.programmed.as_ref().and_then(|p| p.reason.as_ref());
-    wrong.chain(refusal.map(|reason| format!("a proxy refuses it: {reason}"))).collect()
+    let refusal = object.programmed.as_ref().and_then(|p| Some((p.unbound, p.reason.as_ref()?)));
+    let refusal = refusal.map(|(unbound, reason)| {
+        let what = if unbound { "a proxy cannot bind it" } else { "a proxy refuses it" };
+        format!("{what}: {reason}")
+    });
+    wrong.chain(refusal).collect()
 }
 
 /// Whether a condition says that something is not as its author must have meant it. `Overridden` is not such a one:
@@ -191,6 +195,7 @@ mod tests {
             conditions: vec![condition("Accepted", true, "Accepted", "")],
             errors: Vec::new(),
             programmed: Some(Programmed { ready: 2, of: 3, ..Programmed::default() }),
+            listeners: std::collections::BTreeMap::new(),
         }
     }
 

@@ -11,6 +11,8 @@ mod programmed;
 mod report;
 mod transitions;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tidegate_policy::document::Diagnostic;
 use tidegate_policy::resolve;
@@ -52,6 +54,9 @@ pub struct ObjectStatus {
     /// Absent if proxies are told nothing because of this object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub programmed: Option<Programmed>,
+    /// The same for each listener of a Gateway or ListenerSet that proxies are told of, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub listeners: BTreeMap<String, Programmed>,
 }
 
 /// Which version of an object holds.
@@ -92,6 +97,9 @@ pub struct Programmed {
     /// Why the first proxy that refused it did so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The reason is an address or port that could not be bound; that proxy runs it otherwise, and tries again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unbound: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

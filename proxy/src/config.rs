@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod binds;
 mod duration;
 mod last_good;
 mod proxy_config;

@@ -11,7 +11,7 @@ mod status;
 mod tls;
 
 pub(crate) use accept::{Acceptor, Site, listen, reserve};
-pub(crate) use gateway::follow;
+pub(crate) use gateway::{follow, probe};
 pub(crate) use hello::{Hello, NoHello, Rewound, read as read_hello};
 pub(crate) use status::gateway_name;
 pub use status::{ListenerStatus, Listeners};

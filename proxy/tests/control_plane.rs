@@ -9,6 +9,7 @@ use std::path::Path;
 use mesh::{BIND, everything_to, policy, service_at};
 use serde_json::json;
 use tidegate_policy::model::{AppProtocol, Resource, ResourceName, TargetKind};
+use tidegate_policy::snapshot::BindAddress;
 use tidegate_proxy::config::{Applier, Change, GatewayPorts};
 use tidegate_proxy::{Proxy, Running};
 use tidegate_testkit::backend::{FaultBackend, Reply};
@@ -171,6 +172,81 @@ async fn a_resource_that_cannot_be_used_is_refused_by_name_and_the_rest_applies(
     assert_eq!(ask(&proxy).await.0, 429);
 }
 
+/// A gateway whose sockets are where they are asked for, `offset` higher.
+fn exact(control_plane: &ScriptedControlPlane, offset: u16, state_dir: &Path) -> Running {
+    let mut config = mesh::config();
+    config.gateway = Some(GatewayPorts::Offset(offset));
+    config.control_plane = Some(control_plane.uri().parse().unwrap());
+    config.state_dir = Some(state_dir.into());
+    Proxy::start(config).unwrap()
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_with_the_refusal_and_its_release_with_an_acknowledgement() {
+    let one = backend("one").await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut control_plane = ScriptedControlPlane::start().await;
+    let taken = std::net::TcpListener::bind(mesh::loopback(0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut listener = mesh::listener(port - 1);
+    listener.addresses = vec![mesh::loopback(0).ip()];
+    let bind = BindAddress { ip: Some(mesh::loopback(0).ip()), port: port - 1 };
+    let listener = Resource::Listener(listener);
+    let mut all = everything_to("v1", &[one.address()]);
+    all.retain(|resource| !matches!(resource, Resource::Listener(_)));
+    all.push(listener.clone());
+
+    let proxy = exact(&control_plane, 1, directory.path());
+    control_plane.set(&all);
+    let reason = control_plane.nacked(&listener).await;
+    assert!(reason.starts_with(&format!("127.0.0.1:{port}: ")), "{reason}");
+    drop(taken);
+    control_plane.acked(&listener).await;
+    let address = proxy.gateway(bind).unwrap();
+    assert_eq!(Client::http1(address).await.get("/").await.status, 200);
+
+    // The proxy's own socket is not in its way.
+    control_plane.set(&[]);
+    control_plane.settled().await;
+    control_plane.set(&all);
+    control_plane.acked(&listener).await;
+    control_plane.kill().await;
+    drop(proxy);
+
+    // What was bound at the last start need not be at this one.
+    let taken = loop {
+        // The proxy's sockets close after it was dropped.
+        match std::net::TcpListener::bind(address) {
+            Ok(taken) => break taken,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let proxy = exact(&control_plane, 1, directory.path());
+    control_plane.restart().await;
+    control_plane.nacked(&listener).await;
+    drop(taken);
+    control_plane.acked(&listener).await;
+    assert_eq!(proxy.gateway(bind), Some(address));
+}
+
+#[tokio::test]
+async fn a_listener_whose_address_is_not_of_this_machine_goes_when_it_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let control_plane = ScriptedControlPlane::start().await;
+    let mut listener = mesh::listener(8080);
+    // TEST-NET-1 (RFC 5737).
+    listener.addresses = vec!["192.0.2.1".parse().unwrap()];
+    let listener = Resource::Listener(listener);
+    let proxy = exact(&control_plane, 0, directory.path());
+    control_plane.set([&listener]);
+    let reason = control_plane.nacked(&listener).await;
+    assert!(reason.starts_with("192.0.2.1:8080: "), "{reason}");
+    let listeners = &proxy.state().listeners;
+    listeners.wait_until(|all| all.contains_key("gateway 192.0.2.1:8080")).await;
+    control_plane.set(&[]);
+    listeners.wait_until(|all| !all.contains_key("gateway 192.0.2.1:8080")).await;
+}
+
 #[tokio::test]
 async fn a_dead_control_plane_changes_nothing_and_a_new_one_is_heard() {
     let (one, two) = (backend("one").await, backend("two").await);
@@ -197,6 +273,10 @@ async fn a_restarted_proxy_starts_from_disk_while_nobody_answers() {
     control_plane.set(&everything_to("v1", &[one.address()]));
     control_plane.settled().await;
     assert_eq!(ask(&proxy).await, (200, "one".into()));
+    // It serves before it has written.
+    while !directory.path().join("last-good").exists() {
+        tokio::task::yield_now().await;
+    }
     control_plane.kill().await;
     drop(proxy);
 

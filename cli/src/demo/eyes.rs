@@ -178,6 +178,7 @@ mod tests {
             conditions: Vec::new(),
             errors: Vec::new(),
             programmed: Some(Programmed { ready, of: 3, ..Programmed::default() }),
+            listeners: std::collections::BTreeMap::new(),
         };
         Status { generation, objects: vec![object], ..Status::default() }
     }

@@ -255,6 +255,7 @@ mod tests {
             conditions: Vec::new(),
             errors: Vec::new(),
             programmed: Some(Programmed { ready, of: 1, ..Programmed::default() }),
+            listeners: std::collections::BTreeMap::new(),
         });
         Status { objects: objects.collect(), diagnostics: world.diagnostics.clone(), ..Status::default() }
     }

@@ -31,6 +31,8 @@ pub struct NodeState {
 pub struct Refusal {
     pub version: Version,
     pub reason: String,
+    /// It is in force there all the same, without the address that it asks for.
+    pub unbound: bool,
 }
 
 impl NodeState {
@@ -69,7 +71,12 @@ impl NodeState {
     pub fn refuse(&mut self, nack: Nack) {
         self.acknowledge(nack.type_url, nack.acked, &nack.removed);
         for rejected in nack.rejected {
-            let refusal = Refusal { version: rejected.version, reason: rejected.reason };
+            if rejected.in_force {
+                // It may have run this very version before, with its address.
+                self.acknowledged.entry(nack.type_url).or_default().remove(&rejected.name);
+            }
+            let refusal =
+                Refusal { version: rejected.version, reason: rejected.reason, unbound: rejected.in_force };
             self.refused.insert((nack.type_url, rejected.name), refusal);
         }
         self.last_refusal = Some(nack.message);
@@ -81,8 +88,8 @@ impl NodeState {
     }
 
     /// Why the node refused exactly this version, if it did.
-    pub fn refusal(&self, id: &ResourceId, version: &Version) -> Option<&str> {
-        self.refused.get(id).filter(|r| r.version == *version).map(|r| r.reason.as_str())
+    pub fn refusal(&self, id: &ResourceId, version: &Version) -> Option<&Refusal> {
+        self.refused.get(id).filter(|r| r.version == *version)
     }
 }
 

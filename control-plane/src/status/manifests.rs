@@ -18,6 +18,8 @@ use crate::world::World;
 
 /// Kubernetes: a status has no more ancestors.
 const MAX_ANCESTORS: usize = 16;
+/// Of what no proxy can bind where no address was asked for by name.
+const UNBOUND: &str = "Invalid";
 const WAITING: &str = "Waiting for controller";
 
 /// One object with what is known of it.
@@ -196,14 +198,20 @@ fn programmed(programmed: Option<&Programmed>, who: &str) -> (&'static str, Stri
     match programmed {
         None => ("Pending", String::from("proxies are told nothing because of it")),
         Some(Programmed { of: 0, .. }) => ("Pending", format!("no {who} is connected")),
-        Some(Programmed { ready, of, reason, laggards }) => {
+        Some(Programmed { ready, of, reason, laggards, unbound }) => {
             let mut message = format!("{ready}/{of} proxies run it");
             if let Some(reason) = reason {
-                message += &format!("; refused by {reason}");
+                let how = if *unbound { "cannot be bound on" } else { "refused by" };
+                message += &format!("; {how} {reason}");
             } else if !laggards.is_empty() {
                 message += &format!("; waiting for {}", laggards.join(", "));
             }
-            (if ready == of { "Programmed" } else { "Pending" }, message)
+            let reason = match (ready == of, *unbound) {
+                (true, _) => "Programmed",
+                (false, true) => UNBOUND,
+                (false, false) => "Pending",
+            };
+            (reason, message)
         }
     }
 }

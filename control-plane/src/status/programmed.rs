@@ -1,5 +1,10 @@
 //! How many proxies run an object: those that acknowledged the current version of everything derived from it.
 
+use std::collections::BTreeMap;
+
+use tidegate_policy::document::ObjectKey;
+use tidegate_policy::model::ResourceType;
+
 use super::Programmed;
 use crate::grpc::NodeState;
 use crate::publish::{Published, ResourceId, Role};
@@ -9,6 +14,25 @@ pub const MAX_LAGGARDS: usize = 10;
 
 /// What one object yields for each role.
 pub(super) type Derived = [(Role, Vec<ResourceId>)];
+
+/// What each listener of `key` yields by itself, by its name: a sibling's fate is not its own.
+pub(super) fn of_listeners(
+    key: &ObjectKey,
+    derived: &Derived,
+) -> BTreeMap<String, Vec<(Role, Vec<ResourceId>)>> {
+    let mut listeners = BTreeMap::<String, Vec<(Role, Vec<ResourceId>)>>::new();
+    if !matches!(key.kind.as_str(), "Gateway" | "ListenerSet") {
+        return listeners;
+    }
+    for (role, ids) in derived {
+        for id in ids.iter().filter(|id| id.0 == ResourceType::Listener.type_url()) {
+            // The section is the last part, and holds no slash (see `ListenerName`).
+            let section = id.1.rsplit('/').next().unwrap_or_default();
+            listeners.entry(section.to_owned()).or_default().push((*role, vec![id.clone()]));
+        }
+    }
+    listeners
+}
 
 /// Counts one more node; one that is told nothing about the object does not count.
 pub(super) fn count(programmed: &mut Programmed, derived: &Derived, published: &Published, node: &NodeState) {
@@ -23,7 +47,8 @@ pub(super) fn count(programmed: &mut Programmed, derived: &Derived, published: &
             behind = true;
             if programmed.reason.is_none() {
                 let refusal = node.refusal(id, &current.version);
-                programmed.reason = refusal.map(|reason| format!("{}: {reason}", node.id));
+                programmed.unbound = refusal.is_some_and(|refusal| refusal.unbound);
+                programmed.reason = refusal.map(|refusal| format!("{}: {}", node.id, refusal.reason));
             }
         }
     }

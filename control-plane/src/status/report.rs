@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use tidegate_policy::document::{Diagnostic, ObjectKey};
 use tokio::sync::watch;
 
-use super::programmed::{count, progress};
+use super::programmed::{count, of_listeners, progress};
 use super::{
     Condition, Filter, InForce, NodeStatus, ObjectStatus, Programmed, Status, Transitions, manifests,
 };
@@ -73,9 +73,19 @@ pub fn report(world: &World, nodes: &[Arc<Mutex<NodeState>>]) -> Status {
     let yields = |derived: &Vec<(Role, Vec<ResourceId>)>| derived.iter().any(|(_, ids)| !ids.is_empty());
     let mut programmed: Vec<Option<Programmed>> =
         derived.iter().map(|d| yields(d).then(Programmed::default)).collect();
+    let yields: Vec<_> = world.objects.keys().zip(&derived).map(|(key, d)| of_listeners(key, d)).collect();
+    let mut listeners: Vec<BTreeMap<String, Programmed>> = yields
+        .iter()
+        .map(|of| of.keys().map(|name| (name.clone(), Programmed::default())).collect())
+        .collect();
     let mut statuses = Vec::with_capacity(nodes.len());
     for node in nodes {
         let node = node.lock();
+        for (programmed, derived) in listeners.iter_mut().zip(&yields) {
+            for (programmed, derived) in programmed.values_mut().zip(derived.values()) {
+                count(programmed, derived, &world.published, &node);
+            }
+        }
         for (programmed, derived) in programmed.iter_mut().zip(&derived) {
             if let Some(programmed) = programmed {
                 count(programmed, derived, &world.published, &node);
@@ -85,10 +95,12 @@ pub fn report(world: &World, nodes: &[Arc<Mutex<NodeState>>]) -> Status {
     }
     statuses.sort_by(|a, b| a.id.cmp(&b.id));
     let mut errors = by_object(world);
-    let objects = world.objects.iter().zip(programmed).map(|((key, indexed), programmed)| {
-        let errors = errors.remove(key).unwrap_or_default();
-        object_status(world, key, indexed, errors, programmed)
-    });
+    let objects = world.objects.iter().zip(programmed).zip(listeners).map(
+        |(((key, indexed), programmed), listeners)| {
+            let errors = errors.remove(key).unwrap_or_default();
+            ObjectStatus { programmed, listeners, ..object_status(world, key, indexed, errors) }
+        },
+    );
     Status {
         generation: world.generation,
         objects: objects.collect(),
@@ -111,13 +123,7 @@ fn node_status(world: &World, node: &NodeState) -> NodeStatus {
     }
 }
 
-fn object_status(
-    world: &World,
-    key: &ObjectKey,
-    indexed: &Indexed,
-    errors: Vec<Diagnostic>,
-    programmed: Option<Programmed>,
-) -> ObjectStatus {
+fn object_status(world: &World, key: &ObjectKey, indexed: &Indexed, errors: Vec<Diagnostic>) -> ObjectStatus {
     let in_force = match (&indexed.object, indexed.current) {
         (Some(_), true) => InForce::Current,
         (Some(_), false) => InForce::LastValid,
@@ -138,7 +144,8 @@ fn object_status(
         in_force,
         conditions,
         errors,
-        programmed,
+        programmed: None,
+        listeners: BTreeMap::new(),
     }
 }
 

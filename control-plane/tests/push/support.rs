@@ -126,7 +126,7 @@ impl ConfigHandler for Handler {
         for upsert in &update.upserts {
             told.changes.push(format!("+{}", upsert.name));
             if let Some(reason) = told.refuse.get(&upsert.name).cloned() {
-                rejections.push(Rejection { name: upsert.name.clone(), reason });
+                rejections.push(Rejection::of_content(upsert.name.clone(), reason));
                 continue;
             }
             let key = (update.type_url.to_owned(), upsert.name.clone());

@@ -6,7 +6,7 @@ pub mod grpc;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::wire::{PARTIAL, WILDCARD, encode_rejections};
+use crate::wire::{PARTIAL, UNCERTAIN, WILDCARD, encode_rejections};
 use crate::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 
 /// A change to one type, to be applied as a whole and then answered with [`DeltaClient::ack`].
@@ -31,18 +31,38 @@ pub struct Upsert {
     pub body: Vec<u8>,
 }
 
-/// A resource that cannot be used. Its last version stays in force.
+/// A resource that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     pub name: String,
     pub reason: String,
+    /// It is in force all the same, for what is wrong lies outside of it and may pass. Else its last version stays.
+    pub in_force: bool,
 }
 
 /// A change of what a client wants of a type on demand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
-    Subscribe { type_url: &'static str, names: Vec<String> },
-    Unsubscribe { type_url: &'static str, names: Vec<String> },
+    Subscribe {
+        type_url: &'static str,
+        names: Vec<String>,
+    },
+    Unsubscribe {
+        type_url: &'static str,
+        names: Vec<String>,
+    },
+    /// Have these sent again, to answer otherwise than the last time.
+    Again {
+        type_url: &'static str,
+        names: Vec<String>,
+    },
+}
+
+impl Rejection {
+    /// Of a resource that is wrong itself: its last version stays in force.
+    pub fn of_content(name: String, reason: String) -> Self {
+        Self { name, reason, in_force: false }
+    }
 }
 
 /// Applies updates. Called from the task that runs the stream, so it should not block for long.
@@ -167,11 +187,25 @@ impl DeltaClient {
         Some(DeltaDiscoveryRequest { type_url, resource_names_unsubscribe: dropped, ..Default::default() })
     }
 
-    /// [`subscribe`](Self::subscribe) or [`unsubscribe`](Self::unsubscribe), as a value.
+    /// Has resources sent again that are wanted already. `None` without a stream: the next one begins with what is in
+    /// force, by version.
+    fn again(&mut self, type_url: &str, names: Vec<String>) -> Option<DeltaDiscoveryRequest> {
+        let state = self.state(type_url).filter(|state| state.told)?;
+        let names: Vec<String> = names.into_iter().filter(|name| state.covers(name)).collect();
+        let type_url = state.type_url.to_owned();
+        (!names.is_empty()).then(|| DeltaDiscoveryRequest {
+            type_url,
+            resource_names_subscribe: names,
+            ..Default::default()
+        })
+    }
+
+    /// What a [`Want`] asks for: the request to send, if there is one.
     pub fn want(&mut self, want: Want) -> Option<DeltaDiscoveryRequest> {
         match want {
             Want::Subscribe { type_url, names } => self.subscribe(type_url, names),
             Want::Unsubscribe { type_url, names } => self.unsubscribe(type_url, names),
+            Want::Again { type_url, names } => self.again(type_url, names),
         }
     }
 
@@ -204,13 +238,14 @@ impl DeltaClient {
                     let (name, version) = (resource.name, resource.version);
                     update.upserts.push(Upsert { name, version, body: any.value });
                 }
-                Some(any) => update.malformed.push(Rejection {
-                    name: resource.name,
-                    reason: format!("is a {:?}, not a {:?}", any.type_url, state.type_url),
-                }),
-                None => update
-                    .malformed
-                    .push(Rejection { name: resource.name, reason: "has no content".to_owned() }),
+                Some(any) => update.malformed.push(Rejection::of_content(
+                    resource.name,
+                    format!("is a {:?}, not a {:?}", any.type_url, state.type_url),
+                )),
+                None => {
+                    let reason = "has no content".to_owned();
+                    update.malformed.push(Rejection::of_content(resource.name, reason));
+                }
             }
         }
         Ok(update)
@@ -224,7 +259,12 @@ impl DeltaClient {
         let rejected: Vec<_> = malformed.into_iter().chain(ours).collect();
         if let Some(state) = self.state(type_url) {
             for Upsert { name, version, .. } in upserts {
-                if state.covers(&name) && !rejected.iter().any(|r| r.name == name) {
+                let version = match rejected.iter().find(|r| r.name == name) {
+                    None => version,
+                    Some(Rejection { in_force: true, .. }) => UNCERTAIN.to_owned(),
+                    Some(_) => continue,
+                };
+                if state.covers(&name) {
                     state.versions.insert(name, version);
                 }
             }
@@ -233,7 +273,6 @@ impl DeltaClient {
             }
             state.answered |= complete;
         }
-        let rejected: Vec<_> = rejected.into_iter().map(|r| (r.name, r.reason)).collect();
         DeltaDiscoveryRequest {
             type_url: type_url.to_owned(),
             response_nonce: nonce,

@@ -16,4 +16,4 @@ pub use tidegate_proto::envoy::config::core::v3::{Locality, Node};
 pub use tidegate_proto::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
 };
-pub use wire::MAX_MESSAGE_BYTES;
+pub use wire::{MAX_MESSAGE_BYTES, UNCERTAIN};

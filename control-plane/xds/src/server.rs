@@ -11,7 +11,9 @@ mod subscription;
 
 use std::sync::Arc;
 
-use crate::wire::{PARTIAL, WILDCARD, decode_rejections};
+use tidegate_proto::tidegate::v1::RejectedResource;
+
+use crate::wire::{PARTIAL, UNCERTAIN, WILDCARD, decode_rejections};
 use crate::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Name, Node, ResourceSet, Version};
 use subscription::{Batch, Subscription};
 
@@ -26,7 +28,7 @@ pub enum Event {
     Nacked(Nack),
 }
 
-/// A refusal. The client keeps what it had of each refused resource.
+/// A refusal. The client keeps what it had of each refused resource that is not [in force](Rejected::in_force).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nack {
     pub type_url: &'static str,
@@ -45,6 +47,8 @@ pub struct Rejected {
     pub name: Name,
     pub version: Version,
     pub reason: String,
+    /// The client applied it all the same: what is wrong lies outside of it and may pass.
+    pub in_force: bool,
 }
 
 /// The client broke the protocol; the stream cannot go on.
@@ -181,8 +185,8 @@ fn settle(subscription: &mut Subscription, answered: Outstanding, request: &Delt
         return Event::Acked { type_url: subscription.type_url, resources: upserts, removed };
     };
     let reasons = decode_rejections(detail);
-    let reason_of = |name: &str| reasons.iter().find(|(n, _)| n == name).map(|(_, reason)| reason);
-    let all = !upserts.iter().any(|(name, _)| reason_of(name).is_some());
+    let named = |name: &str| reasons.iter().find(|r| r.name == name);
+    let all = !upserts.iter().any(|(name, _)| named(name).is_some());
     let mut nack = Nack {
         type_url: subscription.type_url,
         rejected: Vec::new(),
@@ -191,9 +195,16 @@ fn settle(subscription: &mut Subscription, answered: Outstanding, request: &Delt
         message: detail.message.clone(),
     };
     for (name, version) in upserts {
-        match reason_of(&name).or(all.then_some(&detail.message)).cloned() {
-            Some(reason) => nack.rejected.push(Rejected { name, version, reason }),
-            None => nack.acked.push((name, version)),
+        match (named(&name), all) {
+            (Some(RejectedResource { reason, in_force, .. }), _) => {
+                let (reason, in_force) = (reason.clone(), *in_force);
+                nack.rejected.push(Rejected { name, version, reason, in_force });
+            }
+            (None, true) => {
+                let reason = detail.message.clone();
+                nack.rejected.push(Rejected { name, version, reason, in_force: false });
+            }
+            (None, false) => nack.acked.push((name, version)),
         }
     }
     subscription.accepted(&nack.acked);

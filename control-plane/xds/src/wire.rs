@@ -5,6 +5,8 @@ use prost_types::Any;
 use tidegate_proto::google::rpc::Status;
 use tidegate_proto::tidegate::v1::{RejectedResource, RejectedResources};
 
+use crate::client::Rejection;
+
 pub(crate) mod discovery {
     #![allow(clippy::all, clippy::pedantic, missing_debug_implementations, unreachable_pub)]
     include!(concat!(env!("OUT_DIR"), "/envoy.service.discovery.v3.rs"));
@@ -15,6 +17,9 @@ pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// The subscription that means every resource of a type.
 pub(crate) const WILDCARD: &str = "*";
+
+/// The version of what a client has, but told with a NACK: no server gives it, so that whatever comes next differs.
+pub const UNCERTAIN: &str = "";
 
 /// `system_version_info` of a response that more responses of the same set follow. The field is free text for
 /// people in Envoy's protocol, so other clients are not disturbed; ours knows a type is complete without it.
@@ -27,26 +32,27 @@ const INVALID_ARGUMENT: i32 = 3;
 /// The message of a NACK is for people and repeats only so many of the reasons.
 const MESSAGE_REASONS: usize = 3;
 
-/// Builds the `error_detail` of a NACK from `(name, reason)`.
-pub(crate) fn encode_rejections(rejected: Vec<(String, String)>) -> Status {
+/// Builds the `error_detail` of a NACK.
+pub(crate) fn encode_rejections(rejected: Vec<Rejection>) -> Status {
     let mut message: Vec<_> =
-        rejected.iter().take(MESSAGE_REASONS).map(|(name, reason)| format!("{name}: {reason}")).collect();
+        rejected.iter().take(MESSAGE_REASONS).map(|r| format!("{}: {}", r.name, r.reason)).collect();
     if rejected.len() > MESSAGE_REASONS {
         message.push(format!("and {} more", rejected.len() - MESSAGE_REASONS));
     }
     let message = message.join("; ");
-    let resources = rejected.into_iter().map(|(name, reason)| RejectedResource { name, reason }).collect();
+    let resource =
+        |Rejection { name, reason, in_force }: Rejection| RejectedResource { name, reason, in_force };
+    let resources = rejected.into_iter().map(resource).collect();
     let value = RejectedResources { resources }.encode_to_vec();
     let details = vec![Any { type_url: REJECTED_TYPE_URL.to_owned(), value }];
     Status { code: INVALID_ARGUMENT, message, details }
 }
 
-/// The resources that a NACK names, as `(name, reason)`; none when it does not say.
-pub(crate) fn decode_rejections(status: &Status) -> Vec<(String, String)> {
+/// The resources that a NACK names; none when it does not say.
+pub(crate) fn decode_rejections(status: &Status) -> Vec<RejectedResource> {
     let Some(detail) = status.details.iter().find(|d| d.type_url == REJECTED_TYPE_URL) else {
         return Vec::new();
     };
     // Details that cannot be read say nothing: the whole response then counts as refused.
-    let rejected = RejectedResources::decode(detail.value.as_slice()).unwrap_or_default();
-    rejected.resources.into_iter().map(|r| (r.name, r.reason)).collect()
+    RejectedResources::decode(detail.value.as_slice()).unwrap_or_default().resources
 }

@@ -1,5 +1,6 @@
 //! The control plane's stream: what it sends is decoded, applied and kept for the next start.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,14 @@ use prost_types::{ListValue, Struct, Value};
 use tidegate_policy::codec;
 use tidegate_policy::model::{Resource, ResourceType};
 use tidegate_xds::Node;
+use tidegate_xds::UNCERTAIN;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
 use tidegate_xds::client::{ConfigHandler, DeltaClient, Rejection, Update, grpc};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::binds::{Binds, Wanted};
 use super::last_good::{LastGood, Stored};
 use super::{Applier, Change, ProxyConfig};
 use crate::state::ProxyState;
@@ -24,6 +28,7 @@ struct Handler {
     proxy: Arc<ProxyState>,
     applier: Applier,
     last_good: Option<LastGood>,
+    binds: Arc<Binds>,
     /// The first whole configuration is here. Before, what is on disk is better than what is in force.
     synced: bool,
 }
@@ -44,15 +49,22 @@ pub(crate) fn start(
     let types = ResourceType::PUSH_ORDER.map(ResourceType::type_url);
     let mut client = DeltaClient::new(node(&proxy.config), &types);
     let mut applier = Applier::new(proxy.clone());
+    let binds = Arc::new(Binds::new(proxy.clone()));
     let last_good = proxy.config.state_dir.as_deref().map(load);
     if let Some(last_good) = &last_good {
-        for (resource_type, name, version) in restore(last_good, &mut applier, proxy) {
+        for (resource_type, name, version) in restore(last_good, &mut applier, &binds) {
             client.seed(resource_type.type_url(), name, version);
         }
     }
-    let handler = Handler { proxy: proxy.clone(), applier, last_good, synced: false };
+    let (wants, wanted) = mpsc::channel(1);
+    if proxy.config.gateway.is_some() {
+        let binds = binds.clone();
+        let stop = stop.clone();
+        runtime.spawn(async move { stop.run_until_cancelled(binds.follow(wants)).await });
+    }
+    let handler = Handler { proxy: proxy.clone(), applier, last_good, binds, synced: false };
     let backoff = Backoff::new(BackoffConfig::default(), fastrand::Rng::with_seed(crate::clock::seed()));
-    runtime.spawn(async move { grpc::run(endpoint, client, handler, backoff, stop).await });
+    runtime.spawn(async move { grpc::run_on_demand(endpoint, client, handler, backoff, stop, wanted).await });
     Ok(())
 }
 
@@ -67,7 +79,7 @@ fn load(directory: &Path) -> LastGood {
 fn restore(
     last_good: &LastGood,
     applier: &mut Applier,
-    proxy: &ProxyState,
+    binds: &Binds,
 ) -> Vec<(ResourceType, String, String)> {
     let mut change = Change::default();
     let mut seeds = Vec::new();
@@ -83,9 +95,14 @@ fn restore(
     if seeds.is_empty() {
         return seeds;
     }
+    let wanted: Vec<_> = change.upserts.iter().filter_map(Wanted::of).collect();
     let rejected = applier.apply(change);
+    for wanted in wanted {
+        // Sockets open later; what cannot be bound then is told then.
+        binds.judge(wanted, &BTreeMap::new());
+    }
     seeds.retain(|(t, name, _)| !rejected.iter().any(|r| r.resource_type == *t && r.name == *name));
-    proxy.set_configured();
+    binds.proxy().set_configured();
     tracing::info!(resources = seeds.len(), "started from the last good configuration");
     seeds
 }
@@ -108,7 +125,7 @@ impl Handler {
         for upsert in &update.upserts {
             match codec::decode(resource_type, &upsert.name, &upsert.body) {
                 Ok(resource) => good.push(resource),
-                Err(error) => bad.push(Rejection { name: upsert.name.clone(), reason: error.to_string() }),
+                Err(error) => bad.push(Rejection::of_content(upsert.name.clone(), error.to_string())),
             }
         }
         (good, bad)
@@ -116,8 +133,11 @@ impl Handler {
 
     fn keep(&mut self, resource_type: ResourceType, update: &Update, rejected: &[Rejection]) {
         let Some(last_good) = &mut self.last_good else { return };
-        for upsert in update.upserts.iter().filter(|u| !rejected.iter().any(|r| r.name == u.name)) {
-            let stored = Stored { version: upsert.version.clone(), body: upsert.body.clone() };
+        let refused = |name: &str| rejected.iter().any(|r| r.name == name && !r.in_force);
+        let unbound = |name: &str| rejected.iter().any(|r| r.name == name && r.in_force);
+        for upsert in update.upserts.iter().filter(|u| !refused(&u.name)) {
+            let version = if unbound(&upsert.name) { UNCERTAIN.to_owned() } else { upsert.version.clone() };
+            let stored = Stored { version, body: upsert.body.clone() };
             last_good.insert(resource_type, upsert.name.clone(), stored);
         }
         for name in &update.removed {
@@ -142,12 +162,25 @@ impl ConfigHandler for Handler {
         // The client only hands on types that were asked for.
         let Some(resource_type) = ResourceType::from_type_url(update.type_url) else { return Vec::new() };
         let (upserts, mut rejected) = Self::decode(update, resource_type);
-        for Rejection { name, reason } in &rejected {
+        for Rejection { name, reason, .. } in &rejected {
             tracing::warn!(?resource_type, name, reason, "resource refused; the last good one stays");
         }
+        let wanted: Vec<_> = upserts.iter().filter_map(Wanted::of).collect();
+        let foreseen = self.binds.foresee(&wanted);
         let removed = update.removed.iter().map(|name| (resource_type, name.clone())).collect();
         let refused = self.applier.apply(Change { upserts, removed });
-        rejected.extend(refused.into_iter().map(|r| Rejection { name: r.name, reason: r.reason }));
+        rejected.extend(refused.into_iter().map(|r| Rejection::of_content(r.name, r.reason)));
+        if resource_type == ResourceType::Listener {
+            self.binds.forget(&update.removed);
+        }
+        let applied = wanted.into_iter().filter(|w| !rejected.iter().any(|r| r.name == w.name));
+        let unbound = applied.filter_map(|wanted| {
+            let name = wanted.name.clone();
+            let reason = self.binds.judge(wanted, &foreseen)?;
+            Some(Rejection { name, reason, in_force: true })
+        });
+        let unbound: Vec<_> = unbound.collect();
+        rejected.extend(unbound);
         self.keep(resource_type, update, &rejected);
         rejected
     }
@@ -155,6 +188,7 @@ impl ConfigHandler for Handler {
     fn connected(&mut self) {
         tracing::info!("connected to the control plane");
         self.proxy.xds.connected();
+        self.binds.reconnected();
     }
 
     fn synced(&mut self) {

@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::accept::{Acceptor, Site, bind};
-use super::status::{ListenerStatus, gateway_name};
+use super::accept::{Acceptor, Site, bind, reserve};
+use super::status::{ListenerStatus, gateway_name, socket_name};
 use crate::config::GatewayPorts;
 use crate::telemetry::Direction;
 
@@ -120,30 +120,46 @@ impl Sockets {
 }
 
 fn open_socket(address: BindAddress, ports: GatewayPorts) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = match (ports, address.ip) {
-        (GatewayPorts::Ephemeral, ip) => bind((ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0).into()),
-        (GatewayPorts::Offset(offset), ip) => {
-            let port = shifted(address.port, offset)?;
-            let on = |ip: IpAddr| bind(SocketAddr::new(ip, port));
-            let listener = match ip {
-                Some(ip) => on(ip),
-                // Machines without IPv6 exist.
-                None => on(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| on(Ipv4Addr::UNSPECIFIED.into())),
-            };
-            listener.map_err(|error| explained(&error, port))
-        }
-    }?;
+    let listener = take(address, ports, bind)?;
     let local = listener.local_addr()?;
     Ok((listener, local))
 }
 
-/// With the port that was really asked for, and the usual way out.
-fn explained(error: &io::Error, port: u16) -> io::Error {
+/// Whether a gateway could listen there now: the address is taken and given back, and nobody can connect meanwhile.
+///
+/// # Errors
+/// As opening the socket would give.
+pub(crate) fn probe(address: BindAddress, ports: GatewayPorts) -> io::Result<()> {
+    take(address, ports, reserve).map(drop)
+}
+
+fn take<T>(
+    address: BindAddress,
+    ports: GatewayPorts,
+    bind: fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let port = match ports {
+        GatewayPorts::Ephemeral => 0,
+        GatewayPorts::Offset(offset) => shifted(address.port, offset)?,
+    };
+    let on = |ip: IpAddr| bind(SocketAddr::new(ip, port));
+    let taken = match (address.ip, ports) {
+        (Some(ip), _) => on(ip),
+        (None, GatewayPorts::Ephemeral) => on(Ipv4Addr::LOCALHOST.into()),
+        // Machines without IPv6 exist.
+        (None, _) => on(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| on(Ipv4Addr::UNSPECIFIED.into())),
+    };
+    taken.map_err(|error| explained(&error, BindAddress { port, ..address }))
+}
+
+/// With the address that was really asked for, and the usual way out.
+fn explained(error: &io::Error, address: BindAddress) -> io::Error {
+    let address = socket_name(address);
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => "; with --port-offset 8000, port 80 becomes 8080",
         _ => "",
     };
-    io::Error::new(error.kind(), format!("port {port}: {error}{hint}"))
+    io::Error::new(error.kind(), format!("{address}: {error}{hint}"))
 }
 
 fn shifted(port: u16, offset: u16) -> io::Result<u16> {
@@ -161,12 +177,13 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         let address = BindAddress { ip: Some(Ipv4Addr::LOCALHOST.into()), port: port - 1 };
         let error = open_socket(address, GatewayPorts::Offset(1)).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("port {port}: ")), "{error}");
+        assert!(error.starts_with(&format!("127.0.0.1:{port}: ")), "{error}");
     }
 
     #[test]
     fn a_port_that_needs_a_privilege_comes_with_the_flag_that_avoids_it() {
-        let error = explained(&io::ErrorKind::PermissionDenied.into(), 80).to_string();
+        let error = explained(&io::ErrorKind::PermissionDenied.into(), BindAddress { ip: None, port: 80 })
+            .to_string();
         assert!(error.contains("--port-offset"), "{error}");
     }
 }

@@ -23,7 +23,13 @@ pub enum ListenerStatus {
 
 impl Listeners {
     pub(crate) fn set(&self, name: impl Into<String>, status: ListenerStatus) {
-        self.0.send_modify(|all| drop(all.insert(name.into(), status)));
+        let name = name.into();
+        // Who waits for changes is not woken by each vain attempt.
+        self.0.send_if_modified(|all| {
+            let is_new = all.get(&name) != Some(&status);
+            all.insert(name, status);
+            is_new
+        });
     }
 
     pub(crate) fn remove(&self, name: &str) {
@@ -52,6 +58,11 @@ impl Listeners {
     pub async fn wait_until(&self, mut wanted: impl FnMut(&BTreeMap<String, ListenerStatus>) -> bool) {
         // Fails only without a sender, and that is `self`.
         let _ = self.0.subscribe().wait_for(|all| wanted(all)).await;
+    }
+
+    /// Wakes after every change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<BTreeMap<String, ListenerStatus>> {
+        self.0.subscribe()
     }
 
     /// All of them, for the admin port.
@@ -84,8 +95,12 @@ fn bound(all: &BTreeMap<String, ListenerStatus>, name: &str) -> Option<SocketAdd
 
 /// How a gateway's socket is called in status and log.
 pub(crate) fn gateway_name(bind: BindAddress) -> String {
+    format!("gateway {}", socket_name(bind))
+}
+
+pub(super) fn socket_name(bind: BindAddress) -> String {
     match bind.ip {
-        Some(ip) => format!("gateway {}", SocketAddr::new(ip, bind.port)),
-        None => format!("gateway *:{}", bind.port),
+        Some(ip) => SocketAddr::new(ip, bind.port).to_string(),
+        None => format!("*:{}", bind.port),
     }
 }

@@ -224,7 +224,7 @@ mod tests {
                 let resource = codec::decode(ResourceType::Endpoints, &u.name, &u.body).unwrap();
                 matches!(resource, Resource::Endpoints(e) if e.endpoints.is_empty())
             });
-            empty.map(|u| Rejection { name: u.name.clone(), reason: "no endpoints".to_owned() }).collect()
+            empty.map(|u| Rejection::of_content(u.name.clone(), "no endpoints".to_owned())).collect()
         }
     }
 

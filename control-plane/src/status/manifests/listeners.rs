@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 use tidegate_policy::model::ResourceName;
 use tidegate_policy::resolve::ListenerStatus;
 
-use super::{Subject, programmed, truth};
+use super::{Subject, UNBOUND, programmed, truth};
 use crate::status::transitions::{Said, Stamp, listener_part};
 
 impl Subject<'_> {
@@ -30,8 +30,14 @@ impl Subject<'_> {
     fn owner(&self, stamp: &mut Stamp<'_>, more: &[&str], refused: fn(&str) -> &str) -> Json {
         let accepted = self.condition("Accepted");
         let (reason, message) = programmed(self.status.programmed.as_ref(), "gateway proxy");
-        let (reason, message) = match accepted.filter(|accepted| !accepted.holds()) {
-            Some(accepted) => (refused(&accepted.reason), format!("the {} is not accepted", self.key.kind)),
+        let refused = accepted.filter(|accepted| !accepted.holds()).map(|accepted| refused(&accepted.reason));
+        let (reason, message) = match refused {
+            Some(reason) => (reason, format!("the {} is not accepted", self.key.kind)),
+            // A port that is taken counts as its address does (GatewayReasonAddressNotUsable); where none is named there
+            // is none to blame.
+            None if reason == UNBOUND && self.spec("addresses").is_some_and(|all| !all.is_empty()) => {
+                ("AddressNotUsable", message)
+            }
             None => (reason, message),
         };
         let more = more.iter().filter_map(|kind| self.condition(kind));
@@ -45,7 +51,7 @@ impl Subject<'_> {
         let conditions = self.said(stamp, "", &said);
         let listeners = self.world.listeners.get(&self.key).map_or(&[][..], Vec::as_slice);
         let listeners: Vec<Json> =
-            listeners.iter().map(|listener| self.listener(stamp, listener, reason, &message)).collect();
+            listeners.iter().map(|listener| self.listener(stamp, listener, refused)).collect();
         json!({ "conditions": conditions, "listeners": listeners })
     }
 
@@ -61,23 +67,25 @@ impl Subject<'_> {
         values.into_iter().map(|value| json!({ "type": "IPAddress", "value": value })).collect()
     }
 
-    /// `reason` and `message` are those of the owner's own Programmed: its listeners reach a proxy together.
-    fn listener(
-        &self,
-        stamp: &mut Stamp<'_>,
-        listener: &ListenerStatus,
-        reason: &str,
-        message: &str,
-    ) -> Json {
+    /// `refused`: why the owner is not accepted and no listener of it reaches a proxy, if so.
+    fn listener(&self, stamp: &mut Stamp<'_>, listener: &ListenerStatus, refused: Option<&str>) -> Json {
         let of = |kind: &str| listener.conditions.iter().find(|c| c.kind == kind && c.holds);
         let usable = of("Accepted").is_some() && !listener.supported_kinds.is_empty();
         let (reason, message) = match of("Conflicted") {
-            Some(conflict) => (conflict.reason, conflict.message.as_str()),
-            None if usable => (reason, message),
-            None => ("Invalid", "the listener cannot be used"),
+            Some(conflict) => (conflict.reason, conflict.message.clone()),
+            None if !usable => ("Invalid", String::from("the listener cannot be used")),
+            None => match refused {
+                Some(reason) => (reason, format!("the {} is not accepted", self.key.kind)),
+                None => programmed(self.status.listeners.get(&*listener.name), "gateway proxy"),
+            },
         };
         let mut said: Vec<Said<'_>> = listener.conditions.iter().map(Said::from).collect();
-        said.push(Said { kind: "Programmed", status: truth(reason == "Programmed"), reason, message });
+        said.push(Said {
+            kind: "Programmed",
+            status: truth(reason == "Programmed"),
+            reason,
+            message: &message,
+        });
         let kinds = listener.supported_kinds.iter();
         let kinds: Vec<Json> = kinds.map(|kind| json!({ "group": kind.group, "kind": kind.kind })).collect();
         json!({

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidegate_policy::model::ResourceType;
 use tidegate_xds::Node;
+use tidegate_xds::server::{Nack, Rejected};
 
 use super::*;
 use crate::grpc::NodeState;
@@ -133,6 +135,49 @@ fn a_gateway_shows_itself_and_each_listener() {
         said(&odd["conditions"])[2..],
         ["ResolvedRefs=False/InvalidRouteKinds@1", "Programmed=False/Invalid@1"]
     );
+}
+
+/// A gateway proxy that could not bind the listener of this section, whatever it said of it before.
+fn unbound(plane: &Plane, section: &str) {
+    let listener = ResourceType::Listener.type_url();
+    let set = &plane.world.published.of(Role::Gateway).set;
+    let (name, resource) = set.of_type(listener).find(|(name, _)| name.ends_with(section)).unwrap();
+    let (name, version) = (name.clone(), resource.version.clone());
+    let reason = String::from("127.0.0.1:80: Address already in use");
+    let rejected = vec![Rejected { name, version, reason, in_force: true }];
+    let (acked, removed, message) = (Vec::new(), Vec::new(), String::new());
+    let mut node = plane.nodes[0].lock();
+    node.refuse(Nack { type_url: listener, rejected, acked, removed, message });
+}
+
+#[test]
+fn a_listener_that_could_not_be_bound_is_not_programmed_and_leaves_its_siblings_alone() {
+    let more = "{name: more, port: 82, protocol: HTTP}, {name: odd";
+    let mesh = MESH.replace("{name: odd", more);
+    let mut plane = Plane::with(&mesh);
+    plane.connect();
+    unbound(&plane, "/http");
+    let items = plane.look(1);
+    let status = &of(&items, "Gateway")["status"];
+    assert_eq!(said(&status["conditions"])[2], "Programmed=False/AddressNotUsable@1");
+    let message = status["conditions"][2]["message"].as_str().unwrap();
+    assert!(message.contains("127.0.0.1:80: Address already in use"), "{message}");
+    assert_eq!(said(&status["listeners"][0]["conditions"])[3], "Programmed=False/Invalid@1");
+    assert_eq!(said(&status["listeners"][1]["conditions"])[3], "Programmed=True/Programmed@1");
+    plane.connect();
+    let items = plane.look(2);
+    let status = &of(&items, "Gateway")["status"];
+    assert_eq!(said(&status["conditions"])[2], "Programmed=True/Programmed@1");
+}
+
+#[test]
+fn where_no_address_is_named_none_is_blamed_for_a_port_that_is_taken() {
+    let mut plane = Plane::with(&MESH.replace("  addresses: [{value: 127.0.0.1}]\n", ""));
+    plane.connect();
+    unbound(&plane, "/http");
+    let items = plane.look(1);
+    let status = &of(&items, "Gateway")["status"];
+    assert_eq!(said(&status["conditions"])[2], "Programmed=False/Invalid@1");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::{Event, ProtocolError, Rejected, WILDCARD};
+use super::{Event, ProtocolError, Rejected, UNCERTAIN, WILDCARD};
 use crate::{DeltaDiscoveryRequest, Name, Resource, ResourceSet, Version};
 
 /// A response is cut when its resources exceed this many encoded bytes; a larger resource travels alone.
@@ -175,9 +175,13 @@ impl Subscription {
     }
 
     pub(super) fn rejected(&mut self, rejected: &[Rejected]) {
-        for Rejected { name, version, .. } in rejected {
+        for Rejected { name, version, in_force, .. } in rejected {
             if self.covers(name) {
                 self.refused.insert(name.clone(), version.clone());
+                if *in_force {
+                    // So that its way back to what was known before, and its removal, are told.
+                    self.known.insert(name.clone(), UNCERTAIN.into());
+                }
             }
         }
     }

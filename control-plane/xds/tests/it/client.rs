@@ -3,7 +3,7 @@
 use prost::Message;
 use prost_types::Any;
 use tidegate_proto::tidegate::v1::RejectedResources;
-use tidegate_xds::client::{DeltaClient, ProtocolError, Rejection, Update};
+use tidegate_xds::client::{DeltaClient, ProtocolError, Rejection, Update, Want};
 use tidegate_xds::{DeltaDiscoveryResponse, Resource};
 
 use crate::support::*;
@@ -40,7 +40,7 @@ fn take(client: &mut DeltaClient, response: DeltaDiscoveryResponse) -> Update {
 }
 
 fn rejection(name: &str, reason: &str) -> Rejection {
-    Rejection { name: name.to_owned(), reason: reason.to_owned() }
+    Rejection::of_content(name.to_owned(), reason.to_owned())
 }
 
 #[test]
@@ -101,6 +101,31 @@ fn message_of_a_nack_stays_short_and_its_details_complete() {
     let status = answer.error_detail.unwrap();
     assert_eq!(status.message, "p00: no; p01: no; p02: no; and 47 more");
     assert_eq!(RejectedResources::decode(status.details[0].value.as_slice()).unwrap().resources.len(), 50);
+}
+
+#[test]
+fn what_is_refused_but_in_force_is_held_in_a_version_that_no_server_has() {
+    let mut client = connected(&[POLICY]);
+    let again = || Want::Again { type_url: POLICY, names: strings(&["p"]) };
+    let update = take(&mut client, response(POLICY, "1", &[("p", "1")], &[]));
+    client.ack(update, vec![]);
+    let request = client.want(again()).unwrap();
+    assert_eq!(request.resource_names_subscribe, ["p"]);
+    let update = take(&mut client, response(POLICY, "2", &[("p", "1")], &[]));
+    let answer = client.ack(update, vec![Rejection { in_force: true, ..rejection("p", "port taken") }]);
+    let detail = answer.error_detail.unwrap();
+    let detail = RejectedResources::decode(detail.details[0].value.as_slice()).unwrap();
+    assert!(detail.resources[0].in_force);
+    // Not as version 1: the server is to send it again, or to tell that it is gone.
+    let again = client.on_connected().remove(0);
+    assert_eq!(again.initial_resource_versions, [("p".to_owned(), String::new())].into());
+    assert_eq!(again.resource_names_subscribe, ["*"]);
+}
+
+#[test]
+fn nothing_is_asked_for_again_without_a_stream() {
+    let mut client = DeltaClient::new(node(), &[POLICY]);
+    assert_eq!(client.want(Want::Again { type_url: POLICY, names: strings(&["p"]) }), None);
 }
 
 #[test]

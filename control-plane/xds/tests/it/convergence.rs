@@ -150,7 +150,7 @@ impl Link {
         let mut rejected = Vec::new();
         for upsert in &update.upserts {
             if upsert.version == BAD.to_string() {
-                rejected.push(Rejection { name: upsert.name.clone(), reason: "bad".to_owned() });
+                rejected.push(Rejection::of_content(upsert.name.clone(), "bad".to_owned()));
             } else {
                 self.applied.insert((update.type_url, upsert.name.clone()), upsert.body.clone());
             }

@@ -89,7 +89,7 @@ impl ConfigHandler for Recorder {
         words.extend(update.removed.iter().map(|name| format!("-{name}")));
         self.tell(Told::Update(words.join(" ")));
         let bad = update.upserts.iter().filter(|u| u.version == "bad");
-        bad.map(|u| Rejection { name: u.name.clone(), reason: "is bad".to_owned() }).collect()
+        bad.map(|u| Rejection::of_content(u.name.clone(), "is bad".to_owned())).collect()
     }
 
     fn connected(&mut self) {

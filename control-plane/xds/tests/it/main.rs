@@ -3,6 +3,7 @@
 
 mod client;
 mod convergence;
+mod in_force;
 mod loopback;
 
 mod session;

@@ -11,10 +11,10 @@ use tidegate_xds::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource
 
 use crate::support::*;
 
-fn nack(response: &DeltaDiscoveryResponse, rejected: &[(&str, &str)]) -> DeltaDiscoveryRequest {
+pub(crate) fn nack(response: &DeltaDiscoveryResponse, rejected: &[(&str, &str)]) -> DeltaDiscoveryRequest {
     let resources = rejected
         .iter()
-        .map(|(n, r)| RejectedResource { name: (*n).to_owned(), reason: (*r).to_owned() })
+        .map(|(n, r)| RejectedResource { name: (*n).to_owned(), reason: (*r).to_owned(), in_force: false })
         .collect();
     let detail = Any {
         type_url: "type.googleapis.com/tidegate.v1.RejectedResources".to_owned(),
@@ -25,7 +25,7 @@ fn nack(response: &DeltaDiscoveryResponse, rejected: &[(&str, &str)]) -> DeltaDi
 }
 
 fn rejected(name: &str, version: &str, reason: &str) -> Rejected {
-    Rejected { name: name.into(), version: version.into(), reason: reason.to_owned() }
+    Rejected { name: name.into(), version: version.into(), reason: reason.to_owned(), in_force: false }
 }
 
 #[test]

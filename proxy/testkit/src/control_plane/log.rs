@@ -28,7 +28,10 @@ impl Log {
             Event::Acked { type_url, resources, removed } => node.acknowledge(type_url, resources, removed),
             Event::Nacked(Nack { type_url, rejected, acked, removed, .. }) => {
                 node.acknowledge(type_url, acked, removed);
-                for Rejected { name, version, reason } in rejected {
+                for Rejected { name, version, reason, in_force } in rejected {
+                    if in_force {
+                        node.in_force.remove(&(type_url, name.clone()));
+                    }
                     node.refused.insert((type_url, name), (version, reason));
                 }
             }
