@@ -108,7 +108,6 @@ async fn run(args: RunArgs) -> Result<Done> {
         None => None,
     };
     let mut flags = args.proxy;
-    flags.admin.get_or_insert_with(|| own_or_any(ProxyConfig::ADMIN));
     if let Some(control_plane) = &control_plane {
         flags.control_plane = Some(format!("http://{}", control_plane.grpc).parse()?);
         flags.gateway |= flags.app.is_none() && !flags.sidecar;
@@ -138,10 +137,11 @@ fn own_or_any(default: SocketAddr) -> SocketAddr {
 }
 
 fn start_proxy(flags: ProxyArgs) -> Result<Running> {
+    let admin_anywhere = flags.admin.is_none();
     let config = ProxyConfig::try_from(flags).map_err(anyhow::Error::from);
     // The proxy's own flag has another name here.
     config
-        .and_then(Proxy::start)
+        .and_then(|config| Proxy::start(ProxyConfig { admin_anywhere, ..config }))
         .map_err(|error| anyhow!(format!("{error:#}").replace("--inbound", "--listen")))
 }
 

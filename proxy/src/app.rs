@@ -3,6 +3,7 @@
 //! Traffic has a runtime of its own. Admin port, telemetry and the control plane's stream share another, so that a
 //! scrape or a large push cannot hurt a request.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,14 +95,23 @@ impl Proxy {
         // First, so that what is on disk is in force when the sockets open.
         xds::start(&state, &control, stop.clone())?;
         listen(&data, &acceptor)?;
-        let admin = AdminServer::start(state.config.admin, state.clone(), telemetry, &control).with_context(
-            || {
-                let admin = state.config.admin;
-                format!("cannot listen on --admin {admin}; with port 0 it takes any free one")
-            },
-        )?;
+        let admin = start_admin(&state, &telemetry, &control)?;
         Ok(Running { state, admin, _stop: stop.drop_guard(), telemetry: Some(guard), runtimes })
     }
+}
+
+fn start_admin(
+    state: &Arc<ProxyState>,
+    telemetry: &Arc<Telemetry>,
+    control: &Handle,
+) -> anyhow::Result<AdminServer> {
+    let on = |address| AdminServer::start(address, state.clone(), telemetry.clone(), control);
+    let ProxyConfig { admin, admin_anywhere, .. } = state.config;
+    let mut started = on(admin);
+    if admin_anywhere && started.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+        started = on(SocketAddr::new(admin.ip(), 0));
+    }
+    started.with_context(|| format!("cannot listen on --admin {admin}; with port 0 it takes any free one"))
 }
 
 /// Raises the soft limit on open files to the hard one: each request in flight takes two, and the usual soft limit of

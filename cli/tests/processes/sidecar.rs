@@ -41,8 +41,7 @@ fn sidecars_of_several_namespaces_run_from_one_directory_and_each_sees_its_own_r
 fn sidecars_that_start_at_the_same_moment_each_find_a_place_for_their_status() {
     let dir = tempfile::tempdir().unwrap();
     let policies = dir.path().to_str().unwrap();
-    let flags =
-        ["run", "--sidecar", "--policies", policies, "--outbound", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let flags = ["run", "--sidecar", "--policies", policies, "--outbound", "127.0.0.1:0"];
     let mut runs: Vec<_> = (0..8).map(|_| Tidegate::start(&flags)).collect();
     let places: HashSet<_> = runs.iter_mut().map(|run| address(&run.hear("status "))).collect();
     assert_eq!(places.len(), runs.len());

@@ -27,6 +27,8 @@ pub struct ProxyConfig {
     /// `None`: Gateway objects are none of this proxy's business.
     pub gateway: Option<GatewayPorts>,
     pub admin: SocketAddr,
+    /// Whether any free port will do for `admin` where its own is taken.
+    pub admin_anywhere: bool,
     pub workers: usize,
     pub connect_timeout: Duration,
     /// For routes that set none; `None`: no limit.
@@ -98,6 +100,7 @@ impl Default for ProxyConfig {
             accept_proxy_protocol: false,
             gateway: None,
             admin: Self::ADMIN,
+            admin_anywhere: false,
             workers: default_workers(),
             connect_timeout: Duration::from_secs(1),
             request_timeout: Some(Duration::from_secs(15)),
@@ -139,6 +142,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             accept_proxy_protocol: args.accept_proxy_protocol,
             gateway: args.gateway.then_some(GatewayPorts::Offset(args.port_offset)),
             admin: args.admin.unwrap_or(Self::ADMIN),
+            admin_anywhere: false,
             workers: args.workers.unwrap_or_else(default_workers),
             connect_timeout: args.connect_timeout,
             request_timeout: Some(args.request_timeout).filter(|t| !t.is_zero()),
