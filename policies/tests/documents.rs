@@ -103,7 +103,7 @@ fn a_retry_stanza_is_judged_field_by_field() {
         [
             "a.yaml:9:26: error: spec.rules[0].retry.codes[1]: must be between 400 and 599, got the number 200",
             "a.yaml:9:42: error: spec.rules[0].retry.attempts: must be between 0 and 4294967295, got the number -1",
-            "a.yaml:9:55: error: spec.rules[0].retry.backoff: expected a string, got the number 1 (put it in quotes: \"1\")",
+            "a.yaml:9:55: error: spec.rules[0].retry.backoff: expected a string, got the number 1 (write the unit too: 1s)",
             "a.yaml:9:58: error: spec.rules[0].retry.jitter: unknown field (known here: attempts, backoff, codes)",
         ]
     );

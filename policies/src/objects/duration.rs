@@ -8,9 +8,6 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The form GEP-2257 allows: one to four parts, each up to five digits and a unit, summed up.
-const PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
-
 /// A duration such as `1h30m` or `250ms`; zero is written `0s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GepDuration(Duration);
@@ -20,6 +17,9 @@ pub struct GepDuration(Duration);
 pub struct InvalidDuration(String);
 
 impl GepDuration {
+    /// The form GEP-2257 allows: one to four parts, each up to five digits and a unit, summed up.
+    pub(crate) const PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+
     pub const fn get(&self) -> Duration {
         self.0
     }
@@ -104,7 +104,7 @@ impl JsonSchema for GepDuration {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": PATTERN,
+            "pattern": GepDuration::PATTERN,
             "description": "A duration such as 500ms, 10s or 1h30m (GEP-2257).",
         })
     }
@@ -137,7 +137,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_the_pattern_of_the_schema(text in "[0-9hms]{0,12}") {
-            let pattern = regex::Regex::new(PATTERN).unwrap();
+            let pattern = regex::Regex::new(GepDuration::PATTERN).unwrap();
             prop_assert_eq!(pattern.is_match(&text), millis(&text).is_some());
         }
 

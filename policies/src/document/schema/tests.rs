@@ -133,7 +133,8 @@ fn values_are_held_to_their_bounds() {
         ["f:1:6: spec.big: must be between 0 and 4294967295, got the number 4294967296"]
     );
     assert_eq!(told("big: 1.0"), ["f:1:6: spec.big: expected an integer, got the number 1"]);
-    assert!(told("wait: 5")[0].ends_with("got the number 5 (put it in quotes: \"5\")"));
+    assert!(told("wait: 5")[0].ends_with("got the number 5 (write the unit too: 5s)"));
+    assert!(told("level: 5")[0].ends_with("got the number 5 (put it in quotes: \"5\")"));
     assert!(told("extra: yes")[0].ends_with("(write true, without quotes)"));
 }
 

@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 
 use super::super::yaml::{Node, Value};
 use super::{Walk, nearest};
+use crate::objects::GepDuration;
 
 impl<'a> Walk<'a> {
     /// Whether the node is of a type the schema allows; if not, the one error that matters is reported.
@@ -12,15 +13,23 @@ impl<'a> Walk<'a> {
         if allowed.is_empty() || allowed.iter().any(|t| is_type(node, t)) {
             return true;
         }
-        self.wrong_type(node, &allowed);
+        let unit = match &node.value {
+            Value::Int(n) if is_duration(schema) => Some(format!("write the unit too: {n}s")),
+            _ => None,
+        };
+        self.mistyped(node, &allowed, unit.or_else(|| type_help(node, &allowed)));
         false
     }
 
     pub(super) fn wrong_type(&mut self, node: &Node, allowed: &[&str]) {
+        self.mistyped(node, allowed, type_help(node, allowed));
+    }
+
+    fn mistyped(&mut self, node: &Node, allowed: &[&str], help: Option<String>) {
         let mut names: Vec<_> = allowed.iter().filter(|t| **t != "null").map(|t| describe_type(t)).collect();
         names.dedup();
         let message = format!("expected {}, got {}", names.join(" or "), describe(node));
-        self.error(node.place, message, type_help(node, allowed));
+        self.error(node.place, message, help);
     }
 
     pub(super) fn scalar(&mut self, node: &Node, schema: &'a Json) {
@@ -155,6 +164,10 @@ fn describe(node: &Node) -> String {
         Value::Sequence(_) => String::from("a list"),
         Value::Mapping(_) => String::from("a mapping"),
     }
+}
+
+fn is_duration(schema: &Json) -> bool {
+    schema.get("pattern").and_then(Json::as_str) == Some(GepDuration::PATTERN)
 }
 
 fn type_help(node: &Node, allowed: &[&str]) -> Option<String> {
