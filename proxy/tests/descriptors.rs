@@ -1,7 +1,7 @@
 //! Out of file descriptors. Alone in its process, because the limit is the process's.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
+#[path = "proxy/mesh.rs"]
 mod mesh;
 
 use std::net::TcpStream;

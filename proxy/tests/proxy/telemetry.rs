@@ -1,6 +1,5 @@
 //! Requests told about, end to end: real collector, real files, real scrapes.
 
-#[path = "telemetry/support.rs"]
 mod support;
 
 use std::process::Command;
@@ -498,7 +497,7 @@ async fn the_environment_says_where_spans_go_and_who_sends_them() {
     let collector = OtlpCollector::start().await;
     let mut child = Command::new(std::env::current_exe().unwrap());
     child
-        .args(["--exact", "the_environment_says_where_spans_go_and_who_sends_them"])
+        .args(["--exact", "telemetry::the_environment_says_where_spans_go_and_who_sends_them"])
         .env(CHILD, "1")
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())
         .env("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=shop")

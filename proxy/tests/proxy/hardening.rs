@@ -1,15 +1,12 @@
 //! Requests made to confuse, and peers that stop in the middle: refused or given up, with nothing held for ever.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-
+use crate::mesh;
 use std::time::Duration;
 
+use crate::mesh::{Gateway, everything_to, get, policy, post, sidecar, sidecar_config};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
-use mesh::{Gateway, everything_to, get, policy, post, sidecar, sidecar_config};
 use serde_json::json;
 use tidegate_policy::model::{Address, AppProtocol, Endpoint, Endpoints, Resource, TargetKind};
 use tidegate_proxy::Proxy;

@@ -1,18 +1,13 @@
 //! TCPRoutes at a gateway's listeners: whole connections, shared out by weight and carried until both halves have ended.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-#[path = "support/streams.rs"]
-mod streams;
-
+use crate::mesh;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mesh::{Gateway, PORT, service_at};
+use crate::mesh::{Gateway, PORT, service_at};
+use crate::streams::{echo, greeting, is_refused, nobody, say, stream_listener, stream_route, tcp_route};
 use serde_json::{Value, json};
-use streams::{echo, greeting, is_refused, nobody, say, stream_listener, stream_route, tcp_route};
 use tidegate_policy::model::*;
 use tidegate_proxy::config::Change;
 use tidegate_proxy::telemetry::{LogTarget, Scrape};

@@ -1,13 +1,10 @@
 //! Copies for mirrors: they arrive whole, and the request that they were taken from never notices.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-
+use crate::mesh;
+use crate::mesh::{Gateway, backend_name, get, listener, post, route, service_at};
 use bytes::Bytes;
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Full};
-use mesh::{Gateway, backend_name, get, listener, post, route, service_at};
 use tidegate_policy::model::*;
 use tidegate_testkit::backend::{FaultBackend, Reply, Script};
 use tidegate_testkit::client::Client;

@@ -7,7 +7,7 @@ use tidegate_testkit::backend::{FaultBackend, SeenTls};
 use tidegate_testkit::client::Client;
 use tidegate_testkit::pki::Authority;
 
-use super::mesh::{Gateway, PORT, get, listener, route, service_at};
+use crate::mesh::{Gateway, PORT, get, listener, route, service_at};
 
 /// What endpoints are asked for.
 pub(crate) const HOST: &str = "v1.internal";

@@ -1,21 +1,17 @@
 //! TLSRoutes at a gateway's listeners: whose a connection is, told by the server name; and what is no TLS at all.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-#[path = "support/streams.rs"]
-mod streams;
-
+use crate::mesh;
+use crate::streams;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mesh::{Gateway, PORT, service_at};
-use rustls::ClientConnection;
-use rustls_pki_types::ServerName;
-use streams::{
+use crate::mesh::{Gateway, PORT, service_at};
+use crate::streams::{
     Signed, connector, echo, greeting, is_refused, passthrough, say, sent, signed, stream_listener,
     terminating, tls, tls_echo, tls_route,
 };
+use rustls::ClientConnection;
+use rustls_pki_types::ServerName;
 use tidegate_policy::model::*;
 use tidegate_proxy::telemetry::Scrape;
 use tidegate_testkit::backend::{FaultBackend, Reply};

@@ -1,14 +1,13 @@
 //! Pushes, listeners that come and go, draining, starting again: no request pays for them.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-
+use crate::mesh;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mesh::{BIND, Gateway, PORT, everything_to, get, listener, route, service_at, sidecar, sidecar_config};
+use crate::mesh::{
+    BIND, Gateway, PORT, everything_to, get, listener, route, service_at, sidecar, sidecar_config,
+};
 use tidegate_policy::model::{AppProtocol, Resource, ResourceType};
 use tidegate_policy::snapshot::BindAddress;
 use tidegate_proxy::Proxy;

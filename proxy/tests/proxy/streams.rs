@@ -1,5 +1,4 @@
 //! Routes of whole connections, and both ends of one.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,12 +1,9 @@
 //! Requests that go through: bodies, trailers, headers and protocols, as they should arrive on the other side.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-
+use crate::mesh;
+use crate::mesh::{Gateway, get, post, service_at, sidecar, sidecar_config};
 use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::BodyExt;
-use mesh::{Gateway, get, post, service_at, sidecar, sidecar_config};
 use tidegate_policy::model::AppProtocol;
 use tidegate_proxy::Proxy;
 use tidegate_testkit::backend::{FaultBackend, Reply, Script};

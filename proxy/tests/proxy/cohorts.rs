@@ -1,14 +1,11 @@
 //! Users who stay where they are: two real proxies, one user, one backend.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-
+use crate::mesh;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::mesh::{Gateway, PORT, backend_name, get, listener, route, service_at};
 use http::Request;
-use mesh::{Gateway, PORT, backend_name, get, listener, route, service_at};
 use serde_json::{Value, json};
 use tidegate_policy::model::*;
 use tidegate_proxy::telemetry::LogTarget;

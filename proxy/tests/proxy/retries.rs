@@ -1,17 +1,14 @@
 //! Requests that are sent again, and those that must not be.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-
+use crate::mesh;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::mesh::{Gateway, everything_to, get, policy, post, service_at};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
-use mesh::{Gateway, everything_to, get, policy, post, service_at};
 use serde_json::json;
 use tidegate_policy::model::{AppProtocol, Resource, Retry, TargetKind, Timeouts};
 use tidegate_testkit::backend::{FaultBackend, Reply, Script};

@@ -1,5 +1,4 @@
 //! The outbound side of a sidecar in this process, and connections that were led to it.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::net::SocketAddr;
 
@@ -11,7 +10,7 @@ use tidegate_testkit::body::empty;
 use tidegate_testkit::client::{Answer, Client, RawClient};
 use tidegate_testkit::proxy_header::v2;
 
-use super::mesh::{backend_name, config, loopback, route, service_at};
+use crate::mesh::{backend_name, config, loopback, route, service_at};
 
 pub(crate) const CLIENT: &str = "192.0.2.9:4321";
 /// ClusterIPs: of loopback, and with nobody behind them.

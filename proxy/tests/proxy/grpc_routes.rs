@@ -1,11 +1,8 @@
 //! Routes for gRPC, at work in a real proxy.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-
+use crate::mesh;
+use crate::mesh::{Gateway, listener, route, service_at};
 use http::{Request, Version};
-use mesh::{Gateway, listener, route, service_at};
 use tidegate_policy::model::*;
 use tidegate_testkit::backend::{FaultBackend, Reply};
 use tidegate_testkit::body::{TestBody, full};

@@ -1,17 +1,14 @@
 //! Backends that are called by TLS: nothing is sent to an endpoint that did not prove who it is, under the settings that
 //! are in force when the request is sent.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-#[path = "backend_tls/support.rs"]
 mod support;
 
+use crate::mesh;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::mesh::{PORT, backend_name, listener, rename_gateway, route};
 use http::Request;
-use mesh::{PORT, backend_name, listener, rename_gateway, route};
 use support::{HOST, backend, dns, everything, seen, settings, start, status, trusting, uri};
 use tidegate_policy::model::*;
 use tidegate_policy::snapshot::BindAddress;

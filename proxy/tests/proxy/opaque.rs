@@ -1,15 +1,10 @@
 //! Connections of our own application that are not HTTP: carried to where they wanted to go, byte by byte.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-#[path = "support/outbound.rs"]
-mod outbound;
-
+use crate::outbound;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use outbound::{CART, Sidecar, mesh_route, service};
+use crate::outbound::{CART, Sidecar, mesh_route, service};
 use serde_json::Value;
 use tidegate_policy::model::{BackendTls, Declared, PolicyRef, Resource, Verification};
 use tidegate_proxy::telemetry::LogTarget;

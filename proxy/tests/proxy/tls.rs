@@ -1,19 +1,16 @@
 //! HTTPS listeners: the right certificate for every name, exchanged without a connection noticing, and keys that
 //! nobody gets to see.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-
+use crate::mesh;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::mesh::{BIND, Gateway, PORT, everything_to, listener, service_at};
 use http::Request;
 use http_body_util::BodyExt;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh::{BIND, Gateway, PORT, everything_to, listener, service_at};
 use rcgen::generate_simple_self_signed;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};

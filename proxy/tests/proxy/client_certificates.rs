@@ -1,16 +1,12 @@
 //! Certificates of clients at HTTPS listeners: who must show one, whose counts, and that a push changes it for the next
 //! connection.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
-
-#[path = "support/mesh.rs"]
-mod mesh;
 
 use std::io;
 use std::net::SocketAddr;
 
+use crate::mesh::{Gateway, PORT, get, listener, rename_gateway, route, service_at};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use mesh::{Gateway, PORT, get, listener, rename_gateway, route, service_at};
 use rustls_pki_types::ServerName;
 use tidegate_policy::model::*;
 use tidegate_proxy::config::Change;

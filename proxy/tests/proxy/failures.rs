@@ -1,16 +1,12 @@
 //! Endpoints that fail, clients that leave, requests that make no sense: a clear answer, and nothing sent twice.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
-
-#[path = "support/mesh.rs"]
-mod mesh;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::mesh::{Gateway, everything_to, get, policy, post, route, sidecar, sidecar_config};
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::BodyExt;
-use mesh::{Gateway, everything_to, get, policy, post, route, sidecar, sidecar_config};
 use serde_json::json;
 use tidegate_policy::model::{AppProtocol, Resource, TargetKind, Timeouts};
 use tidegate_proxy::{Proxy, Running};

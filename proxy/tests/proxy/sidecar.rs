@@ -1,14 +1,8 @@
 //! The outbound side of a sidecar: where a connection wanted to go decides, and not what it says of itself.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-#[path = "support/outbound.rs"]
-mod outbound;
-
+use crate::mesh::{backend_name, get};
+use crate::outbound::{CART, CLIENT, PAY, Sidecar, mesh_route, service, to};
 use http::Request;
-use mesh::{backend_name, get};
-use outbound::{CART, CLIENT, PAY, Sidecar, mesh_route, service, to};
 use tidegate_policy::model::{Redirect, Resource, RouteFilter, RouteParent};
 use tidegate_testkit::backend::{FaultBackend, Reply};
 use tidegate_testkit::body::empty;

@@ -1,14 +1,10 @@
 //! Clients who go back to where they were answered from, through real proxies.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
-
-#[path = "support/mesh.rs"]
-mod mesh;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::mesh::{Gateway, PORT, backend_name, listener, route, service_at};
 use http::Request;
-use mesh::{Gateway, PORT, backend_name, listener, route, service_at};
 use tidegate_policy::model::*;
 use tidegate_testkit::backend::{FaultBackend, Reply, Script};
 use tidegate_testkit::body::empty;

@@ -1,12 +1,9 @@
 //! A proxy and its control plane: what is pushed holds, what is lost stays, and a restart forgets nothing.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
-#[path = "support/mesh.rs"]
-mod mesh;
-
+use crate::mesh;
 use std::path::Path;
 
-use mesh::{BIND, everything_to, policy, service_at};
+use crate::mesh::{BIND, everything_to, policy, service_at};
 use serde_json::json;
 use tidegate_policy::model::{AppProtocol, Resource, ResourceName, TargetKind};
 use tidegate_policy::snapshot::BindAddress;
