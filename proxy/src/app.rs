@@ -1,6 +1,6 @@
 //! Starts everything, in order, and ends it in order. The only module that knows everyone.
 //!
-//! Traffic has a runtime of its own. Admin port, telemetry and the control plane's stream share another, so that a
+//! Traffic has threads of its own. Admin port, telemetry and the control plane's stream share another, so that a
 //! scrape or a large push cannot hurt a request.
 
 use std::io;
@@ -20,11 +20,10 @@ use crate::listener::{self, Acceptor, ListenerStatus, Site};
 use crate::state::ProxyState;
 use crate::telemetry::{Direction, Telemetry, TelemetryConfig, TelemetryGuard, TraceSettings};
 use crate::upstream::Pools;
+use crate::workers::{RESOLVER_THREADS, WorkerThreads, Workers};
 
 const INBOUND: &str = "inbound";
 const OUTBOUND: &str = "outbound";
-/// Threads for name resolution, which the operating system only offers as a call that blocks.
-const RESOLVER_THREADS: usize = 8;
 /// For the threads that move traffic to drop what they carry.
 const CUT_OFF: Duration = Duration::from_secs(1);
 
@@ -45,7 +44,7 @@ pub struct Running {
 
 #[derive(Debug)]
 struct Runtimes {
-    data: Option<Runtime>,
+    data: Option<WorkerThreads>,
     control: Option<Runtime>,
 }
 
@@ -84,12 +83,13 @@ impl Proxy {
         let runtimes = Runtimes::new(config.workers)?;
         let control = runtimes.control()?;
         let (telemetry, guard) = Telemetry::start(telemetry_config(&config), &control);
-        let data = runtimes.data()?;
+        let workers = runtimes.workers()?;
+        let data = workers.first()?;
         let state = {
             let _context = data.enter();
             ProxyState::new(config, telemetry.clone())
         };
-        let acceptor = Acceptor::new(state.clone(), HttpServer::new());
+        let acceptor = Acceptor::new(state.clone(), HttpServer::new(), workers.clone());
         data.spawn(Pools::keep_reaping(Arc::downgrade(&state.pools)));
         let stop = CancellationToken::new();
         // First, so that what is on disk is in force when the sockets open.
@@ -256,13 +256,7 @@ impl Running {
 
 impl Runtimes {
     fn new(workers: usize) -> anyhow::Result<Self> {
-        let data = Builder::new_multi_thread()
-            .worker_threads(workers)
-            .max_blocking_threads(RESOLVER_THREADS)
-            .thread_name("tidegate-data")
-            .enable_all()
-            .build()
-            .context("cannot start the threads that move traffic")?;
+        let data = WorkerThreads::start(workers)?;
         let mut runtimes = Self { data: Some(data), control: None };
         let control = Builder::new_multi_thread()
             .worker_threads(1)
@@ -275,8 +269,8 @@ impl Runtimes {
         Ok(runtimes)
     }
 
-    fn data(&self) -> anyhow::Result<Handle> {
-        Ok(self.data.as_ref().context("stopped")?.handle().clone())
+    fn workers(&self) -> anyhow::Result<&Workers> {
+        Ok(self.data.as_ref().context("stopped")?.workers())
     }
 
     fn control(&self) -> anyhow::Result<Handle> {
@@ -284,10 +278,7 @@ impl Runtimes {
     }
 
     fn stop_data(&mut self) {
-        // Waiting for a runtime is not allowed inside another; its tasks end by themselves.
-        if let Some(data) = self.data.take() {
-            data.shutdown_background();
-        }
+        self.data = None;
     }
 }
 

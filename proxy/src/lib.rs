@@ -17,6 +17,7 @@ mod tcp;
 pub mod telemetry;
 mod trust;
 mod upstream;
+mod workers;
 
 pub use app::{Proxy, Running, run};
 pub use config::{ProxyArgs, ProxyConfig};

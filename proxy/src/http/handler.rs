@@ -85,7 +85,7 @@ impl Story<'_> {
             head.headers.remove(upstream::X_TIDEGATE_ATTEMPT);
         }
         let scheme = if connection.tls.is_some() { "https" } else { "http" };
-        headers::add_forwarded(&mut head.headers, connection.peer.address.ip(), scheme, &mut self.rng);
+        headers::add_forwarded(&mut head.headers, &connection.client_address, scheme, &mut self.rng);
         if let Scope::Gateway(bind) = connection.scope
             && let Some(TlsSession { server_name: Some(name) }) = &connection.tls
             && snapshot.is_misdirected(bind, name, head)

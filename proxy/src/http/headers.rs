@@ -4,9 +4,10 @@
 //! section 3.2 (one host), RFC 9113 section 8.2.2 (no connection-specific fields in HTTP/2).
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use bytes::BytesMut;
+use data_encoding::HEXLOWER;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE};
 use http::header::{TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery};
@@ -115,6 +116,9 @@ fn has_token(value: &HeaderValue, token: &str) -> bool {
 
 /// Removes what was meant for this hop only. `te: trailers` stays, as it speaks for the client behind us.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if !has_hop_by_hop(headers) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         strip_listed(headers);
     }
@@ -132,6 +136,18 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, UPGRADE] {
         headers.remove(name);
     }
+}
+
+/// Whether [`strip_hop_by_hop`] would find anything. Most heads have nothing of it, and one walk over the names costs
+/// less than a look-up for each of ours.
+fn has_hop_by_hop(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        matches!(
+            *name,
+            CONNECTION | TE | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION
+        ) || *name == KEEP_ALIVE
+            || *name == PROXY_CONNECTION
+    })
 }
 
 fn strip_listed(headers: &mut HeaderMap) {
@@ -152,11 +168,11 @@ fn strip_listed(headers: &mut HeaderMap) {
 /// Tells the backend who asked, and under which id: appends to `x-forwarded-for`, and fills in what is absent.
 pub(crate) fn add_forwarded(
     headers: &mut HeaderMap,
-    client: IpAddr,
+    client: &HeaderValue,
     scheme: &'static str,
     rng: &mut fastrand::Rng,
 ) {
-    forwarded_for(headers, client.to_canonical());
+    forwarded_for(headers, client);
     if !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
@@ -165,33 +181,38 @@ pub(crate) fn add_forwarded(
     }
 }
 
-fn forwarded_for(headers: &mut HeaderMap, client: IpAddr) {
-    let mut hops = String::with_capacity(40);
-    for value in headers.get_all(X_FORWARDED_FOR) {
-        if let Ok(earlier) = value.to_str() {
-            hops.push_str(earlier);
-            hops.push_str(", ");
+/// A client's address, as `x-forwarded-for` has it.
+pub(crate) fn client_address(client: IpAddr) -> HeaderValue {
+    let client = client.to_canonical();
+    HeaderValue::try_from(client.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+fn forwarded_for(headers: &mut HeaderMap, client: &HeaderValue) {
+    let mut earlier = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let value = match earlier.next() {
+        None => client.clone(),
+        Some(first) => {
+            let mut hops = BytesMut::from(first);
+            for hop in earlier.map(str::as_bytes).chain([client.as_bytes()]) {
+                hops.extend_from_slice(b", ");
+                hops.extend_from_slice(hop);
+            }
+            let Ok(value) = HeaderValue::from_maybe_shared(hops.freeze()) else { return };
+            value
         }
-    }
-    // Writing to a String cannot fail.
-    let _ = write!(hops, "{client}");
-    if let Ok(value) = HeaderValue::try_from(hops) {
-        headers.insert(X_FORWARDED_FOR, value);
-    }
+    };
+    headers.insert(X_FORWARDED_FOR, value);
 }
 
 /// A random UUID (RFC 9562, version 4).
 fn request_id(rng: &mut fastrand::Rng) -> HeaderValue {
     let bits = (rng.u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let text = format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        bits >> 96,
-        (bits >> 80) & 0xffff,
-        (bits >> 64) & 0xffff,
-        (bits >> 48) & 0xffff,
-        bits & 0xffff_ffff_ffff
-    );
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    let (mut digits, mut text) = ([0; 32], [b'-'; 36]);
+    HEXLOWER.encode_mut(&bits.to_be_bytes(), &mut digits);
+    for (from, to) in [(0..8, 0..8), (8..12, 9..13), (12..16, 14..18), (16..20, 19..23), (20..32, 24..36)] {
+        text[to].copy_from_slice(&digits[from]);
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 #[cfg(test)]
@@ -290,7 +311,12 @@ mod tests {
     #[test]
     fn the_client_is_appended_to_those_before_it() {
         let mut map = headers(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2")]);
-        add_forwarded(&mut map, IpAddr::from([127, 0, 0, 1]), "http", &mut fastrand::Rng::with_seed(1));
+        add_forwarded(
+            &mut map,
+            &client_address(IpAddr::from([127, 0, 0, 1])),
+            "http",
+            &mut fastrand::Rng::with_seed(1),
+        );
         assert_eq!(map.get_all(X_FORWARDED_FOR).iter().count(), 1);
         assert_eq!(map[X_FORWARDED_FOR], "10.0.0.1, 10.0.0.2, 127.0.0.1");
         assert_eq!(map[X_FORWARDED_PROTO], "http");
@@ -300,11 +326,11 @@ mod tests {
     fn a_request_id_is_made_once_and_kept() {
         let mut map = HeaderMap::new();
         let mut rng = fastrand::Rng::with_seed(7);
-        add_forwarded(&mut map, IpAddr::from([127, 0, 0, 1]), "http", &mut rng);
+        add_forwarded(&mut map, &client_address(IpAddr::from([127, 0, 0, 1])), "http", &mut rng);
         let id = map[X_REQUEST_ID].clone();
         assert_eq!(id.len(), 36);
         assert_eq!(&id.as_bytes()[14..15], b"4");
-        add_forwarded(&mut map, IpAddr::from([127, 0, 0, 1]), "http", &mut rng);
+        add_forwarded(&mut map, &client_address(IpAddr::from([127, 0, 0, 1])), "http", &mut rng);
         assert_eq!(map[X_REQUEST_ID], id);
     }
 

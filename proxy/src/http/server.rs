@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::detect::{Version, detect};
 use super::handler::handle;
+use super::headers::client_address;
 use super::resets::Resets;
 use super::response_body::ResponseBody;
 use super::wire::Wire;
@@ -64,6 +65,8 @@ pub(crate) struct ConnectionContext {
     pub(crate) scope: Scope,
     pub(crate) direction: Direction,
     pub(crate) peer: Peer,
+    /// Of the peer, as the next hop is told it.
+    pub(super) client_address: HeaderValue,
     pub(crate) tls: Option<TlsSession>,
     /// For requests to an address that is no Service's.
     passthrough: OnceLock<Selected>,
@@ -102,6 +105,7 @@ impl ConnectionContext {
             proxy,
             scope,
             direction,
+            client_address: client_address(peer.address.ip()),
             peer,
             tls: None,
             passthrough: OnceLock::new(),

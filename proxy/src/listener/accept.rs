@@ -1,5 +1,5 @@
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tidegate_policy::model::Peer;
 use tidegate_policy::snapshot::Scope;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +17,7 @@ use crate::http::{ConnectionContext, HttpServer};
 use crate::state::ProxyState;
 use crate::telemetry::{Direction, RefusedConnection};
 use crate::upstream::keepalive;
+use crate::workers::Workers;
 use crate::{intake, outbound};
 
 const BACKLOG: i32 = 1024;
@@ -37,6 +39,7 @@ pub(crate) struct Acceptor {
     server: Arc<HttpServer>,
     /// One for every connection that may be open, shared by all sockets.
     places: Arc<Semaphore>,
+    workers: Workers,
     refusals: Arc<[Seldom; 2]>,
 }
 
@@ -77,9 +80,9 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Acceptor {
-    pub(crate) fn new(proxy: Arc<ProxyState>, server: HttpServer) -> Self {
+    pub(crate) fn new(proxy: Arc<ProxyState>, server: HttpServer, workers: Workers) -> Self {
         let places = Arc::new(Semaphore::new(proxy.config.max_connections));
-        Self { proxy, server: Arc::new(server), places, refusals: Arc::default() }
+        Self { proxy, server: Arc::new(server), places, workers, refusals: Arc::default() }
     }
 
     /// Accepts until `stop`, whatever happens on the way. `stop` also drains the connections of this socket.
@@ -138,13 +141,18 @@ impl Acceptor {
         place: Option<OwnedSemaphorePermit>,
         stop: CancellationToken,
     ) {
+        // None only without any thread to serve it, and then nobody would be here.
+        let Some((worker, seat)) = self.workers.seat() else { return };
+        let Ok(stream) = Moved::to(worker, stream) else { return };
         let acceptor = self.clone();
-        self.proxy.connections.spawn(async move {
-            // Fails only on a socket that is gone already, which serving it will notice.
-            let _ = stream.set_nodelay(true);
-            acceptor.serve(stream, client, site, stop).await;
-            drop(place);
-        });
+        let serving = async move {
+            // Each fails only on a socket that is gone already.
+            if let Ok(stream) = stream.arrived() {
+                acceptor.serve(stream, client, site, stop).await;
+            }
+            drop((place, seat));
+        };
+        self.proxy.connections.spawn_on(serving, worker);
     }
 
     async fn serve(&self, mut stream: TcpStream, client: SocketAddr, site: Site, stop: CancellationToken) {
@@ -180,6 +188,28 @@ impl Acceptor {
         self.proxy.telemetry.refused(why);
         if self.refusals[why as usize].now() {
             tracing::warn!(%client, %refusal, "connection to --outbound closed; more like it are only counted");
+        }
+    }
+}
+
+/// A connection on its way to the thread that will serve it: a socket belongs to the runtime that it was accepted in.
+enum Moved {
+    Here(TcpStream),
+    There(StdStream),
+}
+
+impl Moved {
+    fn to(worker: &Handle, stream: TcpStream) -> io::Result<Self> {
+        if worker.id() == Handle::current().id() {
+            return Ok(Self::Here(stream));
+        }
+        stream.into_std().map(Self::There)
+    }
+
+    fn arrived(self) -> io::Result<TcpStream> {
+        match self {
+            Self::Here(stream) => Ok(stream),
+            Self::There(stream) => TcpStream::from_std(stream),
         }
     }
 }

@@ -1,14 +1,15 @@
 //! W3C Trace Context in and out of HTTP headers.
 //!
-//! Source: <https://www.w3.org/TR/trace-context/>. The SDK's propagator reads and writes; the shape of `traceparent` is
-//! checked here first, because the SDK also takes ids of the wrong length.
+//! Source: <https://www.w3.org/TR/trace-context/>. The SDK's propagator reads; the shape of `traceparent` is checked here
+//! first, because the SDK also takes ids of the wrong length.
 
 use std::borrow::Cow;
 
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::Context;
-use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
-use opentelemetry::trace::{SpanContext, TraceContextExt};
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceState};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -21,8 +22,6 @@ struct Incoming<'a> {
     traceparent: &'a str,
     tracestate: Option<Cow<'a, str>>,
 }
-
-struct Outgoing<'a>(&'a mut HeaderMap);
 
 /// The trace that the sender of `headers` is in, if they name a valid one.
 pub(super) fn extract(headers: &HeaderMap) -> Option<SpanContext> {
@@ -39,9 +38,29 @@ pub(super) fn extract(headers: &HeaderMap) -> Option<SpanContext> {
 }
 
 /// Makes `context` the parent that the receiver of `headers` sees, in place of any other.
+///
+/// Written here and not by the SDK's propagator, which formats each part for itself: this is done for every request.
 pub(super) fn inject(context: &SpanContext, headers: &mut HeaderMap) {
-    let context = Context::new().with_remote_span_context(context.clone());
-    TraceContextPropagator::new().inject_context(&context, &mut Outgoing(headers));
+    if !context.is_valid() {
+        return;
+    }
+    let mut text = *b"00-0123456789abcdef0123456789abcdef-0123456789abcdef-00";
+    HEXLOWER.encode_mut(&context.trace_id().to_bytes(), &mut text[3..35]);
+    HEXLOWER.encode_mut(&context.span_id().to_bytes(), &mut text[36..52]);
+    // Of the flags, only the one of version 00 is ours to set.
+    let flags = (context.trace_flags() & TraceFlags::SAMPLED).to_u8();
+    HEXLOWER.encode_mut(&[flags], &mut text[53..55]);
+    if let Ok(value) = HeaderValue::from_bytes(&text) {
+        headers.insert(TRACEPARENT, value);
+    }
+    let state = context.trace_state();
+    // An empty tracestate is not sent, and a stale one must not stay.
+    let state = if *state == TraceState::NONE { None } else { HeaderValue::try_from(state.header()).ok() };
+    match state.filter(|value| !value.is_empty()) {
+        Some(value) => drop(headers.insert(TRACESTATE, value)),
+        None if headers.contains_key(TRACESTATE) => drop(headers.remove(TRACESTATE)),
+        None => {}
+    }
 }
 
 fn is_well_formed(traceparent: &str) -> bool {
@@ -86,17 +105,6 @@ impl Extractor for Incoming<'_> {
 
     fn keys(&self) -> Vec<&str> {
         vec!["traceparent", "tracestate"]
-    }
-}
-
-impl Injector for Outgoing<'_> {
-    fn set(&mut self, key: &str, value: String) {
-        let Ok(name) = HeaderName::try_from(key) else { return };
-        match HeaderValue::try_from(value) {
-            Ok(value) if !value.is_empty() => drop(self.0.insert(name, value)),
-            // An empty tracestate is not sent, and a stale one must not stay.
-            _ => drop(self.0.remove(name)),
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Connections to endpoints, kept for the next request.
 //!
-//! One pool per (endpoint, protocol, guard, TLS settings): guards have caps of their own, so they do not share
+//! One pool per (thread, endpoint, protocol, guard, TLS settings): guards have caps of their own, so they do not share
 //! connections, and a connection that was verified under some settings is never used under others. No lock is global to a
 //! request: finding a pool is a read of one of a few maps, everything else is per pool.
 
@@ -16,6 +16,7 @@ use tidegate_policy::call::{Attempt, ConnectionPermit};
 use tidegate_policy::decision::Decisions;
 use tidegate_policy::pipeline::LocalReply;
 use tidegate_policy::snapshot::{Target, TlsSettings};
+use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
 
 use super::connect::{connect, connect_tls};
@@ -52,6 +53,8 @@ pub(crate) struct Pools {
 /// reference keeps that address from being used again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
+    /// Connections are driven where they were opened, so they are used there as well.
+    runtime: runtime::Id,
     endpoint: usize,
     protocol: Protocol,
     guard: Option<Arc<str>>,
@@ -100,7 +103,8 @@ impl Pools {
         let guard = target.guard.as_ref().map(|guard| guard.id.clone());
         let settings = target.tls.as_ref().map(|tls| &tls.settings);
         let tls = settings.map(|settings| Arc::as_ptr(settings).addr());
-        let key = Key { endpoint: Arc::as_ptr(endpoint).addr(), protocol, guard, tls };
+        let runtime = Handle::current().id();
+        let key = Key { runtime, endpoint: Arc::as_ptr(endpoint).addr(), protocol, guard, tls };
         let shard = &self.shards[shard(key.endpoint)];
         if let Some(pool) = shard.read().get(&key) {
             return pool.clone();

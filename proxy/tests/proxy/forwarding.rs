@@ -105,17 +105,19 @@ async fn grpc_goes_out_as_http_2_and_its_status_comes_back_in_trailers() {
 }
 
 #[tokio::test]
-async fn requests_over_http_2_share_one_connection() {
+async fn requests_over_http_2_share_one_connection_on_each_thread() {
     let backend = FaultBackend::start().await;
     let go = std::sync::Arc::new(tokio::sync::Notify::new());
     backend.always(Script::After(go.clone(), Box::default()));
-    let proxy = Proxy::start(sidecar_config(backend.address(), AppProtocol::H2c)).unwrap();
+    let config = sidecar_config(backend.address(), AppProtocol::H2c);
+    let threads = config.workers;
+    let proxy = Proxy::start(config).unwrap();
     let address = proxy.inbound().unwrap();
     let calls: Vec<_> = (0..50)
         .map(|_| tokio::spawn(async move { Client::http1(address).await.get("/").await.status }))
         .collect();
     backend.until(|c| c.requests == 50).await;
-    assert_eq!(backend.counts().connections, 1);
+    assert_eq!(backend.counts().connections, threads);
     go.notify_waiters();
     for call in calls {
         assert_eq!(call.await.unwrap(), 200);

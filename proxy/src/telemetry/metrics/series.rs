@@ -1,6 +1,5 @@
 //! One metric per label set, with a cap: what clients or backends send must not grow memory without end.
 
-use std::collections::HashMap;
 use std::fmt::{self, Debug};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::{MetricType, TypedMetric};
+use rustc_hash::FxHashMap;
 
 /// What is counted where a new label set no longer fits.
 pub(super) const OTHER: &str = "other";
@@ -21,7 +21,7 @@ pub(super) trait Labels: Clone + Eq + Hash + Debug + Send + Sync + 'static {
 /// See the module; clones share their series. Looking up a known label set takes a read lock and no allocation.
 #[derive(Clone)]
 pub(super) struct Series<L, M> {
-    map: Arc<RwLock<HashMap<L, M>>>,
+    map: Arc<RwLock<FxHashMap<L, M>>>,
     cap: usize,
     make: fn() -> M,
 }
