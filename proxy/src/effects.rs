@@ -108,7 +108,7 @@ impl Mirrored {
             request_timeout: None,
             stall_timeout: None,
         };
-        match call(cx, head_copy(&self.head), body, &mut Record::spent()).await {
+        match call(cx, Box::new(head_copy(&self.head)), body, &mut Record::spent()).await {
             Ok(answered) => drain(answered).await,
             Err(_) => false,
         }

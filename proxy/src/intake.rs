@@ -42,7 +42,7 @@ pub(crate) async fn serve(
     // A socket whose listeners are gone is about to be closed; until then it says that nothing is there.
     let Some(intake @ (Intake::ServerNames | Intake::Connections)) = intake else {
         return match proxy.store.tls(bind) {
-            Some(tls) => server.serve_tls(stream, &tls, context, stop).await,
+            Some(tls) => Box::pin(server.serve_tls(stream, &tls, context, stop)).await,
             None => server.serve(stream, context, stop).await,
         };
     };
@@ -51,14 +51,14 @@ pub(crate) async fn serve(
     let record = proxy.telemetry.stream(context.peer.clone(), server_address, context.direction);
     let guest = Guest { context, bind, record, stop };
     if intake == Intake::Connections {
-        return guest.connection(stream).await;
+        return Box::pin(guest.connection(stream)).await;
     }
     let hello = tokio::select! {
         hello = timeout(FIRST_MESSAGE, read_hello(&mut stream)) => hello,
         () = last_requests(&guest.stop) => return guest.record.forget(),
     };
     match hello {
-        Ok(Ok(hello)) => guest.named(server, stream, hello).await,
+        Ok(Ok(hello)) => Box::pin(guest.named(server, stream, hello)).await,
         Ok(Err(NoHello::Silent)) => guest.record.forget(),
         Ok(Err(error)) => guest.refuse(&stream, &error.to_string()),
         Err(_late) => guest.refuse(&stream, "the client's first message did not come in time"),
@@ -88,11 +88,13 @@ impl Guest {
             Ok(Arrival::Requests) => match self.context.proxy.store.tls(self.bind) {
                 Some(tls) => {
                     self.record.forget();
-                    server.serve_tls(stream, &tls, self.context, self.stop).await;
+                    Box::pin(server.serve_tls(stream, &tls, self.context, self.stop)).await;
                 }
                 None => self.refuse(&stream, "the listener was just taken away"),
             },
-            Ok(Arrival::Stream { selected, ends_tls: true }) => self.end_tls(stream, selected).await,
+            Ok(Arrival::Stream { selected, ends_tls: true }) => {
+                Box::pin(self.end_tls(stream, selected)).await;
+            }
             Ok(Arrival::Stream { selected, ends_tls: false }) => self.forward(stream, Ok(selected)).await,
             Err(reason) => self.forward(stream, Err(reason)).await,
         }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::replay::{Replay, Replayed};
 use super::tee::{BodyCopy, Tee, TeeEnd};
 
-/// A request body going upstream.
+/// A request body going upstream. Small, because it moves through every future of a call: what few bodies have is boxed.
 #[derive(Debug)]
 pub(crate) struct RequestBody(Kind);
 
@@ -25,9 +25,9 @@ enum Kind {
     Empty,
     Once(Uploading),
     /// One attempt's reading of a body that is kept for others.
-    Replayed(Replayed),
+    Replayed(Box<Replayed>),
     /// A body that has passed already.
-    Copy(BodyCopy),
+    Copy(Box<BodyCopy>),
 }
 
 /// A client's body.
@@ -35,7 +35,7 @@ enum Kind {
 pub(super) struct Uploading {
     inner: Incoming,
     progress: Arc<Upload>,
-    tee: Option<Tee>,
+    tee: Option<Box<Tee>>,
 }
 
 /// How far a request body has got. Shared by the body, the request's timeout and its record.
@@ -79,7 +79,7 @@ impl RequestBody {
 
     /// A body that has passed already.
     pub(crate) fn copied(copy: BodyCopy) -> Self {
-        Self(Kind::Copy(copy))
+        Self(Kind::Copy(Box::new(copy)))
     }
 
     /// `None` for a request without a body of its client.
@@ -94,7 +94,7 @@ impl RequestBody {
     pub(crate) fn tee(&mut self) -> Option<TeeEnd> {
         let Kind::Once(uploading) = &mut self.0 else { return None };
         let (tee, end) = Tee::new();
-        uploading.tee = Some(tee);
+        uploading.tee = Some(Box::new(tee));
         Some(end)
     }
 
@@ -108,7 +108,7 @@ impl RequestBody {
 
     /// The body once more; `None` if its beginning is lost.
     pub(crate) fn again(replay: &Replay) -> Option<Self> {
-        replay.again().map(|replayed| Self(Kind::Replayed(replayed)))
+        replay.again().map(|replayed| Self(Kind::Replayed(Box::new(replayed))))
     }
 }
 
@@ -123,7 +123,7 @@ impl Body for RequestBody {
         match &mut self.get_mut().0 {
             Kind::Empty => Poll::Ready(None),
             Kind::Once(uploading) => Pin::new(uploading).poll_frame(cx),
-            Kind::Replayed(replayed) => Pin::new(replayed).poll_frame(cx),
+            Kind::Replayed(replayed) => Pin::new(&mut **replayed).poll_frame(cx),
             Kind::Copy(copy) => Poll::Ready(copy.next_frame().map(Ok)),
         }
     }

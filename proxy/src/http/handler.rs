@@ -38,7 +38,9 @@ pub(crate) async fn handle(
     connection: &Arc<ConnectionContext>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let (mut head, body) = request.into_parts();
+    let (head, body) = request.into_parts();
+    // Boxed, because it moves on through every future of the call.
+    let mut head = Box::new(head);
     let proxy = &connection.proxy;
     let mut exchange = proxy.telemetry.begin(&head, &connection.peer, connection.direction);
     if connection.tls.is_some() {
@@ -120,7 +122,7 @@ impl Story<'_> {
     /// Calls the backend.
     async fn forward(
         &mut self,
-        mut head: request::Parts,
+        mut head: Box<request::Parts>,
         body: Incoming,
         upgrade: Option<&tunnel::Downstream>,
     ) -> Result<Answered, LocalReply> {

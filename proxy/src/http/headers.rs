@@ -212,7 +212,10 @@ fn request_id(rng: &mut fastrand::Rng) -> HeaderValue {
     for (from, to) in [(0..8, 0..8), (8..12, 9..13), (12..16, 14..18), (16..20, 19..23), (20..32, 24..36)] {
         text[to].copy_from_slice(&digits[from]);
     }
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    let mut id = HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"));
+    // No secret, but to HTTP/2's header compression the same: what comes once is not worth a place in its table.
+    id.set_sensitive(true);
+    id
 }
 
 #[cfg(test)]

@@ -229,18 +229,18 @@ impl HttpServer {
     ) {
         let _counted = context.proxy.telemetry.connection(ConnectionSide::Downstream);
         let (io, context) = (TokioIo::new(stream), Arc::new(context));
-        let service = {
-            let context = context.clone();
-            service_fn(move |request| answer(context.clone(), request))
-        };
+        let ours = context.clone();
         let ended = match version {
             Version::Http1 => {
+                let service = service_fn(move |request| answer(ours.clone(), request));
                 let connection = self.http1.serve_connection(io, service).with_upgrades();
                 drive(connection, |c| c.graceful_shutdown(), version, &context, &drain).await
             }
             Version::Http2 => {
+                // Boxed, because hyper moves each into a task of its own, and several times on the way.
+                let service = service_fn(move |request| Box::pin(answer(ours.clone(), request)));
                 let connection = self.http2.serve_connection(io, service);
-                drive(connection, |c| c.graceful_shutdown(), version, &context, &drain).await
+                Box::pin(drive(connection, |c| c.graceful_shutdown(), version, &context, &drain)).await
             }
         };
         if let Err(error) = ended {

@@ -173,9 +173,12 @@ impl Acceptor {
         let scope = origin.destination.map_or(site.scope, Scope::OutboundTo);
         let context =
             ConnectionContext::new(proxy.clone(), scope, site.direction, peer, crate::clock::seed());
+        // Boxed, here and further on, what not every connection is: an idle one costs what it is and no more.
         match scope {
-            Scope::Gateway(bind) => intake::serve(server, stream, bind, context, stop).await,
-            Scope::OutboundTo(address) => outbound::serve(server, stream, address, context, stop).await,
+            Scope::Gateway(bind) => Box::pin(intake::serve(server, stream, bind, context, stop)).await,
+            Scope::OutboundTo(address) => {
+                Box::pin(outbound::serve(server, stream, address, context, stop)).await;
+            }
             Scope::Inbound | Scope::Outbound => server.serve(stream, context, stop).await,
         }
     }

@@ -50,7 +50,9 @@ pub(super) fn inject(context: &SpanContext, headers: &mut HeaderMap) {
     // Of the flags, only the one of version 00 is ours to set.
     let flags = (context.trace_flags() & TraceFlags::SAMPLED).to_u8();
     HEXLOWER.encode_mut(&[flags], &mut text[53..55]);
-    if let Ok(value) = HeaderValue::from_bytes(&text) {
+    if let Ok(mut value) = HeaderValue::from_bytes(&text) {
+        // No secret, but of no use in HTTP/2's table of headers that come again.
+        value.set_sensitive(true);
         headers.insert(TRACEPARENT, value);
     }
     let state = context.trace_state();

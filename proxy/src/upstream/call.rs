@@ -1,5 +1,6 @@
 //! One attempt at a backend: admission, connection, request, response head.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ impl Call<'_> {
 /// What to answer in the backend's place; breakers and telemetry have been told.
 pub(super) async fn attempt(
     cx: Call<'_>,
-    mut head: request::Parts,
+    mut head: Box<request::Parts>,
     body: RequestBody,
     course: &mut Course<'_>,
     record: &mut Record,
@@ -89,9 +90,13 @@ pub(super) async fn attempt(
         );
     }
     let limit = cx.selected.rule.timeouts.backend_request.map(|limit| Instant::now() + limit);
-    let request = Request::from_parts(head, body);
-    let stalled = stalled(&cx, record.upload.clone());
-    match within(course, limit, stalled, exchange(&cx, backend, &attempt, request, record)).await {
+    let mut request = Some(Request::from_parts(*head, body));
+    let ended = {
+        let stalled = pin!(stalled(&cx, record.upload.clone()));
+        let exchange = pin!(exchange(&cx, backend, &attempt, &mut request, record));
+        within(course, limit, stalled, exchange).await
+    };
+    match ended {
         Ok((response, lease)) => {
             let mut call = OpenCall::new(attempt, lease, cx.clock, admitted);
             call.deadline = [course.ends, limit].into_iter().flatten().min();
@@ -137,8 +142,8 @@ fn failed(attempt: &mut Attempt, reason: Reason, clock: Clock, admitted: Timesta
 async fn within<T>(
     course: &mut Course<'_>,
     limit: Option<Instant>,
-    stalled: impl Future<Output = Reason>,
-    work: impl Future<Output = Result<T, Failure>>,
+    stalled: Pin<&mut impl Future<Output = Reason>>,
+    work: Pin<&mut impl Future<Output = Result<T, Failure>>>,
 ) -> Result<T, Failure> {
     let late = async {
         match limit {
@@ -172,12 +177,12 @@ fn stalled(cx: &Call<'_>, upload: Option<Arc<Upload>>) -> impl Future<Output = R
 }
 
 /// Sends the request over a pooled connection, and again over a fresh one if the first turns out to have been dead
-/// and sending again is safe.
+/// and sending again is safe. Takes the request from where it is, so that no future on the way has room for one more.
 async fn exchange(
     cx: &Call<'_>,
     backend: &BackendState,
     attempt: &Attempt,
-    request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
     record: &mut Record,
 ) -> Result<(http::Response<Incoming>, Lease), Failure> {
     let protocol = match backend.protocol {
@@ -186,13 +191,14 @@ async fn exchange(
     };
     let target = cx.selected.target();
     let scheme = if target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let mut request = addressed(request, (protocol, scheme), &attempt.endpoint.label)?;
+    let plain = request.take().ok_or(Reason::Internal)?;
+    *request = Some(addressed(plain, (protocol, scheme), &attempt.endpoint.label)?);
     let pool = cx.pools.pool(&attempt.endpoint, protocol, target);
     let connect_timeout = backend.connect_timeout.unwrap_or(cx.connect_timeout);
     let mut checkout = Checkout { attempt, connect_timeout, fresh: false };
     loop {
         let mut lease = pool.checkout(&checkout, &mut record.decisions).await?;
-        let spare = lease.reused.then(|| Spare::of(&request)).flatten();
+        let spare = request.as_ref().filter(|_| lease.reused).and_then(Spare::of);
         let Unanswered { unsent, error } = match lease.send(request).await {
             Ok(response) => return Ok((response, lease)),
             Err(unanswered) => unanswered,
@@ -202,8 +208,8 @@ async fn exchange(
         let reused = lease.reused;
         tracing::debug!(?error, endpoint = %attempt.endpoint.label, reused, "call failed");
         let never_sent = unsent.is_some();
-        request = match unsent.or_else(|| spare.map(Spare::into_request)) {
-            Some(again) if reused && !alive => again,
+        *request = match unsent.or_else(|| spare.map(Spare::into_request)) {
+            again @ Some(_) if reused && !alive => again,
             _ => {
                 let reason = reason(error.as_ref(), record.upload.as_deref());
                 return Err(Failure { unsent: never_sent, ..reason.into() });

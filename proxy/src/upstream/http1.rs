@@ -77,10 +77,13 @@ pub(crate) async fn handshake(
 impl Sender {
     pub(super) async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let Some(half) = &mut self.half else { return Err(Unanswered::never_asked(request)) };
-        let mut sending = pin!(half.try_send_request(request));
+        let (half, asked) = match (&mut self.half, request.take()) {
+            (Some(half), Some(asked)) => (half, asked),
+            (_, asked) => return Err(Unanswered::never_sent(asked)),
+        };
+        let mut sending = pin!(half.try_send_request(asked));
         tokio::select! {
             biased;
             answered = &mut sending => return Ok(answered?),

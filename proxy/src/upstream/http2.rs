@@ -162,11 +162,11 @@ impl Stream {
 
     pub(super) async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let sending = match &mut *self.0.sender.lock() {
-            Some(sender) => sender.try_send_request(request),
-            None => return Err(Unanswered::never_asked(request)),
+        let sending = match (&mut *self.0.sender.lock(), request.take()) {
+            (Some(sender), Some(asked)) => sender.try_send_request(asked),
+            (_, asked) => return Err(Unanswered::never_sent(asked)),
         };
         Ok(sending.await?)
     }

@@ -44,9 +44,10 @@ impl Lease {
         Self { kind: Kind::Http2(stream), reused }
     }
 
+    /// Takes the request, if a connection is there to send it.
     pub(super) async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<Incoming>, Unanswered> {
         match &mut self.kind {
             Kind::Http1 { sender, .. } => sender.send(request).await,
@@ -64,8 +65,8 @@ impl Lease {
 }
 
 impl Unanswered {
-    pub(super) fn never_asked(request: Request<RequestBody>) -> Self {
-        Self { unsent: Some(request), error: None }
+    pub(super) fn never_sent(unsent: Option<Request<RequestBody>>) -> Self {
+        Self { unsent, error: None }
     }
 }
 

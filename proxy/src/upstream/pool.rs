@@ -182,11 +182,18 @@ impl EndpointPool {
         cx: &Checkout<'_>,
         decisions: &mut Decisions,
     ) -> Result<Lease, LocalReply> {
-        if !cx.fresh
-            && let Some(lease) = self.pooled()
-        {
-            return Ok(lease);
+        match self.pooled().filter(|_| !cx.fresh) {
+            Some(lease) => Ok(lease),
+            // Boxed: most requests find a connection, and need not carry the room for opening one.
+            None => Box::pin(self.open(cx, decisions)).await,
         }
+    }
+
+    async fn open(
+        self: &Arc<Self>,
+        cx: &Checkout<'_>,
+        decisions: &mut Decisions,
+    ) -> Result<Lease, LocalReply> {
         match self.protocol {
             Protocol::Http1 => {
                 if let Some(permit) = cx.attempt.open_connection() {

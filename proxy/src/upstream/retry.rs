@@ -57,7 +57,7 @@ pub(super) struct Failure {
 /// What to answer in the backend's place; breakers and telemetry have been told.
 pub(crate) async fn call(
     cx: Call<'_>,
-    head: request::Parts,
+    head: Box<request::Parts>,
     body: RequestBody,
     record: &mut Record,
 ) -> Result<Answered, LocalReply> {
@@ -110,7 +110,7 @@ impl Attempts<'_, '_> {
     async fn run(
         mut self,
         mut cx: Call<'_>,
-        head: request::Parts,
+        head: Box<request::Parts>,
         body: RequestBody,
         record: &mut Record,
     ) -> Result<Answered, LocalReply> {
