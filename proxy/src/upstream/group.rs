@@ -22,6 +22,12 @@ impl Group {
         members.push(Arc::downgrade(pool));
     }
 
+    /// The pools of other threads that lead to the same place as `pool`.
+    pub(crate) fn siblings(&self, pool: &EndpointPool) -> Vec<Arc<EndpointPool>> {
+        let members = self.members.lock();
+        members.iter().filter_map(Weak::upgrade).filter(|member| member.is_sibling(pool)).collect()
+    }
+
     /// Closes one idle connection of another member, so that its place under the cap becomes free: an endpoint
     /// must not starve because another one's idle connections hold all places.
     pub(crate) fn evict_idle(&self, except: &EndpointPool) -> bool {

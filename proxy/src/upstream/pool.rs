@@ -228,6 +228,10 @@ impl EndpointPool {
                     Protocol::Http2 => self.open_http2(cx, permit).await,
                 };
             }
+            // Better a connection that another thread drives than none, or than a new one in its place.
+            if let Some(lease) = self.group.siblings(self).iter().find_map(Self::pooled) {
+                return Ok(lease);
+            }
             self.group.evict_idle(self);
             freed.await;
         }
@@ -288,6 +292,15 @@ impl EndpointPool {
             }
             Some(Err(_)) => Err(Reason::UpstreamTlsInvalid),
         }
+    }
+
+    /// Whether it is another pool with connections of the same kind to the same endpoint.
+    pub(super) fn is_sibling(&self, other: &Self) -> bool {
+        let settings = |pool: &Self| pool.tls.as_ref().map(|tls| tls.settings.as_ptr());
+        !std::ptr::eq(self, other)
+            && Weak::ptr_eq(&self.endpoint, &other.endpoint)
+            && self.protocol == other.protocol
+            && settings(self) == settings(other)
     }
 
     fn is_empty(&self) -> bool {
