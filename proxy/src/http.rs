@@ -9,6 +9,7 @@ mod replay;
 mod reply;
 mod resets;
 mod response_body;
+mod rest;
 mod server;
 mod tee;
 mod tunnel;

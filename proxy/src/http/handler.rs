@@ -50,7 +50,7 @@ pub(crate) async fn handle(
         connection,
         rng: connection.rng(),
         dialect: Dialect::of(&head),
-        record: Record::new(exchange),
+        record: Record::new(exchange, connection.begin()),
         selected: None,
         progress: Progress::default(),
         response_headers: HeaderMap::new(),

@@ -6,6 +6,7 @@ use http::StatusCode;
 use tidegate_policy::{Decisions, Reason};
 
 use super::body::Upload;
+use super::server::Busy;
 use crate::telemetry::{Exchange, Finished};
 
 /// Held by the handler, then by the response body. Dropped before [`Record::complete`], the client has gone away:
@@ -13,6 +14,8 @@ use crate::telemetry::{Exchange, Finished};
 #[derive(Debug)]
 pub(crate) struct Record {
     exchange: Option<Exchange>,
+    /// Keeps the connection from resting.
+    _busy: Option<Busy>,
     pub(crate) decisions: Decisions,
     pub(crate) upload: Option<Arc<Upload>>,
     pub(crate) bytes_out: u64,
@@ -23,9 +26,9 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(exchange: Exchange) -> Self {
+    pub(crate) fn new(exchange: Exchange, busy: Busy) -> Self {
         let mut record = Self::spent();
-        record.exchange = Some(exchange);
+        (record.exchange, record._busy) = (Some(exchange), Some(busy));
         record
     }
 
@@ -33,6 +36,7 @@ impl Record {
     pub(crate) fn spent() -> Self {
         Self {
             exchange: None,
+            _busy: None,
             decisions: Decisions::new(),
             upload: None,
             bytes_out: 0,

@@ -30,6 +30,11 @@ impl Resets {
         Waiting { resets: Some(self), since: Instant::now() }
     }
 
+    /// All so far.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// Whether most requests of this connection were taken back at once, and there were many.
     pub(super) fn too_many(&self) -> bool {
         let taken_back = self.taken_back.load(Ordering::Relaxed);

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -28,6 +28,7 @@ use super::handler::handle;
 use super::headers::client_address;
 use super::resets::Resets;
 use super::response_body::ResponseBody;
+use super::rest;
 use super::wire::Wire;
 use crate::listener::{HTTP_2, handshake};
 use crate::state::ProxyState;
@@ -35,9 +36,6 @@ use crate::telemetry::{ConnectionSide, Direction};
 
 /// From the accept to the first bytes.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
-/// For a whole HTTP/1 head, and for the pause between two requests: hyper runs one clock for both, so this is also
-/// how long a client may keep an idle connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// When a drain begins, requests may be on their way on connections that look idle: these stay open for this long, and
 /// every answer on them says that it is the last.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
@@ -77,7 +75,13 @@ pub(crate) struct ConnectionContext {
     /// See [`Wire`].
     unread: Arc<AtomicBool>,
     pub(super) resets: Resets,
+    /// Requests whose answer is not out yet.
+    busy: AtomicU32,
 }
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<ConnectionContext>);
 
 /// What a TLS handshake has told.
 #[derive(Debug)]
@@ -113,7 +117,19 @@ impl ConnectionContext {
             last: AtomicBool::new(false),
             unread: Arc::default(),
             resets: Resets::default(),
+            busy: AtomicU32::new(0),
         }
+    }
+
+    /// Counts a request until the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(self.clone())
+    }
+
+    /// Whether nothing is under way: no answer, and no body that was not read to its end.
+    pub(super) fn is_settled(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0 && !self.unread.load(Ordering::Relaxed)
     }
 
     /// The address that this connection is for, if that is no Service's: no policy looks at what goes there, so it is
@@ -143,6 +159,16 @@ impl ConnectionContext {
         self.last.load(Ordering::Relaxed)
     }
 
+    /// The time that a drain leaves an HTTP/1 connection: unlike HTTP/2, it can say that a request was the last one only with
+    /// an answer. `None` if the connection has not ended by then.
+    pub(super) async fn last_requests<C>(&self, connection: C) -> Option<hyper::Result<()>>
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        self.last.store(true, Ordering::Relaxed);
+        tokio::time::timeout(LAST_REQUESTS, connection).await.ok()
+    }
+
     /// Whether the client may still be sending a body that nobody reads.
     pub(super) fn set_unread(&self, unread: bool) {
         self.unread.store(unread, Ordering::Relaxed);
@@ -159,8 +185,8 @@ impl HttpServer {
     pub(crate) fn new() -> Self {
         let mut http1 = http1::Builder::new();
         http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
+            // Ours does both: see `rest`.
+            .header_read_timeout(None)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER)
             .max_header_size(MAX_HEADER_BYTES as usize);
@@ -228,19 +254,15 @@ impl HttpServer {
         drain: CancellationToken,
     ) {
         let _counted = context.proxy.telemetry.connection(ConnectionSide::Downstream);
-        let (io, context) = (TokioIo::new(stream), Arc::new(context));
+        let context = Arc::new(context);
         let ours = context.clone();
         let ended = match version {
-            Version::Http1 => {
-                let service = service_fn(move |request| answer(ours.clone(), request));
-                let connection = self.http1.serve_connection(io, service).with_upgrades();
-                drive(connection, |c| c.graceful_shutdown(), version, &context, &drain).await
-            }
+            Version::Http1 => rest::serve(&self.http1, stream, &context, &drain).await,
             Version::Http2 => {
                 // Boxed, because hyper moves each into a task of its own, and several times on the way.
                 let service = service_fn(move |request| Box::pin(answer(ours.clone(), request)));
-                let connection = self.http2.serve_connection(io, service);
-                Box::pin(drive(connection, |c| c.graceful_shutdown(), version, &context, &drain)).await
+                let connection = self.http2.serve_connection(TokioIo::new(stream), service);
+                Box::pin(drive(connection, |c| c.graceful_shutdown(), &context, &drain)).await
             }
         };
         if let Err(error) = ended {
@@ -255,18 +277,17 @@ pub(crate) async fn last_requests(drain: &CancellationToken) {
     tokio::time::sleep(LAST_REQUESTS).await;
 }
 
-async fn answer(
+pub(super) async fn answer(
     context: Arc<ConnectionContext>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     Ok(handle(&context, request).await)
 }
 
-/// Runs a connection to its end; once `drain` has come, no longer than its requests in flight last.
+/// Runs an HTTP/2 connection to its end; once `drain` has come, no longer than its requests in flight last.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     shut_down: impl FnOnce(Pin<&mut C>),
-    version: Version,
     context: &ConnectionContext,
     drain: &CancellationToken,
 ) -> hyper::Result<()> {
@@ -283,12 +304,13 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         return ended;
     }
     context.last.store(true, Ordering::Relaxed);
-    // HTTP/2 can say which request was the last one taken; HTTP/1.1 can only say so with an answer.
-    if version == Version::Http1
-        && let Ok(ended) = tokio::time::timeout(LAST_REQUESTS, connection.as_mut()).await
-    {
-        return ended;
-    }
+    // It says which request was the last one taken, so nothing is to be waited for.
     shut_down(connection.as_mut());
     connection.await
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
 }
