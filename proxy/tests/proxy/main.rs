@@ -9,6 +9,7 @@ mod failures;
 mod filters;
 mod forwarding;
 mod grpc_routes;
+mod h2_conformance;
 mod hardening;
 mod lifecycle;
 mod mesh;
