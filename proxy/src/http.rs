@@ -11,6 +11,7 @@ mod resets;
 mod response_body;
 mod server;
 mod tee;
+mod trailers;
 mod tunnel;
 mod wire;
 

@@ -19,6 +19,7 @@ mod outbound;
 mod retries;
 mod sessions;
 mod sidecar;
+mod smuggling;
 mod streams;
 mod tcp_routes;
 mod telemetry;
