@@ -165,6 +165,11 @@ impl Story<'_> {
                 None => self.reply(&Reason::UpstreamProtocol.into()),
             };
         }
+        if headers::check_framing(&head.headers).is_err() {
+            // What the coding left could not be told from the answer itself.
+            call.fail(Reason::UpstreamProtocol);
+            return self.reply(&Reason::UpstreamProtocol.into());
+        }
         if let Some(selected) = &self.selected {
             selected.remember(call.endpoint(), at, &mut self.response_headers);
         }
