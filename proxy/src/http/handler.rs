@@ -53,6 +53,7 @@ pub(crate) async fn handle(
         progress: Progress::default(),
         response_headers: HeaderMap::new(),
     };
+    story.record.busy = Some(connection.presence.busy());
     let upgrade = tunnel::Downstream::wanted(&mut head);
     let (has_body, waiting) = (!body.is_end_stream(), connection.resets.begin());
     let outcome = match story.judge(&mut head) {

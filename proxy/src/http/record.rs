@@ -6,6 +6,7 @@ use http::StatusCode;
 use tidegate_policy::{Decisions, Reason};
 
 use super::body::Upload;
+use crate::listener::Busy;
 use crate::telemetry::{Exchange, Finished};
 
 /// Held by the handler, then by the response body. Dropped before [`Record::complete`], the client has gone away:
@@ -20,6 +21,8 @@ pub(crate) struct Record {
     /// Of the head that was sent; `None` before.
     pub(crate) status: Option<StatusCode>,
     pub(crate) reason: Option<Reason>,
+    /// Keeps the connection's place.
+    pub(super) busy: Option<Busy>,
 }
 
 impl Record {
@@ -39,6 +42,7 @@ impl Record {
             grpc_status: None,
             status: None,
             reason: None,
+            busy: None,
         }
     }
 

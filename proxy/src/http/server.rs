@@ -28,7 +28,7 @@ use super::handler::handle;
 use super::resets::Resets;
 use super::response_body::ResponseBody;
 use super::wire::Wire;
-use crate::listener::{HTTP_2, handshake};
+use crate::listener::{HTTP_2, Presence, handshake};
 use crate::state::ProxyState;
 use crate::telemetry::{ConnectionSide, Direction};
 
@@ -65,6 +65,7 @@ pub(crate) struct ConnectionContext {
     pub(crate) direction: Direction,
     pub(crate) peer: Peer,
     pub(crate) tls: Option<TlsSession>,
+    pub(crate) presence: Arc<Presence>,
     /// For requests to an address that is no Service's.
     passthrough: OnceLock<Selected>,
     /// Where this connection's random numbers go on.
@@ -104,6 +105,7 @@ impl ConnectionContext {
             direction,
             peer,
             tls: None,
+            presence: Arc::default(),
             passthrough: OnceLock::new(),
             seed: AtomicU64::new(seed),
             last: AtomicBool::new(false),
