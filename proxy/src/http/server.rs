@@ -290,3 +290,6 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     shut_down(connection.as_mut());
     connection.await
 }
+
+#[cfg(test)]
+mod tests;
