@@ -175,7 +175,11 @@ impl File {
         let broken = self.report.errors() > before;
         match document.root {
             Some(root) if document.cut => match read::key_of(&root) {
-                Some(key) if read::list_items(&root).is_none() => self.failed.push(key),
+                Some(key) if read::list_items(&root).is_none() => {
+                    if self.is_first(&root, &key) {
+                        self.failed.push(key);
+                    }
+                }
                 _ => self.complete = false,
             },
             Some(root) => self.node(&root, broken),
@@ -193,11 +197,13 @@ impl File {
             Outcome::Object(object) => {
                 let Some(key) = ObjectKey::of(&object) else { return };
                 if self.is_first(node, &key) {
+                    self.manifests.insert(key.clone(), locate::to_json(node));
                     if broken { self.failed.push(key) } else { self.objects.push(object) }
                 }
             }
             Outcome::Refused(Some(key)) => {
                 if self.is_first(node, &key) {
+                    self.manifests.insert(key.clone(), locate::to_json(node));
                     self.failed.push(key);
                 }
             }
@@ -214,7 +220,6 @@ impl File {
             return false;
         }
         self.lines.insert(key.clone(), node.place.line);
-        self.manifests.insert(key.clone(), locate::to_json(node));
         true
     }
 }
