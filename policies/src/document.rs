@@ -25,6 +25,9 @@ mod yaml;
 pub use diagnostic::{Diagnostic, Severity};
 pub use yaml::{MAX_DEPTH, MAX_NODES};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use timestamp::parse_rfc3339;
+
 pub(crate) use located::Located;
 
 use diagnostic::Report;
