@@ -22,8 +22,11 @@ mod seeds;
 pub use mutate::mutate;
 pub use seeds::seeds;
 
+/// Panics where it does not hold.
+pub type Property = fn(&[u8]);
+
 /// Properties by the name of their fuzz target.
-pub const ALL: [(&str, fn(&[u8])); 12] = [
+pub const ALL: [(&str, Property); 12] = [
     ("authority", host),
     ("cases", case_file),
     ("cookie", cookie),

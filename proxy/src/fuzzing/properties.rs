@@ -6,8 +6,11 @@ use http::{HeaderMap, HeaderValue};
 use super::{client_hello, proxy_header};
 use crate::telemetry::passed_on;
 
+/// Panics where it does not hold.
+pub type Property = fn(&[u8]);
+
 /// Properties by the name of their fuzz target.
-pub const ALL: [(&str, fn(&[u8])); 3] =
+pub const ALL: [(&str, Property); 3] =
     [("client_hello", hello), ("proxy_header", header), ("trace_context", trace_context)];
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.1 10.96.0.7 4000 80\r\nGET / HTTP/1.1\r\n";
