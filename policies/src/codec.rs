@@ -47,19 +47,24 @@ pub fn encode(resource: &Resource) -> (&'static str, String, Vec<u8>) {
 /// # Errors
 /// The first fault that is found.
 pub fn decode(resource_type: ResourceType, name: &str, bytes: &[u8]) -> Result<Resource, CodecError> {
-    let resource = match resource_type {
+    let resource = decode_any(resource_type, bytes)?;
+    let own = resource.name();
+    if own != name {
+        return Err(CodecError::new(format!("the message is of `{own}`, but was sent as `{name}`")));
+    }
+    Ok(resource)
+}
+
+/// Reads a resource, whatever its name.
+pub(crate) fn decode_any(resource_type: ResourceType, bytes: &[u8]) -> Result<Resource, CodecError> {
+    Ok(match resource_type {
         ResourceType::Backend => Resource::Backend(read::<proto::Backend>(bytes)?.try_into()?),
         ResourceType::Endpoints => Resource::Endpoints(read::<proto::Endpoints>(bytes)?.try_into()?),
         ResourceType::Policy => Resource::Policy(read::<proto::Policy>(bytes)?.try_into()?),
         ResourceType::Listener => Resource::Listener(read::<proto::Listener>(bytes)?.try_into()?),
         ResourceType::Route => Resource::Route(read::<proto::Route>(bytes)?.try_into()?),
         ResourceType::StreamRoute => Resource::StreamRoute(read::<proto::StreamRoute>(bytes)?.try_into()?),
-    };
-    let own = resource.name();
-    if own != name {
-        return Err(CodecError::new(format!("the message is of `{own}`, but was sent as `{name}`")));
-    }
-    Ok(resource)
+    })
 }
 
 fn read<M: Message + Default>(bytes: &[u8]) -> Result<M, CodecError> {

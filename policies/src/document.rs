@@ -25,6 +25,9 @@ mod yaml;
 pub use diagnostic::{Diagnostic, Severity};
 pub use yaml::{MAX_DEPTH, MAX_NODES};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use timestamp::parse_rfc3339;
+
 pub(crate) use located::Located;
 
 use diagnostic::Report;
@@ -175,7 +178,11 @@ impl File {
         let broken = self.report.errors() > before;
         match document.root {
             Some(root) if document.cut => match read::key_of(&root) {
-                Some(key) if read::list_items(&root).is_none() => self.failed.push(key),
+                Some(key) if read::list_items(&root).is_none() => {
+                    if self.is_first(&root, &key) {
+                        self.failed.push(key);
+                    }
+                }
                 _ => self.complete = false,
             },
             Some(root) => self.node(&root, broken),
@@ -193,11 +200,13 @@ impl File {
             Outcome::Object(object) => {
                 let Some(key) = ObjectKey::of(&object) else { return };
                 if self.is_first(node, &key) {
+                    self.manifests.insert(key.clone(), locate::to_json(node));
                     if broken { self.failed.push(key) } else { self.objects.push(object) }
                 }
             }
             Outcome::Refused(Some(key)) => {
                 if self.is_first(node, &key) {
+                    self.manifests.insert(key.clone(), locate::to_json(node));
                     self.failed.push(key);
                 }
             }
@@ -214,7 +223,6 @@ impl File {
             return false;
         }
         self.lines.insert(key.clone(), node.place.line);
-        self.manifests.insert(key.clone(), locate::to_json(node));
         true
     }
 }

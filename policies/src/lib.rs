@@ -12,6 +12,9 @@ pub mod cases;
 pub mod codec;
 pub mod decision;
 pub mod document;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod kind;
 pub mod kinds;

@@ -23,6 +23,11 @@ pub use cookie::{CookieSettings, SameSite, is_cookie_name, is_cookie_path};
 pub use session::{Leads, Session, Sessions};
 pub use user::{KeySource, Missing, UserKey, UserKeys};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use cookie::values as cookie_values;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use session::token_again;
+
 /// What the choice of a backend may look at, and where it says what it did.
 #[derive(Debug)]
 pub struct PickContext<'a> {

@@ -91,3 +91,12 @@ fn key(kind: &str, name: &ResourceName) -> ObjectKey {
     let (namespace, name) = (name.namespace.to_string(), name.name.to_string());
     ObjectKey { kind: kind.to_owned(), namespace, name }
 }
+
+/// Labels and contents of PEM blocks.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn pem_blocks(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, &'static str> {
+    let blocks = pem::blocks(bytes)?;
+    // Whether they are certificates makes no difference, as long as it can be told.
+    let _ = pem::check_bundle(bytes);
+    Ok(blocks.into_iter().map(|block| (block.label, block.body)).collect())
+}

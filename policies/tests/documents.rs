@@ -268,6 +268,14 @@ fn a_quote_that_is_never_closed_costs_its_document_only() {
 }
 
 #[test]
+fn an_object_that_is_there_is_not_lost_to_a_second_one_that_breaks_off() {
+    let deep = format!("more: {}{}\n", "[".repeat(70), "]".repeat(70));
+    let parsed = read(&format!("{}---\n{}{deep}", service("a"), service("a")));
+    assert_eq!((parsed.objects.len(), parsed.failed.len()), (1, 0), "{:?}", told(&parsed));
+    assert!(told(&parsed).iter().any(|told| told.contains("is defined twice")), "{:?}", told(&parsed));
+}
+
+#[test]
 fn tabs_are_pointed_out() {
     let parsed = read("kind: Gateway\nmetadata:\n\tname: x\n");
     assert_eq!(parsed.diagnostics[0].line, 3, "{:?}", told(&parsed));

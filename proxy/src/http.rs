@@ -12,6 +12,7 @@ mod response_body;
 mod rest;
 mod server;
 mod tee;
+mod trailers;
 mod tunnel;
 mod wire;
 

@@ -126,6 +126,7 @@ impl Guest {
         D: AsyncRead + AsyncWrite + Abort + Unpin,
     {
         let proxy = self.context.proxy.clone();
+        let _busy = self.context.presence.busy();
         let _counted = proxy.telemetry.connection(ConnectionSide::Downstream);
         let opened = match selected {
             Ok(selected) => {

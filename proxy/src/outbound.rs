@@ -51,6 +51,7 @@ pub(crate) async fn serve(
     match kind {
         Kind::Http => server.serve(stream, context, stop).await,
         Kind::Opaque(opened) => {
+            let _busy = context.presence.busy();
             let _counted = context.proxy.telemetry.connection(ConnectionSide::Downstream);
             let opened = match opened {
                 Some(opened) => Some(*opened),

@@ -140,3 +140,11 @@ impl TelemetryGuard {
         tokio::join!(spans, log);
     }
 }
+
+/// What the next is told of the trace that the sender of `headers` is in.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn passed_on(headers: &http::HeaderMap) -> Option<http::HeaderMap> {
+    let mut out = http::HeaderMap::new();
+    propagate::inject(&propagate::extract(headers)?, &mut out);
+    Some(out)
+}

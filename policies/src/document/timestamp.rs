@@ -1,5 +1,5 @@
 /// Seconds since the Unix epoch of an RFC 3339 time; parts of a second are cut off.
-pub(super) fn parse_rfc3339(text: &str) -> Option<i64> {
+pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = text.get(from..to)?;

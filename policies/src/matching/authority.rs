@@ -42,7 +42,7 @@ fn parse(text: &str) -> Result<Authority<'_>, Reason> {
     };
     let host = host.strip_suffix('.').unwrap_or(host);
     let broken = |b: u8| b <= b' ' || b"/@?#,\\".contains(&b);
-    if host.is_empty() || host.len() > MAX_HOST || host.bytes().any(broken) {
+    if host.is_empty() || host.ends_with('.') || host.len() > MAX_HOST || host.bytes().any(broken) {
         return Err(Reason::BadRequest);
     }
     let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -100,9 +100,18 @@ mod tests {
 
     #[test]
     fn a_missing_doubled_or_broken_host_is_a_bad_request() {
-        for hosts in
-            [&[][..], &["a", "a"], &[""], &["a:b"], &["a:99999"], &["u@a"], &["[::1"], &["a/b"], &["a,b"]]
-        {
+        for hosts in [
+            &[][..],
+            &["a", "a"],
+            &[""],
+            &["a:b"],
+            &["a:99999"],
+            &["u@a"],
+            &["[::1"],
+            &["a/b"],
+            &["a,b"],
+            &["a.."],
+        ] {
             assert_eq!(of("/", hosts), Err(Reason::BadRequest), "{hosts:?}");
         }
     }

@@ -216,6 +216,12 @@ impl Token {
     }
 }
 
+/// What a token is written as that is read from `text`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn token_again(text: &[u8]) -> Option<String> {
+    Token::read(text).map(Token::write)
+}
+
 /// The hash of an endpoint of a target of a rule.
 fn place(scope: &str, target: &str, endpoint: &EndpointState) -> u64 {
     hash::of(hash::SESSION, &[scope.as_bytes(), target.as_bytes(), endpoint.label.as_bytes()])

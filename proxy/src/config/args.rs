@@ -105,7 +105,8 @@ pub struct ProxyArgs {
           value_parser = duration::parse)]
     pub stall_timeout: Duration,
 
-    /// How many connections are accepted at a time; more wait in the listen queue until one of these ends.
+    /// How many connections are accepted at a time. At the limit, those that have been without a request for longest, and
+    /// for at least a second, are closed for others; where all are in use, more wait in the listen queue.
     #[arg(long, env = "TIDEGATE_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000)]
     pub max_connections: usize,
 

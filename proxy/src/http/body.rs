@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::replay::{Replay, Replayed};
 use super::tee::{BodyCopy, Tee, TeeEnd};
+use super::trailers;
 
 /// A request body going upstream. Small, because it moves through every future of a call: what few bodies have is boxed.
 #[derive(Debug)]
@@ -168,7 +169,7 @@ impl Body for Uploading {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let Self { inner, progress, tee } = self.get_mut();
-        let polled = Pin::new(&mut *inner).poll_frame(cx);
+        let polled = Pin::new(&mut *inner).poll_frame(cx).map_ok(trailers::checked);
         let mut ended = false;
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {

@@ -50,7 +50,7 @@ pub(crate) async fn handle(
         connection,
         rng: connection.rng(),
         dialect: Dialect::of(&head),
-        record: Record::new(exchange, connection.begin()),
+        record: Record::new(exchange, connection.presence.busy()),
         selected: None,
         progress: Progress::default(),
         response_headers: HeaderMap::new(),
@@ -166,6 +166,11 @@ impl Story<'_> {
                 // Nobody asked for it: the endpoint broke the protocol.
                 None => self.reply(&Reason::UpstreamProtocol.into()),
             };
+        }
+        if headers::check_framing(&head.headers).is_err() {
+            // What the coding left could not be told from the answer itself.
+            call.fail(Reason::UpstreamProtocol);
+            return self.reply(&Reason::UpstreamProtocol.into());
         }
         if let Some(selected) = &self.selected {
             selected.remember(call.endpoint(), at, &mut self.response_headers);

@@ -16,10 +16,10 @@ use smallvec::SmallVec;
 use tidegate_policy::Reason;
 use tidegate_policy::matching::target;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+pub(super) const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Brings every form of request target into one: path and query in the URI, the authority in `host`.
@@ -69,10 +69,11 @@ pub(crate) fn normalize_path(head: &mut request::Parts) -> Result<(), Reason> {
 }
 
 fn valid_host(host: &HeaderValue) -> Result<(), Reason> {
-    match Authority::try_from(host.as_bytes()) {
-        Ok(authority) if !authority.as_str().contains('@') => Ok(()),
-        _ => Err(Reason::BadRequest),
-    }
+    let authority = Authority::try_from(host.as_bytes()).map_err(|_| Reason::BadRequest)?;
+    let (text, no_port) = (authority.as_str(), authority.port_u16().is_none());
+    // A port may be left out, also behind a colon (RFC 3986, section 3.2.3), but not be none.
+    let bad_port = no_port && !matches!(text.strip_prefix(authority.host()), Some("" | ":"));
+    if text.contains('@') || bad_port { Err(Reason::BadRequest) } else { Ok(()) }
 }
 
 /// A body is coded in chunks or not at all: we take the chunks apart, and would pass on what any other coding left
@@ -249,10 +250,11 @@ mod tests {
         let none = Request::get("/");
         let user = Request::get("/").header(HOST, "me@a");
         let space = Request::get("/").header(HOST, "a b");
+        let port = Request::get("/").header(HOST, "a:99999");
         let connect = Request::builder().method(Method::CONNECT).uri("a:80").header(HOST, "a:80");
         let authority = Request::get("a:80").header(HOST, "b");
         let asterisk = Request::get("*").header(HOST, "a");
-        for request in [two, none, user, space, connect, authority, asterisk] {
+        for request in [two, none, user, space, port, connect, authority, asterisk] {
             assert_eq!(normalize_target(&mut head(request)), Err(Reason::BadRequest));
         }
     }
@@ -281,6 +283,13 @@ mod tests {
     fn a_path_that_becomes_too_long_is_refused() {
         let mut head = head(Request::get(format!("/{}", "{".repeat(30_000))).header(HOST, "a"));
         assert_eq!(normalize_path(&mut head), Err(Reason::BadRequest));
+    }
+
+    #[test]
+    fn a_host_may_be_a_name_or_an_address_with_or_without_a_port() {
+        for host in ["a", "a:80", "a:", "[::1]", "[::1]:8080", "10.0.0.1:65535"] {
+            assert_eq!(normalize_target(&mut head(Request::get("/").header(HOST, host))), Ok(()), "{host}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use http::StatusCode;
 use tidegate_policy::{Decisions, Reason};
 
 use super::body::Upload;
-use super::server::Busy;
+use crate::listener::Busy;
 use crate::telemetry::{Exchange, Finished};
 
 /// Held by the handler, then by the response body. Dropped before [`Record::complete`], the client has gone away:
@@ -14,8 +14,6 @@ use crate::telemetry::{Exchange, Finished};
 #[derive(Debug)]
 pub(crate) struct Record {
     exchange: Option<Exchange>,
-    /// Keeps the connection from resting.
-    _busy: Option<Busy>,
     pub(crate) decisions: Decisions,
     pub(crate) upload: Option<Arc<Upload>>,
     pub(crate) bytes_out: u64,
@@ -23,12 +21,14 @@ pub(crate) struct Record {
     /// Of the head that was sent; `None` before.
     pub(crate) status: Option<StatusCode>,
     pub(crate) reason: Option<Reason>,
+    /// Keeps the connection's place, and keeps it from resting.
+    busy: Option<Busy>,
 }
 
 impl Record {
     pub(crate) fn new(exchange: Exchange, busy: Busy) -> Self {
         let mut record = Self::spent();
-        (record.exchange, record._busy) = (Some(exchange), Some(busy));
+        (record.exchange, record.busy) = (Some(exchange), Some(busy));
         record
     }
 
@@ -36,13 +36,13 @@ impl Record {
     pub(crate) fn spent() -> Self {
         Self {
             exchange: None,
-            _busy: None,
             decisions: Decisions::new(),
             upload: None,
             bytes_out: 0,
             grpc_status: None,
             status: None,
             reason: None,
+            busy: None,
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::record::Record;
 use super::reply::grpc_status;
+use super::trailers;
 use crate::upstream::OpenCall;
 
 /// A response body going downstream; it holds what must last exactly as long as the response.
@@ -149,7 +150,9 @@ impl Body for ResponseBody {
             Source::Done => return Poll::Ready(None),
             Source::Local(body) if body.is_empty() => Poll::Ready(None),
             Source::Local(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
-            Source::Upstream { body, .. } => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Source::Upstream { body, .. } => {
+                Pin::new(body).poll_frame(cx).map_ok(trailers::checked).map_err(BodyError::from)
+            }
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {

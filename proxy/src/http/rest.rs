@@ -24,7 +24,7 @@ use super::server::{ConnectionContext, answer};
 
 /// How long a client may take from the end of an answer to the end of its next head, give or take [`REST_AFTER`]: for
 /// a slow head, and for an idle connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection is looked at this often, and comes to rest if nothing was asked since the last time.
 const REST_AFTER: Duration = Duration::from_secs(3);
 /// Of the bytes that wake a connection, read before it is put together again.
@@ -221,3 +221,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Resumed<S> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

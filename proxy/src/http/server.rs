@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use super::resets::Resets;
 use super::response_body::ResponseBody;
 use super::rest;
 use super::wire::Wire;
-use crate::listener::{HTTP_2, handshake};
+use crate::listener::{HTTP_2, Presence, handshake};
 use crate::state::ProxyState;
 use crate::telemetry::{ConnectionSide, Direction};
 
@@ -66,6 +66,7 @@ pub(crate) struct ConnectionContext {
     /// Of the peer, as the next hop is told it.
     pub(super) client_address: HeaderValue,
     pub(crate) tls: Option<TlsSession>,
+    pub(crate) presence: Arc<Presence>,
     /// For requests to an address that is no Service's.
     passthrough: OnceLock<Selected>,
     /// Where this connection's random numbers go on.
@@ -75,13 +76,7 @@ pub(crate) struct ConnectionContext {
     /// See [`Wire`].
     unread: Arc<AtomicBool>,
     pub(super) resets: Resets,
-    /// Requests whose answer is not out yet.
-    busy: AtomicU32,
 }
-
-/// A request that is being answered.
-#[derive(Debug)]
-pub(crate) struct Busy(Arc<ConnectionContext>);
 
 /// What a TLS handshake has told.
 #[derive(Debug)]
@@ -112,24 +107,18 @@ impl ConnectionContext {
             client_address: client_address(peer.address.ip()),
             peer,
             tls: None,
+            presence: Arc::default(),
             passthrough: OnceLock::new(),
             seed: AtomicU64::new(seed),
             last: AtomicBool::new(false),
             unread: Arc::default(),
             resets: Resets::default(),
-            busy: AtomicU32::new(0),
         }
-    }
-
-    /// Counts a request until the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Busy {
-        self.busy.fetch_add(1, Ordering::Relaxed);
-        Busy(self.clone())
     }
 
     /// Whether nothing is under way: no answer, and no body that was not read to its end.
     pub(super) fn is_settled(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) == 0 && !self.unread.load(Ordering::Relaxed)
+        !self.presence.is_busy() && !self.unread.load(Ordering::Relaxed)
     }
 
     /// The address that this connection is for, if that is no Service's: no policy looks at what goes there, so it is
@@ -309,8 +298,5 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     connection.await
 }
 
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+#[cfg(test)]
+pub(super) mod tests;

@@ -8,10 +8,10 @@ use tidegate_policy::model::Peer;
 use tidegate_policy::snapshot::Scope;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::origin::{Origin, Refusal, canonical};
+use super::room::{Leave, Presence, Room};
 use super::seldom::Seldom;
 use crate::http::{ConnectionContext, HttpServer};
 use crate::state::ProxyState;
@@ -38,7 +38,7 @@ pub(crate) struct Acceptor {
     pub(crate) proxy: Arc<ProxyState>,
     server: Arc<HttpServer>,
     /// One for every connection that may be open, shared by all sockets.
-    places: Arc<Semaphore>,
+    room: Arc<Room>,
     workers: Workers,
     refusals: Arc<[Seldom; 2]>,
 }
@@ -81,8 +81,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 impl Acceptor {
     pub(crate) fn new(proxy: Arc<ProxyState>, server: HttpServer, workers: Workers) -> Self {
-        let places = Arc::new(Semaphore::new(proxy.config.max_connections));
-        Self { proxy, server: Arc::new(server), places, workers, refusals: Arc::default() }
+        let room = Arc::new(Room::new(proxy.config.max_connections));
+        Self { proxy, server: Arc::new(server), room, workers, refusals: Arc::default() }
     }
 
     /// Accepts until `stop`, whatever happens on the way. `stop` also drains the connections of this socket.
@@ -90,9 +90,12 @@ impl Acceptor {
         let accepting = async {
             let full = Seldom::default();
             loop {
-                let place = self.place(&full).await;
                 match listener.accept().await {
-                    Ok((stream, address)) => self.spawn(stream, address, site, place, stop.clone()),
+                    // Whoever has come first, so that nobody is asked to leave for a client that is not there.
+                    Ok((stream, address)) => {
+                        let leave = self.leave(&full).await;
+                        self.spawn(stream, address, site, leave, stop.clone());
+                    }
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept; trying again");
@@ -108,27 +111,26 @@ impl Acceptor {
         self.empty(listener, site, &stop);
     }
 
-    /// Waits for leave to accept one more.
-    async fn place(&self, full: &Seldom) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = self.places.clone().try_acquire_owned() {
-            return Some(place);
+    /// Waits for leave to serve one more.
+    async fn leave(&self, full: &Seldom) -> Option<Leave> {
+        if let Some(leave) = self.room.try_leave() {
+            return Some(leave);
         }
         if full.now() {
             let limit = self.proxy.config.max_connections;
-            tracing::warn!(limit, "--max-connections reached; more wait until one ends");
+            tracing::warn!(limit, "--max-connections reached; those longest without a request are closed");
         }
-        // Fails only when closed, which nobody does.
-        self.places.clone().acquire_owned().await.ok()
+        self.room.leave().await
     }
 
     /// Takes what the kernel has already accepted for us: closing the socket would reset it.
     fn empty(&self, listener: TcpListener, site: Site, stop: &CancellationToken) {
         let Ok(listener) = listener.into_std() else { return };
-        while let Ok(place) = self.places.clone().try_acquire_owned() {
+        while let Some(leave) = self.room.try_leave() {
             let Ok((stream, address)) = listener.accept() else { return };
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
-                self.spawn(stream, address, site, Some(place), stop.clone());
+                self.spawn(stream, address, site, Some(leave), stop.clone());
             }
         }
     }
@@ -138,24 +140,33 @@ impl Acceptor {
         stream: TcpStream,
         client: SocketAddr,
         site: Site,
-        place: Option<OwnedSemaphorePermit>,
+        leave: Option<Leave>,
         stop: CancellationToken,
     ) {
         // None only without any thread to serve it, and then nobody would be here.
         let Some((worker, seat)) = self.workers.seat() else { return };
         let Ok(stream) = Moved::to(worker, stream) else { return };
-        let acceptor = self.clone();
+        let (place, presence) = self.room.enter(leave);
+        let (acceptor, guest) = (self.clone(), place.guest());
         let serving = async move {
             // Each fails only on a socket that is gone already.
             if let Ok(stream) = stream.arrived() {
-                acceptor.serve(stream, client, site, stop).await;
+                acceptor.serve(stream, client, site, presence, stop).await;
             }
             drop((place, seat));
         };
-        self.proxy.connections.spawn_on(serving, worker);
+        let task = self.proxy.connections.spawn_on(serving, worker);
+        self.room.seated(guest, task.abort_handle());
     }
 
-    async fn serve(&self, mut stream: TcpStream, client: SocketAddr, site: Site, stop: CancellationToken) {
+    async fn serve(
+        &self,
+        mut stream: TcpStream,
+        client: SocketAddr,
+        site: Site,
+        presence: Arc<Presence>,
+        stop: CancellationToken,
+    ) {
         let Self { proxy, server, .. } = self;
         let mut origin = Origin { client: canonical(client), destination: None };
         if site.scope == Scope::Outbound {
@@ -171,8 +182,9 @@ impl Acceptor {
         }
         let peer = Peer { address: origin.client, identity: None };
         let scope = origin.destination.map_or(site.scope, Scope::OutboundTo);
-        let context =
+        let mut context =
             ConnectionContext::new(proxy.clone(), scope, site.direction, peer, crate::clock::seed());
+        context.presence = presence;
         // Boxed, here and further on, what not every connection is: an idle one costs what it is and no more.
         match scope {
             Scope::Gateway(bind) => Box::pin(intake::serve(server, stream, bind, context, stop)).await,

@@ -152,6 +152,11 @@ impl RawClient {
         self.0.write_all(bytes.as_ref()).await.expect("the other side reads");
     }
 
+    /// Writes, unless the other side has closed; then this is `false`.
+    pub async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.0.write_all(bytes.as_ref()).await.is_ok()
+    }
+
     /// Reads until `end` has come, or the other side has closed.
     pub async fn read_until(&mut self, end: &str) -> String {
         let mut seen = Vec::new();

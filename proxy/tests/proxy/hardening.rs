@@ -242,8 +242,12 @@ async fn above_the_cap_connections_wait_until_one_ends() {
     let proxy = Proxy::start(config).unwrap();
     let address = proxy.inbound().unwrap();
     let mut first = Client::http1(address).await;
-    let mut second = Client::http1(address).await;
-    assert_eq!((first.get("/").await.status.as_u16(), second.get("/").await.status.as_u16()), (200, 200));
+    assert_eq!(first.get("/").await.status, 200);
+    // Both have a request in flight, or just had one: neither is asked to leave.
+    backend.push(Script::Hang);
+    let mut second = RawClient::connect(address).await;
+    second.write("GET /second HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    backend.until(|c| c.requests == 2).await;
     let mut third = RawClient::connect(address).await;
     third.write("GET /third HTTP/1.1\r\nhost: a\r\n\r\n").await;
     // What is open goes on as if nothing were.
@@ -253,6 +257,39 @@ async fn above_the_cap_connections_wait_until_one_ends() {
     assert!(backend.seen().iter().all(|head| head.uri != "/third"));
     drop(second);
     assert!(third.read_until("\r\n\r\n").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn connections_that_ask_for_nothing_make_room_for_those_that_do() {
+    let backend = FaultBackend::start().await;
+    let mut config = sidecar_config(backend.address(), AppProtocol::Http1);
+    config.max_connections = 4;
+    let proxy = Proxy::start(config).unwrap();
+    let address = proxy.inbound().unwrap();
+    backend.push(Script::Hang);
+    let mut working = RawClient::connect(address).await;
+    working.write("GET /working HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    backend.until(|c| c.requests == 1).await;
+    // Slowloris: a head that never ends, nothing at all, and one that asked once and stays.
+    let mut slow = RawClient::connect(address).await;
+    slow.write("GET /slow HTTP/1.1\r\nhost: a\r\n").await;
+    let silent = RawClient::connect(address).await;
+    let mut idle = Client::http1(address).await;
+    assert_eq!(idle.get("/").await.status, 200);
+    for _ in 0..3 {
+        let mut other = Client::http1(address).await;
+        assert_eq!(other.get("/other").await.status, 200);
+    }
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        let mut other = Client::http1(address).await;
+        assert_eq!(other.get("/other").await.status, 200);
+        all.push(other);
+    }
+    assert_eq!(slow.read_to_end().await, "");
+    drop(silent);
+    // The one with a request in flight was left alone.
+    assert_eq!(backend.counts().cancelled, 0);
 }
 
 #[tokio::test]

@@ -1,0 +1,90 @@
+//! Where throwing bytes begins: a little of everything that a parser knows.
+
+use std::sync::Arc;
+
+use crate::model::ResourceType;
+use crate::{codec, document, resolve};
+
+const DOCUMENTS: [&str; 4] = [
+    include_str!("../../examples/RateLimitPolicy.yaml"),
+    include_str!("../../examples/CircuitBreakerPolicy.yaml"),
+    include_str!("../../examples/CohortPolicy.yaml"),
+    ROUTES,
+];
+
+const CASES: [&str; 2] = [
+    include_str!("../../cases/policies/RateLimitPolicy.yaml"),
+    include_str!("../../cases/policies/CircuitBreakerPolicy.yaml"),
+];
+
+/// A gateway with what its routes can do.
+const ROUTES: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec:
+  gatewayClassName: tidegate
+  listeners: [{name: http, protocol: HTTP, port: 80, hostname: '*.example.com'}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: shop, creationTimestamp: '2026-01-02T03:04:05Z'}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: cart-1, namespace: shop, labels: {kubernetes.io/service-name: cart}}
+addressType: IPv4
+ports: [{name: http, port: 9001}]
+endpoints: [{addresses: [127.0.0.1]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: cart, namespace: shop}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [shop.example.com]
+  rules:
+  - name: all
+    matches: [{path: {type: PathPrefix, value: /cart}, headers: [{name: x-a, value: b}]}]
+    filters:
+    - {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-b, value: c}], remove: [x-d]}}
+    - {type: CORS, cors: {allowOrigins: ['https://*.example.com'], maxAge: 5}}
+    timeouts: {request: 1h30m, backendRequest: 500ms}
+    sessionPersistence: {type: Cookie, sessionName: tg}
+    backendRefs: [{name: cart, port: 80, weight: 3}]
+";
+
+const PEM: &str = "explained\n-----BEGIN CERTIFICATE-----\nMAMwAQU=\n-----END CERTIFICATE-----\n\
+    -----BEGIN PRIVATE KEY-----\nAQIDBA==\n-----END PRIVATE KEY-----\n";
+
+/// Of the property with this name.
+pub fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let texts: &[&str] = match target {
+        "authority" => &["shop.example.com:8080", "[2001:db8::1]:80", "A.b.", "10.0.0.1"],
+        "cases" => &CASES,
+        "cookie" => &["tg=abc; other=1", "a=b;tg=\"x\" ;tg=y", "tg = c"],
+        "document" => &DOCUMENTS,
+        "duration" => &["1h30m", "250ms", "10s", "99999h99999m99999s99999ms"],
+        "host_pattern" => &["*.example.com", "shop.Example.com", "a"],
+        "origin" => &["https://shop.example.com", "http://*.example.com:8080", "https://[::1]:1", "http://*"],
+        "path" => &["cart/../x", "%7euser/%2e%2e/a", "a;p=1/.%2fb", "a%5c..%2F", "é/{b}|c//d"],
+        "pem" => &[PEM],
+        "session" => &["AQAAAAEAAAACAAAAAAAAAAM", "AWR4xIBkeMSAASNFZ4mrze8"],
+        "timestamp" => &["2026-01-02T03:04:05Z", "2024-02-29T23:59:60.5+14:00", "0000-01-01t00:00:00-23:59"],
+        _ => return resources(),
+    };
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// What the documents become on the wire, behind the number of its type.
+fn resources() -> Vec<Vec<u8>> {
+    let parsed = document::parse(&Arc::from("seeds.yaml"), &DOCUMENTS.join("\n---\n"));
+    let resolved = resolve::resolve(&parsed.objects);
+    let wire = resolved.resources.iter().map(|resource| {
+        let kind = resource.resource_type();
+        let number = ResourceType::PUSH_ORDER.iter().position(|one| *one == kind).unwrap_or_default();
+        [vec![number as u8], codec::encode(&resource).2].concat()
+    });
+    wire.collect()
+}
