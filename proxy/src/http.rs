@@ -12,6 +12,7 @@ mod response_body;
 mod server;
 mod tee;
 mod tunnel;
+mod websocket;
 mod wire;
 
 pub(crate) use body::{RequestBody, Upload};

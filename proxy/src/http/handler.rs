@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue, Request, Response, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::{Body as _, Incoming};
 use tidegate_policy::Reason;
 use tidegate_policy::pick::PickContext;
@@ -26,6 +26,8 @@ struct Story<'a> {
     connection: &'a ConnectionContext,
     rng: fastrand::Rng,
     dialect: Dialect,
+    /// For an address that is no Service's: passes as it is.
+    foreign: bool,
     record: Record,
     selected: Option<Selected>,
     progress: Progress,
@@ -48,12 +50,13 @@ pub(crate) async fn handle(
         connection,
         rng: connection.rng(),
         dialect: Dialect::of(&head),
+        foreign: false,
         record: Record::new(exchange),
         selected: None,
         progress: Progress::default(),
         response_headers: HeaderMap::new(),
     };
-    let upgrade = tunnel::Downstream::wanted(&mut head);
+    let upgrade = tunnel::Downstream::wanted(&mut head, &mut story.rng);
     let (has_body, waiting) = (!body.is_end_stream(), connection.resets.begin());
     let outcome = match story.judge(&mut head) {
         Ok(()) => story.forward(head, body, upgrade.as_ref()).await.map_err(Stop::from),
@@ -74,7 +77,8 @@ impl Story<'_> {
         let connection = self.connection;
         let snapshot = connection.proxy.store.load();
         headers::normalize_target(head)?;
-        if connection.foreign(&snapshot).is_none() {
+        self.foreign = connection.foreign(&snapshot).is_some();
+        if !self.foreign {
             headers::normalize_path(head)?;
         }
         headers::check_framing(&head.headers)?;
@@ -102,6 +106,9 @@ impl Story<'_> {
             response_headers: &mut self.response_headers,
         };
         let selected = &*self.selected.insert(connection.route(&snapshot, &mut cx)?);
+        if head.method == Method::CONNECT && !selected.rule.connect && !self.foreign {
+            return Err(Reason::ConnectRefused.into());
+        }
         if let Some(exchange) = self.record.exchange() {
             exchange.decided(selected);
         }
@@ -152,18 +159,18 @@ impl Story<'_> {
     fn pass_on(mut self, answered: Answered, upgrade: Option<tunnel::Downstream>) -> Response<ResponseBody> {
         let Answered { mut head, body, call } = answered;
         let at = (self.connection.tls.is_some(), since_epoch());
-        if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            return match upgrade {
-                Some(downstream) => {
-                    if let Some(selected) = &self.selected {
-                        selected.remember(call.endpoint(), at, &mut head.headers);
-                    }
-                    let response = Response::from_parts(head, body);
-                    downstream.open(response, call, self.record, &self.connection.proxy)
+        match tunnel::agreed(&mut head, upgrade.as_ref()) {
+            Ok(None) => {}
+            Ok(Some(upstream)) => {
+                if let Some(selected) = &self.selected {
+                    selected.remember(call.endpoint(), at, &mut head.headers);
                 }
-                // Nobody asked for it: the endpoint broke the protocol.
-                None => self.reply(&Reason::UpstreamProtocol.into()),
-            };
+                let (Some(downstream), proxy) = (upgrade, &self.connection.proxy) else {
+                    return self.reply(&Reason::UpstreamProtocol.into());
+                };
+                return downstream.open((head, upstream), call, self.record, proxy);
+            }
+            Err(reason) => return self.reply(&reason.into()),
         }
         if let Some(selected) = &self.selected {
             selected.remember(call.endpoint(), at, &mut self.response_headers);

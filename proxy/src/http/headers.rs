@@ -25,11 +25,21 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 ///
 /// # Errors
 /// [`Reason::BadRequest`]: no host where HTTP/1.1 demands one, several, one that is not valid, or a target in a form
-/// that is for CONNECT or OPTIONS only.
+/// that is for CONNECT or OPTIONS only, or that CONNECT does not have. [`Reason::UpgradeUnsupported`]: an extended
+/// CONNECT (RFC 8441) is left, whose protocol nobody has made sense of.
 pub(crate) fn normalize_target(head: &mut request::Parts) -> Result<(), Reason> {
     let authority_form = head.uri.scheme().is_none() && head.uri.authority().is_some();
     let asterisk_form = head.uri.path() == "*" && head.method != Method::OPTIONS;
-    if head.method == Method::CONNECT || authority_form || asterisk_form {
+    if head.method == Method::CONNECT {
+        if !authority_form {
+            let extended = head.version == Version::HTTP_2 && head.uri.scheme().is_some();
+            return Err(if extended { Reason::UpgradeUnsupported } else { Reason::BadRequest });
+        }
+        // RFC 9110 9.3.6: there is no port to fall back on.
+        if head.uri.port_u16().is_none_or(|port| port == 0) {
+            return Err(Reason::BadRequest);
+        }
+    } else if authority_form || asterisk_form {
         return Err(Reason::BadRequest);
     }
     if let Some(authority) = head.uri.authority() {
@@ -225,12 +235,25 @@ mod tests {
         let none = Request::get("/");
         let user = Request::get("/").header(HOST, "me@a");
         let space = Request::get("/").header(HOST, "a b");
-        let connect = Request::builder().method(Method::CONNECT).uri("a:80").header(HOST, "a:80");
+        let connect = Request::builder().method(Method::CONNECT).uri("/").header(HOST, "a:80");
+        let portless = Request::builder().method(Method::CONNECT).uri("a").header(HOST, "a");
         let authority = Request::get("a:80").header(HOST, "b");
         let asterisk = Request::get("*").header(HOST, "a");
-        for request in [two, none, user, space, connect, authority, asterisk] {
+        for request in [two, none, user, space, connect, portless, authority, asterisk] {
             assert_eq!(normalize_target(&mut head(request)), Err(Reason::BadRequest));
         }
+    }
+
+    #[test]
+    fn connect_is_matched_as_if_it_were_for_the_root_of_its_authority() {
+        let connect =
+            Request::builder().method(Method::CONNECT).uri("db.shop:5432").header(HOST, "elsewhere");
+        let mut head = head(connect);
+        assert_eq!(normalize_target(&mut head), Ok(()));
+        assert_eq!(
+            (head.uri.to_string().as_str(), &head.headers[HOST]),
+            ("/", &HeaderValue::from_static("db.shop:5432"))
+        );
     }
 
     #[test]

@@ -192,7 +192,10 @@ async fn exchange(
     let mut checkout = Checkout { attempt, connect_timeout, fresh: false };
     loop {
         let mut lease = pool.checkout(&checkout, &mut record.decisions).await?;
-        let spare = lease.reused.then(|| Spare::of(&request)).flatten();
+        if request.extensions().get::<hyper::ext::Protocol>().is_some() && !lease.carries_tunnels().await {
+            return Err(Failure { unsent: true, ..Reason::UpgradeUnsupported.into() });
+        }
+        let spare = (lease.reused || protocol == Protocol::Http2).then(|| Spare::of(&request)).flatten();
         let Unanswered { unsent, error } = match lease.send(request).await {
             Ok(response) => return Ok((response, lease)),
             Err(unanswered) => unanswered,
@@ -201,9 +204,11 @@ async fn exchange(
         let alive = error.as_ref().is_some_and(|error| error.is_user() || error.is_parse());
         let reused = lease.reused;
         tracing::debug!(?error, endpoint = %attempt.endpoint.label, reused, "call failed");
-        let never_sent = unsent.is_some();
+        let untouched = error.as_ref().is_some_and(left_untouched);
+        let never_sent = unsent.is_some() || untouched;
+        let spare = spare.filter(|spare| untouched || spare.is_repeatable());
         request = match unsent.or_else(|| spare.map(Spare::into_request)) {
-            Some(again) if reused && !alive => again,
+            Some(again) if !alive && (reused || untouched && !checkout.fresh) => again,
             _ => {
                 let reason = reason(error.as_ref(), record.upload.as_deref());
                 return Err(Failure { unsent: never_sent, ..reason.into() });
@@ -211,6 +216,15 @@ async fn exchange(
         };
         checkout.fresh = true;
     }
+}
+
+/// Whether the endpoint has said that it did nothing about a request: refused the stream, or said goodbye to those
+/// before it only (RFC 9113, section 8.7).
+fn left_untouched(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        cause.is_remote() && (cause.reason() == Some(h2::Reason::REFUSED_STREAM) || cause.is_go_away())
+    })
 }
 
 /// Why the endpoint gave no answer.
