@@ -7,11 +7,13 @@ use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::{Body as _, Incoming};
 use tidegate_policy::Reason;
+use tidegate_policy::model::AppProtocol;
 use tidegate_policy::pick::PickContext;
 use tidegate_policy::pipeline::{self, DirectReply, LocalReply, Progress, RequestContext, Stop};
 use tidegate_policy::snapshot::{Scope, Selected};
 
 use super::body::RequestBody;
+use super::grpc_web::GrpcWeb;
 use super::record::Record;
 use super::reply::{self, Dialect};
 use super::response_body::ResponseBody;
@@ -134,6 +136,10 @@ impl Story<'_> {
         let Some(selected) = &self.selected else { return Err(Reason::Internal.into()) };
         let proxy = &self.connection.proxy;
         let mut body = RequestBody::new(body);
+        if let Some(web) = self.dialect.web.filter(|_| !self.foreign && speaks_grpc(selected)) {
+            GrpcWeb::to_grpc(&mut head.headers);
+            (self.dialect.grpc, body) = (true, body.unpacked(web.sent));
+        }
         self.record.upload = body.upload().cloned();
         if upgrade.is_none() {
             let target = selected.target();
@@ -176,10 +182,12 @@ impl Story<'_> {
             selected.remember(call.endpoint(), at, &mut self.response_headers);
         }
         headers::strip_hop_by_hop(&mut head.headers);
+        let web = self.dialect.web.filter(|_| self.dialect.grpc);
+        let packing = web.and_then(|web| web.answer(&mut head));
         let announced = head.headers.get(CONTENT_LENGTH).and_then(length);
         self.conclude(&mut head);
         let stall_timeout = self.connection.proxy.config.stall_timeout.filter(|_| !self.dialect.grpc);
-        let body = ResponseBody::upstream(body, call, announced, stall_timeout, self.record);
+        let body = ResponseBody::upstream((body, call), (announced, stall_timeout), packing, self.record);
         Response::from_parts(head, body)
     }
 
@@ -194,7 +202,7 @@ impl Story<'_> {
     fn reply(mut self, reply: &LocalReply) -> Response<ResponseBody> {
         self.record.reason = Some(reply.reason);
         let (mut head, body) = reply::response(reply, self.dialect);
-        self.record.grpc_status = self.dialect.grpc.then(|| reply.reason.answer().grpc);
+        self.record.grpc_status = self.dialect.wants_grpc_status().then(|| reply.reason.answer().grpc);
         self.conclude(&mut head);
         Response::from_parts(head, ResponseBody::local(body, self.record))
     }
@@ -208,6 +216,12 @@ impl Story<'_> {
         pipeline::conclude(filters, self.progress, std::mem::take(&mut self.response_headers), head);
         self.record.status = Some(head.status);
     }
+}
+
+/// Whether what comes as gRPC-Web is to go out as gRPC; see [`super::grpc_web`].
+fn speaks_grpc(selected: &Selected) -> bool {
+    let backend = selected.target().backend.as_ref();
+    selected.rule.grpc || backend.is_ok_and(|backend| backend.protocol == AppProtocol::H2c)
 }
 
 fn length(value: &HeaderValue) -> Option<u64> {

@@ -230,7 +230,10 @@ fn left_untouched(error: &hyper::Error) -> bool {
 /// Why the endpoint gave no answer.
 fn reason(error: Option<&hyper::Error>, upload: Option<&Upload>) -> Reason {
     let Some(error) = error else { return Reason::UpstreamReset };
-    if error.is_user() {
+    if upload.is_some_and(|upload| upload.failure() == Reason::BadRequest) {
+        // However the connection put it: nobody can answer what makes no sense.
+        Reason::BadRequest
+    } else if error.is_user() {
         // The only thing of ours that can fail in there is the request body: the client's upload.
         upload.map_or(Reason::Internal, Upload::failure)
     } else if refused_us(error) {

@@ -9,6 +9,7 @@ mod failures;
 mod filters;
 mod forwarding;
 mod grpc_routes;
+mod grpc_web;
 mod hardening;
 mod lifecycle;
 mod mesh;
