@@ -182,6 +182,7 @@ impl Story<'_> {
             selected.remember(call.endpoint(), at, &mut self.response_headers);
         }
         headers::strip_hop_by_hop(&mut head.headers);
+        headers::strip_length(&mut head, self.dialect.http1);
         let web = self.dialect.web.filter(|_| self.dialect.grpc);
         let packing = web.and_then(|web| web.answer(&mut head));
         let announced = head.headers.get(CONTENT_LENGTH).and_then(length);

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE};
 use http::header::{TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 use smallvec::SmallVec;
 use tidegate_policy::Reason;
 use tidegate_policy::matching::target;
@@ -142,6 +142,17 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, UPGRADE] {
         headers.remove(name);
     }
+}
+
+/// A 204 has no length (RFC 9110 section 8.6). A 304 may have that of what it stands for, but hyper cannot send it over
+/// HTTP/1.1, and would warn of each.
+pub(crate) fn strip_length(head: &mut response::Parts, http1: bool) {
+    match head.status {
+        StatusCode::NO_CONTENT => {}
+        StatusCode::NOT_MODIFIED if http1 => {}
+        _ => return,
+    }
+    head.headers.remove(CONTENT_LENGTH);
 }
 
 fn strip_listed(headers: &mut HeaderMap) {

@@ -97,7 +97,11 @@ pub(crate) async fn handshake(
             let polled = connection.as_mut().poll(cx);
             if polled.is_pending() {
                 allowed.store(connection.current_max_send_streams().min(MAX_STREAMS), Ordering::Relaxed);
-                told.announced.store(connection.is_extended_connect_protocol_enabled(), Ordering::Release);
+                // Never taken back (RFC 8441, section 3).
+                if !told.announced.load(Ordering::Relaxed) {
+                    let announced = connection.is_extended_connect_protocol_enabled();
+                    told.announced.store(announced, Ordering::Release);
+                }
                 while look.as_mut().poll(cx).is_ready() {
                     look.set(told.look.notified());
                 }

@@ -85,7 +85,8 @@ fn extend<B>(request: &mut Request<B>) -> Result<(), Reason> {
     if headers.remove(UPGRADE).is_none_or(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(WEBSOCKET)) {
         return Err(Reason::UpgradeUnsupported);
     }
-    headers.remove(SEC_WEBSOCKET_KEY);
+    // Its client would wait for it to be answered.
+    headers.remove(SEC_WEBSOCKET_KEY).ok_or(Reason::BadRequest)?;
     *request.method_mut() = Method::CONNECT;
     request.extensions_mut().insert(Extended::from_static("websocket"));
     Ok(())

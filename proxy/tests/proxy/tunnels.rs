@@ -1,6 +1,8 @@
 //! WebSockets between HTTP/1.1 and HTTP/2, and CONNECT: tunnels, and who may not have one.
 
-use crate::mesh::{route, sidecar};
+use std::time::Duration;
+
+use crate::mesh::{route, sidecar, sidecar_config};
 use crate::outbound::Sidecar;
 use crate::pairings::{self, Pairing};
 use http::{Method, Request, Response};
@@ -9,6 +11,7 @@ use hyper::ext::Protocol;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tidegate_policy::model::{AppProtocol, Route};
+use tidegate_proxy::Proxy;
 use tidegate_testkit::backend::{FaultBackend, Reply, Script};
 use tidegate_testkit::body::{TestBody, empty};
 use tidegate_testkit::client::{Answer, Client, RawClient};
@@ -95,6 +98,34 @@ async fn the_backends_end_of_a_websocket_is_the_clients() {
         // In order or not: it ends.
         let _ = tunnel.read_to_end(&mut rest).await;
         assert!(rest.is_empty(), "{pairing:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_a_websocket_and_its_bytes_are_counted() {
+    for pairing in pairings::ALL {
+        let backend = FaultBackend::start_with_tunnels().await;
+        backend.always(Script::Tunnel);
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("access.log");
+        let mut config = sidecar_config(backend.address(), pairing.backend);
+        config.drain_timeout = Duration::from_secs(60);
+        config.access_log = tidegate_proxy::telemetry::LogTarget::File(log.clone());
+        let proxy = Proxy::start(config).unwrap();
+        let mut client = pairing.client(proxy.inbound().unwrap()).await;
+        let mut tunnel = opened(client.send(websocket(pairing)).await.unwrap()).await;
+        proxy.shutdown();
+        let waiting = tokio::spawn(proxy.wait());
+        for _ in 0..100 {
+            tunnel.write_all(b"ping").await.unwrap();
+            let mut back = [0; 4];
+            tunnel.read_exact(&mut back).await.unwrap();
+        }
+        drop((tunnel, client));
+        waiting.await.unwrap();
+        let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(log).unwrap()).unwrap();
+        let (received, sent) = (&line["http.request.body.size"], &line["http.response.body.size"]);
+        assert_eq!((received, sent), (&400.into(), &400.into()), "{pairing:?} {line}");
     }
 }
 
