@@ -13,6 +13,10 @@ use serde::Serialize;
 pub enum Reason {
     /// The request itself cannot be understood or forwarded (no host, bad target).
     BadRequest,
+    /// CONNECT, where no rule asks for it: what passes in a tunnel, no policy sees.
+    ConnectRefused,
+    /// The protocol to switch to is one that we do not carry, or that the endpoint does not take over HTTP/2.
+    UpgradeUnsupported,
     /// The request came over a TLS connection for another listener's name.
     Misdirected,
     /// A client that must begin with TLS did not, or the handshake failed.
@@ -87,14 +91,17 @@ pub struct Answer {
 const INVALID_ARGUMENT: u8 = 3;
 const CANCELLED: u8 = 1;
 const DEADLINE_EXCEEDED: u8 = 4;
+const PERMISSION_DENIED: u8 = 7;
 const RESOURCE_EXHAUSTED: u8 = 8;
 const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
 impl Reason {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::BadRequest,
+        Self::ConnectRefused,
+        Self::UpgradeUnsupported,
         Self::Misdirected,
         Self::BadHandshake,
         Self::NoRoute,
@@ -138,6 +145,17 @@ impl Reason {
             Self::BadRequest => {
                 row(400, INVALID_ARGUMENT, "bad_request", "the request cannot be forwarded", false, true)
             }
+            Self::ConnectRefused => {
+                row(403, PERMISSION_DENIED, "connect_refused", "no rule is for CONNECT", false, true)
+            }
+            Self::UpgradeUnsupported => row(
+                501,
+                UNIMPLEMENTED,
+                "upgrade_unsupported",
+                "the protocol cannot be switched to",
+                false,
+                false,
+            ),
             Self::Misdirected => {
                 row(421, UNAVAILABLE, "misdirected", "this connection is for another host", false, false)
             }

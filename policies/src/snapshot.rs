@@ -110,6 +110,8 @@ pub struct Rule {
     pub retry: Option<Retry>,
     /// A GRPCRoute's: backends are spoken to as HTTP/2.
     pub grpc: bool,
+    /// Some match asks for the method CONNECT: what it opens is a tunnel, in which nothing is looked at.
+    pub connect: bool,
     /// Picks by user where there is one, instead of by chance.
     pub(crate) cohort: Option<BoundCohort>,
     /// Sends clients back to where they were answered from, before anybody picks.

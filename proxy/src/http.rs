@@ -2,6 +2,7 @@
 
 mod body;
 mod detect;
+mod grpc_web;
 mod handler;
 mod headers;
 mod record;
@@ -14,6 +15,7 @@ mod server;
 mod tee;
 mod trailers;
 mod tunnel;
+mod websocket;
 mod wire;
 
 pub(crate) use body::{RequestBody, Upload};

@@ -27,6 +27,8 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
             | Reason::IdleTimeout
             | Reason::BadRequest
             | Reason::Misdirected
+            | Reason::ConnectRefused
+            | Reason::UpgradeUnsupported
             | Reason::BadHandshake
             | Reason::NoRoute
             | Reason::NoBackend

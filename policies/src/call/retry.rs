@@ -138,6 +138,8 @@ fn is_connection_failure(reason: Reason) -> bool {
         | Reason::UpstreamProtocol
         | Reason::RequestTimeout => true,
         Reason::BadRequest
+        | Reason::ConnectRefused
+        | Reason::UpgradeUnsupported
         | Reason::Misdirected
         | Reason::BadHandshake
         | Reason::NoRoute

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::Method;
+
 use super::build::Builder;
 use super::policies::Behaviour;
 use super::{BackendState, MirrorTarget, Rule, Target};
@@ -109,6 +111,7 @@ impl<'a> Builder<'a> {
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
             grpc: route.kind == RouteKind::Grpc,
+            connect: rule.matches.iter().any(|wanted| wanted.method == Some(Method::CONNECT)),
             ..Rule::empty()
         };
         named.leading_to(targets)
@@ -251,6 +254,7 @@ impl Rule {
             timeouts: Timeouts::default(),
             retry: None,
             grpc: false,
+            connect: false,
             cohort: None,
             sessions: None,
             targets: Box::default(),

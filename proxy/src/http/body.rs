@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tidegate_policy::Reason;
 use tokio::sync::Notify;
 
+use super::grpc_web::{Coding, Malformed, Unpacking};
 use super::replay::{Replay, Replayed};
 use super::tee::{BodyCopy, Tee, TeeEnd};
 use super::trailers;
@@ -37,6 +38,8 @@ pub(super) struct Uploading {
     inner: Incoming,
     progress: Arc<Upload>,
     tee: Option<Box<Tee>>,
+    /// What it is on the way to the backend is not what the client sends.
+    unpacking: Option<Box<Unpacking>>,
 }
 
 /// How far a request body has got. Shared by the body, the request's timeout and its record.
@@ -60,6 +63,8 @@ pub(crate) struct Upload {
 pub(crate) enum UploadError {
     #[error("the client broke off: {0}")]
     Client(#[from] hyper::Error),
+    #[error("the client sent no gRPC-Web: {0}")]
+    GrpcWeb(#[from] Malformed),
     #[error("another attempt has taken over")]
     TakenOver,
 }
@@ -71,7 +76,15 @@ impl RequestBody {
         if inner.is_end_stream() {
             return Self::EMPTY;
         }
-        Self(Kind::Once(Uploading { inner, progress: Arc::default(), tee: None }))
+        Self(Kind::Once(Uploading { inner, progress: Arc::default(), tee: None, unpacking: None }))
+    }
+
+    /// The messages that come as gRPC-Web.
+    pub(crate) fn unpacked(mut self, coding: Coding) -> Self {
+        if let Kind::Once(uploading) = &mut self.0 {
+            uploading.unpacking = Some(Box::new(Unpacking::new(coding)));
+        }
+        self
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -158,6 +171,30 @@ impl Uploading {
     pub(super) fn give_up(&self) {
         self.progress.finish();
     }
+
+    fn poll_unpacked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        loop {
+            let polled = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+            if let Some(data) = polled.as_ref().and_then(|read| read.as_ref().ok()?.data_ref()) {
+                self.progress.count(data.len() as u64);
+            }
+            let Some(unpacking) = &mut self.unpacking else {
+                return Poll::Ready(
+                    polled.map(|read| read.map(trailers::checked).map_err(UploadError::from)),
+                );
+            };
+            let frame = match polled.transpose()? {
+                Some(frame) => frame,
+                None => return Poll::Ready(unpacking.finish().err().map(|malformed| Err(malformed.into()))),
+            };
+            // gRPC has no trailers of the client.
+            let Ok(data) = frame.into_data() else { continue };
+            let data = unpacking.pass(data)?;
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+        }
+    }
 }
 
 impl Body for Uploading {
@@ -168,47 +205,53 @@ impl Body for Uploading {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Self { inner, progress, tee } = self.get_mut();
-        let polled = Pin::new(&mut *inner).poll_frame(cx).map_ok(trailers::checked);
+        let this = self.get_mut();
+        let polled = this.poll_unpacked(cx);
         let mut ended = false;
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    progress.count(data.len() as u64);
-                }
-                if let Some(tee) = tee {
+                if let Some(tee) = &mut this.tee {
                     tee.pass(frame);
                 }
-                ended = inner.is_end_stream();
+                ended = this.is_end_stream();
             }
             Poll::Ready(Some(Err(error))) => {
-                progress.malformed.store(is_malformed(error), Ordering::Release);
-                progress.finish();
+                this.progress.malformed.store(is_malformed(error), Ordering::Release);
+                this.progress.finish();
             }
             Poll::Ready(None) => ended = true,
             Poll::Pending => {}
         }
         if ended {
-            progress.finish_whole();
-            if let Some(tee) = tee.take() {
+            this.progress.finish_whole();
+            if let Some(tee) = this.tee.take() {
                 tee.finish();
             }
         }
-        progress.waiting.store(polled.is_pending(), Ordering::Relaxed);
-        polled.map_err(Into::into)
+        this.progress.waiting.store(polled.is_pending(), Ordering::Relaxed);
+        polled
     }
 
+    /// What is unpacked may turn out to be cut short only after its last byte.
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.unpacking.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        if self.unpacking.is_some() { SizeHint::default() } else { self.inner.size_hint() }
+    }
+}
+
+fn is_malformed(error: &UploadError) -> bool {
+    match error {
+        UploadError::Client(error) => is_no_chunk(error),
+        UploadError::GrpcWeb(_) => true,
+        UploadError::TakenOver => false,
     }
 }
 
 /// hyper reports a chunk that cannot be parsed as invalid input of the connection.
-fn is_malformed(error: &hyper::Error) -> bool {
+fn is_no_chunk(error: &hyper::Error) -> bool {
     let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
     io.is_some_and(|e| matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }

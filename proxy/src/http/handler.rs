@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue, Request, Response, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::{Body as _, Incoming};
 use tidegate_policy::Reason;
+use tidegate_policy::model::AppProtocol;
 use tidegate_policy::pick::PickContext;
 use tidegate_policy::pipeline::{self, DirectReply, LocalReply, Progress, RequestContext, Stop};
 use tidegate_policy::snapshot::{Scope, Selected};
 
 use super::body::RequestBody;
+use super::grpc_web::GrpcWeb;
 use super::record::Record;
 use super::reply::{self, Dialect};
 use super::response_body::ResponseBody;
@@ -26,6 +28,8 @@ struct Story<'a> {
     connection: &'a ConnectionContext,
     rng: fastrand::Rng,
     dialect: Dialect,
+    /// For an address that is no Service's: passes as it is.
+    foreign: bool,
     record: Record,
     selected: Option<Selected>,
     progress: Progress,
@@ -50,12 +54,13 @@ pub(crate) async fn handle(
         connection,
         rng: connection.rng(),
         dialect: Dialect::of(&head),
+        foreign: false,
         record: Record::new(exchange, connection.presence.busy()),
         selected: None,
         progress: Progress::default(),
         response_headers: HeaderMap::new(),
     };
-    let upgrade = tunnel::Downstream::wanted(&mut head);
+    let upgrade = tunnel::Downstream::wanted(&mut head, &mut story.rng);
     let (has_body, waiting) = (!body.is_end_stream(), connection.resets.begin());
     let outcome = match story.judge(&mut head) {
         Ok(()) => story.forward(head, body, upgrade.as_ref()).await.map_err(Stop::from),
@@ -76,7 +81,8 @@ impl Story<'_> {
         let connection = self.connection;
         let snapshot = connection.proxy.store.load();
         headers::normalize_target(head)?;
-        if connection.foreign(&snapshot).is_none() {
+        self.foreign = connection.foreign(&snapshot).is_some();
+        if !self.foreign {
             headers::normalize_path(head)?;
         }
         headers::check_framing(&head.headers)?;
@@ -104,6 +110,9 @@ impl Story<'_> {
             response_headers: &mut self.response_headers,
         };
         let selected = &*self.selected.insert(connection.route(&snapshot, &mut cx)?);
+        if head.method == Method::CONNECT && !selected.rule.connect && !self.foreign {
+            return Err(Reason::ConnectRefused.into());
+        }
         if let Some(exchange) = self.record.exchange() {
             exchange.decided(selected);
         }
@@ -129,6 +138,10 @@ impl Story<'_> {
         let Some(selected) = &self.selected else { return Err(Reason::Internal.into()) };
         let proxy = &self.connection.proxy;
         let mut body = RequestBody::new(body);
+        if let Some(web) = self.dialect.web.filter(|_| !self.foreign && speaks_grpc(selected)) {
+            GrpcWeb::to_grpc(&mut head.headers);
+            (self.dialect.grpc, body) = (true, body.unpacked(web.sent));
+        }
         self.record.upload = body.upload().cloned();
         if upgrade.is_none() {
             let target = selected.target();
@@ -154,18 +167,18 @@ impl Story<'_> {
     fn pass_on(mut self, answered: Answered, upgrade: Option<tunnel::Downstream>) -> Response<ResponseBody> {
         let Answered { mut head, body, call } = answered;
         let at = (self.connection.tls.is_some(), since_epoch());
-        if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            return match upgrade {
-                Some(downstream) => {
-                    if let Some(selected) = &self.selected {
-                        selected.remember(call.endpoint(), at, &mut head.headers);
-                    }
-                    let response = Response::from_parts(head, body);
-                    downstream.open(response, call, self.record, &self.connection.proxy)
+        match tunnel::agreed(&mut head, upgrade.as_ref()) {
+            Ok(None) => {}
+            Ok(Some(upstream)) => {
+                if let Some(selected) = &self.selected {
+                    selected.remember(call.endpoint(), at, &mut head.headers);
                 }
-                // Nobody asked for it: the endpoint broke the protocol.
-                None => self.reply(&Reason::UpstreamProtocol.into()),
-            };
+                let (Some(downstream), proxy) = (upgrade, &self.connection.proxy) else {
+                    return self.reply(&Reason::UpstreamProtocol.into());
+                };
+                return downstream.open((head, upstream), call, self.record, proxy);
+            }
+            Err(reason) => return self.reply(&reason.into()),
         }
         if headers::check_framing(&head.headers).is_err() {
             // What the coding left could not be told from the answer itself.
@@ -176,10 +189,13 @@ impl Story<'_> {
             selected.remember(call.endpoint(), at, &mut self.response_headers);
         }
         headers::strip_hop_by_hop(&mut head.headers);
+        headers::strip_length(&mut head, self.dialect.http1);
+        let web = self.dialect.web.filter(|_| self.dialect.grpc);
+        let packing = web.and_then(|web| web.answer(&mut head));
         let announced = head.headers.get(CONTENT_LENGTH).and_then(length);
         self.conclude(&mut head);
         let stall_timeout = self.connection.proxy.config.stall_timeout.filter(|_| !self.dialect.grpc);
-        let body = ResponseBody::upstream(body, call, announced, stall_timeout, self.record);
+        let body = ResponseBody::upstream((body, call), (announced, stall_timeout), packing, self.record);
         Response::from_parts(head, body)
     }
 
@@ -194,7 +210,7 @@ impl Story<'_> {
     fn reply(mut self, reply: &LocalReply) -> Response<ResponseBody> {
         self.record.reason = Some(reply.reason);
         let (mut head, body) = reply::response(reply, self.dialect);
-        self.record.grpc_status = self.dialect.grpc.then(|| reply.reason.answer().grpc);
+        self.record.grpc_status = self.dialect.wants_grpc_status().then(|| reply.reason.answer().grpc);
         self.conclude(&mut head);
         Response::from_parts(head, ResponseBody::local(body, self.record))
     }
@@ -208,6 +224,12 @@ impl Story<'_> {
         pipeline::conclude(filters, self.progress, std::mem::take(&mut self.response_headers), head);
         self.record.status = Some(head.status);
     }
+}
+
+/// Whether what comes as gRPC-Web is to go out as gRPC; see [`super::grpc_web`].
+fn speaks_grpc(selected: &Selected) -> bool {
+    let backend = selected.target().backend.as_ref();
+    selected.rule.grpc || backend.is_ok_and(|backend| backend.protocol == AppProtocol::H2c)
 }
 
 fn length(value: &HeaderValue) -> Option<u64> {

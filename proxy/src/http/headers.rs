@@ -11,7 +11,7 @@ use data_encoding::HEXLOWER;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE};
 use http::header::{TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 use smallvec::SmallVec;
 use tidegate_policy::Reason;
 use tidegate_policy::matching::target;
@@ -26,11 +26,21 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 ///
 /// # Errors
 /// [`Reason::BadRequest`]: no host where HTTP/1.1 demands one, several, one that is not valid, or a target in a form
-/// that is for CONNECT or OPTIONS only.
+/// that is for CONNECT or OPTIONS only, or that CONNECT does not have. [`Reason::UpgradeUnsupported`]: an extended
+/// CONNECT (RFC 8441) is left, whose protocol nobody has made sense of.
 pub(crate) fn normalize_target(head: &mut request::Parts) -> Result<(), Reason> {
     let authority_form = head.uri.scheme().is_none() && head.uri.authority().is_some();
     let asterisk_form = head.uri.path() == "*" && head.method != Method::OPTIONS;
-    if head.method == Method::CONNECT || authority_form || asterisk_form {
+    if head.method == Method::CONNECT {
+        if !authority_form {
+            let extended = head.version == Version::HTTP_2 && head.uri.scheme().is_some();
+            return Err(if extended { Reason::UpgradeUnsupported } else { Reason::BadRequest });
+        }
+        // RFC 9110 9.3.6: there is no port to fall back on.
+        if head.uri.port_u16().is_none_or(|port| port == 0) {
+            return Err(Reason::BadRequest);
+        }
+    } else if authority_form || asterisk_form {
         return Err(Reason::BadRequest);
     }
     if let Some(authority) = head.uri.authority() {
@@ -151,6 +161,17 @@ fn has_hop_by_hop(headers: &HeaderMap) -> bool {
     })
 }
 
+/// A 204 has no length (RFC 9110 section 8.6). A 304 may have that of what it stands for, but hyper cannot send it over
+/// HTTP/1.1, and would warn of each.
+pub(crate) fn strip_length(head: &mut response::Parts, http1: bool) {
+    match head.status {
+        StatusCode::NO_CONTENT => {}
+        StatusCode::NOT_MODIFIED if http1 => {}
+        _ => return,
+    }
+    head.headers.remove(CONTENT_LENGTH);
+}
+
 fn strip_listed(headers: &mut HeaderMap) {
     let mut listed: SmallVec<[HeaderName; 4]> = SmallVec::new();
     for value in headers.get_all(CONNECTION) {
@@ -251,12 +272,25 @@ mod tests {
         let user = Request::get("/").header(HOST, "me@a");
         let space = Request::get("/").header(HOST, "a b");
         let port = Request::get("/").header(HOST, "a:99999");
-        let connect = Request::builder().method(Method::CONNECT).uri("a:80").header(HOST, "a:80");
+        let connect = Request::builder().method(Method::CONNECT).uri("/").header(HOST, "a:80");
+        let portless = Request::builder().method(Method::CONNECT).uri("a").header(HOST, "a");
         let authority = Request::get("a:80").header(HOST, "b");
         let asterisk = Request::get("*").header(HOST, "a");
-        for request in [two, none, user, space, port, connect, authority, asterisk] {
+        for request in [two, none, user, space, port, connect, portless, authority, asterisk] {
             assert_eq!(normalize_target(&mut head(request)), Err(Reason::BadRequest));
         }
+    }
+
+    #[test]
+    fn connect_is_matched_as_if_it_were_for_the_root_of_its_authority() {
+        let connect =
+            Request::builder().method(Method::CONNECT).uri("db.shop:5432").header(HOST, "elsewhere");
+        let mut head = head(connect);
+        assert_eq!(normalize_target(&mut head), Ok(()));
+        assert_eq!(
+            (head.uri.to_string().as_str(), &head.headers[HOST]),
+            ("/", &HeaderValue::from_static("db.shop:5432"))
+        );
     }
 
     #[test]

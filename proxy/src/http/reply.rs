@@ -6,7 +6,10 @@
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, request, response};
+use tidegate_policy::Reason;
 use tidegate_policy::pipeline::{DirectReply, LocalReply};
+
+use super::grpc_web::{self, GrpcWeb};
 
 /// Says why the mesh answered, by flag. Absent from answers of the backend.
 const X_TIDEGATE_REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
@@ -16,7 +19,10 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// What the client speaks, as far as an answer must care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dialect {
+    /// From here to the backend.
     pub(crate) grpc: bool,
+    /// From the client to here.
+    pub(crate) web: Option<GrpcWeb>,
     head: bool,
     pub(crate) http1: bool,
 }
@@ -25,14 +31,20 @@ impl Dialect {
     pub(crate) fn of(head: &request::Parts) -> Self {
         Self {
             grpc: is_grpc(&head.headers),
+            web: GrpcWeb::of(head),
             head: head.method == Method::HEAD,
             http1: head.version < Version::HTTP_2,
         }
     }
+
+    /// Whether the client wants to be told a `grpc-status`.
+    pub(crate) fn wants_grpc_status(self) -> bool {
+        self.grpc || self.web.is_some()
+    }
 }
 
-/// `application/grpc`, alone or with a `+codec` or parameters; not grpc-web, which is plain HTTP.
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// `application/grpc`, alone or with a `+codec` or parameters; not grpc-web.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
     match content_type.strip_prefix(b"application/grpc") {
         Some(rest) => matches!(rest.first(), None | Some(b'+' | b';' | b' ')),
@@ -45,10 +57,13 @@ pub(crate) fn response(reply: &LocalReply, dialect: Dialect) -> (response::Parts
     let answer = reply.reason.answer();
     let mut head = Response::new(()).into_parts().0;
     let mut body = Bytes::new();
-    if dialect.grpc {
+    if let Some(web) = dialect.web {
+        // In the body, because a script may not read headers that nobody exposes to it.
+        head.headers.insert(CONTENT_TYPE, web.wanted.content_type(""));
+        body = grpc_web::trailers(&trailers_for(reply.reason), web.wanted);
+    } else if dialect.grpc {
         head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        head.headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(answer.grpc)));
-        head.headers.insert(GRPC_MESSAGE, HeaderValue::from_static(answer.message));
+        head.headers.extend(trailers_for(reply.reason));
     } else {
         head.status = answer.status;
         head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -64,6 +79,15 @@ pub(crate) fn response(reply: &LocalReply, dialect: Dialect) -> (response::Parts
         head.headers.append(name, value.clone());
     }
     (head, body)
+}
+
+/// What gRPC is told of a failure.
+pub(super) fn trailers_for(reason: Reason) -> HeaderMap {
+    let answer = reason.answer();
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(GRPC_STATUS, HeaderValue::from(u16::from(answer.grpc)));
+    trailers.insert(GRPC_MESSAGE, HeaderValue::from_static(answer.message));
+    trailers
 }
 
 /// An answer that is no failure; it has no body.
@@ -85,7 +109,6 @@ pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
 mod tests {
     use super::*;
     use http::Request;
-    use tidegate_policy::Reason;
 
     fn dialect(method: Method, version: Version, content_type: &'static str) -> Dialect {
         let request = Request::builder().method(method).version(version).header(CONTENT_TYPE, content_type);
@@ -116,6 +139,21 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_reaches_a_grpc_web_client_as_a_frame_of_trailers() {
+        for reason in Reason::ALL {
+            let web = dialect(Method::POST, Version::HTTP_11, "application/grpc-web");
+            let (head, body) = response(&reason.into(), web);
+            assert_eq!(
+                (head.status.as_u16(), head.headers[CONTENT_TYPE].to_str().unwrap()),
+                (200, "application/grpc-web+proto")
+            );
+            let text = String::from_utf8_lossy(&body);
+            assert!(text.contains(&format!("grpc-status: {}\r\n", reason.answer().grpc)), "{text}");
+            assert_eq!(head.headers.contains_key(CONNECTION), reason.answer().closes);
+        }
+    }
+
+    #[test]
     fn a_head_request_gets_no_body() {
         let (head, body) =
             response(&Reason::NoRoute.into(), dialect(Method::HEAD, Version::HTTP_11, "text/plain"));
@@ -124,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_web_is_plain_http() {
+    fn grpc_web_is_another_dialect_than_grpc() {
         for (content_type, grpc) in [
             ("application/grpc", true),
             ("application/grpc;charset=utf-8", true),

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tidegate_policy::Reason;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::grpc_web::Packing;
 use super::record::Record;
 use super::reply::grpc_status;
 use super::trailers;
@@ -25,6 +26,8 @@ pub(crate) struct ResponseBody {
     /// When the rule's timeouts end the response, whole or not.
     deadline: Option<Pin<Box<Sleep>>>,
     stall: Stall,
+    /// What it is on the way to the client is not what the backend sends.
+    packing: Option<Box<Packing>>,
 }
 
 /// Notices a backend that stops in the middle of its answer.
@@ -47,6 +50,8 @@ pub(crate) enum BodyError {
     Stalled,
     #[error("the answer was not whole in time")]
     Late,
+    #[error("the endpoint ended without a status")]
+    Unfinished,
 }
 
 enum Source {
@@ -68,16 +73,16 @@ impl ResponseBody {
 
     /// A backend's answer. `announced` is its content-length; without a byte for `stall_timeout`, it is cut short.
     pub(crate) fn upstream(
-        body: Incoming,
-        call: Box<OpenCall>,
-        announced: Option<u64>,
-        stall_timeout: Option<Duration>,
+        (body, call): (Incoming, Box<OpenCall>),
+        (announced, stall_timeout): (Option<u64>, Option<Duration>),
+        packing: Option<Packing>,
         record: Record,
     ) -> Self {
         let deadline = call.deadline.filter(|_| !body.is_end_stream());
         let mut this = Self::of(Source::Upstream { body, call }, announced, record);
         this.deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
         this.stall = Stall { limit: stall_timeout, timer: None, moved: true };
+        this.packing = packing.map(Box::new);
         this.completed_if_ended()
     }
 
@@ -87,7 +92,7 @@ impl ResponseBody {
     }
 
     fn of(source: Source, announced: Option<u64>, record: Record) -> Self {
-        Self { source, record, announced, deadline: None, stall: Stall::default() }
+        Self { source, record, announced, deadline: None, stall: Stall::default(), packing: None }
     }
 
     fn completed_if_ended(mut self) -> Self {
@@ -113,15 +118,39 @@ impl ResponseBody {
         self.record.complete();
     }
 
-    fn passed(&mut self, frame: &Frame<Bytes>) {
-        if let Some(data) = frame.data_ref() {
-            self.record.bytes_out += data.len() as u64;
-        } else if let Some(status) = frame.trailers_ref().and_then(grpc_status) {
+    /// Ends early: with trailers that say why, where the client takes them as a frame, else by breaking off.
+    fn cut_short(
+        &mut self,
+        reason: Reason,
+        error: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let last = self.packing.as_mut().and_then(|packing| packing.end_with(reason));
+        if let Some(frame) = &last {
+            self.record.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+            self.record.grpc_status = Some(reason.answer().grpc);
+        }
+        self.fail(reason);
+        Poll::Ready(Some(last.ok_or(error)))
+    }
+
+    /// What the client is sent of a frame, once it is counted.
+    fn passed(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let Some(status) = frame.trailers_ref().and_then(grpc_status) {
             self.record.grpc_status = Some(status);
             if let Source::Upstream { call, .. } = &mut self.source {
                 call.trailers(status);
             }
         }
+        let frame = match &mut self.packing {
+            None => frame,
+            Some(packing) => packing.pass(frame),
+        };
+        self.record.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+        frame
+    }
+
+    fn owes_trailers(&self) -> bool {
+        self.packing.as_ref().is_some_and(|packing| !packing.is_over())
     }
 }
 
@@ -154,29 +183,30 @@ impl Body for ResponseBody {
                 Pin::new(body).poll_frame(cx).map_ok(trailers::checked).map_err(BodyError::from)
             }
         };
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
+        let polled = polled.map_ok(|frame| this.passed(frame));
+        match polled {
+            Poll::Ready(Some(Ok(_))) => {
                 this.stall.moved = true;
-                this.passed(frame);
                 if this.is_end_stream() {
                     this.complete();
                 }
             }
+            Poll::Ready(None) if this.owes_trailers() => {
+                return this.cut_short(Reason::UpstreamProtocol, BodyError::Unfinished);
+            }
             Poll::Ready(None) => this.complete(),
             Poll::Ready(Some(Err(error))) => {
                 tracing::debug!(%error, "response cut short");
-                this.fail(Reason::UpstreamReset);
+                return this.cut_short(Reason::UpstreamReset, error);
             }
             Poll::Pending => {}
         }
         if !this.is_end_stream() && this.deadline.as_mut().is_some_and(|at| at.as_mut().poll(cx).is_ready()) {
-            this.fail(Reason::RequestTimeout);
-            return Poll::Ready(Some(Err(BodyError::Late)));
+            return this.cut_short(Reason::RequestTimeout, BodyError::Late);
         }
         if polled.is_pending() {
             ready!(this.stall.poll(cx));
-            this.fail(Reason::RequestTimeout);
-            return Poll::Ready(Some(Err(BodyError::Stalled)));
+            return this.cut_short(Reason::RequestTimeout, BodyError::Stalled);
         }
         polled
     }
@@ -185,7 +215,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Done => true,
             Source::Local(body) => body.is_empty(),
-            Source::Upstream { body, .. } => body.is_end_stream(),
+            Source::Upstream { body, .. } => body.is_end_stream() && !self.owes_trailers(),
         }
     }
 
@@ -193,6 +223,10 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Done => SizeHint::with_exact(0),
             Source::Local(body) => SizeHint::with_exact(body.len() as u64),
+            // Of what is announced as having no length (a 204), hyper must not make one.
+            Source::Upstream { .. } if self.packing.is_some() || self.announced.is_none() => {
+                SizeHint::default()
+            }
             Source::Upstream { body, .. } => body.size_hint(),
         }
     }

@@ -52,7 +52,9 @@ const MAX_BROKEN_STREAMS: usize = 1_024;
 /// Of one response, waiting for the client to read.
 const MAX_SEND_BUFFER: usize = 256 * 1024;
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bodies that their backends do not read share it with those that are read, so it is that of many streams; not of all,
+/// as it is what one client can make us hold.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -182,6 +184,7 @@ impl HttpServer {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
+            .enable_connect_protocol()
             .max_concurrent_streams(MAX_STREAMS)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
             .max_local_error_reset_streams(MAX_BROKEN_STREAMS)

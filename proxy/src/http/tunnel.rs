@@ -1,49 +1,124 @@
-//! Protocol upgrades (RFC 9110 section 7.8), WebSocket above all: once both sides agree, bytes are only copied.
+//! Protocol upgrades (RFC 9110 section 7.8), WebSocket above all, and CONNECT: once both sides agree, bytes are only
+//! copied.
+//!
+//! A WebSocket is asked for in two ways: by `upgrade` in HTTP/1.1, by extended CONNECT in HTTP/2 (RFC 8441). In here it is
+//! the former, so that routes and policies know but one; each end is spoken to in its own.
 
-use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Response, request};
-use hyper::body::Incoming;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, request, response};
+use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tidegate_policy::Reason;
 
 use super::headers::upgrade_wanted;
 use super::record::Record;
 use super::response_body::ResponseBody;
+use super::websocket;
 use crate::state::ProxyState;
 use crate::tcp::{Passed, Relay};
 use crate::upstream::OpenCall;
 
-/// A client that wants to switch to `protocol`.
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+
+/// A client that wants a tunnel.
 #[derive(Debug)]
 pub(crate) struct Downstream {
-    protocol: HeaderValue,
+    wish: Wish,
     upgrade: OnUpgrade,
 }
 
+#[derive(Debug)]
+enum Wish {
+    /// By HTTP/1.1, with the key if it is a WebSocket.
+    Upgrade {
+        protocol: HeaderValue,
+        key: Option<HeaderValue>,
+    },
+    /// A WebSocket, by HTTP/2; the key is ours.
+    Extended {
+        key: HeaderValue,
+    },
+    Connect,
+}
+
 impl Downstream {
-    /// `None` where no upgrade is asked for that we can carry; the request then goes on as if none were.
-    pub(crate) fn wanted(head: &mut request::Parts) -> Option<Self> {
-        let protocol = upgrade_wanted(head)?;
+    /// `None` where no tunnel is asked for that we can carry; the request then goes on as if none were.
+    pub(crate) fn wanted(head: &mut request::Parts, rng: &mut fastrand::Rng) -> Option<Self> {
+        let wish = if let Some(protocol) = upgrade_wanted(head) {
+            Wish::Upgrade { protocol, key: head.headers.get(SEC_WEBSOCKET_KEY).cloned() }
+        } else if head.method != Method::CONNECT {
+            return None;
+        } else if let Some(protocol) = head.extensions.get::<Protocol>() {
+            if !protocol.as_str().eq_ignore_ascii_case("websocket") {
+                return None;
+            }
+            head.method = Method::GET;
+            Wish::Extended { key: websocket::key(rng) }
+        } else {
+            Wish::Connect
+        };
+        head.extensions.remove::<Protocol>();
         let upgrade = head.extensions.remove::<OnUpgrade>()?;
-        Some(Self { protocol, upgrade })
+        Some(Self { wish, upgrade })
     }
 
     /// Asks the next hop for the same.
     pub(crate) fn ask(&self, headers: &mut HeaderMap) {
-        headers.insert(UPGRADE, self.protocol.clone());
+        let protocol = match &self.wish {
+            Wish::Upgrade { protocol, .. } => protocol.clone(),
+            Wish::Extended { key } => {
+                headers.insert(SEC_WEBSOCKET_KEY, key.clone());
+                headers.entry(SEC_WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
+                WEBSOCKET
+            }
+            Wish::Connect => return,
+        };
+        headers.insert(UPGRADE, protocol);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+
+    /// The endpoint's agreement as this client wants to read it.
+    fn told(&self, head: &mut response::Parts) -> Result<(), Reason> {
+        let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        match &self.wish {
+            Wish::Upgrade { .. } if switched => {}
+            Wish::Upgrade { key, .. } => {
+                let key = key.as_ref().ok_or(Reason::UpstreamProtocol)?;
+                (head.status, head.version) = (StatusCode::SWITCHING_PROTOCOLS, Version::HTTP_11);
+                head.headers.insert(UPGRADE, WEBSOCKET);
+                head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                head.headers.insert(SEC_WEBSOCKET_ACCEPT, websocket::accept(key));
+            }
+            Wish::Extended { key } => {
+                let shown = head.headers.remove(SEC_WEBSOCKET_ACCEPT);
+                if switched && shown != Some(websocket::accept(key)) {
+                    return Err(Reason::UpstreamProtocol);
+                }
+                head.status = StatusCode::OK;
+                for gone in [UPGRADE, CONNECTION] {
+                    head.headers.remove(gone);
+                }
+            }
+            Wish::Connect if switched => return Err(Reason::UpstreamProtocol),
+            Wish::Connect => {}
+        }
+        // RFC 9110 9.3.6: there is no body that they could be about.
+        for gone in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+            head.headers.remove(gone);
+        }
+        Ok(())
     }
 
     /// The endpoint has agreed: passes its answer on, and then bytes both ways until both sides have ended.
     pub(crate) fn open(
         self,
-        mut response: Response<Incoming>,
+        (head, upstream): (response::Parts, OnUpgrade),
         call: Box<OpenCall>,
         mut record: Record,
         proxy: &ProxyState,
     ) -> Response<ResponseBody> {
-        let upstream = hyper::upgrade::on(&mut response);
-        let (head, _) = response.into_parts();
         record.status = Some(head.status);
         let relay = Relay {
             // Whoever upgrades means to be silent at times.
@@ -54,6 +129,29 @@ impl Downstream {
         let tunnel = Tunnel { record, passed: Passed::default() };
         proxy.connections.spawn(tunnel.carry(relay, self.upgrade, upstream, call));
         Response::from_parts(head, ResponseBody::head_only())
+    }
+}
+
+/// The endpoint's end of the tunnel, with `head` as the client wants to read it; `None` for an answer like any other.
+///
+/// # Errors
+/// [`Reason::UpstreamProtocol`]: nobody asked for it, or it is no agreement to what was asked for.
+pub(super) fn agreed(
+    head: &mut response::Parts,
+    downstream: Option<&Downstream>,
+) -> Result<Option<OnUpgrade>, Reason> {
+    let upstream = head.extensions.remove::<OnUpgrade>();
+    match (upstream, downstream) {
+        (Some(upstream), Some(downstream)) => downstream.told(head).map(|()| Some(upstream)),
+        (Some(_), None) => Err(Reason::UpstreamProtocol),
+        // To these clients, any success would be the beginning of the tunnel.
+        (None, Some(Downstream { wish: Wish::Extended { .. } | Wish::Connect, .. }))
+            if head.status.is_success() =>
+        {
+            Err(Reason::UpstreamProtocol)
+        }
+        (None, _) if head.status == StatusCode::SWITCHING_PROTOCOLS => Err(Reason::UpstreamProtocol),
+        (None, _) => Ok(None),
     }
 }
 

@@ -198,7 +198,11 @@ async fn exchange(
     let mut checkout = Checkout { attempt, connect_timeout, fresh: false };
     loop {
         let mut lease = pool.checkout(&checkout, &mut record.decisions).await?;
-        let spare = request.as_ref().filter(|_| lease.reused).and_then(Spare::of);
+        if request.as_ref().is_some_and(wants_tunnel) && !lease.carries_tunnels().await {
+            return Err(Failure { unsent: true, ..Reason::UpgradeUnsupported.into() });
+        }
+        let may_be_lost = lease.reused || protocol == Protocol::Http2;
+        let spare = request.as_ref().filter(|_| may_be_lost).and_then(Spare::of);
         let Unanswered { unsent, error } = match lease.send(request).await {
             Ok(response) => return Ok((response, lease)),
             Err(unanswered) => unanswered,
@@ -207,9 +211,11 @@ async fn exchange(
         let alive = error.as_ref().is_some_and(|error| error.is_user() || error.is_parse());
         let reused = lease.reused;
         tracing::debug!(?error, endpoint = %attempt.endpoint.label, reused, "call failed");
-        let never_sent = unsent.is_some();
+        let untouched = error.as_ref().is_some_and(left_untouched);
+        let never_sent = unsent.is_some() || untouched;
+        let spare = spare.filter(|spare| untouched || spare.is_repeatable());
         *request = match unsent.or_else(|| spare.map(Spare::into_request)) {
-            again @ Some(_) if reused && !alive => again,
+            again @ Some(_) if !alive && (reused || untouched && !checkout.fresh) => again,
             _ => {
                 let reason = reason(error.as_ref(), record.upload.as_deref());
                 return Err(Failure { unsent: never_sent, ..reason.into() });
@@ -219,10 +225,27 @@ async fn exchange(
     }
 }
 
+/// Extended CONNECT (RFC 8441).
+fn wants_tunnel(request: &Request<RequestBody>) -> bool {
+    request.extensions().get::<hyper::ext::Protocol>().is_some()
+}
+
+/// Whether the endpoint has said that it did nothing about a request: refused the stream, or said goodbye to those
+/// before it only (RFC 9113, section 8.7).
+fn left_untouched(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        cause.is_remote() && (cause.reason() == Some(h2::Reason::REFUSED_STREAM) || cause.is_go_away())
+    })
+}
+
 /// Why the endpoint gave no answer.
 fn reason(error: Option<&hyper::Error>, upload: Option<&Upload>) -> Reason {
     let Some(error) = error else { return Reason::UpstreamReset };
-    if error.is_user() {
+    if upload.is_some_and(|upload| upload.failure() == Reason::BadRequest) {
+        // However the connection put it: nobody can answer what makes no sense.
+        Reason::BadRequest
+    } else if error.is_user() {
         // The only thing of ours that can fail in there is the request body: the client's upload.
         upload.map_or(Reason::Internal, Upload::failure)
     } else if refused_us(error) {

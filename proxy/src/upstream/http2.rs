@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -12,6 +13,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tidegate_policy::Reason;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::group::Group;
@@ -24,10 +26,15 @@ const INITIAL_STREAMS: usize = 100;
 /// More streams than this on one connection crowd each other's flow control and one task.
 const MAX_STREAMS: usize = 1_000;
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// What all streams may hold together: clients that do not read their answers must not take it from those that do.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS as u32 * STREAM_WINDOW;
 /// A dead peer is noticed by unanswered pings, and only while somebody waits for it.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For the SETTINGS of an endpoint; those that come at all come with its first bytes.
+const SETTINGS_TIME: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 #[derive(Debug, Default)]
 pub(crate) struct Http2Pool {
@@ -43,6 +50,17 @@ pub(crate) struct Connection {
     /// As the endpoint allows at the moment.
     limit: Arc<AtomicUsize>,
     idle_since: Mutex<Instant>,
+    tunnels: Arc<Tunnels>,
+}
+
+/// Whether the endpoint takes extended CONNECT (RFC 8441): said in its SETTINGS, which come when they come.
+#[derive(Debug, Default)]
+struct Tunnels {
+    announced: AtomicBool,
+    /// The SETTINGS are there, for they come before any answer.
+    settled: AtomicBool,
+    /// Asks the connection's task to look at what has come.
+    look: Notify,
 }
 
 /// One stream's share of a connection.
@@ -70,12 +88,23 @@ pub(crate) async fn handshake(
     let limit = Arc::new(AtomicUsize::new(INITIAL_STREAMS));
     let sender = Arc::new(Mutex::new(Some(sender)));
     let (group, allowed, half) = (group.clone(), limit.clone(), sender.clone());
+    let tunnels = Arc::new(Tunnels::default());
+    let told = tunnels.clone();
     tokio::spawn(async move {
         let mut connection = Box::pin(connection);
+        let mut look = pin!(told.look.notified());
         let ended = poll_fn(|cx| {
             let polled = connection.as_mut().poll(cx);
             if polled.is_pending() {
                 allowed.store(connection.current_max_send_streams().min(MAX_STREAMS), Ordering::Relaxed);
+                // Never taken back (RFC 8441, section 3).
+                if !told.announced.load(Ordering::Relaxed) {
+                    let announced = connection.is_extended_connect_protocol_enabled();
+                    told.announced.store(announced, Ordering::Release);
+                }
+                while look.as_mut().poll(cx).is_ready() {
+                    look.set(told.look.notified());
+                }
             }
             polled
         });
@@ -90,7 +119,7 @@ pub(crate) async fn handshake(
         group.freed.notify_one();
     });
     let idle_since = Mutex::new(Instant::now());
-    Ok(Connection { sender, streams: AtomicUsize::new(0), limit, idle_since })
+    Ok(Connection { sender, streams: AtomicUsize::new(0), limit, idle_since, tunnels })
 }
 
 impl Http2Pool {
@@ -168,7 +197,32 @@ impl Stream {
             (Some(sender), Some(asked)) => sender.try_send_request(asked),
             (_, asked) => return Err(Unanswered::never_sent(asked)),
         };
-        Ok(sending.await?)
+        let answer = sending.await?;
+        let tunnels = &self.0.tunnels;
+        if !tunnels.settled.load(Ordering::Relaxed) && !tunnels.settled.swap(true, Ordering::Relaxed) {
+            // How many streams the endpoint allows is known by now, but the task has not looked since it asked.
+            tunnels.look.notify_one();
+        }
+        Ok(answer)
+    }
+
+    /// Whether the endpoint takes extended CONNECT. Waits for its SETTINGS on a connection that is new.
+    pub(super) async fn carries_tunnels(&self) -> bool {
+        let tunnels = &self.0.tunnels;
+        let announced = async {
+            loop {
+                let settled = tunnels.settled.load(Ordering::Relaxed);
+                tunnels.look.notify_one();
+                tokio::time::sleep(LOOK_AGAIN).await;
+                if settled || tunnels.announced.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+        };
+        if !tunnels.announced.load(Ordering::Acquire) {
+            let _ = tokio::time::timeout(SETTINGS_TIME, announced).await;
+        }
+        tunnels.announced.load(Ordering::Acquire)
     }
 }
 

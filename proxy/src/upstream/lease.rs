@@ -55,6 +55,14 @@ impl Lease {
         }
     }
 
+    /// Whether a WebSocket can be opened over the connection.
+    pub(super) async fn carries_tunnels(&self) -> bool {
+        match &self.kind {
+            Kind::Http1 { .. } => true,
+            Kind::Http2(stream) => stream.carries_tunnels().await,
+        }
+    }
+
     /// The response has been read to its end: the connection is free.
     pub(super) fn release(self) {
         match self.kind {

@@ -1,24 +1,32 @@
 //! The request in the form that the next hop's protocol wants.
 
-use http::header::{CONNECTION, HOST, TE};
+use http::header::{CONNECTION, COOKIE, HOST, SEC_WEBSOCKET_KEY, TE, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request};
+use hyper::ext::Protocol as Extended;
 use tidegate_policy::Reason;
 use tidegate_policy::call::is_idempotent;
 
 use super::pool::Protocol;
 use crate::http::RequestBody;
 
+const WEBSOCKET: &[u8] = b"websocket";
+
 /// Turns a normalised request (path in the URI, authority in `host`) into one for `protocol`. `endpoint` stands in for
 /// a host that an HTTP/1.0 client did not send. The scheme is that of the connection.
 ///
 /// # Errors
-/// [`Reason::BadRequest`]: the target has no form in that protocol.
+/// [`Reason::BadRequest`]: the target has no form in that protocol. [`Reason::UpgradeUnsupported`]: it asks for a protocol
+/// that HTTP/2 does not carry.
 pub(crate) fn addressed<B>(
     mut request: Request<B>,
     (protocol, scheme): (Protocol, Scheme),
     endpoint: &str,
 ) -> Result<Request<B>, Reason> {
+    if protocol == Protocol::Http2 && request.headers().contains_key(UPGRADE) {
+        extend(&mut request)?;
+    }
+    let connect = request.method() == Method::CONNECT && request.extensions().get::<Extended>().is_none();
     match protocol {
         Protocol::Http1 => {
             *request.version_mut() = Version::HTTP_11;
@@ -29,7 +37,13 @@ pub(crate) fn addressed<B>(
             }
             if headers.contains_key(TE) {
                 // RFC 9110 10.1.4: whoever sends TE says so.
-                headers.insert(CONNECTION, HeaderValue::from_static("te"));
+                headers.append(CONNECTION, HeaderValue::from_static("te"));
+            }
+            join_cookies(headers);
+            if connect {
+                let host = request.headers().get(HOST).ok_or(Reason::BadRequest)?;
+                let authority = Authority::try_from(host.as_bytes()).map_err(|_| Reason::BadRequest)?;
+                *request.uri_mut() = Uri::from(authority);
             }
         }
         Protocol::Http2 => {
@@ -38,9 +52,14 @@ pub(crate) fn addressed<B>(
                 Some(host) => Authority::try_from(host.as_bytes()),
                 None => Authority::try_from(endpoint),
             };
+            let authority = authority.map_err(|_| Reason::BadRequest)?;
+            if connect {
+                *request.uri_mut() = Uri::from(authority);
+                return Ok(request);
+            }
             let mut parts = std::mem::take(request.uri_mut()).into_parts();
             parts.scheme = Some(scheme);
-            parts.authority = Some(authority.map_err(|_| Reason::BadRequest)?);
+            parts.authority = Some(authority);
             parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
             *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Reason::BadRequest)?;
         }
@@ -48,16 +67,46 @@ pub(crate) fn addressed<B>(
     Ok(request)
 }
 
-/// A copy of a request that may be sent twice: without a body, and of a method that says twice is as good as once
-/// (RFC 9110 section 9.2.2).
+/// HTTP/2 may cut a cookie field up, HTTP/1.1 may not (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
+    }
+}
+
+/// An upgrade as extended CONNECT (RFC 8441, section 5).
+fn extend<B>(request: &mut Request<B>) -> Result<(), Reason> {
+    let headers = request.headers_mut();
+    headers.remove(CONNECTION);
+    if headers.remove(UPGRADE).is_none_or(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(WEBSOCKET)) {
+        return Err(Reason::UpgradeUnsupported);
+    }
+    // Its client would wait for it to be answered.
+    headers.remove(SEC_WEBSOCKET_KEY).ok_or(Reason::BadRequest)?;
+    *request.method_mut() = Method::CONNECT;
+    request.extensions_mut().insert(Extended::from_static("websocket"));
+    Ok(())
+}
+
+/// A copy of a request without a body.
 #[derive(Debug)]
 pub(crate) struct Spare(request::Parts);
 
 impl Spare {
     pub(crate) fn of(request: &Request<RequestBody>) -> Option<Self> {
-        let repeatable = request.body().is_empty() && is_idempotent(request.method());
+        // What opens a tunnel is more than its head.
+        let whole = request.body().is_empty() && request.method() != Method::CONNECT;
         let head = (request.method(), request.uri(), request.version(), request.headers());
-        repeatable.then(|| Self(copy(head)))
+        whole.then(|| Self(copy(head)))
+    }
+
+    /// Whether twice is as good as once (RFC 9110 section 9.2.2).
+    pub(crate) fn is_repeatable(&self) -> bool {
+        is_idempotent(&self.0.method)
     }
 
     pub(crate) fn into_request(self) -> Request<RequestBody> {
@@ -98,6 +147,37 @@ mod tests {
     }
 
     #[test]
+    fn a_websocket_is_an_extended_connect_in_http_2_and_no_other_upgrade_is() {
+        let upgrade = |protocol: &'static str| {
+            let mut request = request("cart", "/ws");
+            request.headers_mut().insert(UPGRADE, HeaderValue::from_static(protocol));
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            request
+                .headers_mut()
+                .insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+            addressed(request, (Protocol::Http2, Scheme::HTTP), "10.0.0.1:80")
+        };
+        let request = upgrade("WebSocket").unwrap();
+        assert_eq!(
+            (request.method(), request.uri().to_string().as_str()),
+            (&Method::CONNECT, "http://cart/ws")
+        );
+        assert_eq!(request.extensions().get(), Some(&Extended::from_static("websocket")));
+        assert!(request.headers().is_empty(), "{:?}", request.headers());
+        assert_eq!(upgrade("tls/1.3").unwrap_err(), Reason::UpgradeUnsupported);
+    }
+
+    #[test]
+    fn connect_has_its_authority_for_a_target_in_either_protocol() {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let mut connect = request("db:5432", "/");
+            *connect.method_mut() = Method::CONNECT;
+            let connect = addressed(connect, (protocol, Scheme::HTTP), "10.0.0.1:80").unwrap();
+            assert_eq!(connect.uri(), "db:5432");
+        }
+    }
+
+    #[test]
     fn http_1_keeps_the_host_and_gets_one_where_there_was_none() {
         let with = addressed(request("cart", "/a"), (Protocol::Http1, Scheme::HTTP), "10.0.0.1:80").unwrap();
         assert_eq!(
@@ -111,10 +191,10 @@ mod tests {
     }
 
     #[test]
-    fn only_idempotent_requests_without_a_body_may_be_sent_twice() {
+    fn only_idempotent_requests_may_be_sent_twice_whatever_became_of_the_first() {
         let spare = |method| {
             let request = Request::builder().method(method).uri("/").body(RequestBody::EMPTY).unwrap();
-            Spare::of(&request).is_some()
+            Spare::of(&request).is_some_and(|spare| spare.is_repeatable())
         };
         assert!(spare(Method::GET) && spare(Method::DELETE));
         assert!(!spare(Method::POST) && !spare(Method::PATCH));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::TRAILER;
+use http::header::{CONTENT_TYPE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -27,8 +27,11 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::body::{TestBody, streaming};
 
+mod tunnel;
+
 /// Only a test that is broken waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
+const CONNECTION_WINDOW: u32 = 1 << 26;
 
 /// See the module. HTTP/1.1 and HTTP/2 with prior knowledge. Stops when dropped.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ pub enum Script {
     Echo,
     /// The same as the other, once it has been notified.
     After(Arc<Notify>, Box<Self>),
+    /// Opens the tunnel that is asked for (an upgrade, CONNECT or extended CONNECT), and sends back what comes in it.
+    Tunnel,
     /// Never answers.
     Hang,
     /// Resets the connection before a byte of the answer.
@@ -80,6 +85,8 @@ pub struct Reply {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Announces extended CONNECT (RFC 8441).
+    extended_connect: bool,
     scripts: Mutex<VecDeque<Script>>,
     default: Mutex<Option<Script>>,
     seen: Mutex<Vec<request::Parts>>,
@@ -95,6 +102,8 @@ pub struct Counts {
     /// Of these, still open.
     pub open: usize,
     pub requests: usize,
+    /// Tunnels that are open.
+    pub tunnels: usize,
     /// Requests whose answer was no longer wanted before it was given.
     pub cancelled: usize,
 }
@@ -111,7 +120,15 @@ impl FaultBackend {
     /// # Panics
     /// Without a free port.
     pub async fn start() -> Self {
-        Self::listen(None).await
+        Self::listen(None, false).await
+    }
+
+    /// The same, and takes WebSockets over HTTP/2.
+    ///
+    /// # Panics
+    /// Without a free port.
+    pub async fn start_with_tunnels() -> Self {
+        Self::listen(None, true).await
     }
 
     /// The same, by TLS.
@@ -119,13 +136,13 @@ impl FaultBackend {
     /// # Panics
     /// Without a free port.
     pub async fn start_tls(config: Arc<ServerConfig>) -> Self {
-        Self::listen(Some(TlsAcceptor::from(config))).await
+        Self::listen(Some(TlsAcceptor::from(config)), false).await
     }
 
-    async fn listen(tls: Option<TlsAcceptor>) -> Self {
+    async fn listen(tls: Option<TlsAcceptor>, extended_connect: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::new(Shared { extended_connect, ..Shared::default() });
         let task = tokio::spawn(accept(listener, shared.clone(), tls));
         Self { address, shared, task }
     }
@@ -228,10 +245,15 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             answer(shared.clone(), end.clone(), request)
         })
     };
-    let server = auto::Builder::new(TokioExecutor::new());
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    // What one stream does not read is no concern of the others.
+    server.http2().initial_connection_window_size(CONNECTION_WINDOW);
+    if shared.extended_connect {
+        server.http2().enable_connect_protocol();
+    }
     let mut ended = end.subscribe();
     let how = {
-        let connection = server.serve_connection(TokioIo::new(stream), service);
+        let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::select! {
             _ = connection => None,
             how = ended.wait_for(Option::is_some) => how.ok().and_then(|how| *how),
@@ -248,10 +270,13 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 async fn answer(
     shared: Arc<Shared>,
     end: Arc<watch::Sender<Option<End>>>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<TestBody>, Infallible> {
+    let upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
-    let trailer = head.headers.get(TRAILER).cloned();
+    let echoed =
+        [TRAILER, CONTENT_TYPE].map(|name| head.headers.get(&name).map(|value| (name, value.clone())));
+    let agreement = tunnel::agreement(&head);
     shared.seen.lock().push(head);
     let mut script = shared.scripts.lock().pop_front();
     script = script.or_else(|| shared.default.lock().clone());
@@ -264,7 +289,11 @@ async fn answer(
     }
     let response = match script {
         Script::Reply(reply) => reply.response(),
-        Script::Echo => echo(trailer, body),
+        Script::Echo => echo(echoed.into_iter().flatten(), body),
+        Script::Tunnel => {
+            tokio::spawn(tunnel::echo(upgrade, shared.clone()));
+            agreement
+        }
         Script::Cut(part, notify) => Response::new(cut(part, notify)),
         Script::Hang => pending().await,
         Script::ReadThenReset => {
@@ -284,11 +313,9 @@ async fn finish<T>(end: &watch::Sender<Option<End>>, how: End) -> T {
 }
 
 /// HTTP/1.1 sends no trailer that its head did not announce.
-fn echo(trailer: Option<HeaderValue>, body: Incoming) -> Response<TestBody> {
+fn echo(headers: impl Iterator<Item = (HeaderName, HeaderValue)>, body: Incoming) -> Response<TestBody> {
     let mut response = Response::new(body.map_err(Into::into).boxed_unsync());
-    if let Some(trailer) = trailer {
-        response.headers_mut().insert(TRAILER, trailer);
-    }
+    response.headers_mut().extend(headers);
     response
 }
 

@@ -100,6 +100,20 @@ impl Client {
         tokio::time::timeout(PATIENCE, sent).await.expect("no answer within a minute")
     }
 
+    /// Sends a request without waiting for the one before, over HTTP/2: what comes back is done when the answer begins.
+    ///
+    /// # Panics
+    /// Over HTTP/1.1.
+    pub fn start(
+        &mut self,
+        request: Request<TestBody>,
+    ) -> impl Future<Output = hyper::Result<Response<Incoming>>> + Send + use<> {
+        match &mut self.0 {
+            Kind::Http1(_) => panic!("HTTP/1.1 has one request at a time"),
+            Kind::Http2(sender) => sender.send_request(with_authority(request)),
+        }
+    }
+
     /// Sends a request and reads the whole answer.
     ///
     /// # Panics

@@ -207,7 +207,7 @@ async fn requests_that_make_no_sense_are_refused_and_the_connection_closed() {
         "GET / HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
-        "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n",
+        "CONNECT a HTTP/1.1\r\nhost: a\r\n\r\n",
     ] {
         let mut client = RawClient::connect(proxy.inbound().unwrap()).await;
         client.write(request).await;
