@@ -3,15 +3,19 @@
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, request};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::headers::upgrade_wanted;
 use super::record::Record;
 use super::response_body::ResponseBody;
+use super::wire::Wire;
+use crate::listener::Rewound;
 use crate::state::ProxyState;
-use crate::tcp::{Passed, Relay};
-use crate::upstream::OpenCall;
+use crate::tcp::{Passed, Pipes, Raw, Relay};
+use crate::upstream::{OpenCall, UpstreamStream};
 
 /// A client that wants to switch to `protocol`.
 #[derive(Debug)]
@@ -50,6 +54,7 @@ impl Downstream {
             idle_timeout: None,
             drain: proxy.draining.clone(),
             drain_timeout: proxy.config.drain_timeout,
+            pipes: Pipes::of_this_process(),
         };
         let tunnel = Tunnel { record, passed: Passed::default() };
         proxy.connections.spawn(tunnel.carry(relay, self.upgrade, upstream, call));
@@ -72,8 +77,15 @@ impl Tunnel {
                 return;
             }
         };
-        let (mut downstream, mut upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
-        let ended = relay.run(&mut downstream, &mut upstream, &self.passed).await;
+        let ended = match (unwrapped::<Wire<TcpStream>>(downstream), unwrapped::<UpstreamStream>(upstream)) {
+            (Ok(mut downstream), Ok(mut upstream)) => {
+                relay.run(&mut downstream, &mut upstream, &self.passed).await
+            }
+            (downstream, upstream) => {
+                let (mut downstream, mut upstream) = (boxed(downstream), boxed(upstream));
+                relay.run(&mut downstream, &mut upstream, &self.passed).await
+            }
+        };
         self.record.reason = ended.reason();
         self.count();
         self.record.complete();
@@ -86,6 +98,30 @@ impl Tunnel {
         self.record.bytes_out += passed.sent();
     }
 }
+
+/// The connection that was upgraded, with what was read of it already; back where it is of another kind.
+fn unwrapped<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    upgraded: Upgraded,
+) -> Result<Rewound<S>, Upgraded> {
+    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<S>>()?;
+    Ok(Rewound::new(read_buf.into(), io.into_inner()))
+}
+
+/// One type for both kinds.
+fn boxed<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: Result<Rewound<S>, Upgraded>,
+) -> Box<dyn Stream> {
+    match stream {
+        Ok(stream) => Box::new(stream),
+        Err(upgraded) => Box::new(TokioIo::new(upgraded)),
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Raw for Box<dyn Stream> {}
 
 impl Drop for Tunnel {
     fn drop(&mut self) {

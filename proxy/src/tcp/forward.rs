@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::relay::Relay;
+use super::splice::{Pipes, Raw};
 use crate::state::ProxyState;
 use crate::telemetry::{ConnectionGuard, ConnectionSide, StreamRecord};
 use crate::upstream::{UpstreamStream, connect_opaque, report};
@@ -107,10 +108,15 @@ pub(crate) async fn carry<D>(
     record: StreamRecord,
     stop: CancellationToken,
 ) where
-    D: AsyncRead + AsyncWrite + Abort + Unpin,
+    D: AsyncRead + AsyncWrite + Abort + Raw + Unpin,
 {
     let drain_timeout = proxy.config.drain_timeout;
-    let relay = Relay { idle_timeout: Some(IDLE_TIMEOUT), drain: stop, drain_timeout };
+    let relay = Relay {
+        idle_timeout: Some(IDLE_TIMEOUT),
+        drain: stop,
+        drain_timeout,
+        pipes: Pipes::of_this_process(),
+    };
     let ended = relay.run(&mut downstream, &mut upstream.stream, &record.passed).await;
     let reason = ended.reason();
     if reason.is_some() {
