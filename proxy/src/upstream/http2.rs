@@ -69,7 +69,8 @@ pub(crate) async fn handshake(
         .map_err(|_| Reason::ConnectFailed)?;
     let limit = Arc::new(AtomicUsize::new(INITIAL_STREAMS));
     let sender = Arc::new(Mutex::new(Some(sender)));
-    let (group, allowed, half) = (group.clone(), limit.clone(), sender.clone());
+    // Weak: a connection that the pool lets go ends with its last stream.
+    let (group, allowed, half) = (group.clone(), limit.clone(), Arc::downgrade(&sender));
     tokio::spawn(async move {
         let mut connection = Box::pin(connection);
         let ended = poll_fn(|cx| {
@@ -85,7 +86,9 @@ pub(crate) async fn handshake(
         if let Err(error) = ended {
             tracing::debug!(%error, "upstream connection ended");
         }
-        *half.lock() = None;
+        if let Some(half) = half.upgrade() {
+            *half.lock() = None;
+        }
         drop(held);
         group.freed.notify_one();
     });
