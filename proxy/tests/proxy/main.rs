@@ -23,3 +23,4 @@ mod tcp_routes;
 mod telemetry;
 mod tls;
 mod tls_routes;
+mod tunnels;

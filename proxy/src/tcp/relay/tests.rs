@@ -52,24 +52,31 @@ async fn half_closed<S: AsyncRead + AsyncWrite + Raw + Unpin>(ends: Ends<S>) {
     let (question, answer) = (long(1), long(2));
     let passed = Passed::default();
     let talk = async {
-        client.write_all(&question).await.unwrap();
-        client.shutdown().await.unwrap();
-        let mut heard = Vec::new();
-        server.read_to_end(&mut heard).await.unwrap();
-        assert!(heard == question);
-        server.write_all(&answer).await.unwrap();
-        server.shutdown().await.unwrap();
-        heard.clear();
-        client.read_to_end(&mut heard).await.unwrap();
-        assert!(heard == answer);
+        assert!(told(&mut client, &mut server, &question).await == question);
+        assert!(told(&mut server, &mut client, &answer).await == answer);
     };
     let relay = relay(None);
     let relaying = relay.run(&mut downstream, &mut upstream, &passed);
-    // Read while it is written: what is in memory holds little.
     let (ended, ()) = tokio::join!(relaying, talk);
     assert!(matches!(ended, Ended::Closed), "{ended:?}");
     let length = question.len() as u64;
     assert_eq!((passed.received(), passed.sent()), (length, length));
+}
+
+/// What `to` hears of all that `from` says before it ends its half.
+async fn told(
+    from: &mut (impl AsyncWrite + Unpin),
+    to: &mut (impl AsyncRead + Unpin),
+    words: &[u8],
+) -> Vec<u8> {
+    let saying = async {
+        from.write_all(words).await.unwrap();
+        from.shutdown().await.unwrap();
+    };
+    let mut heard = Vec::new();
+    let ((), read) = tokio::join!(saying, to.read_to_end(&mut heard));
+    read.unwrap();
+    heard
 }
 
 #[tokio::test(start_paused = true)]

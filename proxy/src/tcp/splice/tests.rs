@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use socket2::SockRef;
@@ -190,40 +190,68 @@ async fn where_the_kernel_refuses_bytes_are_copied_and_none_is_lost() {
     assert_eq!(pipes.lent(), 0);
 }
 
-/// Figures for people: `cargo test --release -p tidegate-proxy --lib -- --ignored --nocapture through_a_pipe_and_by_copying`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// Figures for people: `cargo test --release -p tidegate-proxy --lib -- --ignored --nocapture by_pipe_and_by_copy`.
+#[tokio::test]
 #[ignore = "takes seconds, and tells figures that no machine promises"]
 #[allow(clippy::print_stdout, reason = "it is read by who runs it")]
-async fn through_a_pipe_and_by_copying() {
-    const ROUNDS: usize = 30_000;
+async fn by_pipe_and_by_copy() {
+    const ROUNDS: u32 = 30_000;
     const TOTAL: usize = 4 << 30;
     for (name, most) in [("copied", 0), ("spliced", 8), ("copied", 0), ("spliced", 8)] {
-        let At { mut client, mut server, .. } = relaying(pipes(most)).await;
-        for stream in [&client, &server] {
-            stream.set_nodelay(true).unwrap();
-        }
-        let mut word = [0; 64];
-        let begun = std::time::Instant::now();
+        let (mut client, mut server, relaying) = relaying_elsewhere(pipes(most)).await;
+        let (mut word, begun) = ([0; 64], Instant::now());
         for _ in 0..ROUNDS {
             client.write_all(&word).await.unwrap();
             server.read_exact(&mut word).await.unwrap();
             server.write_all(&word).await.unwrap();
             client.read_exact(&mut word).await.unwrap();
         }
-        let turn = begun.elapsed() / u32::try_from(ROUNDS).unwrap();
-        let begun = std::time::Instant::now();
-        let sending = tokio::spawn(async move {
+        let turn = begun.elapsed() / ROUNDS;
+        let begun = Instant::now();
+        let sending = async {
             let piece = vec![7; 1 << 20];
             for _ in 0..TOTAL >> 20 {
                 client.write_all(&piece).await.unwrap();
             }
-        });
-        let (mut heard, mut piece) = (0, vec![0; 1 << 20]);
-        while heard < TOTAL {
-            heard += server.read(&mut piece).await.unwrap();
-        }
-        sending.await.unwrap();
+        };
+        let hearing = async {
+            let (mut heard, mut piece) = (0, vec![0; 1 << 20]);
+            while heard < TOTAL {
+                heard += server.read(&mut piece).await.unwrap();
+            }
+        };
+        tokio::join!(sending, hearing);
         let rate = TOTAL as f64 / begun.elapsed().as_secs_f64() / 1e9;
-        println!("{name:8} there and back {turn:?}; {rate:.2} GB/s");
+        drop((client, server));
+        let busy = relaying.join().unwrap().as_secs_f64();
+        println!("{name:8} there and back {turn:?}; {rate:.2} GB/s; the relay was busy for {busy:.2} s");
     }
+}
+
+/// On a thread of its own, which tells its processor time.
+async fn relaying_elsewhere(
+    pipes: &'static Pipes,
+) -> (TcpStream, TcpStream, std::thread::JoinHandle<Duration>) {
+    let ((client, near), (far, server)) = (socket_pair().await, socket_pair().await);
+    let [near, far] = [near, far].map(|stream| stream.into_std().unwrap());
+    for stream in [&client, &server] {
+        stream.set_nodelay(true).unwrap();
+    }
+    let relaying = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let [mut near, mut far] = [near, far].map(|stream| {
+                stream.set_nodelay(true).unwrap();
+                TcpStream::from_std(stream).unwrap()
+            });
+            through(pipes, None).run(&mut near, &mut far, &Passed::default()).await;
+            busy()
+        })
+    });
+    (client, server, relaying)
+}
+
+fn busy() -> Duration {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap())
 }
