@@ -48,9 +48,7 @@ pub(crate) async fn serve(
             None => server.serve(stream, context, stop).await,
         };
     };
-    // Fails only on a socket that is gone already.
-    let Ok(server_address) = stream.local_addr() else { return };
-    let record = proxy.telemetry.stream(context.peer.clone(), server_address, context.direction);
+    let record = proxy.telemetry.stream(context.peer.clone(), context.reached, context.direction);
     let guest = Guest { context, bind, record, stop };
     if intake == Intake::Connections {
         return guest.connection(stream).await;

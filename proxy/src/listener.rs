@@ -5,7 +5,6 @@ mod clients;
 mod gateway;
 mod hello;
 mod origin;
-mod proxy_protocol;
 mod seldom;
 mod status;
 mod tls;

@@ -12,6 +12,7 @@ use tidegate_policy::document::{Diagnostic, ObjectKey};
 use tidegate_policy::model::ResourceName;
 use tidegate_policy::objects::Object;
 use tidegate_proxy::ListenerStatus;
+use tidegate_proxy::config::HeaderSite;
 
 use crate::status::is_complaint;
 use tidegate_proxy::app::Running;
@@ -39,7 +40,7 @@ pub(super) fn places(proxy: &Running, status: Option<SocketAddr>) -> Vec<String>
         lines.push(format!("listen    {inbound}, for the app at {app}"));
     }
     if let Some(outbound) = proxy.outbound() {
-        let told = if config.accept_proxy_protocol {
+        let told = if config.accept_proxy_protocol.expected_at(HeaderSite::Outbound) {
             "a PROXY protocol header names the destination"
         } else {
             "redirected connections, else the Host header names the Service"

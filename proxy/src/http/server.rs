@@ -64,6 +64,8 @@ pub(crate) struct ConnectionContext {
     pub(crate) scope: Scope,
     pub(crate) direction: Direction,
     pub(crate) peer: Peer,
+    /// The address that the client connected to.
+    pub(crate) reached: SocketAddr,
     pub(crate) tls: Option<TlsSession>,
     /// For requests to an address that is no Service's.
     passthrough: OnceLock<Selected>,
@@ -95,7 +97,7 @@ impl ConnectionContext {
         proxy: Arc<ProxyState>,
         scope: Scope,
         direction: Direction,
-        peer: Peer,
+        (peer, reached): (Peer, SocketAddr),
         seed: u64,
     ) -> Self {
         Self {
@@ -103,6 +105,7 @@ impl ConnectionContext {
             scope,
             direction,
             peer,
+            reached,
             tls: None,
             passthrough: OnceLock::new(),
             seed: AtomicU64::new(seed),
