@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::relay::Relay;
 use super::splice::{Pipes, Raw};
+use crate::proxy_protocol::header;
 use crate::state::ProxyState;
 use crate::telemetry::{ConnectionGuard, ConnectionSide, StreamRecord};
 use crate::upstream::{UpstreamStream, connect_opaque, report};
@@ -69,6 +70,8 @@ pub(crate) async fn open(
     let target = selected.target();
     let backend = target.backend.as_ref().map_err(|reason| *reason)?;
     let limit = backend.connect_timeout.unwrap_or(proxy.config.connect_timeout);
+    let first =
+        backend.proxy_protocol.map(|version| header(version, Some(&record.addresses()))).unwrap_or_default();
     let mut tried = SmallVec::<[_; TRIES]>::new();
     loop {
         let now = proxy.clock.now();
@@ -79,7 +82,7 @@ pub(crate) async fn open(
             return Err(attempt.connection_cap_reached(&mut record.decisions).reason);
         };
         let settings = tls.map(|tls| &*tls.settings);
-        let connected = connect_opaque(&attempt.endpoint.address, limit, settings).await;
+        let connected = connect_opaque(&attempt.endpoint.address, limit, &first, settings).await;
         let result =
             connected.as_ref().map_or_else(|why| CallResult::Failed(*why), |_| CallResult::Connected);
         report(&mut attempt, result, proxy.clock, now);

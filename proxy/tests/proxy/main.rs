@@ -11,6 +11,7 @@ mod forwarding;
 mod grpc_routes;
 mod hardening;
 mod headers_in;
+mod headers_out;
 mod lifecycle;
 mod mesh;
 mod mirrors;
