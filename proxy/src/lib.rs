@@ -8,6 +8,9 @@ pub mod app;
 mod clock;
 pub mod config;
 mod effects;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod intake;
 mod listener;
