@@ -37,7 +37,12 @@ pub(super) fn places(proxy: &Running, status: Option<SocketAddr>) -> Vec<String>
     let config = &proxy.state().config;
     let mut lines = Vec::new();
     if let (Some(inbound), Some((app, _))) = (proxy.inbound(), config.local.app) {
-        lines.push(format!("listen    {inbound}, for the app at {app}"));
+        let told = if config.accept_proxy_protocol.expected_at(HeaderSite::Inbound) {
+            "; a PROXY protocol header names the client"
+        } else {
+            ""
+        };
+        lines.push(format!("listen    {inbound}, for the app at {app}{told}"));
     }
     if let Some(outbound) = proxy.outbound() {
         let told = if config.accept_proxy_protocol.expected_at(HeaderSite::Outbound) {

@@ -69,9 +69,7 @@ impl Origin {
             _ => Ok(origin),
         }
     }
-}
 
-impl Origin {
     /// As the socket itself says.
     ///
     /// # Errors
@@ -169,6 +167,10 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
     use super::*;
 
     fn address(text: &str) -> SocketAddr {
@@ -180,6 +182,18 @@ mod tests {
         let told = |text: &str| canonical(address(text)).to_string();
         assert_eq!(told("[::ffff:192.0.2.7]:4000"), "192.0.2.7:4000");
         assert_eq!(told("[2001:db8::7]:4000"), "[2001:db8::7]:4000");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_that_does_not_come_in_time_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut stream, from) = listener.accept().await.unwrap();
+        client.write_all(b"PROXY TCP4 192.0.2.1 ").await.unwrap();
+        let begun = Instant::now();
+        let refusal = Origin::told(&mut stream, from, &ProxyHeaders::default()).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Late), "{refusal}");
+        assert_eq!(begun.elapsed().as_secs(), HEADER_TIME.as_secs());
     }
 
     #[test]

@@ -5,18 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tidegate_policy::model::*;
 use tidegate_proxy::config::HeaderSite;
-use tidegate_testkit::client::Client;
+use tidegate_testkit::body::empty;
+use tidegate_testkit::client::{Answer, Client};
 use tidegate_testkit::proxy_header::{v1, v2, v2_raw};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Barrier, watch};
 
 use crate::mesh::{self, Gateway, PORT, backend_name, get, listener, post, route, service_at};
 use crate::outbound::{CART, CLIENT, Sidecar, service, to};
@@ -135,6 +138,9 @@ async fn the_header_comes_before_tls() {
     assert_eq!(first, [0x16], "a handshake");
 }
 
+/// Requests to `/together` that are answered at one time.
+const TOGETHER: usize = 5;
+
 /// An HTTP server that answers with the header of the connection, and counts those that are open.
 struct Told {
     address: SocketAddr,
@@ -147,17 +153,22 @@ impl Told {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (open, all) = (Arc::new(watch::Sender::new(0)), watch::Sender::new(0));
-        let seen = (open.subscribe(), all.subscribe());
+        let (seen, together) = ((open.subscribe(), all.subscribe()), Arc::new(Barrier::new(TOGETHER)));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 open.send_modify(|open| *open += 1);
                 all.send_modify(|all| *all += 1);
-                let open = open.clone();
+                let (open, together) = (open.clone(), together.clone());
                 tokio::spawn(async move {
                     let header = Bytes::from(header(&mut stream).await);
-                    let service = service_fn(move |_| {
-                        let header = header.clone();
-                        async move { Ok::<_, Infallible>(Response::new(Full::new(header))) }
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let (header, together) = (header.clone(), together.clone());
+                        async move {
+                            if request.uri().path() == "/together" {
+                                together.wait().await;
+                            }
+                            Ok::<_, Infallible>(Response::new(Full::new(header)))
+                        }
                     });
                     let server = auto::Builder::new(TokioExecutor::new());
                     let _ = server.serve_connection(TokioIo::new(stream), service).await;
@@ -222,19 +233,21 @@ async fn requests_of_one_client_share_connections_that_no_other_client_gets() {
 async fn one_client_keeps_few_idle_connections_however_many_it_had() {
     let mut server = Told::start().await;
     let gateway = in_front(AppProtocol::Http1, ProxyProtocol::V1, &server).await;
-    let header = client_header("192.0.2.1:1");
-    let mut clients = Vec::new();
-    // One connection: what its streams ask for goes out on connections of its own.
-    let mut client = Client::http2_after(&header, gateway.address().await).await;
-    for _ in 0..20 {
-        clients.push(client.send(get("/")).await.unwrap());
-    }
-    for response in clients {
-        let answer = tidegate_testkit::client::Answer::read(response).await.unwrap();
+    let mut stream = TcpStream::connect(gateway.address().await).await.unwrap();
+    stream.write_all(&client_header("192.0.2.1:1")).await.unwrap();
+    let (mut client, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let ask = || Request::get("http://a/together").body(empty()).unwrap();
+    let asked: Vec<_> = (0..TOGETHER).map(|_| client.send_request(ask())).collect();
+    for asked in asked {
+        let answer = Answer::read(asked.await.unwrap()).await.unwrap();
         assert_eq!(answer.body, "PROXY TCP4 192.0.2.1 198.51.100.7 1 443\r\n");
     }
-    server.open.wait_for(|open| *open <= 2).await.unwrap();
+    assert_eq!(server.all(), TOGETHER, "all were asked at one time");
+    server.open(2).await;
     drop(client);
+    connection.await.unwrap().unwrap();
     server.open(0).await;
 }
 
@@ -268,6 +281,8 @@ async fn connections_without_a_header_are_not_used_once_one_is_wanted() {
     gateway.apply(told(ProxyProtocol::V1, service_at("v1", AppProtocol::Http1, &[server.address])));
     let answer = client.get("/").await;
     assert!(answer.body.starts_with(b"PROXY TCP4 127.0.0.1 127.0.0.1 "), "{answer:?}");
+    gateway.apply(told(ProxyProtocol::V2, service_at("v1", AppProtocol::Http1, &[server.address])));
+    assert!(client.get("/").await.body.starts_with(b"\r\n\r\n"), "nor those with another one");
 }
 
 #[tokio::test]

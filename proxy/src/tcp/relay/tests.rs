@@ -3,6 +3,9 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
 
+/// Only a relay that is broken takes this long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn relay(idle_timeout: Option<Duration>) -> Relay {
     through(Pipes::of_this_process(), idle_timeout)
 }
@@ -57,7 +60,8 @@ async fn half_closed<S: AsyncRead + AsyncWrite + Raw + Unpin>(ends: Ends<S>) {
     };
     let relay = relay(None);
     let relaying = relay.run(&mut downstream, &mut upstream, &passed);
-    let (ended, ()) = tokio::join!(relaying, talk);
+    let both = async { tokio::join!(relaying, talk) };
+    let (ended, ()) = tokio::time::timeout(PATIENCE, both).await.unwrap();
     assert!(matches!(ended, Ended::Closed), "{ended:?}");
     let length = question.len() as u64;
     assert_eq!((passed.received(), passed.sent()), (length, length));
@@ -224,7 +228,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Raw + Unpin>(
     let Ends { client, mut downstream, mut upstream, server } = ends;
     let relay = relay(None);
     let relaying = relay.run(&mut downstream, &mut upstream, passed);
-    let (ended, received, heard) = tokio::join!(relaying, speak(client, sent), speak(server, answered));
+    let all = async { tokio::join!(relaying, speak(client, sent), speak(server, answered)) };
+    let (ended, received, heard) = tokio::time::timeout(PATIENCE, all).await.unwrap();
     assert!(matches!(ended, Ended::Closed), "{ended:?}");
     (heard, received)
 }
