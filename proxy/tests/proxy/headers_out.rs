@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Barrier, watch};
 
-use crate::mesh::{self, Gateway, PORT, backend_name, get, listener, post, route, service_at};
+use crate::mesh::{self, Gateway, PORT, backend_name, listener, post, route, service_at};
 use crate::outbound::{CART, CLIENT, Sidecar, service, to};
 use crate::streams::{is_refused, signed, stream_listener, tcp_route, terminating, tls, tls_route};
 
