@@ -20,7 +20,9 @@ mod source;
 mod stream_route;
 mod tls;
 
-pub use backend::{Address, AppProtocol, Backend, BackendKind, BackendName, Declared, Endpoint, Endpoints};
+pub use backend::{
+    Address, AppProtocol, Backend, BackendKind, BackendName, Declared, Endpoint, Endpoints, ProxyProtocol,
+};
 pub use certificate::{Certificate, PrivateKey};
 pub use cors::{Cors, InvalidOrigin, Listed, OriginHost, OriginPattern};
 pub use filter::{HeaderModifier, Mirror, PathModifier, Redirect, Rewrite, RouteFilter, Share, WebScheme};

@@ -39,8 +39,8 @@ use crate::health::CircuitGuard;
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
 use crate::model::{
-    AppProtocol, BackendName, BackendTls, Listener, PolicyRef, ResourceName, ResourceType, Resources, Retry,
-    SourceRef, Timeouts,
+    AppProtocol, BackendName, BackendTls, Listener, PolicyRef, ProxyProtocol, ResourceName, ResourceType,
+    Resources, Retry, SourceRef, Timeouts,
 };
 use crate::pick::{BoundCohort, PickContext, Session, Sessions};
 use crate::pipeline::{Filter, Phase, announced};
@@ -149,6 +149,7 @@ pub struct BackendState {
     pub connect_timeout: Option<Duration>,
     /// As written, for descriptions; what a call does is said by its [`Target`].
     pub tls: Option<BackendTls>,
+    pub proxy_protocol: Option<ProxyProtocol>,
     pub endpoints: Box<[Arc<EndpointState>]>,
     pub retry_budget: Arc<RetryBudget>,
 }

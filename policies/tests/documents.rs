@@ -890,3 +890,25 @@ fn a_file_at_the_limit_is_read_whole() {
     let many: String = (0..40_000).map(|i| format!("---\n{}", service(&format!("s{i}")))).collect();
     assert_eq!(read(&many).objects.len(), 40_000);
 }
+
+#[test]
+fn an_annotation_that_we_read_is_checked_like_a_field() {
+    let service = |version: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata:\n  name: s\n  annotations:\n    other.io/what: ever\n    \
+             tidegate.io/proxy-protocol: {version}\nspec: {{ports: [{{port: 80}}]}}\n"
+        )
+    };
+    assert_eq!(told(&read(&service("V2"))), [""; 0]);
+    let parsed = read(&service("v2"));
+    assert!(parsed.objects.is_empty(), "not taken for nothing");
+    let [told] = &told(&parsed)[..] else { panic!("{:?}", told(&parsed)) };
+    assert!(told.starts_with("a.yaml:7:33: error: metadata.annotations"), "{told}");
+    assert!(told.contains("`v2` is no version") && told.contains("write `V1` or `V2`"), "{told}");
+    let backend = "apiVersion: tidegate.io/v1alpha1\nkind: Backend\nmetadata: {name: b}\nspec:\n  proxyProtocol: V3\n  \
+                   endpoints: [{address: 10.0.0.1, port: 80}]\n";
+    let parsed = read(backend);
+    let [wrong] = &parsed.diagnostics[..] else { panic!("{:?}", parsed.diagnostics) };
+    let wrong = wrong.to_string();
+    assert!(wrong.starts_with("a.yaml:5:") && wrong.contains("V1") && wrong.contains("V2"), "{wrong}");
+}

@@ -6,6 +6,7 @@ mod binds;
 mod duration;
 mod last_good;
 mod proxy_config;
+mod proxy_headers;
 mod store;
 pub(crate) mod xds;
 
@@ -13,4 +14,5 @@ pub use apply::{Applier, Change};
 pub use args::ProxyArgs;
 pub use last_good::{LastGood, LoadError, Stored};
 pub use proxy_config::{ConfigError, GatewayPorts, ProxyConfig};
+pub use proxy_headers::{HeaderSite, ProxyHeaders};
 pub use store::Store;

@@ -3,6 +3,8 @@
 //! Where listeners are told apart by server name, the first message of TLS decides whose a connection is; what is done
 //! then is up to that listener: TLS passes through, or ends here and what was inside is carried, or requests are read.
 
+use std::io;
+use std::task::Context;
 use std::time::Duration;
 
 use tidegate_policy::Reason;
@@ -15,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::{ConnectionContext, HttpServer, last_requests};
 use crate::listener::{Hello, NoHello, Rewound, handshake, read_hello};
-use crate::tcp::{Abort, carry, open};
+use crate::tcp::{Abort, Raw, carry, open};
 use crate::telemetry::{ConnectionSide, StreamRecord};
 
 /// From the accept to the end of the client's first message.
@@ -46,9 +48,7 @@ pub(crate) async fn serve(
             None => server.serve(stream, context, stop).await,
         };
     };
-    // Fails only on a socket that is gone already.
-    let Ok(server_address) = stream.local_addr() else { return };
-    let record = proxy.telemetry.stream(context.peer.clone(), server_address, context.direction);
+    let record = proxy.telemetry.stream(context.peer.clone(), context.reached, context.direction);
     let guest = Guest { context, bind, record, stop };
     if intake == Intake::Connections {
         return Box::pin(guest.connection(stream)).await;
@@ -123,7 +123,7 @@ impl Guest {
     /// Carries the connection to one of the endpoints; where that cannot be, the client is told by a reset.
     async fn forward<D>(mut self, downstream: D, selected: Result<Selected, Reason>)
     where
-        D: AsyncRead + AsyncWrite + Abort + Unpin,
+        D: AsyncRead + AsyncWrite + Abort + Raw + Unpin,
     {
         let proxy = self.context.proxy.clone();
         let _busy = self.context.presence.busy();
@@ -160,6 +160,19 @@ impl<S: Abort> Abort for Rewound<S> {
         self.get_ref().abort();
     }
 }
+
+impl<S: Raw> Raw for Rewound<S> {
+    fn raw(&self) -> Option<&TcpStream> {
+        self.is_read().then(|| self.get_ref().raw()).flatten()
+    }
+
+    fn passed_by(&mut self, cx: &mut Context<'_>, waits: bool) -> io::Result<()> {
+        self.get_mut().passed_by(cx, waits)
+    }
+}
+
+/// What passes is not what is on the wire.
+impl<S> Raw for TlsStream<S> {}
 
 impl<S: Abort> Abort for TlsStream<S> {
     fn abort(&self) {

@@ -15,6 +15,7 @@ mod http;
 mod intake;
 mod listener;
 mod outbound;
+mod proxy_protocol;
 pub mod state;
 mod tcp;
 pub mod telemetry;

@@ -5,7 +5,6 @@ mod clients;
 mod gateway;
 mod hello;
 mod origin;
-mod proxy_protocol;
 mod room;
 mod seldom;
 mod status;
@@ -18,10 +17,3 @@ pub(crate) use room::{Busy, Presence};
 pub(crate) use status::gateway_name;
 pub use status::{ListenerStatus, Listeners};
 pub(crate) use tls::{BySocket, Certificates, HTTP_2, handshake};
-
-/// The addresses of a PROXY protocol header, as a plain value.
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) async fn read_proxy_header(bytes: &mut &[u8]) -> Option<crate::fuzzing::Told> {
-    let told = proxy_protocol::read(bytes).await.ok()?;
-    Some(told.map(|addresses| (addresses.source, addresses.destination)))
-}

@@ -12,6 +12,7 @@ use tidegate_policy::document::{Diagnostic, ObjectKey};
 use tidegate_policy::model::ResourceName;
 use tidegate_policy::objects::Object;
 use tidegate_proxy::ListenerStatus;
+use tidegate_proxy::config::HeaderSite;
 
 use crate::status::is_complaint;
 use tidegate_proxy::app::Running;
@@ -36,10 +37,15 @@ pub(super) fn places(proxy: &Running, status: Option<SocketAddr>) -> Vec<String>
     let config = &proxy.state().config;
     let mut lines = Vec::new();
     if let (Some(inbound), Some((app, _))) = (proxy.inbound(), config.local.app) {
-        lines.push(format!("listen    {inbound}, for the app at {app}"));
+        let told = if config.accept_proxy_protocol.expected_at(HeaderSite::Inbound) {
+            "; a PROXY protocol header names the client"
+        } else {
+            ""
+        };
+        lines.push(format!("listen    {inbound}, for the app at {app}{told}"));
     }
     if let Some(outbound) = proxy.outbound() {
-        let told = if config.accept_proxy_protocol {
+        let told = if config.accept_proxy_protocol.expected_at(HeaderSite::Outbound) {
             "a PROXY protocol header names the destination"
         } else {
             "redirected connections, else the Host header names the Service"

@@ -69,6 +69,7 @@ impl Setup {
             name,
             protocol: AppProtocol::Http1,
             connect_timeout: None,
+            proxy_protocol: None,
             tls: None,
             endpoints,
             retry_budget: Arc::default(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use super::{At, CodecError, proto};
 use crate::model::{
     Accepts, Address, AppProtocol, Backend, BackendKind, BackendName, Certificate, Declared, Endpoint,
-    Endpoints, HostPattern, Listener, ListenerName, Meta, Mode, Policy, PrivateKey, ResourceName, SourceMap,
-    SourceRef, TargetKind, TargetRef, TlsMode,
+    Endpoints, HostPattern, Listener, ListenerName, Meta, Mode, Policy, PrivateKey, ProxyProtocol,
+    ResourceName, SourceMap, SourceRef, TargetKind, TargetRef, TlsMode,
 };
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -30,6 +30,12 @@ impl TryFrom<proto::Backend> for Backend {
             Ok(proto::Declared::Other) => Declared::Other,
             Err(_) => return unknown(message.declared).at("declared"),
         };
+        let proxy_protocol = match proto::ProxyProtocol::try_from(message.proxy_protocol) {
+            Ok(proto::ProxyProtocol::Unspecified) => None,
+            Ok(proto::ProxyProtocol::V1) => Some(ProxyProtocol::V1),
+            Ok(proto::ProxyProtocol::V2) => Some(ProxyProtocol::V2),
+            Err(_) => return unknown(message.proxy_protocol).at("proxy_protocol"),
+        };
         let connect_timeout = message.connect_timeout.map(duration).transpose().at("connect_timeout")?;
         let port_name = optional(&message.port_name);
         let cluster_ips = list(message.cluster_ips, "cluster_ips", |text| address(&text))?;
@@ -43,6 +49,7 @@ impl TryFrom<proto::Backend> for Backend {
             connect_timeout,
             cluster_ips,
             tls,
+            proxy_protocol,
         })
     }
 }

@@ -4,9 +4,9 @@ use super::proto;
 use crate::model::{Accepts, Address, HostPattern};
 use crate::model::{
     AppProtocol, Backend, BackendKind, BackendName, BackendRef, Certificate, Declared, Endpoint, Endpoints,
-    InvalidRef, Listener, ListenerName, Meta, Mode, PathMatch, Policy, ResourceName, Retry, Route, RouteKind,
-    RouteMatch, RouteParent, RouteRule, SessionCarrier, SessionPersistence, SourceRef, StringMatch,
-    TargetKind, TargetRef,
+    InvalidRef, Listener, ListenerName, Meta, Mode, PathMatch, Policy, ProxyProtocol, ResourceName, Retry,
+    Route, RouteKind, RouteMatch, RouteParent, RouteRule, SessionCarrier, SessionPersistence, SourceRef,
+    StringMatch, TargetKind, TargetRef,
 };
 
 impl From<&Backend> for proto::Backend {
@@ -20,6 +20,11 @@ impl From<&Backend> for proto::Backend {
             Declared::Http => proto::Declared::Http,
             Declared::Other => proto::Declared::Other,
         };
+        let proxy_protocol = match backend.proxy_protocol {
+            None => proto::ProxyProtocol::Unspecified,
+            Some(ProxyProtocol::V1) => proto::ProxyProtocol::V1,
+            Some(ProxyProtocol::V2) => proto::ProxyProtocol::V2,
+        };
         Self {
             name: Some((&backend.name).into()),
             meta: Some(meta(&backend.name.object, &backend.source, None)),
@@ -29,6 +34,7 @@ impl From<&Backend> for proto::Backend {
             cluster_ips: backend.cluster_ips.iter().map(ToString::to_string).collect(),
             tls: backend.tls.as_ref().map(Into::into),
             declared: declared.into(),
+            proxy_protocol: proxy_protocol.into(),
         }
     }
 }

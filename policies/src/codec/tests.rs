@@ -55,24 +55,28 @@ fn backend() -> impl Strategy<Value = Backend> {
     let protocol = select(vec![AppProtocol::Http1, AppProtocol::H2c]);
     let declared = select(vec![Declared::Nothing, Declared::Http, Declared::Other]);
     let cluster_ips = vec(any::<std::net::IpAddr>(), 0..3);
+    let header = select(vec![None, Some(ProxyProtocol::V1), Some(ProxyProtocol::V2)]);
     (
         with_source,
         option::of(text()),
-        (protocol, declared),
+        (protocol, declared, header),
         duration(),
         cluster_ips,
         option::of(backend_tls()),
     )
         .prop_map(
-            |((name, source), port_name, (protocol, declared), connect_timeout, cluster_ips, tls)| Backend {
-                declared,
-                name,
-                source,
-                port_name,
-                protocol,
-                connect_timeout,
-                cluster_ips,
-                tls,
+            |((name, source), port_name, (protocol, declared, header), connect_timeout, cluster_ips, tls)| {
+                Backend {
+                    declared,
+                    proxy_protocol: header,
+                    name,
+                    source,
+                    port_name,
+                    protocol,
+                    connect_timeout,
+                    cluster_ips,
+                    tls,
+                }
             },
         )
 }

@@ -10,8 +10,8 @@ use super::locate::{lines, locate, to_json};
 use super::schema::{nearest, unknown_field_help};
 use super::timestamp::parse_rfc3339;
 use super::yaml::{Node, Place, Value};
-use crate::model::{Meta, ResourceName, SourceMap, SourceRef};
-use crate::objects::{Metadata, Object, default_namespace, is_dns_label, is_dns_subdomain};
+use crate::model::{Meta, ProxyProtocol, ResourceName, SourceMap, SourceRef};
+use crate::objects::{Metadata, Object, PROXY_PROTOCOL, default_namespace, is_dns_label, is_dns_subdomain};
 
 /// Where a document comes from.
 pub(super) enum Origin {
@@ -161,6 +161,7 @@ fn metadata_of(node: &Node, row: &Row, origin: &Origin, report: &mut Report) -> 
     let before = report.errors();
     kinds::METADATA.check(written, "metadata", report);
     check_names(written, report);
+    check_annotations(written, row, report);
     let created = written.get("creationTimestamp").and_then(|c| {
         let seconds = c.as_str().and_then(parse_rfc3339);
         if seconds.is_none() && c.as_str().is_some() {
@@ -199,6 +200,19 @@ fn check_names(metadata: &Node, report: &mut Report) {
     };
     check("name", is_dns_subdomain, "use lower case letters, digits, `-` and `.`, at most 253 characters");
     check("namespace", is_dns_label, "use lower case letters, digits and `-`, at most 63 characters");
+}
+
+/// What is said in annotations is for want of a field in a kind that is not ours, and is checked as strictly.
+fn check_annotations(metadata: &Node, row: &Row, report: &mut Report) {
+    let Some(annotations) = metadata.get("annotations").filter(|_| row.kind == "Service") else { return };
+    let Some(version) = annotations.get(PROXY_PROTOCOL) else { return };
+    // What is no text is reported by the schema.
+    if let Some(text) = version.as_str().filter(|text| text.parse::<ProxyProtocol>().is_err()) {
+        let field =
+            locate(metadata, "metadata", &format!("/annotations/{}", PROXY_PROTOCOL.replace('/', "~1"))).0;
+        let message = format!("`{text}` is no version of the PROXY protocol");
+        report.error(version.place, &field, message, Some(String::from("write `V1` or `V2`")));
+    }
 }
 
 /// The meaning. It is judged even where the shape had faults, as far as it can be read, so that an author need not mend

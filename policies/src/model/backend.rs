@@ -1,9 +1,11 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{BackendTls, ResourceName, SourceRef};
 
@@ -40,6 +42,18 @@ impl fmt::Debug for BackendName {
     }
 }
 
+impl FromStr for ProxyProtocol {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "V1" => Ok(Self::V1),
+            "V2" => Ok(Self::V2),
+            _ => Err(()),
+        }
+    }
+}
+
 impl Serialize for BackendName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -70,6 +84,15 @@ pub enum Declared {
     Other,
 }
 
+/// A version of the PROXY protocol (HAProxy, doc/proxy-protocol.txt).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Bytes; quicker to read.
+    V2,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Backend {
     pub name: BackendName,
@@ -88,6 +111,9 @@ pub struct Backend {
     /// `None`: without TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<BackendTls>,
+    /// What connections begin with, to tell whom they are for; `None`: with nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// The endpoints of one backend; replaced as a whole whenever one of them changes.

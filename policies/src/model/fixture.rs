@@ -57,6 +57,7 @@ pub(crate) fn service(text: &str, port: u16, endpoints: &[u16]) -> [Resource; 2]
         protocol: AppProtocol::Http1,
         declared: Declared::Nothing,
         connect_timeout: None,
+        proxy_protocol: None,
         cluster_ips: Vec::new(),
         tls: None,
     };

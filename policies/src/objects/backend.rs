@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::rules::is_dns_subdomain;
 use super::{Faults, GepDuration, Object, Spec, Written, one};
+use crate::model::ProxyProtocol;
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -24,6 +25,9 @@ pub struct BackendSpec {
     pub protocol: BackendProtocol,
     /// How long one connection attempt may take.
     pub connect_timeout: Option<GepDuration>,
+    /// Begin every connection with a PROXY protocol header of this version, which tells the endpoints the client's address.
+    /// Those of one client are then shared with no other.
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -8,6 +8,9 @@ use serde::Deserialize;
 
 use super::{Faults, Object, Spec, Written};
 
+/// Annotation of a Service: as `proxyProtocol` of a Backend.
+pub(crate) const PROXY_PROTOCOL: &str = "tidegate.io/proxy-protocol";
+
 /// As `clusterIP`: there is none.
 const HEADLESS: &str = "None";
 

@@ -9,8 +9,8 @@ use crate::model::{
     Address, AppProtocol, Backend, BackendKind, BackendName, Declared, Endpoint, Endpoints, Resource,
 };
 use crate::objects::{
-    AddressType, Backend as WrittenBackend, BackendProtocol, EndpointSlice, Service, ServicePort,
-    SliceEndpoint, TransportProtocol,
+    AddressType, Backend as WrittenBackend, BackendProtocol, EndpointSlice, PROXY_PROTOCOL, Service,
+    ServicePort, SliceEndpoint, TransportProtocol,
 };
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
@@ -96,6 +96,7 @@ fn service_port(objects: &Objects<'_>, service: &Service, at: usize, port: &Serv
         connect_timeout: None,
         cluster_ips: service.spec.cluster_addresses(),
         tls,
+        proxy_protocol: service.annotations.get(PROXY_PROTOCOL).and_then(|version| version.parse().ok()),
     }
 }
 
@@ -188,6 +189,7 @@ fn written_backend(objects: &Objects<'_>, written: &WrittenBackend) -> (Backend,
         connect_timeout: spec.connect_timeout.map(|timeout| timeout.get()),
         cluster_ips: Vec::new(),
         tls: objects.tls.of_port(BackendKind::Backend, &written.meta.name, "").cloned(),
+        proxy_protocol: spec.proxy_protocol,
     };
     let mut found = BTreeMap::new();
     for endpoint in &spec.endpoints {

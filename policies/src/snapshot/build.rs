@@ -74,6 +74,7 @@ fn backend_state(backend: &Backend, resources: &Resources, state: &StateStore) -
         protocol: backend.protocol,
         connect_timeout: backend.connect_timeout,
         tls: backend.tls.clone(),
+        proxy_protocol: backend.proxy_protocol,
         endpoints: endpoints.collect(),
         retry_budget: state.get_or_insert(budget, RetryBudget::default),
     }

@@ -11,8 +11,8 @@ use super::policies::InForce;
 use super::{BackendState, Rule, Snapshot, Target};
 use crate::matching::MatchTable;
 use crate::model::{
-    AppProtocol, BackendName, BackendTls, HeaderMatch, Mode, PathMatch, PolicyRef, QueryMatch, Retry,
-    RouteMatch, SourceRef, StringMatch, Timeouts,
+    AppProtocol, BackendName, BackendTls, HeaderMatch, Mode, PathMatch, PolicyRef, ProxyProtocol, QueryMatch,
+    Retry, RouteMatch, SourceRef, StringMatch, Timeouts,
 };
 use crate::pick::Sessions;
 
@@ -85,6 +85,8 @@ struct BackendView<'a> {
     protocol: AppProtocol,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<&'a BackendTls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_protocol: Option<ProxyProtocol>,
     endpoints: Vec<&'a str>,
 }
 
@@ -169,7 +171,8 @@ impl TargetView {
 impl<'a> BackendView<'a> {
     fn of(backend: &'a BackendState) -> Self {
         let endpoints = backend.endpoints.iter().map(|endpoint| &*endpoint.label).collect();
-        Self { protocol: backend.protocol, tls: backend.tls.as_ref(), endpoints }
+        let BackendState { protocol, proxy_protocol, .. } = *backend;
+        Self { protocol, tls: backend.tls.as_ref(), proxy_protocol, endpoints }
     }
 }
 

@@ -77,6 +77,7 @@ impl Selected {
             label: NAME.into(),
             protocol,
             connect_timeout: None,
+            proxy_protocol: None,
             tls: None,
             endpoints: Box::new([Arc::new(EndpointState::new(Address::Socket(address)))]),
             retry_budget: Arc::default(),

@@ -56,6 +56,7 @@ impl Builder<'_> {
             label: "app".into(),
             protocol,
             connect_timeout: None,
+            proxy_protocol: None,
             tls: None,
             endpoints: Box::new([endpoint]),
             retry_budget: Arc::default(),

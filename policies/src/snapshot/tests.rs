@@ -294,6 +294,7 @@ fn a_backend_is_called_by_its_name_whatever_the_port_and_yields_a_shared_name_to
             port_name: None,
             protocol,
             connect_timeout: None,
+            proxy_protocol: None,
         }));
     }
     let snapshot = build(&resources(all));

@@ -3,9 +3,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use ipnet::IpNet;
 use tidegate_policy::model::AppProtocol;
 
-use super::duration;
+use super::{HeaderSite, duration, proxy_headers};
 use crate::telemetry::LogTarget;
 
 /// The flags of a proxy, for `tidegate-proxy` and for whoever embeds one. Each has an environment variable.
@@ -63,11 +64,19 @@ pub struct ProxyArgs {
     #[arg(long, env = "TIDEGATE_OUTBOUND", value_name = "ADDR", value_parser = address)]
     pub outbound: Option<SocketAddr>,
 
-    /// Every connection to `--outbound` begins with a PROXY protocol header, version 1 or 2: its destination is where
-    /// the connection wanted to go, its source is the client. A connection without one is closed. Only for ports that
-    /// nobody else can reach: whoever connects can claim any address.
-    #[arg(long, env = "TIDEGATE_ACCEPT_PROXY_PROTOCOL")]
-    pub accept_proxy_protocol: bool,
+    /// Every connection to these listeners begins with a PROXY protocol header, version 1 or 2. Its source is the client,
+    /// to policies, headers and telemetry; at `outbound`, which is meant where nothing is written, its destination is
+    /// where the connection wanted to go. A connection without a header is closed. Whoever connects can claim any
+    /// address: only for ports that nobody else can reach, or with `--proxy-protocol-from`.
+    #[arg(long, env = "TIDEGATE_ACCEPT_PROXY_PROTOCOL", value_name = "WHERE", value_delimiter = ',',
+          num_args = 0..=1, require_equals = true, default_missing_value = "outbound")]
+    pub accept_proxy_protocol: Vec<HeaderSite>,
+
+    /// Who may send a PROXY protocol header, as CIDRs; other connections to those listeners are closed. Defaults to
+    /// anybody.
+    #[arg(long, env = "TIDEGATE_PROXY_PROTOCOL_FROM", value_name = "CIDR", value_delimiter = ',',
+          value_parser = proxy_headers::net)]
+    pub proxy_protocol_from: Vec<IpNet>,
 
     /// Listen where Gateway objects say; needs `--control-plane`.
     #[arg(long, env = "TIDEGATE_GATEWAY")]

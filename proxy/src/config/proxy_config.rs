@@ -3,10 +3,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use tidegate_policy::model::ResourceName;
 use tidegate_policy::snapshot::Local;
 
-use super::ProxyArgs;
+use super::{HeaderSite, ProxyArgs, ProxyHeaders};
 use crate::telemetry::LogTarget;
 
 /// More are more than one process has file descriptors for.
@@ -22,8 +23,8 @@ pub struct ProxyConfig {
     pub local: Local,
     pub inbound: Option<SocketAddr>,
     pub outbound: Option<SocketAddr>,
-    /// Outbound connections begin with a PROXY protocol header.
-    pub accept_proxy_protocol: bool,
+    /// Where connections begin with a PROXY protocol header.
+    pub accept_proxy_protocol: ProxyHeaders,
     /// `None`: Gateway objects are none of this proxy's business.
     pub gateway: Option<GatewayPorts>,
     pub admin: SocketAddr,
@@ -70,8 +71,10 @@ pub enum ConfigError {
         "--sidecar needs --outbound ADDR: where it accepts the calls of its workload; or --inbound and --app"
     )]
     SidecarWithoutListener,
-    #[error("--accept-proxy-protocol needs --outbound ADDR: that is where the header is expected")]
-    ProxyProtocolWithoutOutbound,
+    #[error("--accept-proxy-protocol={where_} needs {0}: that is where the header is expected", where_ = site_name(.1))]
+    ProxyProtocolWithoutListener(&'static str, HeaderSite),
+    #[error("--proxy-protocol-from needs --accept-proxy-protocol=WHERE: nowhere is a header expected")]
+    ProxyProtocolFromWithoutSite,
     #[error("nothing to listen on: give --inbound and --app, or --outbound, or --gateway")]
     NoListener,
     #[error("--service {0}: write a name, or namespace/name")]
@@ -97,7 +100,7 @@ impl Default for ProxyConfig {
             local: Local { namespace: "default".into(), ..Local::default() },
             inbound: None,
             outbound: None,
-            accept_proxy_protocol: false,
+            accept_proxy_protocol: ProxyHeaders::default(),
             gateway: None,
             admin: Self::ADMIN,
             admin_anywhere: false,
@@ -139,7 +142,10 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             local: Local { services, app: args.app.map(|app| (app, args.app_protocol)), namespace },
             inbound: args.inbound,
             outbound: args.outbound,
-            accept_proxy_protocol: args.accept_proxy_protocol,
+            accept_proxy_protocol: ProxyHeaders {
+                sites: args.accept_proxy_protocol,
+                from: args.proxy_protocol_from,
+            },
             gateway: args.gateway.then_some(GatewayPorts::Offset(args.port_offset)),
             admin: args.admin.unwrap_or(Self::ADMIN),
             admin_anywhere: false,
@@ -173,9 +179,7 @@ fn check(args: &ProxyArgs) -> Result<(), ConfigError> {
     if args.control_plane.is_none() && args.outbound.is_some() {
         return Err(ConfigError::OutboundWithoutControlPlane);
     }
-    if args.accept_proxy_protocol && args.outbound.is_none() {
-        return Err(ConfigError::ProxyProtocolWithoutOutbound);
-    }
+    check_proxy_headers(args)?;
     if args.inbound.is_none() && args.outbound.is_none() && args.sidecar {
         return Err(ConfigError::SidecarWithoutListener);
     }
@@ -192,6 +196,27 @@ fn check(args: &ProxyArgs) -> Result<(), ConfigError> {
         return Err(ConfigError::ConnectTimeout);
     }
     Ok(())
+}
+
+fn check_proxy_headers(args: &ProxyArgs) -> Result<(), ConfigError> {
+    for site in &args.accept_proxy_protocol {
+        let (there, flag) = match site {
+            HeaderSite::Outbound => (args.outbound.is_some(), "--outbound ADDR"),
+            HeaderSite::Inbound => (args.inbound.is_some(), "--inbound ADDR"),
+            HeaderSite::Gateway => (args.gateway, "--gateway"),
+        };
+        if !there {
+            return Err(ConfigError::ProxyProtocolWithoutListener(flag, *site));
+        }
+    }
+    if args.accept_proxy_protocol.is_empty() && !args.proxy_protocol_from.is_empty() {
+        return Err(ConfigError::ProxyProtocolFromWithoutSite);
+    }
+    Ok(())
+}
+
+fn site_name(site: &HeaderSite) -> String {
+    site.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn service(namespace: &str, text: &str) -> Result<ResourceName, ConfigError> {
@@ -267,7 +292,15 @@ mod tests {
         let cases = [
             ("", ConfigError::NoListener),
             ("--sidecar", ConfigError::SidecarWithoutListener),
-            ("--accept-proxy-protocol", ConfigError::ProxyProtocolWithoutOutbound),
+            (
+                "--accept-proxy-protocol",
+                ConfigError::ProxyProtocolWithoutListener("--outbound ADDR", HeaderSite::Outbound),
+            ),
+            (
+                "--accept-proxy-protocol=gateway",
+                ConfigError::ProxyProtocolWithoutListener("--gateway", HeaderSite::Gateway),
+            ),
+            ("--proxy-protocol-from 10.0.0.0/8", ConfigError::ProxyProtocolFromWithoutSite),
             ("--inbound 127.0.0.1:1", ConfigError::InboundWithoutApp),
             ("--app 127.0.0.1:1", ConfigError::AppWithoutInbound),
             ("--gateway", ConfigError::GatewayWithoutControlPlane),
@@ -284,6 +317,21 @@ mod tests {
             assert_eq!(config(flags).unwrap_err(), error, "{flags}");
             assert!(error.to_string().contains("--"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_proxy_header_is_expected_at_outbound_unless_other_listeners_are_named() {
+        let sites = |flags: &str| {
+            let all = "--inbound 127.0.0.1:1 --app 127.0.0.1:2 --outbound 127.0.0.1:3 --gateway \
+                       --control-plane http://127.0.0.1:4";
+            config(&format!("{all} {flags}")).unwrap().accept_proxy_protocol
+        };
+        use HeaderSite::{Gateway, Inbound, Outbound};
+        assert_eq!(sites(""), ProxyHeaders::default());
+        assert_eq!(sites("--accept-proxy-protocol").sites, [Outbound]);
+        assert_eq!(sites("--accept-proxy-protocol=gateway,inbound").sites, [Gateway, Inbound]);
+        let from = sites("--accept-proxy-protocol --proxy-protocol-from 10.0.0.0/8,::1").from;
+        assert_eq!(from.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "::1/128"]);
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Story<'_> {
             upgrade.ask(&mut head.headers);
         }
         let call = Call {
-            pools: &proxy.pools,
+            pools: self.connection.pools(selected.target()),
             clock: proxy.clock,
             rng: &mut self.rng,
             selected,

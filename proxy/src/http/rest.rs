@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::server::{ConnectionContext, answer};
+use crate::listener::Rewound;
 
 /// How long a client may take from the end of an answer to the end of its next head, give or take [`REST_AFTER`]: for
 /// a slow head, and for an idle connection.
@@ -32,7 +33,7 @@ const FIRST_READ: usize = 1024;
 
 /// What hyper reads from: a stream, after what was read of it already. Knows whether anything waits to be written.
 #[derive(Debug)]
-struct Resumed<S> {
+pub(super) struct Resumed<S> {
     start: Bytes,
     stream: S,
     unflushed: Arc<AtomicBool>,
@@ -141,6 +142,13 @@ impl Patience {
             let over = now >= self.since + HEADER_TIMEOUT;
             return Poll::Ready(if over { Next::Close } else { Next::Rest });
         }
+    }
+}
+
+impl<S> Resumed<S> {
+    /// The stream for somebody else, who begins with what hyper has `read` of it.
+    pub(super) fn rewound(self, read: &[u8]) -> Rewound<S> {
+        Rewound::new([read, &self.start].concat(), self.stream)
     }
 }
 

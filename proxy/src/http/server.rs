@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tidegate_policy::Reason;
 use tidegate_policy::model::{AppProtocol, Peer};
 use tidegate_policy::pick::PickContext;
-use tidegate_policy::snapshot::{Scope, Selected, Snapshot};
+use tidegate_policy::snapshot::{Scope, Selected, Snapshot, Target};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -31,8 +31,10 @@ use super::response_body::ResponseBody;
 use super::rest;
 use super::wire::Wire;
 use crate::listener::{HTTP_2, Presence, handshake};
+use crate::proxy_protocol::Addresses;
 use crate::state::ProxyState;
 use crate::telemetry::{ConnectionSide, Direction};
+use crate::upstream::Pools;
 
 /// From the accept to the first bytes.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
@@ -69,6 +71,10 @@ pub(crate) struct ConnectionContext {
     pub(super) client_address: HeaderValue,
     pub(crate) tls: Option<TlsSession>,
     pub(crate) presence: Arc<Presence>,
+    /// The address that the client connected to.
+    pub(crate) reached: SocketAddr,
+    /// Connections to backends that are for this client alone, once there are any: they end with this one.
+    own_pools: OnceLock<Arc<Pools>>,
     /// For requests to an address that is no Service's.
     passthrough: OnceLock<Selected>,
     /// Where this connection's random numbers go on.
@@ -99,7 +105,7 @@ impl ConnectionContext {
         proxy: Arc<ProxyState>,
         scope: Scope,
         direction: Direction,
-        peer: Peer,
+        (peer, reached): (Peer, SocketAddr),
         seed: u64,
     ) -> Self {
         Self {
@@ -108,8 +114,10 @@ impl ConnectionContext {
             direction,
             client_address: client_address(peer.address.ip()),
             peer,
+            reached,
             tls: None,
             presence: Arc::default(),
+            own_pools: OnceLock::new(),
             passthrough: OnceLock::new(),
             seed: AtomicU64::new(seed),
             last: AtomicBool::new(false),
@@ -143,6 +151,17 @@ impl ConnectionContext {
         let http2 = cx.head.version == http::Version::HTTP_2;
         let same = if http2 { AppProtocol::H2c } else { AppProtocol::Http1 };
         Ok(self.passthrough.get_or_init(|| Selected::passthrough(address, same)).clone())
+    }
+
+    /// The connections that a request to `target` may use: where the backend is told whom a connection is for, those of
+    /// this client.
+    pub(super) fn pools(&self, target: &Target) -> &Pools {
+        let told = target.backend.as_ref().is_ok_and(|backend| backend.proxy_protocol.is_some());
+        if !told {
+            return &self.proxy.pools;
+        }
+        let addresses = Addresses { source: self.peer.address, destination: self.reached };
+        self.own_pools.get_or_init(|| self.proxy.pools.of_client(addresses))
     }
 
     /// Whether an HTTP/1 answer should say that it is the last.

@@ -8,17 +8,22 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, request, response};
 use hyper::ext::Protocol;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use tidegate_policy::Reason;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::headers::upgrade_wanted;
 use super::record::Record;
 use super::response_body::ResponseBody;
+use super::rest::Resumed;
 use super::websocket;
+use super::wire::Wire;
+use crate::listener::Rewound;
 use crate::state::ProxyState;
-use crate::tcp::{Passed, Relay};
-use crate::upstream::OpenCall;
+use crate::tcp::{Passed, Pipes, Raw, Relay};
+use crate::upstream::{OpenCall, UpstreamStream};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
@@ -125,6 +130,7 @@ impl Downstream {
             idle_timeout: None,
             drain: proxy.draining.clone(),
             drain_timeout: proxy.config.drain_timeout,
+            pipes: Pipes::of_this_process(),
         };
         let tunnel = Tunnel { record, passed: Passed::default() };
         proxy.connections.spawn(tunnel.carry(relay, self.upgrade, upstream, call));
@@ -170,8 +176,15 @@ impl Tunnel {
                 return;
             }
         };
-        let (mut downstream, mut upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
-        let ended = relay.run(&mut downstream, &mut upstream, &self.passed).await;
+        let ended = match (of_client(downstream), of_endpoint(upstream)) {
+            (Ok(mut downstream), Ok(mut upstream)) => {
+                relay.run(&mut downstream, &mut upstream, &self.passed).await
+            }
+            (downstream, upstream) => {
+                let (mut downstream, mut upstream) = (boxed(downstream), boxed(upstream));
+                relay.run(&mut downstream, &mut upstream, &self.passed).await
+            }
+        };
         self.record.reason = ended.reason();
         self.count();
         self.record.complete();
@@ -190,3 +203,31 @@ impl Drop for Tunnel {
         self.count();
     }
 }
+
+/// The connection that was upgraded, with what was read of it already; back where it is of another kind.
+fn of_client(upgraded: Upgraded) -> Result<Rewound<Wire<TcpStream>>, Upgraded> {
+    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Resumed<Wire<TcpStream>>>>()?;
+    Ok(io.into_inner().rewound(&read_buf))
+}
+
+/// The same for the other end.
+fn of_endpoint(upgraded: Upgraded) -> Result<Rewound<UpstreamStream>, Upgraded> {
+    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<UpstreamStream>>()?;
+    Ok(Rewound::new(read_buf.into(), io.into_inner()))
+}
+
+/// One type for both kinds.
+fn boxed<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: Result<Rewound<S>, Upgraded>,
+) -> Box<dyn Stream> {
+    match stream {
+        Ok(stream) => Box::new(stream),
+        Err(upgraded) => Box::new(TokioIo::new(upgraded)),
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Raw for Box<dyn Stream> {}

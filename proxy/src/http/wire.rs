@@ -9,7 +9,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
+
+use crate::tcp::Raw;
 
 /// How long, at the close, we take what a client still sends of a body that nobody wants.
 const LINGER: Duration = Duration::from_secs(2);
@@ -45,6 +48,20 @@ impl<S> Wire<S> {
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: Raw> Raw for Wire<S> {
+    fn raw(&self) -> Option<&TcpStream> {
+        self.stream.raw()
+    }
+
+    fn passed_by(&mut self, cx: &mut Context<'_>, waits: bool) -> io::Result<()> {
+        let written = if waits { Poll::Pending } else { Poll::Ready(Ok(())) };
+        match self.written(cx, written) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Ok(()),
+        }
     }
 }
 

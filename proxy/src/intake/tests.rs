@@ -42,7 +42,8 @@ async fn a_client_whose_first_message_does_not_come_in_time_is_closed() {
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, address) = listener.accept().await.unwrap();
     let peer = Peer { address, identity: None };
-    let context = ConnectionContext::new(proxy.clone(), Scope::Gateway(BIND), Direction::Gateway, peer, 7);
+    let context =
+        ConnectionContext::new(proxy.clone(), Scope::Gateway(BIND), Direction::Gateway, (peer, address), 7);
     // The beginning of a first message of 512 bytes, and no more.
     client.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc]).await.unwrap();
     let (server, begun) = (HttpServer::new(), Instant::now());

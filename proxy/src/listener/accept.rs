@@ -10,10 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::origin::{Origin, Refusal, canonical};
+use super::origin::{Origin, Refusal};
 use super::room::{Leave, Presence, Room};
 use super::seldom::Seldom;
-use crate::http::{ConnectionContext, HttpServer};
+use crate::config::HeaderSite;
+use crate::http::{ConnectionContext, HttpServer, last_requests};
 use crate::state::ProxyState;
 use crate::telemetry::{Direction, RefusedConnection};
 use crate::upstream::keepalive;
@@ -168,22 +169,31 @@ impl Acceptor {
         stop: CancellationToken,
     ) {
         let Self { proxy, server, .. } = self;
-        let mut origin = Origin { client: canonical(client), destination: None };
-        if site.scope == Scope::Outbound {
-            let header = proxy.config.accept_proxy_protocol;
-            let found = tokio::select! {
-                found = Origin::find(&mut stream, client, header, &proxy.listeners) => found,
-                () = stop.cancelled() => return,
-            };
-            origin = match found {
-                Ok(origin) => origin,
-                Err(refusal) => return self.refuse(&refusal, client),
-            };
-        }
+        let headers = &proxy.config.accept_proxy_protocol;
+        let header = Some(headers).filter(|headers| headers.expected_at(header_site(site.direction)));
+        let found = async {
+            match (site.scope, header) {
+                (Scope::Outbound, header) => {
+                    Origin::find(&mut stream, client, header, &proxy.listeners).await
+                }
+                (_, Some(headers)) => Origin::told(&mut stream, client, headers).await,
+                (_, None) => Origin::of_socket(&stream, client),
+            }
+        };
+        let found = tokio::select! {
+            biased;
+            found = found => found,
+            () = last_requests(&stop) => return,
+        };
+        let origin = match found {
+            Ok(origin) => origin,
+            Err(refusal) => return self.refuse(&refusal, client, site.direction),
+        };
         let peer = Peer { address: origin.client, identity: None };
         let scope = origin.destination.map_or(site.scope, Scope::OutboundTo);
+        let seed = crate::clock::seed();
         let mut context =
-            ConnectionContext::new(proxy.clone(), scope, site.direction, peer, crate::clock::seed());
+            ConnectionContext::new(proxy.clone(), scope, site.direction, (peer, origin.reached), seed);
         context.presence = presence;
         // Boxed, here and further on, what not every connection is: an idle one costs what it is and no more.
         match scope {
@@ -195,14 +205,15 @@ impl Acceptor {
         }
     }
 
-    fn refuse(&self, refusal: &Refusal, client: SocketAddr) {
+    fn refuse(&self, refusal: &Refusal, client: SocketAddr, direction: Direction) {
         let why = match refusal {
-            Refusal::Header(_) | Refusal::Late => RefusedConnection::ProxyHeader,
+            Refusal::Header(_) | Refusal::Late | Refusal::Sender(_) => RefusedConnection::ProxyHeader,
             Refusal::Loop(_) => RefusedConnection::Loop,
         };
         self.proxy.telemetry.refused(why);
         if self.refusals[why as usize].now() {
-            tracing::warn!(%client, %refusal, "connection to --outbound closed; more like it are only counted");
+            let listener = direction.as_str();
+            tracing::warn!(%client, listener, %refusal, "connection closed; more like it are only counted");
         }
     }
 }
@@ -226,6 +237,14 @@ impl Moved {
             Self::Here(stream) => Ok(stream),
             Self::There(stream) => TcpStream::from_std(stream),
         }
+    }
+}
+
+fn header_site(direction: Direction) -> HeaderSite {
+    match direction {
+        Direction::Inbound => HeaderSite::Inbound,
+        Direction::Outbound => HeaderSite::Outbound,
+        Direction::Gateway => HeaderSite::Gateway,
     }
 }
 

@@ -72,11 +72,25 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Hello, 
 impl Hello {
     /// The connection as if nothing had been read of it.
     pub(crate) fn rewind<S>(self, stream: S) -> Rewound<S> {
-        Rewound { start: self.start, at: 0, stream }
+        Rewound::new(self.start, stream)
     }
 }
 
 impl<S> Rewound<S> {
+    /// With these bytes before those that `stream` still has.
+    pub(crate) fn new(start: Vec<u8>, stream: S) -> Self {
+        Self { start, at: 0, stream }
+    }
+
+    /// Whether what comes next comes from the stream itself.
+    pub(crate) fn is_read(&self) -> bool {
+        self.at >= self.start.len()
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     pub(crate) fn get_ref(&self) -> &S {
         &self.stream
     }

@@ -1,14 +1,15 @@
-//! Where a connection of our own application wanted to go before it was led to us.
+//! Whose a connection is, and where one of our own application wanted to go before it was led to us.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use socket2::{SockAddr, SockRef};
 use tokio::net::TcpStream;
 
-use super::proxy_protocol::{self, Addresses, HeaderError};
+use crate::config::ProxyHeaders;
 use crate::listener::{ListenerStatus, Listeners};
+use crate::proxy_protocol::{self, Addresses, HeaderError};
 
 /// For a whole PROXY protocol header, which is sent at once.
 const HEADER_TIME: Duration = Duration::from_secs(5);
@@ -17,7 +18,9 @@ const HEADER_TIME: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) client: SocketAddr,
-    /// `None`: to us; the request says what it is for.
+    /// The address that the client connected to.
+    pub(super) reached: SocketAddr,
+    /// Where it is to go, for a connection of our own application; `None`: to us, the request says what it is for.
     pub(super) destination: Option<SocketAddr>,
 }
 
@@ -28,41 +31,85 @@ pub(super) enum Refusal {
     Header(#[from] HeaderError),
     #[error("no PROXY protocol header within {HEADER_TIME:?}")]
     Late,
+    #[error("a PROXY protocol header of {0} is not accepted, see --proxy-protocol-from")]
+    Sender(IpAddr),
     #[error("it leads back to this proxy: {0}")]
     Loop(SocketAddr),
 }
 
 impl Origin {
-    /// By the header that must be there with `--accept-proxy-protocol`, else by the kernel's memory of a redirection.
+    /// Of a connection of our own application: by the header that must be there with `--accept-proxy-protocol`, else by
+    /// the kernel's memory of a redirection.
     ///
     /// # Errors
     /// The header cannot be had, or the destination is one of our own sockets.
     pub(super) async fn find(
         stream: &mut TcpStream,
         client: SocketAddr,
-        header: bool,
+        header: Option<&ProxyHeaders>,
         ours: &Listeners,
     ) -> Result<Self, Refusal> {
-        let local = canonical(stream.local_addr().map_err(HeaderError::from)?);
-        let client = canonical(client);
-        let origin = if header {
-            let told = tokio::time::timeout(HEADER_TIME, proxy_protocol::read(stream)).await;
-            match told.map_err(|_| Refusal::Late)?? {
+        let here = Self::of_socket(stream, client)?;
+        let local = here.reached;
+        let origin = match header {
+            Some(headers) => match told(stream, client, headers).await? {
                 Some(Addresses { source, destination }) => {
-                    Self { client: source, destination: Some(destination) }
+                    Self { client: source, reached: destination, destination: Some(destination) }
                 }
-                None => Self { client, destination: None },
-            }
-        } else {
+                None => here,
+            },
             // A connection that was meant for us remembers nothing, or us.
-            let redirected = original_destination(stream, local).filter(|address| *address != local);
-            Self { client, destination: redirected }
+            None => match original_destination(stream, local).filter(|address| *address != local) {
+                Some(redirected) => Self { reached: redirected, destination: Some(redirected), ..here },
+                None => here,
+            },
         };
         match origin.destination {
             Some(address) if is_ours(address, local, ours) => Err(Refusal::Loop(address)),
             _ => Ok(origin),
         }
     }
+
+    /// As the socket itself says.
+    ///
+    /// # Errors
+    /// The socket is gone already.
+    pub(super) fn of_socket(stream: &TcpStream, client: SocketAddr) -> Result<Self, Refusal> {
+        let reached = canonical(stream.local_addr().map_err(HeaderError::from)?);
+        Ok(Self { client: canonical(client), reached, destination: None })
+    }
+
+    /// Of a connection to one of our own listeners, by the header that must be there. Where it goes is not for the header
+    /// to say.
+    ///
+    /// # Errors
+    /// The header cannot be had.
+    pub(super) async fn told(
+        stream: &mut TcpStream,
+        client: SocketAddr,
+        headers: &ProxyHeaders,
+    ) -> Result<Self, Refusal> {
+        let here = Self::of_socket(stream, client)?;
+        Ok(match told(stream, client, headers).await? {
+            Some(Addresses { source, destination }) => {
+                Self { client: source, reached: destination, destination: None }
+            }
+            None => here,
+        })
+    }
+}
+
+/// What the header says; `None` where the sender speaks for itself.
+async fn told(
+    stream: &mut TcpStream,
+    sender: SocketAddr,
+    headers: &ProxyHeaders,
+) -> Result<Option<Addresses>, Refusal> {
+    if !headers.believes(sender.ip()) {
+        return Err(Refusal::Sender(sender.ip().to_canonical()));
+    }
+    let told = tokio::time::timeout(HEADER_TIME, proxy_protocol::read(stream)).await;
+    Ok(told.map_err(|_| Refusal::Late)??)
 }
 
 /// What iptables or nftables REDIRECT keeps (`SO_ORIGINAL_DST`); `None` where nothing was redirected, or the kernel
@@ -120,6 +167,10 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
     use super::*;
 
     fn address(text: &str) -> SocketAddr {
@@ -131,6 +182,18 @@ mod tests {
         let told = |text: &str| canonical(address(text)).to_string();
         assert_eq!(told("[::ffff:192.0.2.7]:4000"), "192.0.2.7:4000");
         assert_eq!(told("[2001:db8::7]:4000"), "[2001:db8::7]:4000");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_that_does_not_come_in_time_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut stream, from) = listener.accept().await.unwrap();
+        client.write_all(b"PROXY TCP4 192.0.2.1 ").await.unwrap();
+        let begun = Instant::now();
+        let refusal = Origin::told(&mut stream, from, &ProxyHeaders::default()).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Late), "{refusal}");
+        assert_eq!(begun.elapsed().as_secs(), HEADER_TIME.as_secs());
     }
 
     #[test]

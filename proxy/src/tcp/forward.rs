@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::relay::Relay;
+use super::splice::{Pipes, Raw};
+use crate::proxy_protocol::header;
 use crate::state::ProxyState;
 use crate::telemetry::{ConnectionGuard, ConnectionSide, StreamRecord};
 use crate::upstream::{UpstreamStream, connect_opaque, report};
@@ -68,6 +70,8 @@ pub(crate) async fn open(
     let target = selected.target();
     let backend = target.backend.as_ref().map_err(|reason| *reason)?;
     let limit = backend.connect_timeout.unwrap_or(proxy.config.connect_timeout);
+    let first =
+        backend.proxy_protocol.map(|version| header(version, Some(&record.addresses()))).unwrap_or_default();
     let mut tried = SmallVec::<[_; TRIES]>::new();
     loop {
         let now = proxy.clock.now();
@@ -78,7 +82,7 @@ pub(crate) async fn open(
             return Err(attempt.connection_cap_reached(&mut record.decisions).reason);
         };
         let settings = tls.map(|tls| &*tls.settings);
-        let connected = connect_opaque(&attempt.endpoint.address, limit, settings).await;
+        let connected = connect_opaque(&attempt.endpoint.address, limit, &first, settings).await;
         let result =
             connected.as_ref().map_or_else(|why| CallResult::Failed(*why), |_| CallResult::Connected);
         report(&mut attempt, result, proxy.clock, now);
@@ -107,10 +111,15 @@ pub(crate) async fn carry<D>(
     record: StreamRecord,
     stop: CancellationToken,
 ) where
-    D: AsyncRead + AsyncWrite + Abort + Unpin,
+    D: AsyncRead + AsyncWrite + Abort + Raw + Unpin,
 {
     let drain_timeout = proxy.config.drain_timeout;
-    let relay = Relay { idle_timeout: Some(IDLE_TIMEOUT), drain: stop, drain_timeout };
+    let relay = Relay {
+        idle_timeout: Some(IDLE_TIMEOUT),
+        drain: stop,
+        drain_timeout,
+        pipes: Pipes::of_this_process(),
+    };
     let ended = relay.run(&mut downstream, &mut upstream.stream, &record.passed).await;
     let reason = ended.reason();
     if reason.is_some() {

@@ -1,7 +1,8 @@
-//! Copies bytes both ways until both sides have ended.
+//! Moves bytes both ways until both sides have ended.
 //!
 //! Bytes are read onto the stack and written from there; only what the other side does not take at once is kept, no
-//! more than one [`CHUNK`] for each direction. So a connection on which nothing happens costs no buffer.
+//! more than one [`CHUNK`] for each direction. Once they come in number, and both sides are sockets, they pass through a
+//! pipe instead (see [`super::splice`]). So a connection on which nothing happens costs no buffer and no pipe.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,13 +14,18 @@ use std::time::Duration;
 
 use tidegate_policy::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::splice::{Gave, Pipes, Raw, Spliced, Took};
+
 /// Read at a time, and the most that waits in one direction.
 const CHUNK: usize = 16 * 1024;
-/// Chunks that one direction may move before the other has its turn, and the other connections of the thread theirs.
+/// Steps that one direction may make before the other has its turn, and the other connections of the thread theirs.
 const TURN: usize = 8;
+/// What a pipeful costs of a turn: it is larger than a chunk, and cheaper by the byte.
+const PIPEFUL: usize = 4;
 
 /// How one connection is relayed.
 #[derive(Clone, Debug)]
@@ -29,6 +35,7 @@ pub(crate) struct Relay {
     /// Begins the end: what is under way may go on for [`Relay::drain_timeout`].
     pub(crate) drain: CancellationToken,
     pub(crate) drain_timeout: Duration,
+    pub(crate) pipes: &'static Pipes,
 }
 
 /// What has passed so far; readable while the relay runs and after it was dropped.
@@ -66,14 +73,14 @@ impl Passed {
 }
 
 impl Relay {
-    /// Copies until both sides have ended; the end of one half is passed on, the other half lives on. The streams are
+    /// Moves bytes until both sides have ended; the end of one half is passed on, the other half lives on. The streams are
     /// borrowed so that the caller can close them in the way that fits the end: a reset for what broke.
     pub(crate) async fn run<D, U>(&self, downstream: &mut D, upstream: &mut U, passed: &Passed) -> Ended
     where
-        D: AsyncRead + AsyncWrite + Unpin,
-        U: AsyncRead + AsyncWrite + Unpin,
+        D: AsyncRead + AsyncWrite + Raw + Unpin,
+        U: AsyncRead + AsyncWrite + Raw + Unpin,
     {
-        let (mut up, mut down) = (Pump::default(), Pump::default());
+        let (mut up, mut down) = (Pump::new(self.pipes), Pump::new(self.pipes));
         let mut idle = Idle::new(self.idle_timeout);
         let copying = poll_fn(|cx| {
             let before = (up.moved, down.moved);
@@ -120,7 +127,6 @@ impl Ended {
 }
 
 /// One direction.
-#[derive(Default)]
 struct Pump {
     /// Read and not yet written, from `at` on.
     rest: Vec<u8>,
@@ -130,6 +136,9 @@ struct Pump {
     stage: Stage,
     /// Steps that got bytes further.
     moved: u64,
+    /// The last read brought as much as it could: more will be there.
+    bulk: bool,
+    spliced: Spliced<'static>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -148,19 +157,43 @@ enum Broke {
 }
 
 impl Pump {
+    fn new(pipes: &'static Pipes) -> Self {
+        Self {
+            rest: Vec::new(),
+            at: 0,
+            unflushed: false,
+            stage: Stage::default(),
+            moved: 0,
+            bulk: false,
+            spliced: Spliced::new(pipes),
+        }
+    }
+
     /// Ready once the source has ended and the sink was told so.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut (impl AsyncRead + Unpin),
-        sink: &mut (impl AsyncWrite + Unpin),
+        source: &mut (impl AsyncRead + Raw + Unpin),
+        sink: &mut (impl AsyncWrite + Raw + Unpin),
         count: &AtomicU64,
     ) -> Poll<Result<(), Broke>> {
-        for _ in 0..TURN {
+        let mut turn = TURN;
+        while turn > 0 {
             match self.stage {
                 Stage::Copying => {
                     ready!(self.write_rest(cx, sink, count))?;
-                    ready!(self.step(cx, source, sink, count))?;
+                    ready!(self.give(cx, sink, count))?;
+                    if self.at < self.rest.len() {
+                        continue;
+                    }
+                    let from = source.raw().filter(|_| self.bulk && sink.raw().is_some());
+                    if let Some(from) = from {
+                        turn = turn.saturating_sub(PIPEFUL);
+                        ready!(self.take(cx, from))?;
+                    } else {
+                        turn -= 1;
+                        ready!(self.step(cx, source, sink, count))?;
+                    }
                 }
                 Stage::Ending => {
                     ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(Broke::Sink)?;
@@ -172,6 +205,44 @@ impl Pump {
         // Not the end of the turn for ever: the next one begins at once.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Takes what the source has into a pipe.
+    fn take(&mut self, cx: &mut Context<'_>, source: &TcpStream) -> Poll<Result<(), Broke>> {
+        match ready!(self.spliced.poll_take(cx, source)).map_err(Broke::Source)? {
+            Took::Bytes(taken) => {
+                self.moved += 1;
+                self.bulk = taken >= CHUNK;
+            }
+            Took::Copy => self.bulk = false,
+            Took::End => self.stage = Stage::Ending,
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the sink what is in the pipe.
+    fn give(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut impl Raw,
+        count: &AtomicU64,
+    ) -> Poll<Result<(), Broke>> {
+        while self.spliced.held() > 0 {
+            let Some(to) = sink.raw() else { break };
+            let given = self.spliced.poll_give(cx, to);
+            sink.passed_by(cx, given.is_pending()).map_err(Broke::Sink)?;
+            match ready!(given).map_err(Broke::Sink)? {
+                Gave::Bytes(given) => {
+                    count.fetch_add(given as u64, Ordering::Relaxed);
+                    self.moved += 1;
+                }
+                Gave::Back(rest) => (self.rest, self.at, self.bulk) = (rest, 0, false),
+            }
+        }
+        if !self.bulk {
+            self.spliced.rest();
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Reads once, and writes what the sink takes of it.
@@ -198,6 +269,7 @@ impl Pump {
             return Poll::Ready(Ok(()));
         }
         self.moved += 1;
+        self.bulk = read.len() == CHUNK;
         let taken = match Pin::new(sink).poll_write(cx, read) {
             Poll::Ready(taken) => self.took(taken, count)?,
             Poll::Pending => 0,
@@ -276,4 +348,4 @@ impl Idle {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

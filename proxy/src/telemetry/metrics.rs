@@ -52,7 +52,7 @@ pub struct ConnectionGuard(Gauge);
 /// Why a connection was closed before anything was read of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefusedConnection {
-    /// Its PROXY protocol header is missing, late or malformed.
+    /// Its PROXY protocol header is missing, late or malformed, or not to be believed.
     ProxyHeader,
     /// It leads back to this proxy.
     Loop,

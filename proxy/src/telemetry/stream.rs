@@ -14,6 +14,7 @@ use super::attributes as name;
 use super::exchange::Destination;
 use super::fields::{Field, routing};
 use super::{Direction, Telemetry};
+use crate::proxy_protocol::Addresses;
 use crate::tcp::Passed;
 
 /// Told once, when it is dropped. Until its end is known it counts as cut off by a drain: that is what drops it then.
@@ -56,6 +57,11 @@ impl StreamRecord {
             decisions: Decisions::new(),
             passed: Passed::default(),
         }
+    }
+
+    /// Between which addresses the client believes to speak.
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses { source: self.client.address, destination: self.server }
     }
 
     /// The client has named a server (SNI).

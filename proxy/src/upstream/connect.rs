@@ -7,6 +7,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tidegate_policy::Reason;
 use tidegate_policy::model::Address;
 use tidegate_policy::snapshot::TlsSettings;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -22,12 +23,12 @@ pub(crate) fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY)
 }
 
-/// Connects within `limit`, name resolution included.
+/// Connects within `limit`, name resolution included, and sends `first`: before anything else, TLS too.
 ///
 /// # Errors
 /// [`Reason::ConnectTimeout`] or [`Reason::ConnectFailed`]; the details go to the log.
-pub(crate) async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, Reason> {
-    within(address, limit, reach(address)).await
+pub(crate) async fn connect(address: &Address, limit: Duration, first: &[u8]) -> Result<TcpStream, Reason> {
+    within(address, limit, reach(address, first)).await
 }
 
 /// The same by TLS, handshake included.
@@ -37,9 +38,10 @@ pub(crate) async fn connect(address: &Address, limit: Duration) -> Result<TcpStr
 pub(super) async fn connect_tls(
     address: &Address,
     limit: Duration,
+    first: &[u8],
     (connector, protocol): (&Connector, Option<Protocol>),
 ) -> Result<TlsStream<TcpStream>, Reason> {
-    let opening = async { connector.handshake(reach(address).await?, protocol).await };
+    let opening = async { connector.handshake(reach(address, first).await?, protocol).await };
     within(address, limit, opening).await
 }
 
@@ -50,12 +52,13 @@ pub(super) async fn connect_tls(
 pub(crate) async fn connect_opaque(
     address: &Address,
     limit: Duration,
+    first: &[u8],
     tls: Option<&TlsSettings>,
 ) -> Result<UpstreamStream, Reason> {
-    let Some(settings) = tls else { return connect(address, limit).await.map(UpstreamStream::Plain) };
+    let Some(settings) = tls else { return connect(address, limit, first).await.map(UpstreamStream::Plain) };
     match &*made(settings) {
         Ok(connector) => {
-            let stream = connect_tls(address, limit, (connector, None)).await?;
+            let stream = connect_tls(address, limit, first, (connector, None)).await?;
             Ok(UpstreamStream::Tls(Box::new(stream)))
         }
         Err(_) => Err(Reason::UpstreamTlsInvalid),
@@ -73,8 +76,15 @@ async fn within<T>(
     })
 }
 
-async fn reach(address: &Address) -> Result<TcpStream, Reason> {
-    open(address).await.map_err(|error| {
+async fn reach(address: &Address, first: &[u8]) -> Result<TcpStream, Reason> {
+    let opened = async {
+        let mut stream = open(address).await?;
+        if !first.is_empty() {
+            stream.write_all(first).await?;
+        }
+        Ok(stream)
+    };
+    opened.await.map_err(|error: io::Error| {
         tracing::debug!(%address, %error, "connect failed");
         Reason::ConnectFailed
     })

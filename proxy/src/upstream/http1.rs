@@ -30,8 +30,6 @@ pub(crate) struct Sender {
     ended: oneshot::Receiver<Infallible>,
 }
 
-/// More idle connections to one endpoint than this are closed: they cost memory on both sides.
-const MAX_IDLE: usize = 128;
 /// Of one response, read and not yet wanted by its client; a head must fit.
 const MAX_BUFFER: usize = 128 * 1024;
 /// How long a connection may take, after its response, to be ready for the next request (the rest of the request
@@ -119,9 +117,9 @@ impl Http1Pool {
         }
     }
 
-    fn put(&self, sender: Sender) {
+    fn put(&self, sender: Sender, most: usize) {
         let mut idle = self.0.lock();
-        if idle.len() < MAX_IDLE {
+        if idle.len() < most {
             idle.push(Idle { sender, since: Instant::now() });
         }
     }
@@ -152,7 +150,7 @@ pub(crate) fn give_back(mut sender: Sender, pool: Arc<EndpointPool>) {
         return;
     }
     if sender.is_ready() {
-        pool.idle_http1().put(sender);
+        pool.idle_http1().put(sender, pool.most_idle);
         pool.group.freed.notify_one();
         return;
     }
@@ -160,7 +158,7 @@ pub(crate) fn give_back(mut sender: Sender, pool: Arc<EndpointPool>) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     runtime.spawn(async move {
         if let Ok(true) = tokio::time::timeout(SETTLE, sender.ready()).await {
-            pool.idle_http1().put(sender);
+            pool.idle_http1().put(sender, pool.most_idle);
             pool.group.freed.notify_one();
         }
     });

@@ -87,9 +87,10 @@ pub(crate) async fn handshake(
         .map_err(|_| Reason::ConnectFailed)?;
     let limit = Arc::new(AtomicUsize::new(INITIAL_STREAMS));
     let sender = Arc::new(Mutex::new(Some(sender)));
-    let (group, allowed, half) = (group.clone(), limit.clone(), sender.clone());
     let tunnels = Arc::new(Tunnels::default());
     let told = tunnels.clone();
+    // Weak: a connection that the pool lets go ends with its last stream.
+    let (group, allowed, half) = (group.clone(), limit.clone(), Arc::downgrade(&sender));
     tokio::spawn(async move {
         let mut connection = Box::pin(connection);
         let mut look = pin!(told.look.notified());
@@ -114,7 +115,9 @@ pub(crate) async fn handshake(
         if let Err(error) = ended {
             tracing::debug!(%error, "upstream connection ended");
         }
-        *half.lock() = None;
+        if let Some(half) = half.upgrade() {
+            *half.lock() = None;
+        }
         drop(held);
         group.freed.notify_one();
     });

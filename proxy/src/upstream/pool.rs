@@ -1,19 +1,20 @@
 //! Connections to endpoints, kept for the next request.
 //!
 //! One pool per (thread, endpoint, protocol, guard, TLS settings): guards have caps of their own, so they do not share
-//! connections, and a connection that was verified under some settings is never used under others. No lock is global to a
-//! request: finding a pool is a read of one of a few maps, everything else is per pool.
+//! connections, and a connection that was verified under some settings is never used under others. Where a backend is told
+//! whom a connection is for, each client has pools of its own. No lock is global to a request: finding a pool is a read of one of a few maps, everything else is per pool.
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use tidegate_policy::Reason;
 use tidegate_policy::balance::EndpointState;
 use tidegate_policy::call::{Attempt, ConnectionPermit};
 use tidegate_policy::decision::Decisions;
+use tidegate_policy::model::ProxyProtocol;
 use tidegate_policy::pipeline::LocalReply;
 use tidegate_policy::snapshot::{Target, TlsSettings};
 use tokio::runtime::{self, Handle};
@@ -25,12 +26,18 @@ use super::http1::Http1Pool;
 use super::http2::Http2Pool;
 use super::lease::Lease;
 use super::tls::{self, Made, UpstreamStream};
+use crate::proxy_protocol::{Addresses, header};
 use crate::telemetry::{ConnectionSide, Telemetry};
 
 /// How long a connection may be idle. Shorter, even with the wait for the reaper, than the keep-alive of common servers
 /// (nginx 75 s) and of another Tidegate (60 s), so that we are rather the ones to close: a request that meets the other
 /// side's close on its way may be lost.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// And one that is for one client alone.
+const OWN_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// More idle connections to one endpoint than this are closed: they cost memory on both sides.
+const MAX_IDLE: usize = 128;
+const MAX_OWN_IDLE: usize = 2;
 const REAP_EVERY: Duration = Duration::from_secs(5);
 const SHARDS: usize = 16;
 
@@ -41,12 +48,15 @@ pub(crate) enum Protocol {
     Http2,
 }
 
-/// All pools of a proxy.
+/// All pools of a proxy, but those that are for one client alone; or all those of one client.
 #[derive(Debug)]
 pub(crate) struct Pools {
     shards: [RwLock<FxHashMap<Key, Arc<EndpointPool>>>; SHARDS],
-    groups: RwLock<FxHashMap<Arc<str>, Arc<Group>>>,
+    groups: Arc<RwLock<FxHashMap<Arc<str>, Arc<Group>>>>,
     telemetry: Arc<Telemetry>,
+    client: Option<Addresses>,
+    /// Of clients that are here.
+    owned: Mutex<Vec<Weak<Self>>>,
 }
 
 /// Endpoint and TLS settings count by identity: each is one allocation for as long as it is known, and the pool's weak
@@ -59,6 +69,7 @@ struct Key {
     protocol: Protocol,
     guard: Option<Arc<str>>,
     tls: Option<usize>,
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// Connections of one kind to one endpoint.
@@ -67,6 +78,10 @@ pub(crate) struct EndpointPool {
     endpoint: Weak<EndpointState>,
     protocol: Protocol,
     tls: Option<Tls>,
+    /// What connections begin with; empty for nothing.
+    first: Box<[u8]>,
+    /// The most idle connections.
+    pub(super) most_idle: usize,
     pub(super) group: Arc<Group>,
     http1: Http1Pool,
     http2: Http2Pool,
@@ -91,7 +106,21 @@ pub(crate) struct Checkout<'a> {
 
 impl Pools {
     pub(crate) fn new(telemetry: Arc<Telemetry>) -> Self {
-        Self { shards: Default::default(), groups: RwLock::default(), telemetry }
+        Self {
+            shards: Default::default(),
+            groups: Arc::default(),
+            telemetry,
+            client: None,
+            owned: Mutex::default(),
+        }
+    }
+
+    /// Pools for one client, whose connections end when the last one who has these drops them.
+    pub(crate) fn of_client(&self, client: Addresses) -> Arc<Self> {
+        let (groups, telemetry) = (self.groups.clone(), self.telemetry.clone());
+        let own = Arc::new(Self { groups, client: Some(client), ..Self::new(telemetry) });
+        self.owned.lock().push(Arc::downgrade(&own));
+        own
     }
 
     pub(crate) fn pool(
@@ -104,7 +133,9 @@ impl Pools {
         let settings = target.tls.as_ref().map(|tls| &tls.settings);
         let tls = settings.map(|settings| Arc::as_ptr(settings).addr());
         let runtime = Handle::current().id();
-        let key = Key { runtime, endpoint: Arc::as_ptr(endpoint).addr(), protocol, guard, tls };
+        let proxy_protocol = target.backend.as_ref().ok().and_then(|backend| backend.proxy_protocol);
+        let endpoint_address = Arc::as_ptr(endpoint).addr();
+        let key = Key { runtime, endpoint: endpoint_address, protocol, guard, tls, proxy_protocol };
         let shard = &self.shards[shard(key.endpoint)];
         if let Some(pool) = shard.read().get(&key) {
             return pool.clone();
@@ -116,6 +147,11 @@ impl Pools {
                 protocol,
                 tls: settings
                     .map(|settings| Tls { settings: Arc::downgrade(settings), made: tls::made(settings) }),
+                first: proxy_protocol
+                    .map(|version| header(version, self.client.as_ref()))
+                    .unwrap_or_default()
+                    .into(),
+                most_idle: if self.client.is_some() { MAX_OWN_IDLE } else { MAX_IDLE },
                 group: group.clone(),
                 http1: Http1Pool::default(),
                 http2: Http2Pool::default(),
@@ -137,14 +173,21 @@ impl Pools {
     /// Closes what has been idle for too long and forgets pools without connections, and those of endpoints or TLS settings
     /// that are gone.
     pub(crate) fn reap(&self, now: Instant) {
+        let limit = if self.client.is_some() { OWN_IDLE_TIMEOUT } else { IDLE_TIMEOUT };
         for shard in &self.shards {
             shard.write().retain(|_, pool| {
-                pool.http1.reap(now, IDLE_TIMEOUT);
-                pool.http2.reap(now, IDLE_TIMEOUT);
+                pool.http1.reap(now, limit);
+                pool.http2.reap(now, limit);
                 let in_use = Arc::strong_count(pool) > 1 || !pool.is_empty();
                 in_use && pool.endpoint.strong_count() > 0 && pool.tls.as_ref().is_none_or(Tls::is_in_use)
             });
         }
+        if self.client.is_some() {
+            return;
+        }
+        self.owned.lock().retain(|own| own.strong_count() > 0);
+        let owned: Vec<_> = self.owned.lock().iter().filter_map(Weak::upgrade).collect();
+        owned.iter().for_each(|own| own.reap(now));
         self.groups.write().retain(|_, group| Arc::strong_count(group) > 1);
     }
 
@@ -285,9 +328,10 @@ impl EndpointPool {
     async fn connect(&self, cx: &Checkout<'_>) -> Result<UpstreamStream, Reason> {
         let (address, limit) = (&cx.attempt.endpoint.address, cx.connect_timeout);
         match self.tls.as_ref().map(|tls| &*tls.made) {
-            None => connect(address, limit).await.map(UpstreamStream::Plain),
+            None => connect(address, limit, &self.first).await.map(UpstreamStream::Plain),
             Some(Ok(connector)) => {
-                let stream = connect_tls(address, limit, (connector, Some(self.protocol))).await?;
+                let stream =
+                    connect_tls(address, limit, &self.first, (connector, Some(self.protocol))).await?;
                 Ok(UpstreamStream::Tls(Box::new(stream)))
             }
             Some(Err(_)) => Err(Reason::UpstreamTlsInvalid),
@@ -300,6 +344,8 @@ impl EndpointPool {
         !std::ptr::eq(self, other)
             && Weak::ptr_eq(&self.endpoint, &other.endpoint)
             && self.protocol == other.protocol
+            // Begun for another client, or for none, it is not of the same kind.
+            && self.first == other.first
             && settings(self) == settings(other)
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
 mod backend_tls;
+mod carried_tunnels;
 mod client_certificates;
 mod cohorts;
 mod control_plane;
@@ -14,6 +15,8 @@ mod h1_upstreams;
 mod h2_conformance;
 mod h2_upstreams;
 mod hardening;
+mod headers_in;
+mod headers_out;
 mod informational;
 mod lifecycle;
 mod mesh;

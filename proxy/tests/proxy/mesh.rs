@@ -93,6 +93,7 @@ pub(crate) fn service_at(service: &str, protocol: AppProtocol, endpoints: &[Sock
         port_name: None,
         protocol,
         connect_timeout: None,
+        proxy_protocol: None,
         cluster_ips: Vec::new(),
         declared: Declared::Nothing,
         tls: None,

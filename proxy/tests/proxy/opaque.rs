@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::outbound::{CART, Sidecar, mesh_route, service};
 use serde_json::Value;
 use tidegate_policy::model::{BackendTls, Declared, PolicyRef, Resource, Verification};
+use tidegate_proxy::config::HeaderSite;
 use tidegate_proxy::telemetry::LogTarget;
 use tidegate_testkit::backend::{FaultBackend, Reply};
 use tidegate_testkit::client::RawClient;
@@ -189,7 +190,7 @@ async fn an_opaque_connection_leaves_one_line_in_the_access_log() {
     let server = echo("").await;
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut sidecar = Sidecar::with(|config| {
-        config.accept_proxy_protocol = true;
+        config.accept_proxy_protocol.sites = vec![HeaderSite::Outbound];
         config.access_log = LogTarget::File(log.path().into());
     });
     sidecar.apply(cart(Declared::Other, &[server]));
@@ -223,7 +224,7 @@ async fn a_drain_cuts_an_opaque_connection_off_when_its_time_is_over_and_says_so
     let server = echo("").await;
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut sidecar = Sidecar::with(|config| {
-        config.accept_proxy_protocol = true;
+        config.accept_proxy_protocol.sites = vec![HeaderSite::Outbound];
         config.access_log = LogTarget::File(log.path().into());
         config.drain_timeout = Duration::from_millis(10);
     });

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use http::Request;
 use tidegate_policy::model::{AppProtocol, PathMatch, Resource, RouteParent};
-use tidegate_proxy::config::{Applier, Change};
+use tidegate_proxy::config::{Applier, Change, HeaderSite};
 use tidegate_proxy::{Proxy, ProxyConfig, Running};
 use tidegate_testkit::body::empty;
 use tidegate_testkit::client::{Answer, Client, RawClient};
@@ -24,7 +24,7 @@ pub(crate) struct Sidecar {
 
 impl Sidecar {
     pub(crate) fn start() -> Self {
-        Self::with(|config| config.accept_proxy_protocol = true)
+        Self::with(|config| config.accept_proxy_protocol.sites = vec![HeaderSite::Outbound])
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut ProxyConfig)) -> Self {

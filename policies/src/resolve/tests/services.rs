@@ -1,7 +1,7 @@
 //! Services of every form: what can be called, and what can be a parent.
 
 use super::*;
-use crate::model::Declared;
+use crate::model::{Declared, ProxyProtocol};
 
 fn of(spec: &str) -> String {
     format!(
@@ -179,4 +179,26 @@ fn hostnames_of_a_mesh_route_are_not_asked() {
     assert_eq!(told(&resolved, "HTTPRoute shop/r")[0], "Accepted=Accepted");
     let route = &resolved.resources.routes[&(RouteKind::Http, name("r"))];
     assert_eq!(route.parents, [RouteParent::Service { service: name("cart"), port: None }]);
+}
+
+#[test]
+fn an_annotation_of_a_service_and_a_field_of_a_backend_say_how_connections_begin() {
+    let annotated = |version: &str| {
+        let metadata = format!("annotations: {{tidegate.io/proxy-protocol: {version}}}, name: pay,");
+        let service = of("selector: {app: pay}").replace("name: pay,", &metadata);
+        let resolved = resolve(&objects(&service));
+        resolved.resources.backends[&service_name("pay", 80)].proxy_protocol
+    };
+    assert_eq!(annotated("V1"), Some(ProxyProtocol::V1));
+    assert_eq!(annotated("V2"), Some(ProxyProtocol::V2));
+    let backend = "
+apiVersion: tidegate.io/v1alpha1
+kind: Backend
+metadata: {name: far, namespace: shop}
+spec: {endpoints: [{address: 10.0.0.1, port: 80}], proxyProtocol: V2}
+---
+";
+    let resolved = resolve(&objects(&(of("selector: {app: pay}") + backend)));
+    let told: Vec<_> = resolved.resources.backends.values().map(|backend| backend.proxy_protocol).collect();
+    assert_eq!(told, [None, Some(ProxyProtocol::V2)]);
 }

@@ -21,7 +21,7 @@ pub(in crate::http) fn context_with(address: SocketAddr, proxy: ProxyConfig) -> 
     let (telemetry, _guard) = Telemetry::start(config, &Handle::current());
     let proxy = ProxyState::new(proxy, telemetry);
     let peer = Peer { address, identity: None };
-    ConnectionContext::new(proxy, Scope::Inbound, Direction::Inbound, peer, 7)
+    ConnectionContext::new(proxy, Scope::Inbound, Direction::Inbound, (peer, address), 7)
 }
 
 /// How long a client is served that sends `first`, and then `more` every second for as long as it can.

@@ -1,39 +1,96 @@
 use super::*;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::TcpListener;
+
+/// Only a relay that is broken takes this long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn relay(idle_timeout: Option<Duration>) -> Relay {
+    through(Pipes::of_this_process(), idle_timeout)
+}
+
+pub(in crate::tcp) fn through(pipes: &'static Pipes, idle_timeout: Option<Duration>) -> Relay {
     let drain = CancellationToken::new();
-    Relay { idle_timeout, drain, drain_timeout: Duration::from_secs(10) }
+    Relay { idle_timeout, drain, drain_timeout: Duration::from_secs(10), pipes }
+}
+
+/// What a relay stands between, in memory or on sockets.
+struct Ends<S> {
+    client: S,
+    downstream: S,
+    upstream: S,
+    server: S,
+}
+
+fn in_memory(near: usize, far: usize) -> Ends<DuplexStream> {
+    let ((client, downstream), (upstream, server)) = (duplex(near), duplex(far));
+    Ends { client, downstream, upstream, server }
+}
+
+async fn on_sockets() -> Ends<TcpStream> {
+    let ((client, downstream), (upstream, server)) = (socket_pair().await, socket_pair().await);
+    Ends { client, downstream, upstream, server }
+}
+
+pub(in crate::tcp) async fn socket_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (near, listener.accept().await.unwrap().0)
+}
+
+/// Long enough to be moved by the pipeful, where that can be.
+fn long(byte: u8) -> Vec<u8> {
+    (0..10 * CHUNK).map(|at| byte.wrapping_add((at % 251) as u8)).collect()
 }
 
 #[tokio::test]
 async fn the_end_of_one_half_is_passed_on_and_the_other_half_lives_on() {
-    let (mut client, mut downstream) = duplex(64);
-    let (mut upstream, mut server) = duplex(64);
+    half_closed(in_memory(64, 64)).await;
+    half_closed(on_sockets().await).await;
+}
+
+async fn half_closed<S: AsyncRead + AsyncWrite + Raw + Unpin>(ends: Ends<S>) {
+    let Ends { mut client, mut downstream, mut upstream, mut server } = ends;
+    let (question, answer) = (long(1), long(2));
     let passed = Passed::default();
     let talk = async {
-        client.write_all(b"question").await.unwrap();
-        client.shutdown().await.unwrap();
-        let mut heard = String::new();
-        server.read_to_string(&mut heard).await.unwrap();
-        assert_eq!(heard, "question");
-        server.write_all(b"a late answer").await.unwrap();
-        server.shutdown().await.unwrap();
-        heard.clear();
-        client.read_to_string(&mut heard).await.unwrap();
-        assert_eq!(heard, "a late answer");
+        assert!(told(&mut client, &mut server, &question).await == question);
+        assert!(told(&mut server, &mut client, &answer).await == answer);
     };
     let relay = relay(None);
-    let (ended, ()) = tokio::join!(relay.run(&mut downstream, &mut upstream, &passed), talk);
+    let relaying = relay.run(&mut downstream, &mut upstream, &passed);
+    let both = async { tokio::join!(relaying, talk) };
+    let (ended, ()) = tokio::time::timeout(PATIENCE, both).await.unwrap();
     assert!(matches!(ended, Ended::Closed), "{ended:?}");
-    assert_eq!((passed.received(), passed.sent()), (8, 13));
+    let length = question.len() as u64;
+    assert_eq!((passed.received(), passed.sent()), (length, length));
+}
+
+/// What `to` hears of all that `from` says before it ends its half.
+async fn told(
+    from: &mut (impl AsyncWrite + Unpin),
+    to: &mut (impl AsyncRead + Unpin),
+    words: &[u8],
+) -> Vec<u8> {
+    let saying = async {
+        from.write_all(words).await.unwrap();
+        from.shutdown().await.unwrap();
+    };
+    let mut heard = Vec::new();
+    let ((), read) = tokio::join!(saying, to.read_to_end(&mut heard));
+    read.unwrap();
+    heard
 }
 
 #[tokio::test(start_paused = true)]
 async fn standing_still_ends_it_and_every_byte_gives_it_more_time() {
-    let (mut client, mut downstream) = duplex(64);
-    let (mut upstream, mut server) = duplex(64);
+    standing_still(in_memory(64, 64)).await;
+    standing_still(on_sockets().await).await;
+}
+
+async fn standing_still<S: AsyncRead + AsyncWrite + Raw + Unpin>(ends: Ends<S>) {
+    let Ends { mut client, mut downstream, mut upstream, mut server } = ends;
     let begun = Instant::now();
     let talk = async {
         for _ in 0..5 {
@@ -51,8 +108,12 @@ async fn standing_still_ends_it_and_every_byte_gives_it_more_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_leaves_time_for_what_is_under_way() {
-    let (mut client, mut downstream) = duplex(64);
-    let (mut upstream, mut server) = duplex(64);
+    drained(in_memory(64, 64)).await;
+    drained(on_sockets().await).await;
+}
+
+async fn drained<S: AsyncRead + AsyncWrite + Raw + Unpin>(ends: Ends<S>) {
+    let Ends { mut client, mut downstream, mut upstream, mut server } = ends;
     let (relay, passed) = (relay(None), Passed::default());
     relay.drain.cancel();
     let begun = Instant::now();
@@ -105,20 +166,50 @@ proptest! {
         answered in proptest::collection::vec(any::<u8>(), 0..20_000),
         (near, far) in (1_usize..40_000, 1_usize..40_000),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let passed = Passed::default();
-        let (heard, received) = runtime.block_on(exchange(&sent, &answered, (near, far), &passed));
-        prop_assert!(heard == sent && received == answered);
-        prop_assert_eq!(passed.received(), sent.len() as u64);
-        prop_assert_eq!(passed.sent(), answered.len() as u64);
+        exchanged(async || in_memory(near, far), &sent, &answered);
+    }
+
+    /// The same where they may be moved past this process.
+    #[test]
+    fn bytes_pass_unchanged_from_socket_to_socket(
+        seed: u64,
+        (sent, answered) in (0_usize..1_500_000, 0_usize..1_500_000),
+    ) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut bytes = |length| (0..length).map(|_| random.u8(..)).collect::<Vec<_>>();
+        let (sent, answered) = (bytes(sent), bytes(answered));
+        exchanged(on_sockets, &sent, &answered);
     }
 }
 
-/// Both ends of a connection: one sends `bytes` and then ends its half, while the other's are heard.
-async fn speak(stream: DuplexStream, bytes: &[u8]) -> Vec<u8> {
+fn exchanged<S: AsyncRead + AsyncWrite + Raw + Unpin>(
+    ends: impl AsyncFnOnce() -> Ends<S>,
+    sent: &[u8],
+    answered: &[u8],
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let passed = Passed::default();
+    let (heard, received) = runtime.block_on(async { exchange(ends().await, sent, answered, &passed).await });
+    assert!(heard == sent && received == answered);
+    assert_eq!(passed.received(), sent.len() as u64);
+    assert_eq!(passed.sent(), answered.len() as u64);
+}
+
+/// Both ends of a connection: one sends `bytes` in pieces of any size and then ends its half, while the other's are
+/// heard.
+async fn speak(stream: impl AsyncRead + AsyncWrite, bytes: &[u8]) -> Vec<u8> {
     let (mut read, mut write) = tokio::io::split(stream);
     let sending = async {
-        write.write_all(bytes).await.unwrap();
+        let mut rest = bytes;
+        let mut random = fastrand::Rng::with_seed(bytes.len() as u64);
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(random.usize(1..=100_000).min(rest.len()));
+            write.write_all(piece).await.unwrap();
+            rest = after;
+            if random.bool() {
+                tokio::task::yield_now().await;
+            }
+        }
         write.shutdown().await.unwrap();
     };
     let mut heard = Vec::new();
@@ -128,23 +219,27 @@ async fn speak(stream: DuplexStream, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// What the server and the client hear.
-async fn exchange(
+async fn exchange<S: AsyncRead + AsyncWrite + Raw + Unpin>(
+    ends: Ends<S>,
     sent: &[u8],
     answered: &[u8],
-    (near, far): (usize, usize),
     passed: &Passed,
 ) -> (Vec<u8>, Vec<u8>) {
-    let (client, mut downstream) = duplex(near);
-    let (mut upstream, server) = duplex(far);
+    let Ends { client, mut downstream, mut upstream, server } = ends;
     let relay = relay(None);
     let relaying = relay.run(&mut downstream, &mut upstream, passed);
-    let (ended, received, heard) = tokio::join!(relaying, speak(client, sent), speak(server, answered));
+    let all = async { tokio::join!(relaying, speak(client, sent), speak(server, answered)) };
+    let (ended, received, heard) = tokio::time::timeout(PATIENCE, all).await.unwrap();
     assert!(matches!(ended, Ended::Closed), "{ended:?}");
     (heard, received)
 }
 
+impl Raw for DuplexStream {}
+
 /// A connection that was reset.
 struct Broken;
+
+impl Raw for Broken {}
 
 impl AsyncRead for Broken {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

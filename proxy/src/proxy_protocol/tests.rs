@@ -1,6 +1,7 @@
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use tidegate_policy::model::ProxyProtocol;
 use tidegate_testkit::proxy_header::{v1, v2, v2_raw};
 
 const REST: &[u8] = b"GET / HTTP/1.1\r\n";
@@ -117,7 +118,55 @@ fn pair() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
     prop_oneof![(v4.clone(), v4), (v6.clone(), v6)]
 }
 
+#[test]
+fn a_sender_that_speaks_for_nobody_says_so_and_is_understood() {
+    assert_eq!(header(ProxyProtocol::V1, None), line("PROXY UNKNOWN"));
+    assert_eq!(header(ProxyProtocol::V2, None), v2_raw(0x20, 0, b""));
+    for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+        assert_eq!(told(&header(version, None)), None);
+    }
+}
+
+#[test]
+fn what_is_sent_is_what_others_send() {
+    for (source, destination) in
+        [("192.0.2.1:4000", "10.96.0.7:80"), ("[2001:db8::1]:4000", "[2001:db8::7]:80")]
+    {
+        let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+        let addresses = Addresses { source, destination };
+        assert_eq!(header(ProxyProtocol::V1, Some(&addresses)), v1(source, destination));
+        assert_eq!(header(ProxyProtocol::V2, Some(&addresses)), v2(source, destination, b""));
+    }
+}
+
+#[test]
+fn where_the_families_differ_ipv4_is_written_as_ipv6() {
+    let addresses = Addresses {
+        source: "192.0.2.1:4000".parse().unwrap(),
+        destination: "[2001:db8::7]:80".parse().unwrap(),
+    };
+    let text = header(ProxyProtocol::V1, Some(&addresses));
+    assert_eq!(text, line("PROXY TCP6 ::ffff:192.0.2.1 2001:db8::7 4000 80"));
+    assert_eq!(header(ProxyProtocol::V2, Some(&addresses))[13], 0x21);
+}
+
+fn any_address() -> impl Strategy<Value = SocketAddr> {
+    (any::<IpAddr>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(ip, port))
+}
+
 proptest! {
+    /// Of any two families, in both versions: what is sent is read as it was meant, and the line is never too long.
+    #[test]
+    fn what_is_sent_is_read_as_it_was_meant(source in any_address(), destination in any_address()) {
+        let canonical = |a: SocketAddr| SocketAddr::new(a.ip().to_canonical(), a.port());
+        let want = Addresses { source: canonical(source), destination: canonical(destination) };
+        for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+            let sent = header(version, Some(&Addresses { source, destination }));
+            prop_assert!(sent.len() <= V1_MAX);
+            prop_assert_eq!(told(&sent), Some(want));
+        }
+    }
+
     #[test]
     fn any_addresses_come_out_as_they_went_in((source, destination) in pair(), tlvs in vec(any::<u8>(), 0..300)) {
         let canonical = |a: SocketAddr| SocketAddr::new(a.ip().to_canonical(), a.port());

@@ -1,15 +1,19 @@
-//! The PROXY protocol, versions 1 and 2, as its receiver (HAProxy, doc/proxy-protocol.txt).
+//! The PROXY protocol, versions 1 and 2 (HAProxy, doc/proxy-protocol.txt).
 //!
-//! Takes exactly the header off the stream and not a byte more. What the addresses mean is no business of this module.
+//! As its receiver, takes exactly the header off the stream and not a byte more; as its sender, see `write`. What the
+//! addresses mean is no business of this module.
 
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+
+pub(crate) use write::header;
 
 /// No version 1 header begins like this, and no HTTP.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -20,14 +24,14 @@ const V1_MAX: usize = 107;
 const V2_ADDRESSES: usize = 36;
 
 /// What the sender says of the connection that it stands in for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Addresses {
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Addresses {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HeaderError {
+pub(crate) enum HeaderError {
     #[error("the connection does not begin with a PROXY protocol header")]
     Missing,
     #[error("the PROXY protocol header is malformed: {0}")]
@@ -43,7 +47,7 @@ use HeaderError::Malformed;
 ///
 /// # Errors
 /// There is no header, or none that can be read.
-pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<Addresses>, HeaderError> {
+pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<Addresses>, HeaderError> {
     let mut first = [0; SIGNATURE.len()];
     stream.read_exact(&mut first).await?;
     if first == SIGNATURE {
