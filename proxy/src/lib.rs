@@ -9,6 +9,7 @@ mod clock;
 pub mod config;
 mod effects;
 mod http;
+mod http3;
 mod intake;
 mod listener;
 mod outbound;

@@ -26,6 +26,8 @@ pub struct ProxyConfig {
     pub accept_proxy_protocol: bool,
     /// `None`: Gateway objects are none of this proxy's business.
     pub gateway: Option<GatewayPorts>,
+    /// HTTP/3 beside each HTTPS socket of a gateway.
+    pub http3: bool,
     pub admin: SocketAddr,
     /// Whether any free port will do for `admin` where its own is taken.
     pub admin_anywhere: bool,
@@ -64,6 +66,8 @@ pub enum ConfigError {
     Loop(SocketAddr),
     #[error("--gateway needs --control-plane URL: Gateway objects come from there")]
     GatewayWithoutControlPlane,
+    #[error("--http3 needs --gateway: HTTP/3 is served beside the HTTPS listeners of Gateways")]
+    Http3WithoutGateway,
     #[error("--outbound needs --control-plane URL: the services to call come from there")]
     OutboundWithoutControlPlane,
     #[error(
@@ -99,6 +103,7 @@ impl Default for ProxyConfig {
             outbound: None,
             accept_proxy_protocol: false,
             gateway: None,
+            http3: false,
             admin: Self::ADMIN,
             admin_anywhere: false,
             workers: default_workers(),
@@ -141,6 +146,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             outbound: args.outbound,
             accept_proxy_protocol: args.accept_proxy_protocol,
             gateway: args.gateway.then_some(GatewayPorts::Offset(args.port_offset)),
+            http3: args.http3,
             admin: args.admin.unwrap_or(Self::ADMIN),
             admin_anywhere: false,
             workers: args.workers.unwrap_or_else(default_workers),
@@ -172,6 +178,9 @@ fn check(args: &ProxyArgs) -> Result<(), ConfigError> {
     }
     if args.control_plane.is_none() && args.outbound.is_some() {
         return Err(ConfigError::OutboundWithoutControlPlane);
+    }
+    if args.http3 && !args.gateway {
+        return Err(ConfigError::Http3WithoutGateway);
     }
     if args.accept_proxy_protocol && args.outbound.is_none() {
         return Err(ConfigError::ProxyProtocolWithoutOutbound);
@@ -270,6 +279,7 @@ mod tests {
             ("--accept-proxy-protocol", ConfigError::ProxyProtocolWithoutOutbound),
             ("--inbound 127.0.0.1:1", ConfigError::InboundWithoutApp),
             ("--app 127.0.0.1:1", ConfigError::AppWithoutInbound),
+            ("--http3", ConfigError::Http3WithoutGateway),
             ("--gateway", ConfigError::GatewayWithoutControlPlane),
             ("--outbound 127.0.0.1:1", ConfigError::OutboundWithoutControlPlane),
             ("--inbound 127.0.0.1:1 --app 127.0.0.1:2 --workers 0", ConfigError::NoWorkers),

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::replay::{Replay, Replayed};
 use super::tee::{BodyCopy, Tee, TeeEnd};
+use crate::http3;
 
 /// A request body going upstream.
 #[derive(Debug)]
@@ -30,10 +31,17 @@ enum Kind {
     Copy(BodyCopy),
 }
 
+/// What a client sends, by whichever version of HTTP.
+#[derive(Debug)]
+pub(crate) enum ClientBody {
+    Hyper(Incoming),
+    Http3(Box<http3::Incoming>),
+}
+
 /// A client's body.
 #[derive(Debug)]
 pub(super) struct Uploading {
-    inner: Incoming,
+    inner: ClientBody,
     progress: Arc<Upload>,
     tee: Option<Tee>,
 }
@@ -59,6 +67,8 @@ pub(crate) struct Upload {
 pub(crate) enum UploadError {
     #[error("the client broke off: {0}")]
     Client(#[from] hyper::Error),
+    #[error("the client broke off: {0}")]
+    Http3(#[from] http3::BodyError),
     #[error("another attempt has taken over")]
     TakenOver,
 }
@@ -66,7 +76,7 @@ pub(crate) enum UploadError {
 impl RequestBody {
     pub(crate) const EMPTY: Self = Self(Kind::Empty);
 
-    pub(crate) fn new(inner: Incoming) -> Self {
+    pub(crate) fn new(inner: ClientBody) -> Self {
         if inner.is_end_stream() {
             return Self::EMPTY;
         }
@@ -147,6 +157,47 @@ impl Body for RequestBody {
     }
 }
 
+impl From<Incoming> for ClientBody {
+    fn from(body: Incoming) -> Self {
+        Self::Hyper(body)
+    }
+}
+
+impl From<http3::Incoming> for ClientBody {
+    fn from(body: http3::Incoming) -> Self {
+        Self::Http3(Box::new(body))
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        match self.get_mut() {
+            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(UploadError::from),
+            Self::Http3(body) => Pin::new(&mut **body).poll_frame(cx).map_err(UploadError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(body) => body.is_end_stream(),
+            Self::Http3(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(body) => body.size_hint(),
+            Self::Http3(body) => body.size_hint(),
+        }
+    }
+}
+
 impl Uploading {
     /// Another attempt reads on.
     pub(super) fn reopen(&self) {
@@ -194,7 +245,7 @@ impl Body for Uploading {
             }
         }
         progress.waiting.store(polled.is_pending(), Ordering::Relaxed);
-        polled.map_err(Into::into)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -207,7 +258,12 @@ impl Body for Uploading {
 }
 
 /// hyper reports a chunk that cannot be parsed as invalid input of the connection.
-fn is_malformed(error: &hyper::Error) -> bool {
+fn is_malformed(error: &UploadError) -> bool {
+    let error = match error {
+        UploadError::Client(error) => error,
+        UploadError::Http3(error) => return error.is_malformed(),
+        UploadError::TakenOver => return false,
+    };
     let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
     io.is_some_and(|e| matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }

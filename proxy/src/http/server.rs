@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -36,12 +36,12 @@ use crate::telemetry::{ConnectionSide, Direction};
 const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// For a whole HTTP/1 head, and for the pause between two requests: hyper runs one clock for both, so this is also
 /// how long a client may keep an idle connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// When a drain begins, requests may be on their way on connections that look idle: these stay open for this long, and
 /// every answer on them says that it is the last.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// Of all headers together, as in most servers.
-const MAX_HEADER_BYTES: u32 = 64 * 1024;
+pub(crate) const MAX_HEADER_BYTES: u32 = 64 * 1024;
 const MAX_HEADERS: usize = 128;
 /// Of what an HTTP/1 client has sent or will be sent, each.
 const MAX_BUFFER: usize = 128 * 1024;
@@ -52,8 +52,8 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_BROKEN_STREAMS: usize = 1_024;
 /// Of one response, waiting for the client to read.
 const MAX_SEND_BUFFER: usize = 256 * 1024;
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
+pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -137,6 +137,21 @@ impl ConnectionContext {
     /// Whether an HTTP/1 answer should say that it is the last.
     pub(super) fn is_last(&self) -> bool {
         self.last.load(Ordering::Relaxed)
+    }
+
+    /// Whether most of its requests were taken back at once.
+    pub(crate) fn takes_back_too_much(&self) -> bool {
+        self.resets.too_many()
+    }
+
+    /// Where else the same is to be had, as `alt-svc` tells it.
+    pub(super) fn alternative(&self) -> Option<HeaderValue> {
+        match self.scope {
+            Scope::Gateway(bind) if self.tls.is_some() && self.proxy.config.http3 => {
+                self.proxy.http3.of(bind)
+            }
+            _ => None,
+        }
     }
 
     /// Whether the client may still be sending a body that nobody reads.

@@ -118,6 +118,11 @@ impl Acceptor {
         self.places.clone().acquire_owned().await.ok()
     }
 
+    /// Leave for one more connection, if there is a place now.
+    pub(crate) fn try_place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
+    }
+
     /// Takes what the kernel has already accepted for us: closing the socket would reset it.
     fn empty(&self, listener: TcpListener, site: Site, stop: &CancellationToken) {
         let Ok(listener) = listener.into_std() else { return };
