@@ -4,6 +4,7 @@ pub mod backend;
 pub mod body;
 pub mod client;
 pub mod control_plane;
+pub mod http3;
 pub mod otlp;
 pub mod pki;
 pub mod proxy_header;

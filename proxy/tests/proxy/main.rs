@@ -10,6 +10,7 @@ mod filters;
 mod forwarding;
 mod grpc_routes;
 mod hardening;
+mod http3;
 mod lifecycle;
 mod mesh;
 mod mirrors;
