@@ -95,6 +95,9 @@ fn check(args: &RunArgs) -> Result<()> {
         ),
         _ => {}
     }
+    if proxy.http3 && !proxy.gateway && (proxy.app.is_some() || proxy.sidecar || args.policies.is_none()) {
+        bail!("--http3 is for gateways: give --policies DIR, and neither --app nor --sidecar");
+    }
     if proxy.outbound.is_some() && args.policies.is_none() {
         bail!("--outbound needs --policies DIR: the services to call are written there");
     }

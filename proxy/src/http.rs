@@ -20,8 +20,12 @@ mod wire;
 
 pub(crate) use body::{RequestBody, Upload};
 pub(crate) use detect::{Hello, hello};
+pub(crate) use handler::handle;
 pub(crate) use record::Record;
 pub(crate) use replay::Replay;
 pub(crate) use reply::grpc_status;
-pub(crate) use server::{ConnectionContext, HttpServer, last_requests};
+pub(crate) use response_body::{BodyError, ResponseBody};
+pub(crate) use rest::HEADER_TIMEOUT;
+pub(crate) use server::{CONNECTION_WINDOW, MAX_HEADER_BYTES, STREAM_WINDOW};
+pub(crate) use server::{ConnectionContext, HttpServer, TlsSession, last_requests};
 pub(crate) use tee::{NoCopy, TeeEnd};

@@ -12,6 +12,7 @@ mod effects;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
+mod http3;
 mod intake;
 mod listener;
 mod outbound;

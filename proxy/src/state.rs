@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::config::{ProxyConfig, Store};
 use crate::effects::Effects;
+use crate::http3::Adverts;
 use crate::telemetry::Telemetry;
 use crate::upstream::Pools;
 
@@ -35,6 +36,7 @@ pub struct ProxyState {
     pub(crate) connections: TaskTracker,
     pub(crate) pools: Arc<Pools>,
     pub(crate) effects: Effects,
+    pub(crate) http3: Adverts,
     pub(crate) clock: Clock,
 }
 
@@ -45,6 +47,7 @@ impl ProxyState {
         Arc::new(Self {
             store: Store::new(config.local.clone(), clock),
             effects: Effects::default(),
+            http3: Adverts::default(),
             pools: Arc::new(Pools::new(telemetry.clone())),
             listeners: Listeners::default(),
             xds: XdsStatus::default(),

@@ -86,6 +86,11 @@ pub struct ProxyArgs {
     #[arg(long, env = "TIDEGATE_PORT_OFFSET", value_name = "N", default_value_t = 0)]
     pub port_offset: u16,
 
+    /// Serve HTTP/3 as well where a Gateway has HTTPS: by UDP, on the same addresses and ports, which HTTP/1 and HTTP/2
+    /// answers then tell (`alt-svc`). Needs `--gateway`.
+    #[arg(long, env = "TIDEGATE_HTTP3")]
+    pub http3: bool,
+
     /// Readiness, metrics and the configuration in force. Defaults to 127.0.0.1:15020. Each proxy of a machine needs one
     /// of its own; port 0 takes any free port, and the address is told at the start.
     #[arg(long, env = "TIDEGATE_ADMIN", value_name = "ADDR", value_parser = address)]

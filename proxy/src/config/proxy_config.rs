@@ -27,6 +27,8 @@ pub struct ProxyConfig {
     pub accept_proxy_protocol: ProxyHeaders,
     /// `None`: Gateway objects are none of this proxy's business.
     pub gateway: Option<GatewayPorts>,
+    /// HTTP/3 beside each HTTPS socket of a gateway.
+    pub http3: bool,
     pub admin: SocketAddr,
     /// Whether any free port will do for `admin` where its own is taken.
     pub admin_anywhere: bool,
@@ -65,6 +67,8 @@ pub enum ConfigError {
     Loop(SocketAddr),
     #[error("--gateway needs --control-plane URL: Gateway objects come from there")]
     GatewayWithoutControlPlane,
+    #[error("--http3 needs --gateway: HTTP/3 is served beside the HTTPS listeners of Gateways")]
+    Http3WithoutGateway,
     #[error("--outbound needs --control-plane URL: the services to call come from there")]
     OutboundWithoutControlPlane,
     #[error(
@@ -102,6 +106,7 @@ impl Default for ProxyConfig {
             outbound: None,
             accept_proxy_protocol: ProxyHeaders::default(),
             gateway: None,
+            http3: false,
             admin: Self::ADMIN,
             admin_anywhere: false,
             workers: default_workers(),
@@ -147,6 +152,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
                 from: args.proxy_protocol_from,
             },
             gateway: args.gateway.then_some(GatewayPorts::Offset(args.port_offset)),
+            http3: args.http3,
             admin: args.admin.unwrap_or(Self::ADMIN),
             admin_anywhere: false,
             workers: args.workers.unwrap_or_else(default_workers),
@@ -180,6 +186,9 @@ fn check(args: &ProxyArgs) -> Result<(), ConfigError> {
         return Err(ConfigError::OutboundWithoutControlPlane);
     }
     check_proxy_headers(args)?;
+    if args.http3 && !args.gateway {
+        return Err(ConfigError::Http3WithoutGateway);
+    }
     if args.inbound.is_none() && args.outbound.is_none() && args.sidecar {
         return Err(ConfigError::SidecarWithoutListener);
     }
@@ -303,6 +312,7 @@ mod tests {
             ("--proxy-protocol-from 10.0.0.0/8", ConfigError::ProxyProtocolFromWithoutSite),
             ("--inbound 127.0.0.1:1", ConfigError::InboundWithoutApp),
             ("--app 127.0.0.1:1", ConfigError::AppWithoutInbound),
+            ("--http3", ConfigError::Http3WithoutGateway),
             ("--gateway", ConfigError::GatewayWithoutControlPlane),
             ("--outbound 127.0.0.1:1", ConfigError::OutboundWithoutControlPlane),
             ("--inbound 127.0.0.1:1 --app 127.0.0.1:2 --workers 0", ConfigError::NoWorkers),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use quinn::crypto::rustls::QuicServerConfig;
 use tidegate_policy::model::Resources;
 use tidegate_policy::snapshot::{BindAddress, Local, Rejected, Snapshot};
 use tidegate_policy::state::StateStore;
@@ -74,6 +75,11 @@ impl Store {
     /// How TLS is spoken on a gateway's socket where requests are inside; `None` where it is not.
     pub(crate) fn tls(&self, bind: BindAddress) -> Option<TlsAcceptor> {
         self.certificates.for_requests(bind)
+    }
+
+    /// The same for HTTP/3.
+    pub(crate) fn tls_of_quic(&self, bind: BindAddress) -> Option<Arc<QuicServerConfig>> {
+        self.certificates.for_quic(bind)
     }
 
     /// The same where anything may be inside.

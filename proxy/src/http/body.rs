@@ -17,6 +17,7 @@ use super::grpc_web::{Coding, Malformed, Unpacking};
 use super::replay::{Replay, Replayed};
 use super::tee::{BodyCopy, Tee, TeeEnd};
 use super::trailers;
+use crate::http3;
 
 /// A request body going upstream. Small, because it moves through every future of a call: what few bodies have is boxed.
 #[derive(Debug)]
@@ -32,10 +33,17 @@ enum Kind {
     Copy(Box<BodyCopy>),
 }
 
+/// What a client sends, by whichever version of HTTP.
+#[derive(Debug)]
+pub(crate) enum ClientBody {
+    Hyper(Incoming),
+    Http3(Box<http3::Incoming>),
+}
+
 /// A client's body.
 #[derive(Debug)]
 pub(super) struct Uploading {
-    inner: Incoming,
+    inner: ClientBody,
     progress: Arc<Upload>,
     tee: Option<Box<Tee>>,
     /// What it is on the way to the backend is not what the client sends.
@@ -65,6 +73,8 @@ pub(crate) enum UploadError {
     Client(#[from] hyper::Error),
     #[error("the client sent no gRPC-Web: {0}")]
     GrpcWeb(#[from] Malformed),
+    #[error("the client broke off: {0}")]
+    Http3(#[from] http3::BodyError),
     #[error("another attempt has taken over")]
     TakenOver,
 }
@@ -72,7 +82,7 @@ pub(crate) enum UploadError {
 impl RequestBody {
     pub(crate) const EMPTY: Self = Self(Kind::Empty);
 
-    pub(crate) fn new(inner: Incoming) -> Self {
+    pub(crate) fn new(inner: ClientBody) -> Self {
         if inner.is_end_stream() {
             return Self::EMPTY;
         }
@@ -157,6 +167,47 @@ impl Body for RequestBody {
             Kind::Once(uploading) => uploading.size_hint(),
             Kind::Replayed(replayed) => replayed.size_hint(),
             Kind::Copy(copy) => copy.size_hint(),
+        }
+    }
+}
+
+impl From<Incoming> for ClientBody {
+    fn from(body: Incoming) -> Self {
+        Self::Hyper(body)
+    }
+}
+
+impl From<http3::Incoming> for ClientBody {
+    fn from(body: http3::Incoming) -> Self {
+        Self::Http3(Box::new(body))
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        match self.get_mut() {
+            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(UploadError::from),
+            Self::Http3(body) => Pin::new(&mut **body).poll_frame(cx).map_err(UploadError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(body) => body.is_end_stream(),
+            Self::Http3(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(body) => body.size_hint(),
+            Self::Http3(body) => body.size_hint(),
         }
     }
 }
@@ -246,6 +297,7 @@ fn is_malformed(error: &UploadError) -> bool {
     match error {
         UploadError::Client(error) => is_no_chunk(error),
         UploadError::GrpcWeb(_) => true,
+        UploadError::Http3(error) => error.is_malformed(),
         UploadError::TakenOver => false,
     }
 }

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use tidegate_policy::Reason;
 use tidegate_policy::model::AppProtocol;
 use tidegate_policy::pick::PickContext;
 use tidegate_policy::pipeline::{self, DirectReply, LocalReply, Progress, RequestContext, Stop};
 use tidegate_policy::snapshot::{Scope, Selected};
 
-use super::body::RequestBody;
+use super::body::{ClientBody, RequestBody};
 use super::grpc_web::GrpcWeb;
 use super::record::Record;
 use super::reply::{self, Dialect};
@@ -40,9 +40,10 @@ struct Story<'a> {
 /// Answers one request. Dropping the future means that the client is gone: everything taken is given back.
 pub(crate) async fn handle(
     connection: &Arc<ConnectionContext>,
-    request: Request<Incoming>,
+    request: Request<impl Into<ClientBody>>,
 ) -> Response<ResponseBody> {
     let (head, body) = request.into_parts();
+    let body = body.into();
     // Boxed, because it moves on through every future of the call.
     let mut head = Box::new(head);
     let proxy = &connection.proxy;
@@ -132,7 +133,7 @@ impl Story<'_> {
     async fn forward(
         &mut self,
         mut head: Box<request::Parts>,
-        body: Incoming,
+        body: ClientBody,
         upgrade: Option<&tunnel::Downstream>,
     ) -> Result<Answered, LocalReply> {
         let Some(selected) = &self.selected else { return Err(Reason::Internal.into()) };
@@ -219,6 +220,9 @@ impl Story<'_> {
         head.version = Version::HTTP_11;
         if self.connection.is_last() && self.dialect.http1 {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(alternative) = self.connection.alternative() {
+            head.headers.entry(ALT_SVC).or_insert(alternative);
         }
         let filters = self.selected.as_ref().map_or(&[][..], |selected| &selected.target().filters);
         pipeline::conclude(filters, self.progress, std::mem::take(&mut self.response_headers), head);

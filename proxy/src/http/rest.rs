@@ -25,7 +25,7 @@ use crate::listener::Rewound;
 
 /// How long a client may take from the end of an answer to the end of its next head, give or take [`REST_AFTER`]: for
 /// a slow head, and for an idle connection.
-pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection is looked at this often, and comes to rest if nothing was asked since the last time.
 const REST_AFTER: Duration = Duration::from_secs(3);
 /// Of the bytes that wake a connection, read before it is put together again.

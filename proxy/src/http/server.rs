@@ -42,7 +42,7 @@ const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// every answer on them says that it is the last.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// Of all headers together, as in most servers.
-const MAX_HEADER_BYTES: u32 = 64 * 1024;
+pub(crate) const MAX_HEADER_BYTES: u32 = 64 * 1024;
 const MAX_HEADERS: usize = 128;
 /// Of what an HTTP/1 client has sent or will be sent, each.
 const MAX_BUFFER: usize = 128 * 1024;
@@ -53,10 +53,10 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_BROKEN_STREAMS: usize = 1_024;
 /// Of one response, waiting for the client to read.
 const MAX_SEND_BUFFER: usize = 256 * 1024;
-const STREAM_WINDOW: u32 = 256 * 1024;
+pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
 /// Bodies that their backends do not read share it with those that are read, so it is that of many streams; not of all,
 /// as it is what one client can make us hold.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+pub(crate) const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -177,6 +177,21 @@ impl ConnectionContext {
     {
         self.last.store(true, Ordering::Relaxed);
         tokio::time::timeout(LAST_REQUESTS, connection).await.ok()
+    }
+
+    /// Whether most of its requests were taken back at once.
+    pub(crate) fn takes_back_too_much(&self) -> bool {
+        self.resets.too_many()
+    }
+
+    /// Where else the same is to be had, as `alt-svc` tells it.
+    pub(super) fn alternative(&self) -> Option<HeaderValue> {
+        match self.scope {
+            Scope::Gateway(bind) if self.tls.is_some() && self.proxy.config.http3 => {
+                self.proxy.http3.of(bind)
+            }
+            _ => None,
+        }
     }
 
     /// Whether the client may still be sending a body that nobody reads.

@@ -8,10 +8,11 @@ use tidegate_policy::model::Peer;
 use tidegate_policy::snapshot::Scope;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::origin::{Origin, Refusal};
-use super::room::{Leave, Presence, Room};
+use super::room::{Leave, Place, Presence, Room};
 use super::seldom::Seldom;
 use crate::config::HeaderSite;
 use crate::http::{ConnectionContext, HttpServer, last_requests};
@@ -122,6 +123,16 @@ impl Acceptor {
             tracing::warn!(limit, "--max-connections reached; those longest without a request are closed");
         }
         self.room.leave().await
+    }
+
+    /// A place for one more connection that came by other ways than a socket of ours, if there is one now.
+    pub(crate) fn try_enter(&self) -> Option<(Place, Arc<Presence>)> {
+        self.room.try_leave().map(|leave| self.room.enter(Some(leave)))
+    }
+
+    /// Says which task such a place is for.
+    pub(crate) fn seated(&self, guest: u64, task: AbortHandle) {
+        self.room.seated(guest, task);
     }
 
     /// Takes what the kernel has already accepted for us: closing the socket would reset it.

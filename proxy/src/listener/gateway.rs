@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::accept::{Acceptor, Site, bind, reserve};
-use super::status::{ListenerStatus, gateway_name, socket_name};
+use super::beside::Beside;
+use super::status::{ListenerStatus, gateway_name, http3_name, socket_name};
 use crate::config::GatewayPorts;
 use crate::telemetry::Direction;
 
@@ -25,9 +26,16 @@ struct Sockets {
     acceptor: Acceptor,
     ports: GatewayPorts,
     stop: CancellationToken,
-    open: BTreeMap<BindAddress, DropGuard>,
+    open: BTreeMap<BindAddress, Open>,
     /// Not open yet, for want of a route; since when.
     waiting: BTreeMap<BindAddress, Instant>,
+}
+
+struct Open {
+    local: SocketAddr,
+    token: CancellationToken,
+    beside: Beside,
+    _stop: DropGuard,
 }
 
 /// Keeps the open sockets equal to those the snapshot asks for, until `stop`. A socket that cannot be bound is an error
@@ -63,7 +71,7 @@ impl Sockets {
         let snapshot = proxy.store.load();
         let wanted = snapshot.binds();
         for stale in proxy.listeners.all().keys().filter(|name| name.starts_with("gateway ")) {
-            if !wanted.iter().any(|bind| gateway_name(*bind) == *stale) {
+            if !wanted.iter().any(|bind| [gateway_name(*bind), http3_name(*bind)].contains(stale)) {
                 proxy.listeners.remove(stale);
             }
         }
@@ -80,7 +88,11 @@ impl Sockets {
             };
             again = again.into_iter().chain(retry).min();
         }
-        again
+        let mut beside = true;
+        for (address, open) in &mut self.open {
+            beside &= open.beside.reconcile(&self.acceptor, (*address, open.local), &open.token);
+        }
+        again.into_iter().chain((!beside).then_some(RETRY)).min()
     }
 
     /// How long a socket is still to wait for a route.
@@ -101,7 +113,9 @@ impl Sockets {
                 tracing::info!(listener = name, address = %local, "listening");
                 listeners.set(name, ListenerStatus::Bound(local));
                 let token = self.stop.child_token();
-                self.open.insert(address, token.clone().drop_guard());
+                let _stop = token.clone().drop_guard();
+                let open = Open { local, token: token.clone(), beside: Beside::default(), _stop };
+                self.open.insert(address, open);
                 let acceptor = self.acceptor.clone();
                 let site = Site { scope: Scope::Gateway(address), direction: Direction::Gateway };
                 tokio::spawn(async move { acceptor.run(listener, site, token).await });

@@ -161,7 +161,7 @@ fn is_of_this_machine(address: SocketAddr) -> bool {
 }
 
 /// An IPv4 address is the same whichever family the socket is of: to limits, to routes, and to who reads the log.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

@@ -50,7 +50,7 @@ pub(super) struct Leave(
 
 /// A connection's place. Given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     room: Arc<Room>,
     guest: u64,
     _leave: Option<Leave>,
@@ -135,7 +135,7 @@ impl Room {
 }
 
 impl Place {
-    pub(super) fn guest(&self) -> u64 {
+    pub(crate) fn guest(&self) -> u64 {
         self.guest
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tidegate_policy::snapshot::BindAddress;
 use tokio::sync::watch;
 
-/// Every listener of a proxy, by name: `inbound`, `outbound`, `gateway *:80`.
+/// Every listener of a proxy, by name: `inbound`, `outbound`, `gateway *:80`, `gateway *:443 http3`.
 #[derive(Debug, Default)]
 pub struct Listeners(watch::Sender<BTreeMap<String, ListenerStatus>>);
 
@@ -96,6 +96,11 @@ fn bound(all: &BTreeMap<String, ListenerStatus>, name: &str) -> Option<SocketAdd
 /// How a gateway's socket is called in status and log.
 pub(crate) fn gateway_name(bind: BindAddress) -> String {
     format!("gateway {}", socket_name(bind))
+}
+
+/// The same for the socket beside it that is for HTTP/3.
+pub(crate) fn http3_name(bind: BindAddress) -> String {
+    gateway_name(bind) + " http3"
 }
 
 pub(super) fn socket_name(bind: BindAddress) -> String {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use quinn::crypto::rustls::QuicServerConfig;
 use rustc_hash::FxHashMap;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -26,8 +27,9 @@ use tokio_rustls::server::TlsStream;
 use super::clients;
 
 /// From the accept to the end of the handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 pub(crate) const HTTP_2: &[u8] = b"h2";
+const HTTP_3: &[u8] = b"h3";
 const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// The certificates in force.
@@ -47,7 +49,9 @@ pub(crate) struct Socket {
 #[derive(Clone)]
 struct Configs {
     requests: Arc<ServerConfig>,
-    /// How `requests` judges clients' certificates.
+    /// The same for HTTP/3, with a memory of sessions of its own.
+    quic: Arc<QuicServerConfig>,
+    /// How both of them judge clients' certificates.
     clients: Option<ClientValidation>,
     /// Without a word about protocols (ALPN): what is inside is not ours to say.
     streams: Arc<ServerConfig>,
@@ -99,6 +103,7 @@ impl Certificates {
         let nobody = WebPkiClientVerifier::no_client_auth;
         Configs {
             requests: self.config(bind, provider, (&[HTTP_2, HTTP_1_1], nobody())),
+            quic: self.quic(bind, provider, nobody()),
             clients: None,
             streams: self.config(bind, provider, (&[], nobody())),
         }
@@ -115,6 +120,7 @@ impl Certificates {
     ) {
         if configs.clients.as_ref() != clients {
             configs.requests = self.config(bind, provider, (&[HTTP_2, HTTP_1_1], judge.clone()));
+            configs.quic = self.quic(bind, provider, judge.clone());
             configs.clients = clients.cloned();
         }
     }
@@ -131,6 +137,23 @@ impl Certificates {
     /// The same where anything may be inside.
     pub(crate) fn for_streams(&self, bind: BindAddress) -> Option<TlsAcceptor> {
         self.0.load().get(&bind).map(|socket| TlsAcceptor::from(socket.configs.streams.clone()))
+    }
+
+    /// The same as `for_requests` for HTTP/3.
+    pub(crate) fn for_quic(&self, bind: BindAddress) -> Option<Arc<QuicServerConfig>> {
+        self.0.load().get(&bind).map(|socket| socket.configs.quic.clone())
+    }
+
+    fn quic(
+        &self,
+        bind: BindAddress,
+        provider: &Arc<CryptoProvider>,
+        judge: Arc<dyn ClientCertVerifier>,
+    ) -> Arc<QuicServerConfig> {
+        let config = self.config(bind, provider, (&[HTTP_3], judge));
+        Arc::new(
+            QuicServerConfig::try_from(config).expect("the provider has the suite that QUIC begins with"),
+        )
     }
 
     fn config(

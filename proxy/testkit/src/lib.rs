@@ -5,6 +5,7 @@ pub mod body;
 pub mod client;
 pub mod control_plane;
 pub mod frames;
+pub mod http3;
 pub mod otlp;
 pub mod pki;
 pub mod proxy_header;

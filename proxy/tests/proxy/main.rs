@@ -17,6 +17,7 @@ mod h2_upstreams;
 mod hardening;
 mod headers_in;
 mod headers_out;
+mod http3;
 mod informational;
 mod lifecycle;
 mod mesh;
