@@ -16,7 +16,7 @@ import matplotlib.pyplot as pyplot  # noqa: E402
 
 from harness.figures import Figures, middle, ratio  # noqa: E402
 
-OURS, THEIRS, TEXT, FAINT = "#1f9e94", "#c2703d", "#7f8792", "#7f879255"
+OURS, THEIRS, FLOOR, TEXT, FAINT = "#1f9e94", "#d06a3a", "#e5b454", "#7f8792", "#7f879255"
 #: (label, scenario, figure), from the top.
 ROWS = [
     ("HTTP/1.1, saturated", "plain", "cpu_max"),
@@ -59,8 +59,8 @@ def draw(axes, figures, place, row):
     ours = figures.rounds(row[1], "", "tidegate", row[2])
     share = ratio(ours, theirs)
     axes.barh(place, share, height=0.56, color=OURS, zorder=2)
-    label = f"{share:.2f}   {middle(ours):.0f} of {middle(theirs):.0f} µs"
-    axes.text(1.34, place, label, va="center", ha="left", color=TEXT, fontsize=10)
+    axes.text(1.38, place, f"{share:.2f}", va="center", ha="center", color=OURS, fontweight="bold")
+    axes.text(1.62, place, f"{middle(ours):.0f} : {middle(theirs):.0f} µs", va="center", ha="center", fontsize=10)
     for peer, marker, _ in OTHERS:
         found = ratio(figures.rounds(row[1], "", peer, row[2]), theirs)
         if found:
@@ -69,7 +69,7 @@ def draw(axes, figures, place, row):
 
 def style(marker):
     if marker == "|":
-        return {"marker": "|", "markersize": 17, "markeredgewidth": 2, "color": TEXT, "zorder": 4, "linestyle": ""}
+        return {"marker": "|", "markersize": 17, "markeredgewidth": 3, "color": FLOOR, "zorder": 4, "linestyle": ""}
     return {"marker": marker, "markersize": 6.5, "markerfacecolor": "#d7dbe0", "markeredgecolor": "#5d6570",
             "markeredgewidth": 1.1, "zorder": 5, "linestyle": ""}
 
@@ -77,6 +77,7 @@ def style(marker):
 def dress(axes, rows):
     axes.axvline(1, color=THEIRS, linewidth=2, zorder=3)
     axes.text(1, -0.72, "Envoy", color=THEIRS, ha="center", va="bottom", fontweight="bold")
+    axes.text(1.62, -0.72, "Tidegate : Envoy", ha="center", va="bottom", fontsize=10)
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.7)
     axes.set_xlim(0, 1.3)
@@ -85,8 +86,8 @@ def dress(axes, rows):
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    axes.set_title("CPU per request, with Envoy as 1: less is better", loc="left", pad=26, fontsize=13,
-                   fontweight="bold")
+    title = "CPU per request, with Envoy as 1 (less is better)"
+    axes.set_title(title, x=0, ha="left", pad=26, fontsize=13, fontweight="bold")
     keys = [axes.barh(0, 0, color=OURS, label="Tidegate")]
     keys += [axes.plot([], [], label=label, **{**style(marker), "markersize": 9})[0] for _, marker, label in OTHERS]
     axes.legend(handles=keys, loc="upper center", bbox_to_anchor=(0.45, -0.05), ncols=4, frameon=False)

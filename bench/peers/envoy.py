@@ -33,7 +33,8 @@ def prepare():
 
 def version():
     out = subprocess.run([executable(), "--version"], capture_output=True, text=True, check=True).stdout
-    return out.split("/")[1]
+    # PROGRAM  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL
+    return out.split("version:")[1].split("/")[1]
 
 
 def executable():
