@@ -39,9 +39,12 @@ struct Echo {
 }
 
 pub(crate) async fn run(args: EchoArgs) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(args.listen).await?;
+    serve(TcpListener::bind(args.listen).await?, &args.text).await
+}
+
+pub(crate) async fn serve(listener: TcpListener, text: &str) -> anyhow::Result<()> {
     let echo = Arc::new(Echo {
-        text: format!("{}\n", args.text).into(),
+        text: format!("{text}\n").into(),
         zeros: vec![0; LARGEST].into(),
         consumed: AtomicU64::new(0),
     });

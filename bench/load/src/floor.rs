@@ -37,13 +37,11 @@ struct Floor {
 }
 
 pub(crate) async fn run(args: FloorArgs) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(args.listen).await?;
-    let floor = Arc::new(Floor {
-        upstream: args.upstream,
-        h2: args.h2,
-        http1: Mutex::default(),
-        http2: Mutex::default(),
-    });
+    serve(TcpListener::bind(args.listen).await?, args.upstream, args.h2).await
+}
+
+pub(crate) async fn serve(listener: TcpListener, upstream: SocketAddr, h2: bool) -> anyhow::Result<()> {
+    let floor = Arc::new(Floor { upstream, h2, http1: Mutex::default(), http2: Mutex::default() });
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;

@@ -12,6 +12,8 @@ mod floor;
 mod idle;
 mod pace;
 mod report;
+#[cfg(test)]
+mod tests;
 mod ticker;
 
 use clap::{Parser, Subcommand};

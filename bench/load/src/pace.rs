@@ -14,6 +14,7 @@ use bytes::Bytes;
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::body::{Body, EMPTY_MESSAGE, empty, full};
 use crate::client::{Protocol, Sender, Target, tls};
@@ -54,24 +55,23 @@ pub(crate) struct PaceArgs {
 }
 
 /// Everything that a request in flight needs.
-struct Load {
+pub(crate) struct Load {
     template: Request<()>,
-    grpc: bool,
-    turns: Mutex<Turns>,
+    pub(crate) turns: Mutex<Turns>,
+    answered: Notify,
 }
 
 /// Senders that are free, or requests that wait for one: never both.
-struct Turns {
+pub(crate) struct Turns {
     free: Vec<Sender>,
     due: VecDeque<Instant>,
-    report: Report,
+    pub(crate) report: Report,
 }
 
 pub(crate) async fn run(args: &PaceArgs) -> anyhow::Result<()> {
     let tls = args.ca.as_deref().map(tls).transpose()?;
     let target = Target { address: args.address, protocol: args.protocol, tls };
-    let turns = Turns { free: open(&target, args).await?, due: VecDeque::new(), report: Report::new()? };
-    let load = Arc::new(Load { template: template(args)?, grpc: args.grpc, turns: Mutex::new(turns) });
+    let load = Arc::new(Load::new(open(&target, args).await?, template(args)?)?);
     let ticker = Ticker::new()?;
     let start = Instant::now();
     let count = (f64::from(args.rate) * args.seconds).round() as u64;
@@ -81,12 +81,10 @@ pub(crate) async fn run(args: &PaceArgs) -> anyhow::Result<()> {
         load.begin(due);
     }
     let elapsed = start.elapsed();
-    let end = Instant::now() + PATIENCE;
-    while load.turns.lock().report.answered() < count && Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    // A run in which somebody waits for ever is reported as one with errors.
+    let _ = tokio::time::timeout(PATIENCE, load.seen(count)).await;
     let report = &mut load.turns.lock().report;
-    for _ in report.answered()..count {
+    for _ in report.seen()..count {
         report.fail("no answer in time");
     }
     report.print(elapsed)
@@ -114,6 +112,7 @@ fn template(args: &PaceArgs) -> anyhow::Result<Request<()>> {
         headers.insert("host", HeaderValue::from_static("localhost"));
     }
     if args.grpc {
+        // What is sent by POST is a message.
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
         headers.insert("te", HeaderValue::from_static("trailers"));
     }
@@ -128,8 +127,20 @@ fn template(args: &PaceArgs) -> anyhow::Result<Request<()>> {
 }
 
 impl Load {
+    pub(crate) fn new(free: Vec<Sender>, template: Request<()>) -> anyhow::Result<Self> {
+        let turns = Turns { free, due: VecDeque::new(), report: Report::new()? };
+        Ok(Self { template, turns: Mutex::new(turns), answered: Notify::new() })
+    }
+
+    /// Returns when so many requests have been answered, or have failed.
+    pub(crate) async fn seen(&self, count: u64) {
+        while self.turns.lock().report.seen() < count {
+            self.answered.notified().await;
+        }
+    }
+
     /// A request is due: it goes out at once, or as soon as a sender is free.
-    fn begin(self: &Arc<Self>, due: Instant) {
+    pub(crate) fn begin(self: &Arc<Self>, due: Instant) {
         let mut turns = self.turns.lock();
         match turns.free.pop() {
             None => turns.due.push_back(due),
@@ -146,6 +157,7 @@ impl Load {
             let answer = sender.call(self.request()).await;
             let mut turns = self.turns.lock();
             turns.report.record(due.elapsed(), answer);
+            self.answered.notify_one();
             // A connection that broke is gone; the errors fail the run.
             if sender.is_closed() {
                 return;
@@ -158,7 +170,7 @@ impl Load {
     }
 
     fn request(&self) -> Request<Body> {
-        let body = || if self.grpc { full(Bytes::from_static(EMPTY_MESSAGE)) } else { empty() };
-        self.template.clone().map(|()| body())
+        let grpc = self.template.method() == Method::POST;
+        self.template.clone().map(|()| if grpc { full(Bytes::from_static(EMPTY_MESSAGE)) } else { empty() })
     }
 }

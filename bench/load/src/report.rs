@@ -41,8 +41,20 @@ impl Report {
         self.first_error.get_or_insert_with(|| error.to_owned());
     }
 
-    pub(crate) fn answered(&self) -> u64 {
-        self.latency.len()
+    /// Answered or failed.
+    pub(crate) fn seen(&self) -> u64 {
+        self.latency.len() + self.errors
+    }
+
+    #[cfg(test)]
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// The quickest answer there was.
+    #[cfg(test)]
+    pub(crate) fn least(&self) -> Duration {
+        Duration::from_nanos(self.latency.min())
     }
 
     /// Latencies in microseconds.
@@ -50,11 +62,11 @@ impl Report {
         let micros = |nanos: u64| nanos as f64 / 1e3;
         let at = |quantile| micros(self.latency.value_at_quantile(quantile));
         let report = json!({
-            "requests": self.answered(),
+            "requests": self.latency.len(),
             "errors": self.errors,
             "first_error": self.first_error,
             "seconds": elapsed.as_secs_f64(),
-            "rps": self.answered() as f64 / elapsed.as_secs_f64(),
+            "rps": self.latency.len() as f64 / elapsed.as_secs_f64(),
             "p50": at(0.5),
             "p90": at(0.9),
             "p99": at(0.99),
