@@ -24,7 +24,7 @@ BINARIES = None
 def missing(*programs):
     """A hint, when a program is not installed."""
     absent = [p for p in programs if not shutil.which(p)]
-    packages = {"h2load": "nghttp2-client"}
+    packages = {"h2load": "nghttp2-client", "taskset": "util-linux"}
     if absent:
         return f"install {' '.join(packages.get(p, p) for p in absent)} first (Debian packages)"
     return None

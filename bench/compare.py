@@ -5,8 +5,8 @@ Every proxy has one worker on the first processor; the client and the backend sh
 scenario are up at the same time and take turns, in an order that moves on each round. Before anything is timed, each is
 checked to do what the scenario is about. A wrong answer ends the run.
 
-  CPU      nanoseconds that all threads of the proxy ran, per request: under as much load as it takes ("saturated") and
-           at 8 000 requests/s
+  CPU      how long all threads of the proxy ran, per request: under as much load as it takes ("saturated") and at
+           8 000 requests/s
   latency  at 2 000 requests/s, from the time at which a request was due
   ratios   to Envoy, taken in each round; the median of the rounds is shown
 """
@@ -97,7 +97,10 @@ def arguments():
     parser.add_argument("--smoke", action="store_true", help="check every peer and scenario; measure nothing")
     parser.add_argument("--skip-missing", action="store_true", help="go on without peers that are not installed")
     parser.add_argument("--dry", action="store_true", help="print only; leave README.md and the plot alone")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if set(args.only) != set(SCENARIOS) and not (args.dry or args.out or args.smoke):
+        parser.error("some scenarios alone would take the place of all in the tables: add --dry, or --out with the rest")
+    return args
 
 
 def names(known):

@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 import common
+from harness.scenarios import BODY
 
 #: Connections of a saturating load; more would only wait.
 CONNECTIONS = 32
@@ -44,7 +45,6 @@ def wrk(contest, seconds):
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         if contest.variant in contest.scenario.uploads:
-            from harness.scenarios import BODY
             script.write(UPLOAD.format(size=BODY))
             script.flush()
             command += ["-s", script.name]

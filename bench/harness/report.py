@@ -38,7 +38,7 @@ def groups(found):
     parts = [
         ("CPU per request, saturated, µs", everywhere(figures, "cpu_max", MICROS)),
         ("CPU per request at 8 000 requests/s, µs", everywhere(figures, "cpu_steady", MICROS)),
-        ("Requests/s of one worker, saturated", everywhere(figures, "rps", COUNT)),
+        ("Requests/s of one worker, saturated (more is better)", everywhere(figures, "rps", COUNT)),
         ("Latency added at 2 000 requests/s, µs", added(figures)),
         ("A new connection for each request: CPU per request, µs", everywhere(figures, "cpu_conn", MICROS)),
         ("CPU that tracing adds per request, µs", tracing(figures)),

@@ -90,9 +90,15 @@ def prepare():
 
 
 def version():
-    command = ["git", "describe", "--always", "--dirty"]
-    found = subprocess.run(command, cwd=common.ROOT, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+    """The last commit that changed what is measured, with a mark if it has been edited since."""
+    parts = ["--", "proxy", "policies"]
+    commit = git("log", "-1", "--format=%h", *parts) or "unknown"
+    return commit + ("-dirty" if git("status", "--porcelain", *parts) else "")
+
+
+def git(*arguments):
+    found = subprocess.run(["git", *arguments], cwd=common.ROOT, capture_output=True, text=True, check=False)
+    return found.stdout.strip()
 
 
 def start(stack, features, place):
