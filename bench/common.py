@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import pathlib
+import random
 import shutil
 import socket
 import statistics
@@ -14,29 +15,58 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 README = ROOT / "bench" / "README.md"
+#: What comes from PyPI, in a virtual environment of its own.
+PEERS = TARGET / "peers"
+#: Binaries that somebody has built already; else they are built, and found in the target directory.
+BINARIES = None
+
+
+def missing(*programs):
+    """A hint, when a program is not installed."""
+    absent = [p for p in programs if not shutil.which(p)]
+    packages = {"h2load": "nghttp2-client", "taskset": "util-linux"}
+    if absent:
+        return f"install {' '.join(packages.get(p, p) for p in absent)} first (Debian packages)"
+    return None
 
 
 def need(*programs):
     """Ends with a hint when a program is not installed."""
-    missing = [p for p in programs if not shutil.which(p)]
-    if missing:
-        sys.exit(f"bench: install {' '.join(missing)} first (Debian packages of the same names)")
+    hint = missing(*programs)
+    if hint:
+        sys.exit(f"bench: {hint}")
 
 
-def build():
-    packages = ["-p", "tidegate-proxy", "-p", "tidegate-control-plane", "-p", "tidegate"]
-    subprocess.run(["cargo", "build", "--release", *packages], cwd=ROOT, check=True)
+def python_package(package, proof):
+    """Installs a package of PyPI, once: `proof` is a file that it brings. Returns the path of that."""
+    if not any(PEERS.glob(proof)):
+        subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
+        subprocess.run([str(PEERS / "bin" / "python"), "-m", "pip", "install", "--quiet", package], check=True)
+    return next(PEERS.glob(proof))
+
+
+def build(*packages):
+    """Builds what is measured, unless somebody has."""
+    if not BINARIES:
+        chosen = [part for package in packages for part in ("-p", package)]
+        subprocess.run(["cargo", "build", "--release", *chosen], cwd=ROOT, check=True)
 
 
 def binary(name):
-    return str(TARGET / "release" / name)
+    return str((BINARIES or TARGET / "release") / name)
 
 
 def free_ports(count):
-    """Ports that were free a moment ago, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
+    """Ports that were free a moment ago, all different, and none that an outgoing connection would be given: between
+    now and the time at which somebody listens there, the loads open thousands of those."""
+    sockets = []
+    while len(sockets) < count:
+        candidate = socket.socket()
+        try:
+            candidate.bind(("127.0.0.1", random.randrange(10_240, 32_768)))
+            sockets.append(candidate)
+        except OSError:
+            candidate.close()
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
         s.close()
@@ -83,17 +113,39 @@ def wait_until_answers(port, path="/", status=200, seconds=15):
     sys.exit(f"bench: 127.0.0.1:{port}{path} did not answer {status} in {seconds} s ({last})")
 
 
-def cpu_seconds(pid):
-    """User and system time of a process so far."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def family(pid):
+    """A process and its children: some peers work in a child."""
+    children = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = [pid]
+    for member in found:
+        found += children.get(member, [])
+    return found
+
+
+def cpu_nanoseconds(pids):
+    """What all threads of these processes have run so far."""
+    total = 0
+    for member in pids:
+        for task in pathlib.Path(f"/proc/{member}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                total += int((task / "schedstat").read_text().split()[0])
+    return total
 
 
 def rss_mib(pid):
+    """Resident memory of a process and its children."""
+    return sum(_rss_kib(member) for member in family(pid)) / 1024
+
+
+def _rss_kib(pid):
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
+            return int(line.split()[1])
+    return 0
 
 
 def percentile(values, p):
@@ -118,3 +170,10 @@ def write_section(name, text):
     head, rest = page.split(begin)
     _, tail = rest.split(end)
     README.write_text(f"{head}{begin}\n{text}\n{end}{tail}")
+
+
+def machine():
+    """What the figures were taken on, in one line."""
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+    return f"{os.cpu_count()} × {model}, Linux {os.uname().release.split('-')[0]}"
