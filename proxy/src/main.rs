@@ -5,6 +5,10 @@ use tidegate_proxy::{ProxyArgs, ProxyConfig};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+// By measurement, see bench/README.md; how it is set up is said in .cargo/config.toml.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The Tidegate proxy: a sidecar beside one application, or a gateway.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-proxy", version)]

@@ -17,6 +17,9 @@ pub(super) const MAX_LINES: usize = 8_192;
 /// Bytes that may wait, in all lines together.
 pub(super) const MAX_BYTES: usize = 8 << 20;
 
+/// How long lines are gathered before they are written together.
+const GATHER: Duration = Duration::from_millis(5);
+
 enum Message {
     Line(Vec<u8>),
     Flush(oneshot::Sender<()>),
@@ -92,24 +95,32 @@ impl LogWriter {
 
 impl Writing {
     fn run(mut self, mut messages: mpsc::Receiver<Message>) {
-        while let Some(message) = messages.blocking_recv() {
-            match message {
-                Message::Line(line) => {
-                    let written = self.output.write_all(&line);
-                    self.bytes.fetch_sub(line.len(), Ordering::Relaxed);
-                    self.note(written, 1);
-                }
-                Message::Flush(done) => {
-                    let flushed = self.output.flush();
-                    self.note(flushed, 0);
-                    // Nobody waits any more once the bound has passed.
-                    let _ = done.send(());
-                }
+        while let Some(first) = messages.blocking_recv() {
+            // To be woken for each line would cost more than to write it.
+            if matches!(first, Message::Line(_)) {
+                thread::sleep(GATHER);
             }
-            // Lines reach a reader as soon as there is nothing else to do.
-            if messages.is_empty() {
+            self.take(first);
+            while let Ok(next) = messages.try_recv() {
+                self.take(next);
+            }
+            let flushed = self.output.flush();
+            self.note(flushed, 0);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Line(line) => {
+                let written = self.output.write_all(&line);
+                self.bytes.fetch_sub(line.len(), Ordering::Relaxed);
+                self.note(written, 1);
+            }
+            Message::Flush(done) => {
                 let flushed = self.output.flush();
                 self.note(flushed, 0);
+                // Nobody waits any more once the bound has passed.
+                let _ = done.send(());
             }
         }
     }
