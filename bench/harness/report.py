@@ -114,7 +114,8 @@ def life(figures):
     for figure, label in (
         ("start_ms", "start to the first answer, ms"),
         ("rss", "resident memory at rest, MiB"),
-        ("rss_idle", "more with 1 000 idle connections, MiB"),
+        ("rss_asked", "more with 1 000 connections that have just been answered, MiB"),
+        ("rss_idle", "the same after ten quiet seconds, MiB"),
     ):
         values = {peer: figures.rounds("life", "", peer, figure) for peer in PEERS}
         if any(values.values()):

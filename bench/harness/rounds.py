@@ -20,6 +20,8 @@ IDLE = 1_000
 WARM_UP = 1.0
 #: Until memory is said to rest.
 SETTLE = 1.0
+#: Until connections count as idle.
+QUIET = 10
 #: Of a smoke test.
 BRIEF = 0.2
 #: How often a round may be dropped before the run ends without figures.
@@ -135,8 +137,10 @@ def life(stage, variant, peer, smoke):
         rest = common.rss_mib(contest.process.pid)
         with idle(contest):
             time.sleep(SETTLE)
+            asked = common.rss_mib(contest.process.pid) - rest
+            time.sleep(QUIET)
             held = common.rss_mib(contest.process.pid) - rest
-    return variant, peer, {"start_ms": started * 1e3, "rss": rest, "rss_idle": held}
+    return variant, peer, {"start_ms": started * 1e3, "rss": rest, "rss_asked": asked, "rss_idle": held}
 
 
 def answered(contest):
