@@ -80,6 +80,7 @@ fn ground() -> Vec<Resource> {
             cluster_ips: Vec::new(),
             declared: Declared::Nothing,
             tls: None,
+            proxy_protocol: None,
         }));
     }
     all

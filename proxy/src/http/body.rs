@@ -230,9 +230,7 @@ impl Uploading {
                 self.progress.count(data.len() as u64);
             }
             let Some(unpacking) = &mut self.unpacking else {
-                return Poll::Ready(
-                    polled.map(|read| read.map(trailers::checked).map_err(UploadError::from)),
-                );
+                return Poll::Ready(polled.map(|read| read.map(trailers::checked)));
             };
             let frame = match polled.transpose()? {
                 Some(frame) => frame,
