@@ -9,6 +9,7 @@ mod lease;
 mod open_call;
 mod pool;
 mod retry;
+mod spare;
 mod target;
 mod tls;
 

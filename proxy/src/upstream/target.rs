@@ -1,14 +1,13 @@
 //! The request in the form that the next hop's protocol wants.
 
-use http::header::{CONNECTION, COOKIE, HOST, SEC_WEBSOCKET_KEY, TE, UPGRADE};
+use http::header::{CONNECTION, COOKIE, HOST, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request};
 use hyper::ext::Protocol as Extended;
 use tidegate_policy::Reason;
-use tidegate_policy::call::is_idempotent;
 
 use super::pool::Protocol;
-use crate::http::RequestBody;
+use crate::http::Names;
 
 const WEBSOCKET: &[u8] = b"websocket";
 
@@ -31,15 +30,18 @@ pub(crate) fn addressed<B>(
         Protocol::Http1 => {
             *request.version_mut() = Version::HTTP_11;
             let headers = request.headers_mut();
-            if !headers.contains_key(HOST) {
+            let names = Names::of(headers);
+            if !names.has(Names::HOST) {
                 let host = HeaderValue::from_str(endpoint).map_err(|_| Reason::BadRequest)?;
                 headers.insert(HOST, host);
             }
-            if headers.contains_key(TE) {
+            if names.has(Names::TE) {
                 // RFC 9110 10.1.4: whoever sends TE says so.
                 headers.append(CONNECTION, HeaderValue::from_static("te"));
             }
-            join_cookies(headers);
+            if names.has(Names::COOKIE) {
+                join_cookies(headers);
+            }
             if connect {
                 let host = request.headers().get(HOST).ok_or(Reason::BadRequest)?;
                 let authority = Authority::try_from(host.as_bytes()).map_err(|_| Reason::BadRequest)?;
@@ -90,28 +92,6 @@ fn extend<B>(request: &mut Request<B>) -> Result<(), Reason> {
     *request.method_mut() = Method::CONNECT;
     request.extensions_mut().insert(Extended::from_static("websocket"));
     Ok(())
-}
-
-/// A copy of a request without a body.
-#[derive(Debug)]
-pub(crate) struct Spare(request::Parts);
-
-impl Spare {
-    pub(crate) fn of(request: &Request<RequestBody>) -> Option<Self> {
-        // What opens a tunnel is more than its head.
-        let whole = request.body().is_empty() && request.method() != Method::CONNECT;
-        let head = (request.method(), request.uri(), request.version(), request.headers());
-        whole.then(|| Self(copy(head)))
-    }
-
-    /// Whether twice is as good as once (RFC 9110 section 9.2.2).
-    pub(crate) fn is_repeatable(&self) -> bool {
-        is_idempotent(&self.0.method)
-    }
-
-    pub(crate) fn into_request(self) -> Request<RequestBody> {
-        Request::from_parts(self.0, RequestBody::EMPTY)
-    }
 }
 
 /// A copy of a head without its extensions, which belong to one connection.
@@ -188,15 +168,5 @@ mod tests {
             addressed(Request::get("/").body(()).unwrap(), (Protocol::Http1, Scheme::HTTP), "10.0.0.1:80")
                 .unwrap();
         assert_eq!(without.headers()[HOST], "10.0.0.1:80");
-    }
-
-    #[test]
-    fn only_idempotent_requests_may_be_sent_twice_whatever_became_of_the_first() {
-        let spare = |method| {
-            let request = Request::builder().method(method).uri("/").body(RequestBody::EMPTY).unwrap();
-            Spare::of(&request).is_some_and(|spare| spare.is_repeatable())
-        };
-        assert!(spare(Method::GET) && spare(Method::DELETE));
-        assert!(!spare(Method::POST) && !spare(Method::PATCH));
     }
 }
