@@ -333,10 +333,15 @@ impl Selected {
     }
 
     /// Where the rule has sessions, tells the client by `headers` that it was answered by this endpoint, if it does not
-    /// know. `at`: whether by TLS, and the time since the Unix epoch.
-    pub fn remember(&self, endpoint: &Arc<EndpointState>, at: (bool, Duration), headers: &mut HeaderMap) {
+    /// know. `at`: whether by TLS, and the time since the Unix epoch; asked for only then.
+    pub fn remember(
+        &self,
+        endpoint: &Arc<EndpointState>,
+        at: impl FnOnce() -> (bool, Duration),
+        headers: &mut HeaderMap,
+    ) {
         if let Some(sessions) = &self.rule.sessions {
-            sessions.tell((self.target, endpoint), self.session.as_ref(), at, headers);
+            sessions.tell((self.target, endpoint), self.session.as_ref(), at(), headers);
         }
     }
 

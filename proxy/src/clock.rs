@@ -26,6 +26,11 @@ impl Clock {
     }
 
     pub(crate) fn now(self) -> Timestamp {
-        self.0.elapsed().into()
+        self.at(Instant::now())
+    }
+
+    /// The time that it was at `moment`.
+    pub(crate) fn at(self, moment: Instant) -> Timestamp {
+        moment.duration_since(self.0).into()
     }
 }

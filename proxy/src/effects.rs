@@ -8,6 +8,7 @@ use http::request;
 use http_body_util::BodyExt;
 use tidegate_policy::snapshot::{Selected, Target};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::http::{NoCopy, Record, RequestBody, TeeEnd};
 use crate::state::ProxyState;
@@ -107,6 +108,7 @@ impl Mirrored {
             connect_timeout: config.connect_timeout,
             request_timeout: None,
             stall_timeout: None,
+            overtime: None,
         };
         match call(cx, Box::new(head_copy(&self.head)), body, &mut Record::spent()).await {
             Ok(answered) => drain(answered).await,
@@ -126,6 +128,6 @@ async fn drain(answered: Answered) -> bool {
             None => return true,
         }
     }
-    call.complete();
+    call.complete(Instant::now());
     true
 }

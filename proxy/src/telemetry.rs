@@ -22,6 +22,9 @@ use std::time::Duration;
 use http::request;
 use tidegate_policy::model::Peer;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::http::Names;
 
 pub use access_log::LogTarget;
 pub use exchange::{AttemptInfo, Destination, Exchange, Finished};
@@ -90,7 +93,22 @@ impl Telemetry {
 
     /// A request head has arrived. Continues the trace it names, or starts one.
     pub fn begin(self: &Arc<Self>, head: &request::Parts, peer: &Peer, direction: Direction) -> Exchange {
-        Exchange::begin(self.clone(), head, peer, direction)
+        self.begin_at((head, Names::of(&head.headers)), (peer, direction), Instant::now())
+    }
+
+    /// The same, for whoever knows the names in the head, and what time it is.
+    pub(crate) fn begin_at(
+        self: &Arc<Self>,
+        head: (&request::Parts, Names),
+        from: (&Peer, Direction),
+        now: Instant,
+    ) -> Exchange {
+        Exchange::begin(self.clone(), head, from, now)
+    }
+
+    /// Whether anybody wants to know more of a request than that it was.
+    fn tells(&self) -> bool {
+        self.log.is_on() || self.tracing.records()
     }
 
     /// A connection has been accepted whose bytes are not looked at.

@@ -226,7 +226,7 @@ impl<'w> Player<'w> {
                 Some(Next::Settled(_)) | None => {
                     let mut head = answered(answer, result, seen)?;
                     let at = (false, EPOCH + self.now.since(START));
-                    selected.remember(&attempt.endpoint, at, &mut head.headers);
+                    selected.remember(&attempt.endpoint, || at, &mut head.headers);
                     return Ok(head);
                 }
             }

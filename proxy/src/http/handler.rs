@@ -11,9 +11,11 @@ use tidegate_policy::model::AppProtocol;
 use tidegate_policy::pick::PickContext;
 use tidegate_policy::pipeline::{self, DirectReply, LocalReply, Progress, RequestContext, Stop};
 use tidegate_policy::snapshot::{Scope, Selected};
+use tokio::time::Instant;
 
 use super::body::{ClientBody, RequestBody};
 use super::grpc_web::GrpcWeb;
+use super::names::Names;
 use super::record::Record;
 use super::reply::{self, Dialect};
 use super::response_body::ResponseBody;
@@ -27,6 +29,7 @@ use crate::upstream::{self, Answered, Call};
 struct Story<'a> {
     connection: &'a ConnectionContext,
     rng: fastrand::Rng,
+    begun: Instant,
     dialect: Dialect,
     /// For an address that is no Service's: passes as it is.
     foreign: bool,
@@ -46,24 +49,26 @@ pub(crate) async fn handle(
     let body = body.into();
     // Boxed, because it moves on through every future of the call.
     let mut head = Box::new(head);
-    let proxy = &connection.proxy;
-    let mut exchange = proxy.telemetry.begin(&head, &connection.peer, connection.direction);
+    let (proxy, names, begun) = (&connection.proxy, Names::of(&head.headers), Instant::now());
+    let from = (&connection.peer, connection.direction);
+    let mut exchange = proxy.telemetry.begin_at((&head, names), from, begun);
     if connection.tls.is_some() {
         exchange.secure();
     }
     let mut story = Story {
         connection,
         rng: connection.rng(),
-        dialect: Dialect::of(&head),
+        begun,
+        dialect: Dialect::of(&head, names),
         foreign: false,
         record: Record::new(exchange, connection.presence.busy()),
         selected: None,
         progress: Progress::default(),
         response_headers: HeaderMap::new(),
     };
-    let upgrade = tunnel::Downstream::wanted(&mut head, &mut story.rng);
-    let (has_body, waiting) = (!body.is_end_stream(), connection.resets.begin());
-    let outcome = match story.judge(&mut head) {
+    let upgrade = tunnel::Downstream::wanted(&mut head, names, &mut story.rng);
+    let (has_body, waiting) = (!body.is_end_stream(), connection.resets.begin(begun));
+    let outcome = match story.judge(&mut head, names) {
         Ok(()) => story.forward(head, body, upgrade.as_ref()).await.map_err(Stop::from),
         Err(stop) => Err(stop),
     };
@@ -78,7 +83,7 @@ pub(crate) async fn handle(
 
 impl Story<'_> {
     /// Routes the request and asks every policy on its way.
-    fn judge(&mut self, head: &mut request::Parts) -> Result<(), Stop> {
+    fn judge(&mut self, head: &mut request::Parts, names: Names) -> Result<(), Stop> {
         let connection = self.connection;
         let snapshot = connection.proxy.store.load();
         headers::normalize_target(head)?;
@@ -86,15 +91,18 @@ impl Story<'_> {
         if !self.foreign {
             headers::normalize_path(head)?;
         }
-        headers::check_framing(&head.headers)?;
+        headers::check_framing(&head.headers, names)?;
         // Before any policy: what a client lists in `connection` must not remove what a policy adds.
-        headers::strip_hop_by_hop(&mut head.headers);
-        if matches!(connection.scope, Scope::Gateway(_)) {
+        let names = headers::strip_hop_by_hop(&mut head.headers, names);
+        if names.has(Names::X_TIDEGATE_ATTEMPT) && matches!(connection.scope, Scope::Gateway(_)) {
             // From outside: whether the mesh retries is not for its clients to say.
             head.headers.remove(upstream::X_TIDEGATE_ATTEMPT);
         }
         let scheme = if connection.tls.is_some() { "https" } else { "http" };
-        headers::add_forwarded(&mut head.headers, &connection.client_address, scheme, &mut self.rng);
+        headers::add_forwarded(&mut head.headers, names, &connection.client_address, scheme, &mut self.rng);
+        if let Some(exchange) = self.record.exchange() {
+            exchange.identified(&head.headers);
+        }
         if let Scope::Gateway(bind) = connection.scope
             && let Some(TlsSession { server_name: Some(name) }) = &connection.tls
             && snapshot.is_misdirected(bind, name, head)
@@ -121,7 +129,7 @@ impl Story<'_> {
             head,
             peer: &connection.peer,
             route: selected.rule.route.as_deref(),
-            now: connection.proxy.clock.now(),
+            now: connection.proxy.clock.at(self.begun),
             rng: &mut self.rng,
             decisions: &mut self.record.decisions,
             response_headers: &mut self.response_headers,
@@ -160,6 +168,7 @@ impl Story<'_> {
             connect_timeout: proxy.config.connect_timeout,
             request_timeout: proxy.config.request_timeout,
             stall_timeout: proxy.config.stall_timeout,
+            overtime: Some(&self.connection.overtime).filter(|_| self.dialect.http1),
         };
         upstream::call(call, head, body, &mut self.record).await
     }
@@ -167,7 +176,8 @@ impl Story<'_> {
     /// The backend's answer, as the policies leave it.
     fn pass_on(mut self, answered: Answered, upgrade: Option<tunnel::Downstream>) -> Response<ResponseBody> {
         let Answered { mut head, body, call } = answered;
-        let at = (self.connection.tls.is_some(), since_epoch());
+        let secure = self.connection.tls.is_some();
+        let at = || (secure, since_epoch());
         match tunnel::agreed(&mut head, upgrade.as_ref()) {
             Ok(None) => {}
             Ok(Some(upstream)) => {
@@ -181,7 +191,8 @@ impl Story<'_> {
             }
             Err(reason) => return self.reply(&reason.into()),
         }
-        if headers::check_framing(&head.headers).is_err() {
+        let names = Names::of(&head.headers);
+        if headers::check_framing(&head.headers, names).is_err() {
             // What the coding left could not be told from the answer itself.
             call.fail(Reason::UpstreamProtocol);
             return self.reply(&Reason::UpstreamProtocol.into());
@@ -189,7 +200,7 @@ impl Story<'_> {
         if let Some(selected) = &self.selected {
             selected.remember(call.endpoint(), at, &mut self.response_headers);
         }
-        headers::strip_hop_by_hop(&mut head.headers);
+        headers::strip_hop_by_hop(&mut head.headers, names);
         headers::strip_length(&mut head, self.dialect.http1);
         let web = self.dialect.web.filter(|_| self.dialect.grpc);
         let packing = web.and_then(|web| web.answer(&mut head));

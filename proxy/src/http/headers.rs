@@ -16,11 +16,13 @@ use smallvec::SmallVec;
 use tidegate_policy::Reason;
 use tidegate_policy::matching::target;
 
+use super::names::Names;
+
 pub(super) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub(super) const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Brings every form of request target into one: path and query in the URI, the authority in `host`.
 ///
@@ -79,6 +81,9 @@ pub(crate) fn normalize_path(head: &mut request::Parts) -> Result<(), Reason> {
 }
 
 fn valid_host(host: &HeaderValue) -> Result<(), Reason> {
+    if is_plain_host(host.as_bytes()) {
+        return Ok(());
+    }
     let authority = Authority::try_from(host.as_bytes()).map_err(|_| Reason::BadRequest)?;
     let (text, no_port) = (authority.as_str(), authority.port_u16().is_none());
     // A port may be left out, also behind a colon (RFC 3986, section 3.2.3), but not be none.
@@ -86,12 +91,26 @@ fn valid_host(host: &HeaderValue) -> Result<(), Reason> {
     if text.contains('@') || bad_port { Err(Reason::BadRequest) } else { Ok(()) }
 }
 
+/// A name or an IPv4 address, and at most a port: what most hosts are, and what needs no parser to be known as one.
+fn is_plain_host(host: &[u8]) -> bool {
+    let colon = host.iter().position(|b| *b == b':').unwrap_or(host.len());
+    let (name, port) = host.split_at(colon);
+    let in_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    let digits = port.get(1..).unwrap_or_default();
+    // Four digits are a port whatever they are.
+    let in_range = digits.len() <= 4 || digits.len() == 5 && digits <= &b"65535"[..];
+    !name.is_empty() && name.iter().all(in_name) && digits.iter().all(u8::is_ascii_digit) && in_range
+}
+
 /// A body is coded in chunks or not at all: we take the chunks apart, and would pass on what any other coding left
 /// without saying how to read it (RFC 9112 section 6.1).
 ///
 /// # Errors
 /// [`Reason::BadRequest`]: another transfer coding, or chunked more than once.
-pub(crate) fn check_framing(headers: &HeaderMap) -> Result<(), Reason> {
+pub(crate) fn check_framing(headers: &HeaderMap, names: Names) -> Result<(), Reason> {
+    if !names.has(Names::TRANSFER_ENCODING) {
+        return Ok(());
+    }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let first = codings.next().is_none_or(|v| v.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
     if first && codings.next().is_none() { Ok(()) } else { Err(Reason::BadRequest) }
@@ -99,8 +118,8 @@ pub(crate) fn check_framing(headers: &HeaderMap) -> Result<(), Reason> {
 
 /// The protocol that the client asks to switch to, if we can carry it: anything opaque, so not another HTTP, in which
 /// requests would pass that no policy has seen.
-pub(crate) fn upgrade_wanted(head: &request::Parts) -> Option<HeaderValue> {
-    if head.version != Version::HTTP_11 {
+pub(crate) fn upgrade_wanted(head: &request::Parts, names: Names) -> Option<HeaderValue> {
+    if head.version != Version::HTTP_11 || !names.has(Names::UPGRADE) {
         return None;
     }
     let mut offers = head.headers.get_all(UPGRADE).iter();
@@ -125,40 +144,36 @@ fn has_token(value: &HeaderValue, token: &str) -> bool {
     value.to_str().is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
 }
 
-/// Removes what was meant for this hop only. `te: trailers` stays, as it speaks for the client behind us.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if !has_hop_by_hop(headers) {
-        return;
+/// Removes what was meant for this hop only. `te: trailers` stays, as it speaks for the client behind us. Returns the names
+/// that are left, and perhaps some of this hop that are gone.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, names: Names) -> Names {
+    if !names.has(Names::HOP_BY_HOP) {
+        return names;
     }
-    if headers.contains_key(CONNECTION) {
-        strip_listed(headers);
-    }
-    if headers.contains_key(TE) {
+    let listed = names.has(Names::CONNECTION) && strip_listed(headers);
+    if names.has(Names::TE) {
         let trailers = wants_trailers(headers);
         headers.remove(TE);
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
     }
-    if headers.remove(TRANSFER_ENCODING).is_some() {
+    if names.has(Names::TRANSFER_ENCODING) && headers.remove(TRANSFER_ENCODING).is_some() {
         // RFC 9112 6.3: the length that came with it is not to be believed, least of all by the next hop.
         headers.remove(CONTENT_LENGTH);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, UPGRADE] {
-        headers.remove(name);
+    for (name, here) in [
+        (KEEP_ALIVE, Names::KEEP_ALIVE),
+        (PROXY_CONNECTION, Names::PROXY_CONNECTION),
+        (PROXY_AUTHENTICATE, Names::PROXY_AUTHENTICATE),
+        (PROXY_AUTHORIZATION, Names::PROXY_AUTHORIZATION),
+        (UPGRADE, Names::UPGRADE),
+    ] {
+        if names.has(here) {
+            headers.remove(name);
+        }
     }
-}
-
-/// Whether [`strip_hop_by_hop`] would find anything. Most heads have nothing of it, and one walk over the names costs
-/// less than a look-up for each of ours.
-fn has_hop_by_hop(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| {
-        matches!(
-            *name,
-            CONNECTION | TE | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION
-        ) || *name == KEEP_ALIVE
-            || *name == PROXY_CONNECTION
-    })
+    if listed { Names::of(headers) } else { names }
 }
 
 /// A 204 has no length (RFC 9110 section 8.6). A 304 may have that of what it stands for, but hyper cannot send it over
@@ -172,34 +187,43 @@ pub(crate) fn strip_length(head: &mut response::Parts, http1: bool) {
     head.headers.remove(CONTENT_LENGTH);
 }
 
-fn strip_listed(headers: &mut HeaderMap) {
-    let mut listed: SmallVec<[HeaderName; 4]> = SmallVec::new();
+/// Removes `connection` and what it lists. Whether that was anything of a message.
+fn strip_listed(headers: &mut HeaderMap) -> bool {
+    let mut listed: SmallVec<[HeaderName; 2]> = SmallVec::new();
     for value in headers.get_all(CONNECTION) {
         let names = value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
-        listed.extend(names.filter_map(|n| HeaderName::from_bytes(n).ok()));
+        // What most connections say; the fields of these names go anyway, or have no meaning.
+        let named = |n: &&[u8]| !n.eq_ignore_ascii_case(b"keep-alive") && !n.eq_ignore_ascii_case(b"close");
+        listed.extend(names.filter(named).filter_map(|n| HeaderName::from_bytes(n).ok()));
     }
     headers.remove(CONNECTION);
-    for name in listed {
+    for name in &listed {
         // A request without its host or its length is another request.
-        if ![HOST, CONTENT_LENGTH, TE, TRANSFER_ENCODING].contains(&name) {
+        if ![HOST, CONTENT_LENGTH, TE, TRANSFER_ENCODING].contains(name) {
             headers.remove(name);
         }
     }
+    !listed.is_empty()
 }
 
 /// Tells the backend who asked, and under which id: appends to `x-forwarded-for`, and fills in what is absent.
 pub(crate) fn add_forwarded(
     headers: &mut HeaderMap,
+    names: Names,
     client: &HeaderValue,
     scheme: &'static str,
     rng: &mut fastrand::Rng,
 ) {
-    forwarded_for(headers, client);
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    if names.has(Names::X_FORWARDED_FOR) {
+        forwarded_for(headers, client);
+    } else {
+        headers.append(X_FORWARDED_FOR, client.clone());
     }
-    if !headers.contains_key(X_REQUEST_ID) {
-        headers.insert(X_REQUEST_ID, request_id(rng));
+    if !names.has(Names::X_FORWARDED_PROTO) {
+        headers.append(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    }
+    if !names.has(Names::X_REQUEST_ID) {
+        headers.append(X_REQUEST_ID, request_id(rng));
     }
 }
 
@@ -255,6 +279,15 @@ mod tests {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         map
+    }
+
+    fn forward(map: &mut HeaderMap, rng: &mut fastrand::Rng) {
+        add_forwarded(map, Names::of(map), &client_address(IpAddr::from([127, 0, 0, 1])), "http", rng);
+    }
+
+    fn wanted(request: http::request::Builder) -> Option<HeaderValue> {
+        let head = head(request);
+        upgrade_wanted(&head, Names::of(&head.headers))
     }
 
     #[test]
@@ -347,7 +380,8 @@ mod tests {
             ("upgrade", "h2c"),
             ("x-kept", "1"),
         ]);
-        strip_hop_by_hop(&mut map);
+        let names = Names::of(&map);
+        strip_hop_by_hop(&mut map, names);
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["host", "te", "x-kept"]);
@@ -357,12 +391,7 @@ mod tests {
     #[test]
     fn the_client_is_appended_to_those_before_it() {
         let mut map = headers(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2")]);
-        add_forwarded(
-            &mut map,
-            &client_address(IpAddr::from([127, 0, 0, 1])),
-            "http",
-            &mut fastrand::Rng::with_seed(1),
-        );
+        forward(&mut map, &mut fastrand::Rng::with_seed(1));
         assert_eq!(map.get_all(X_FORWARDED_FOR).iter().count(), 1);
         assert_eq!(map[X_FORWARDED_FOR], "10.0.0.1, 10.0.0.2, 127.0.0.1");
         assert_eq!(map[X_FORWARDED_PROTO], "http");
@@ -372,11 +401,11 @@ mod tests {
     fn a_request_id_is_made_once_and_kept() {
         let mut map = HeaderMap::new();
         let mut rng = fastrand::Rng::with_seed(7);
-        add_forwarded(&mut map, &client_address(IpAddr::from([127, 0, 0, 1])), "http", &mut rng);
+        forward(&mut map, &mut rng);
         let id = map[X_REQUEST_ID].clone();
         assert_eq!(id.len(), 36);
         assert_eq!(&id.as_bytes()[14..15], b"4");
-        add_forwarded(&mut map, &client_address(IpAddr::from([127, 0, 0, 1])), "http", &mut rng);
+        forward(&mut map, &mut rng);
         assert_eq!(map[X_REQUEST_ID], id);
     }
 
@@ -384,7 +413,7 @@ mod tests {
     fn an_upgrade_needs_both_headers_and_is_never_http_2() {
         let asks = |protocol: &'static str, connection: &'static str| {
             let request = Request::get("/").header(UPGRADE, protocol).header(CONNECTION, connection);
-            upgrade_wanted(&head(request)).is_some()
+            wanted(request).is_some()
         };
         assert!(asks("websocket", "keep-alive, Upgrade"));
         assert!(!asks("websocket", "keep-alive"));
@@ -395,14 +424,15 @@ mod tests {
             .header(UPGRADE, "websocket")
             .header(UPGRADE, "h2c")
             .header(CONNECTION, "upgrade");
-        assert!(upgrade_wanted(&head(two)).is_none());
+        assert!(wanted(two).is_none());
     }
 
     #[test]
     fn a_body_is_chunked_once_or_not_at_all() {
         let framing = |values: &[&'static str]| {
             let lines: Vec<_> = values.iter().map(|value| ("transfer-encoding", *value)).collect();
-            check_framing(&headers(&lines))
+            let map = headers(&lines);
+            check_framing(&map, Names::of(&map))
         };
         for fine in [&[][..], &["chunked"], &[" Chunked "]] {
             assert_eq!(framing(fine), Ok(()), "{fine:?}");

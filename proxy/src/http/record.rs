@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use tidegate_policy::{Decisions, Reason};
+use tokio::time::Instant;
 
 use super::body::Upload;
 use crate::listener::Busy;
@@ -53,16 +54,25 @@ impl Record {
 
     /// The answer is out, or has failed for `self.reason`. Later calls do nothing.
     pub(crate) fn complete(&mut self) {
+        self.complete_at(Instant::now());
+    }
+
+    /// The same, for whoever knows what time it is.
+    pub(crate) fn complete_at(&mut self, now: Instant) {
         let Some(exchange) = self.exchange.take() else { return };
+        if let Some(busy) = &mut self.busy {
+            busy.over(now);
+        }
         let fallback = self.reason.unwrap_or(Reason::ClientGone).answer().status;
-        exchange.finish(Finished {
+        let finished = Finished {
             status: self.status.unwrap_or(fallback),
             grpc_status: self.grpc_status,
             reason: self.reason,
             decisions: std::mem::take(&mut self.decisions),
             bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
             bytes_out: self.bytes_out,
-        });
+        };
+        exchange.finish_at(&finished, now);
     }
 }
 

@@ -10,6 +10,7 @@ use tidegate_policy::Reason;
 use tidegate_policy::pipeline::{DirectReply, LocalReply};
 
 use super::grpc_web::{self, GrpcWeb};
+use super::names::Names;
 
 /// Says why the mesh answered, by flag. Absent from answers of the backend.
 const X_TIDEGATE_REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
@@ -28,10 +29,11 @@ pub(crate) struct Dialect {
 }
 
 impl Dialect {
-    pub(crate) fn of(head: &request::Parts) -> Self {
+    pub(crate) fn of(head: &request::Parts, names: Names) -> Self {
+        let typed = names.has(Names::CONTENT_TYPE);
         Self {
-            grpc: is_grpc(&head.headers),
-            web: GrpcWeb::of(head),
+            grpc: typed && is_grpc(&head.headers),
+            web: if typed { GrpcWeb::of(head) } else { None },
             head: head.method == Method::HEAD,
             http1: head.version < Version::HTTP_2,
         }
@@ -112,7 +114,8 @@ mod tests {
 
     fn dialect(method: Method, version: Version, content_type: &'static str) -> Dialect {
         let request = Request::builder().method(method).version(version).header(CONTENT_TYPE, content_type);
-        Dialect::of(&request.body(()).unwrap().into_parts().0)
+        let head = request.body(()).unwrap().into_parts().0;
+        Dialect::of(&head, Names::of(&head.headers))
     }
 
     #[test]

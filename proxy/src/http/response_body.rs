@@ -104,10 +104,11 @@ impl ResponseBody {
 
     /// The whole answer has passed.
     fn complete(&mut self) {
+        let now = Instant::now();
         if let Source::Upstream { call, .. } = std::mem::replace(&mut self.source, Source::Done) {
-            call.complete();
+            call.complete(now);
         }
-        self.record.complete();
+        self.record.complete_at(now);
     }
 
     fn fail(&mut self, reason: Reason) {

@@ -1,7 +1,8 @@
 //! HTTP/1.1 between two requests. A connection that has been quiet for a while is taken apart: hyper's buffers and the
 //! room for a request are given back, and what stays is the socket. The next byte puts it together again.
 //!
-//! One lazy timer does for that and for a client that takes too long to ask: hyper's own is made anew for each request.
+//! One lazy timer does for that, for a client that takes too long to ask, and for a backend that takes too long to answer
+//! ([`super::overtime`]): others are made anew for each request.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +18,11 @@ use hyper::server::conn::http1::{Builder, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::overtime::Look;
 use super::server::{ConnectionContext, answer};
 use crate::listener::Rewound;
 
@@ -27,7 +30,7 @@ use crate::listener::Rewound;
 /// a slow head, and for an idle connection.
 pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection is looked at this often, and comes to rest if nothing was asked since the last time.
-const REST_AFTER: Duration = Duration::from_secs(3);
+pub(crate) const REST_AFTER: Duration = Duration::from_secs(3);
 /// Of the bytes that wake a connection, read before it is put together again.
 const FIRST_READ: usize = 1024;
 
@@ -46,7 +49,13 @@ struct Patience {
     /// When the client was last known to have been answered.
     since: Instant,
     timer: Pin<Box<Sleep>>,
+    armed: Armed,
 }
+
+/// Whether the task that polls has been promised to be woken, so that a future need not be asked again at each of the many
+/// times that it is polled for something else.
+#[derive(Default)]
+struct Armed(Option<Waker>);
 
 /// What comes next for a connection.
 enum Next {
@@ -110,13 +119,20 @@ async fn watch(
     drain: &CancellationToken,
     patience: &mut Patience,
 ) -> Next {
-    let mut drained = pin!(drain.cancelled());
+    let (mut drained, mut armed) = (pin!(drain.cancelled()), Armed::default());
     poll_fn(|cx| {
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(Next::Over(ended));
         }
-        if drained.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Next::Drain);
+        if armed.for_task(cx) {
+            if drain.is_cancelled() {
+                return Poll::Ready(Next::Drain);
+            }
+        } else {
+            if drained.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Next::Drain);
+            }
+            armed.arm(cx);
         }
         patience.poll(cx, context)
     })
@@ -126,21 +142,45 @@ async fn watch(
 impl Patience {
     fn new(context: &ConnectionContext) -> Self {
         let now = Instant::now();
-        Self { seen: context.resets.requests(), since: now, timer: Box::pin(sleep_until(now + REST_AFTER)) }
+        let timer = Box::pin(sleep_until(now + REST_AFTER));
+        Self { seen: context.resets.requests(), since: now, timer, armed: Armed::default() }
     }
 
     /// Ready when nothing was asked since the last look.
     fn poll(&mut self, cx: &mut Context<'_>, context: &ConnectionContext) -> Poll<Next> {
+        if self.armed.for_task(cx) && !self.timer.is_elapsed() {
+            return Poll::Pending;
+        }
         loop {
-            ready!(self.timer.as_mut().poll(cx));
+            self.armed.arm(cx);
+            // Not put off, however much the task has done: what is armed must be set.
+            ready!(pin!(unconstrained(self.timer.as_mut())).poll(cx));
             let (now, seen) = (Instant::now(), context.resets.requests());
-            self.timer.as_mut().reset(now + REST_AFTER);
+            let mut next = now + REST_AFTER;
+            match context.overtime.look(now) {
+                None => {}
+                Some(Look::At(deadline)) => next = next.min(deadline),
+                Some(Look::Over) => cx.waker().wake_by_ref(),
+            }
+            self.timer.as_mut().reset(next);
             if seen != self.seen || !context.is_settled() {
                 (self.seen, self.since) = (seen, now);
                 continue;
             }
             let over = now >= self.since + HEADER_TIMEOUT;
             return Poll::Ready(if over { Next::Close } else { Next::Rest });
+        }
+    }
+}
+
+impl Armed {
+    fn for_task(&self, cx: &Context<'_>) -> bool {
+        self.0.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+    }
+
+    fn arm(&mut self, cx: &Context<'_>) {
+        if !self.for_task(cx) {
+            self.0 = Some(cx.waker().clone());
         }
     }
 }
@@ -167,6 +207,8 @@ impl<S: AsyncRead + Unpin> Resumed<S> {
             patience.timer.as_mut().poll(cx).map(|()| false)
         });
         let woken = woken.await;
+        // What polled the timer may have been another's waker, and its time is another.
+        patience.armed = Armed::default();
         patience.timer.as_mut().reset(Instant::now() + REST_AFTER);
         woken
     }

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::detect::{Version, detect};
 use super::handler::handle;
 use super::headers::client_address;
+use super::overtime::Overtime;
 use super::resets::Resets;
 use super::response_body::ResponseBody;
 use super::rest;
@@ -84,6 +85,8 @@ pub(crate) struct ConnectionContext {
     /// See [`Wire`].
     unread: Arc<AtomicBool>,
     pub(super) resets: Resets,
+    /// Of the one request of an HTTP/1 connection.
+    pub(super) overtime: Overtime,
 }
 
 /// What a TLS handshake has told.
@@ -123,6 +126,7 @@ impl ConnectionContext {
             last: AtomicBool::new(false),
             unread: Arc::default(),
             resets: Resets::default(),
+            overtime: Overtime::new(),
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::headers::upgrade_wanted;
+use super::names::Names;
 use super::record::Record;
 use super::response_body::ResponseBody;
 use super::rest::Resumed;
@@ -50,8 +51,8 @@ enum Wish {
 
 impl Downstream {
     /// `None` where no tunnel is asked for that we can carry; the request then goes on as if none were.
-    pub(crate) fn wanted(head: &mut request::Parts, rng: &mut fastrand::Rng) -> Option<Self> {
-        let wish = if let Some(protocol) = upgrade_wanted(head) {
+    pub(crate) fn wanted(head: &mut request::Parts, names: Names, rng: &mut fastrand::Rng) -> Option<Self> {
+        let wish = if let Some(protocol) = upgrade_wanted(head, names) {
             Wish::Upgrade { protocol, key: head.headers.get(SEC_WEBSOCKET_KEY).cloned() }
         } else if head.method != Method::CONNECT {
             return None;

@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 /// Who has been without a request for less time is left alone: it may be about to ask.
 const QUIET: Duration = Duration::from_secs(1);
@@ -67,7 +68,10 @@ pub(crate) struct Presence {
 
 /// A connection has something to do for as long as this is held.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Presence>);
+pub(crate) struct Busy {
+    presence: Arc<Presence>,
+    over: Option<Instant>,
+}
 
 impl Room {
     pub(super) fn new(limit: usize) -> Self {
@@ -149,7 +153,7 @@ impl Drop for Place {
 impl Presence {
     pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         self.at_work.fetch_add(1, Ordering::Relaxed);
-        Busy(self.clone())
+        Busy { presence: self.clone(), over: None }
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -172,11 +176,19 @@ impl Default for Presence {
     }
 }
 
+impl Busy {
+    /// What it was held for was over at `moment`, which is the same as now for whoever need not ask the clock again.
+    pub(crate) fn over(&mut self, moment: Instant) {
+        self.over = Some(moment);
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
-        let since = self.0.begun.elapsed().as_millis();
-        self.0.quiet_since.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+        let over = self.over.unwrap_or_else(Instant::now);
+        let since = over.saturating_duration_since(self.presence.begun).as_millis();
+        self.presence.quiet_since.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.presence.at_work.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -66,6 +66,10 @@ impl AccessLog {
         }
     }
 
+    pub(super) fn is_on(&self) -> bool {
+        self.lines.is_some()
+    }
+
     pub(super) fn write(
         &self,
         record: &Record,

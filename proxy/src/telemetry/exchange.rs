@@ -6,7 +6,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
@@ -14,9 +13,11 @@ use tidegate_policy::decision::CallResult;
 use tidegate_policy::model::{Identity, Peer};
 use tidegate_policy::snapshot::Selected;
 use tidegate_policy::{Decisions, Reason};
+use tokio::time::Instant;
 
 use super::trace::RequestTrace;
 use super::{Direction, Telemetry};
+use crate::http::{Names, X_REQUEST_ID};
 
 /// See the module. Small, because it travels with the request through every future and body of the proxy.
 #[derive(Debug)]
@@ -71,7 +72,8 @@ pub struct Finished {
     pub bytes_out: u64,
 }
 
-/// What is known of a request before it ends. Cheap to take: everything is counted by reference.
+/// What is known of a request before it ends. Cheap to take: everything is counted by reference. Where nobody is told of
+/// single requests, it says no more than what metrics count.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) direction: Direction,
@@ -81,6 +83,8 @@ pub(super) struct Record {
     pub(super) version: Version,
     pub(super) host: Option<HeaderValue>,
     pub(super) user_agent: Option<HeaderValue>,
+    /// `x-request-id`, as the next hop is told it.
+    pub(super) id: Option<HeaderValue>,
     pub(super) grpc: bool,
     /// Over TLS.
     pub(super) secure: bool,
@@ -94,20 +98,38 @@ pub(super) struct Record {
 impl Exchange {
     pub(super) fn begin(
         telemetry: Arc<Telemetry>,
-        head: &request::Parts,
-        peer: &Peer,
-        direction: Direction,
+        (head, names): (&request::Parts, Names),
+        (peer, direction): (&Peer, Direction),
+        now: Instant,
     ) -> Self {
-        let record = Record::new(head, peer, direction);
-        let trace = telemetry.tracing.begin(&head.headers, &record);
         telemetry.metrics.begun(direction);
-        Self(Some(Box::new(Open { telemetry, record, trace })))
+        let (record, trace) = (Record::new(direction, now), RequestTrace::default());
+        let mut open = Box::new(Open { telemetry, record, trace });
+        if names.has(Names::CONTENT_TYPE) {
+            let content_type = head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+            open.record.grpc = content_type.starts_with(b"application/grpc");
+        }
+        if open.telemetry.tells() {
+            open.record.describe(head, peer);
+            let incoming = Some(&head.headers).filter(|_| names.has(Names::TRACEPARENT));
+            open.trace = open.telemetry.tracing.begin(incoming, &open.record);
+        }
+        Self(Some(open))
     }
 
     /// The request came over TLS.
     pub fn secure(&mut self) {
         if let Some(open) = &mut self.0 {
             open.record.secure = true;
+        }
+    }
+
+    /// The id by which the request is known on its way is in these headers.
+    pub(crate) fn identified(&mut self, headers: &HeaderMap) {
+        if let Some(open) = &mut self.0
+            && open.telemetry.tells()
+        {
+            open.record.id = headers.get(X_REQUEST_ID).cloned();
         }
     }
 
@@ -144,8 +166,13 @@ impl Exchange {
 
     /// The response body has ended or was dropped.
     #[expect(clippy::needless_pass_by_value, reason = "an end is told once, with all it has")]
-    pub fn finish(mut self, finished: Finished) {
-        self.close(&finished);
+    pub fn finish(self, finished: Finished) {
+        self.finish_at(&finished, Instant::now());
+    }
+
+    /// The same, for whoever knows what time it is.
+    pub(crate) fn finish_at(mut self, finished: &Finished, now: Instant) {
+        self.close(finished, now);
     }
 
     /// The request's trace id in hex, if it is in a trace: for error pages and the proxy's own log.
@@ -153,20 +180,20 @@ impl Exchange {
         Some(self.0.as_ref()?.trace.context()?.trace_id().to_string())
     }
 
-    fn close(&mut self, finished: &Finished) {
-        let Some(open) = self.0.take() else { return };
-        let Open { telemetry, record, trace } = *open;
-        let duration = record.started.elapsed();
-        telemetry.metrics.ended(&record, finished, duration);
-        telemetry.log.write(&record, finished, duration, trace.context());
-        trace.end(&record, finished);
+    fn close(&mut self, finished: &Finished, now: Instant) {
+        let Some(mut open) = self.0.take() else { return };
+        let Open { telemetry, record, trace } = &mut *open;
+        let duration = now.saturating_duration_since(record.started);
+        telemetry.metrics.ended(record, finished, duration);
+        telemetry.log.write(record, finished, duration, trace.context());
+        trace.end(record, finished);
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.0.is_some() {
-            self.close(&Finished::client_gone());
+            self.close(&Finished::client_gone(), Instant::now());
         }
     }
 }
@@ -197,22 +224,29 @@ impl Finished {
 }
 
 impl Record {
-    fn new(head: &request::Parts, peer: &Peer, direction: Direction) -> Self {
-        let content_type = head.headers.get(CONTENT_TYPE);
+    fn new(direction: Direction, started: Instant) -> Self {
         Self {
             direction,
-            started: Instant::now(),
-            method: head.method.clone(),
-            uri: head.uri.clone(),
-            version: head.version,
-            host: head.headers.get(HOST).cloned(),
-            user_agent: head.headers.get(USER_AGENT).cloned(),
-            grpc: content_type.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc")),
+            started,
+            method: Method::GET,
+            uri: Uri::default(),
+            version: Version::HTTP_11,
+            host: None,
+            user_agent: None,
+            id: None,
+            grpc: false,
             secure: false,
-            client: peer.address,
-            identity: peer.identity.clone(),
+            client: SocketAddr::from(([0, 0, 0, 0], 0)),
+            identity: None,
             destination: None,
             attempt: None,
         }
+    }
+
+    fn describe(&mut self, head: &request::Parts, peer: &Peer) {
+        (self.method, self.uri, self.version) = (head.method.clone(), head.uri.clone(), head.version);
+        self.host = head.headers.get(HOST).cloned();
+        self.user_agent = head.headers.get(USER_AGENT).cloned();
+        (self.client, self.identity) = (peer.address, peer.identity.clone());
     }
 }

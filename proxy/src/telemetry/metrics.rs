@@ -27,7 +27,7 @@ use super::fields;
 use decisions::DecisionCounts;
 use labels::{
     AttemptLabels, DirectionLabel, RequestLabels, ResultLabel, RetryLabels, RouteLabels, SideLabel,
-    SignalLabel, VersionLabel,
+    SignalLabel, VersionLabel, Word,
 };
 pub use scrape::{BreakerSample, Scrape};
 use series::Series;
@@ -142,7 +142,7 @@ impl Metrics {
 
     pub(super) fn ended(&self, record: &Record, finished: &Finished, duration: Duration) {
         self.in_flight[record.direction as usize].dec();
-        let direction = record.direction.as_str();
+        let direction = Word(record.direction.as_str());
         let destination = record.destination.as_ref();
         let route = destination.and_then(|destination| destination.route.clone());
         self.requests.with(
@@ -151,8 +151,8 @@ impl Metrics {
                 route: route.clone(),
                 backend: destination.and_then(|destination| destination.backend.clone()),
                 code: finished.status.as_u16(),
-                grpc_code: finished.grpc_status.map_or("", fields::grpc_code),
-                reason: finished.reason.map_or("", |reason| reason.flag()),
+                grpc_code: Word(finished.grpc_status.map_or("", fields::grpc_code)),
+                reason: Word(finished.reason.map_or("", |reason| reason.flag())),
             },
             Counter::inc,
         );
@@ -177,7 +177,7 @@ impl Metrics {
             CallResult::Connected => "connected",
             CallResult::Failed(reason) => reason.flag(),
         };
-        self.attempts.with(&AttemptLabels { backend: backend.clone(), result }, Counter::inc);
+        self.attempts.with(&AttemptLabels { backend: backend.clone(), result: Word(result) }, Counter::inc);
     }
 
     pub(super) fn retried(&self, backend: &Arc<str>, decision: &'static str) {

@@ -10,14 +10,10 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use opentelemetry::trace::{
-    Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, TraceFlags, TraceState,
-    Tracer as _, TracerProvider as _,
+    Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _, TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue, Value};
-use opentelemetry_sdk::trace::{
-    IdGenerator, RandomIdGenerator, Sampler, SamplingDecision, SdkTracer, SdkTracerProvider, ShouldSample,
-    Span,
-};
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, Span};
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::{Decision, Outcome};
 use tokio::runtime::Handle;
@@ -34,24 +30,18 @@ use client::ClientSpan;
 /// How much of a trace this proxy is.
 #[derive(Debug)]
 pub(super) enum Tracing {
-    /// Context passes through untouched and no trace is started.
+    /// No span is recorded, so none may stand between the caller's span and the callee's: a trace that comes in passes
+    /// through as it is. None is started, for its first span would be missing wherever the others are recorded; log lines
+    /// of the hops of a request share its `x-request-id`.
     Off,
-    /// No span is recorded, so none may stand between the caller's span and the callee's: a trace that comes in
-    /// passes through as it is. A request without one gets one, so that log lines of its hops share an id.
-    PassOn {
-        ids: RandomIdGenerator,
-        sampler: Sampler,
-    },
     Record(SdkTracer),
 }
 
 /// The spans of one request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct RequestTrace {
     /// Where the request is in its trace; `None` when it is in none.
     context: Option<SpanContext>,
-    /// Whether the context came in with the request and goes on unchanged.
-    untouched: bool,
     server: Option<Span>,
     client: Option<ClientSpan>,
 }
@@ -66,36 +56,35 @@ impl Tracing {
         if settings.disabled {
             return (Self::Off, None);
         }
-        let sampler = sampler(settings.sampling);
         let started = settings.endpoint.as_deref().and_then(|endpoint| {
             let resource = exporter::resource(config);
             let (processor, queue) = exporter::start(config, endpoint, &resource, runtime, metrics)?;
             Some((processor, queue, resource))
         });
         let Some((processor, queue, resource)) = started else {
-            return (Self::PassOn { ids: RandomIdGenerator::default(), sampler }, None);
+            return (Self::Off, None);
         };
         let provider = SdkTracerProvider::builder()
-            .with_sampler(sampler)
+            .with_sampler(sampler(settings.sampling))
             .with_resource(resource)
             .with_span_processor(processor)
             .build();
         (Self::Record(provider.tracer("tidegate")), Some(queue))
     }
 
-    pub(super) fn begin(&self, headers: &HeaderMap, record: &Record) -> RequestTrace {
-        let incoming = propagate::extract(headers);
-        let untouched = incoming.is_some();
+    pub(super) fn records(&self) -> bool {
+        matches!(self, Self::Record(_))
+    }
+
+    /// `headers`: where they may say which trace the request is in.
+    pub(super) fn begin(&self, headers: Option<&HeaderMap>, record: &Record) -> RequestTrace {
+        let incoming = headers.and_then(propagate::extract);
         match self {
-            Self::Off => RequestTrace { context: incoming, untouched: true, server: None, client: None },
-            Self::PassOn { ids, sampler } => {
-                let context = incoming.unwrap_or_else(|| new_context(ids, sampler));
-                RequestTrace { context: Some(context), untouched, server: None, client: None }
-            }
+            Self::Off => RequestTrace { context: incoming, server: None, client: None },
             Self::Record(tracer) => {
                 let span = start_span(tracer, incoming, SpanKind::Server, span_name(record));
                 let context = Some(span.span_context().clone());
-                RequestTrace { context, untouched: false, server: Some(span), client: None }
+                RequestTrace { context, server: Some(span), client: None }
             }
         }
     }
@@ -108,15 +97,7 @@ impl Tracing {
         headers: &mut HeaderMap,
     ) {
         trace.end_client(record, None);
-        if trace.untouched {
-            return;
-        }
-        let Self::Record(tracer) = self else {
-            if let Some(context) = &trace.context {
-                propagate::inject(context, headers);
-            }
-            return;
-        };
+        let Self::Record(tracer) = self else { return };
         let span = start_span(tracer, trace.context.clone(), SpanKind::Client, span_name(record));
         propagate::inject(span.span_context(), headers);
         trace.client = Some(ClientSpan::new(span, info.clone()));
@@ -138,7 +119,7 @@ impl RequestTrace {
         }
     }
 
-    pub(super) fn end(mut self, record: &Record, finished: &Finished) {
+    pub(super) fn end(&mut self, record: &Record, finished: &Finished) {
         self.end_client(record, finished.grpc_status);
         let Some(mut span) = self.server.take().filter(Span::is_recording) else { return };
         if let Some(route) = record.destination.as_ref().and_then(|d| d.route.as_deref())
@@ -179,13 +160,6 @@ fn start_span(
         None => Context::new(),
     };
     tracer.build_with_context(SpanBuilder::from_name(name).with_kind(kind), &context)
-}
-
-fn new_context(ids: &RandomIdGenerator, sampler: &Sampler) -> SpanContext {
-    let trace_id = ids.new_trace_id();
-    let sampled = sampler.should_sample(None, trace_id, "", &SpanKind::Server, &[], &[]);
-    let flags = TraceFlags::default().with_sampled(sampled.decision == SamplingDecision::RecordAndSample);
-    SpanContext::new(trace_id, ids.new_span_id(), flags, false, TraceState::default())
 }
 
 fn sampler(sampling: Sampling) -> Sampler {

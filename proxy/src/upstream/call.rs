@@ -19,10 +19,11 @@ use super::lease::{Lease, Unanswered};
 use super::open_call::{OpenCall, report};
 use super::pool::{Checkout, Pools, Protocol};
 use super::retry::{Course, Failure, X_TIDEGATE_ATTEMPT};
-use super::target::{Spare, addressed};
+use super::spare::Spare;
+use super::target::addressed;
 use super::tls::refused_us;
 use crate::clock::Clock;
-use crate::http::{Record, RequestBody, Upload, grpc_status};
+use crate::http::{Overtime, Record, RequestBody, Upload, grpc_status};
 use crate::telemetry::AttemptInfo;
 
 /// What a call needs besides the request.
@@ -39,6 +40,8 @@ pub(crate) struct Call<'a> {
     pub(crate) request_timeout: Option<Duration>,
     /// For an upload that stands still, where the rule sets no timeout.
     pub(crate) stall_timeout: Option<Duration>,
+    /// Keeps the time of an HTTP/1 request.
+    pub(crate) overtime: Option<&'a Overtime>,
 }
 
 /// A response whose body is still to come.
@@ -69,7 +72,7 @@ pub(super) async fn attempt(
 ) -> Result<Answered, Failure> {
     let target = cx.selected.target();
     let backend = target.backend.as_ref().map_err(|reason| *reason)?;
-    let admitted = cx.clock.now();
+    let admitted = cx.clock.at(course.begun);
     let prefer = cx.selected.session.as_ref().map(|session| &session.endpoint);
     let wish = Wish { prefer, avoid: &course.tried };
     let mut attempt = admit(target, backend, wish, admitted, cx.rng, &mut record.decisions)?;
@@ -118,7 +121,7 @@ fn answered(
     record: &mut Record,
 ) -> Answered {
     let (head, body) = response.into_parts();
-    let early = grpc_status(&head.headers).filter(|_| grpc);
+    let early = if grpc { grpc_status(&head.headers) } else { None };
     let result = early.map_or(CallResult::Status(head.status.as_u16()), CallResult::Grpc);
     record.grpc_status = early;
     if early.is_some() || !grpc || head.status != StatusCode::OK {

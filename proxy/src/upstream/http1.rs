@@ -117,10 +117,10 @@ impl Http1Pool {
         }
     }
 
-    fn put(&self, sender: Sender, most: usize) {
+    fn put(&self, sender: Sender, most: usize, since: Instant) {
         let mut idle = self.0.lock();
         if idle.len() < most {
-            idle.push(Idle { sender, since: Instant::now() });
+            idle.push(Idle { sender, since });
         }
     }
 
@@ -145,12 +145,12 @@ impl Http1Pool {
 }
 
 /// Gives a connection back after its response has been read to the end.
-pub(crate) fn give_back(mut sender: Sender, pool: Arc<EndpointPool>) {
+pub(crate) fn give_back(mut sender: Sender, pool: Arc<EndpointPool>, now: Instant) {
     if sender.is_closed() {
         return;
     }
     if sender.is_ready() {
-        pool.idle_http1().put(sender, pool.most_idle);
+        pool.idle_http1().put(sender, pool.most_idle, now);
         pool.group.freed.notify_one();
         return;
     }
@@ -158,7 +158,7 @@ pub(crate) fn give_back(mut sender: Sender, pool: Arc<EndpointPool>) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     runtime.spawn(async move {
         if let Ok(true) = tokio::time::timeout(SETTLE, sender.ready()).await {
-            pool.idle_http1().put(sender, pool.most_idle);
+            pool.idle_http1().put(sender, pool.most_idle, Instant::now());
             pool.group.freed.notify_one();
         }
     });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use tokio::time::Instant;
 
 use super::http1;
 use super::http2::Stream;
@@ -64,9 +65,9 @@ impl Lease {
     }
 
     /// The response has been read to its end: the connection is free.
-    pub(super) fn release(self) {
+    pub(super) fn release(self, now: Instant) {
         match self.kind {
-            Kind::Http1 { sender, pool } => http1::give_back(sender, pool),
+            Kind::Http1 { sender, pool } => http1::give_back(sender, pool, now),
             Kind::Http2(stream) => drop(stream),
         }
     }

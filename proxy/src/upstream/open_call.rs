@@ -61,11 +61,11 @@ impl OpenCall {
         self.record(CallResult::Grpc(grpc_status));
     }
 
-    /// The whole response has passed.
-    pub(crate) fn complete(mut self) {
+    /// The whole response has passed, by `now`.
+    pub(crate) fn complete(mut self, now: Instant) {
         // A gRPC response without a status breaks its protocol.
         self.record(CallResult::Failed(Reason::UpstreamProtocol));
-        self.lease.release();
+        self.lease.release(now);
     }
 
     /// The response broke off.

@@ -19,7 +19,7 @@ use tidegate_policy::pipeline::LocalReply;
 use tokio::time::Instant;
 
 use super::call::{Answered, Call, attempt};
-use crate::http::{Record, Replay, RequestBody, Upload};
+use crate::http::{REST_AFTER, Record, Replay, RequestBody, Upload};
 
 /// Tells the next hop which attempt of one request it sees, from 1. Only where a rule retries: a sidecar without one
 /// passes on what it was told. And only one tier retries: whoever is told does not, lest attempts multiply.
@@ -32,6 +32,8 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 pub(super) struct Course<'d> {
     /// From 1.
     pub(super) number: u32,
+    /// The attempt.
+    pub(super) begun: Instant,
     pub(super) retries: bool,
     /// The endpoints of the attempts before, the latest last.
     pub(super) tried: SmallVec<[Arc<EndpointState>; 2]>,
@@ -62,9 +64,10 @@ pub(crate) async fn call(
     record: &mut Record,
 ) -> Result<Answered, LocalReply> {
     let timeouts = cx.selected.rule.timeouts;
-    let ends = timeouts.request.map(|limit| Instant::now() + limit);
-    let over = pin!(over(&cx, ends, record.upload.clone()));
-    let mut course = Course { number: 1, retries: false, tried: SmallVec::new(), over, ends };
+    let begun = Instant::now();
+    let ends = timeouts.request.map(|limit| begun + limit);
+    let over = pin!(over(&cx, (begun, ends), record.upload.clone()));
+    let mut course = Course { number: 1, begun, retries: false, tried: SmallVec::new(), over, ends };
     if let (Some(retry), Ok(backend)) = (&cx.selected.rule.retry, &cx.selected.target().backend)
         && retry.attempts > 0
         && !head.headers.contains_key(X_TIDEGATE_ATTEMPT)
@@ -80,19 +83,22 @@ pub(crate) async fn call(
 /// The request timeout of the rule counts from the start, the default from the end of the upload: a slow client with
 /// a large body is no failure of the endpoint, as long as the body moves; see the stall timeout of an attempt. (Gateway
 /// API GEP-1742 leaves the start to the implementation.)
-fn over(
-    cx: &Call<'_>,
-    ends: Option<Instant>,
+fn over<'a>(
+    cx: &Call<'a>,
+    (begun, ends): (Instant, Option<Instant>),
     upload: Option<Arc<Upload>>,
-) -> impl Future<Output = ()> + Send + use<> {
+) -> impl Future<Output = ()> + Send + use<'a> {
     let per_attempt = cx.selected.rule.timeouts.backend_request.is_some();
     let default = cx.request_timeout.filter(|_| !cx.grpc && !per_attempt);
+    // Who looks in every few seconds would be late for less.
+    let overtime = cx.overtime.filter(|_| default.is_some_and(|limit| limit >= REST_AFTER));
     async move {
         match (ends, default) {
             (Some(ends), _) => tokio::time::sleep_until(ends).await,
-            (None, Some(limit)) => match upload {
-                Some(upload) => upload.ended_for(limit).await,
-                None => tokio::time::sleep(limit).await,
+            (None, Some(limit)) => match (upload, overtime) {
+                (Some(upload), _) => upload.ended_for(limit).await,
+                (None, Some(overtime)) => overtime.until(begun + limit).await,
+                (None, None) => tokio::time::sleep_until(begun + limit).await,
             },
             (None, None) => std::future::pending().await,
         }
@@ -136,6 +142,7 @@ impl Attempts<'_, '_> {
             }
             self.pause(after).await?;
             self.course.number += 1;
+            self.course.begun = Instant::now();
         }
     }
 
@@ -194,7 +201,7 @@ fn ended(outcome: &Result<Answered, Failure>, replay: Option<&Replay>) -> Ended 
 fn discard(answered: Answered) {
     let Answered { mut body, call, .. } = answered;
     if body.is_end_stream() {
-        return call.complete();
+        return call.complete(Instant::now());
     }
     if body.size_hint().upper().is_none_or(|length| length > MAX_DRAINED) {
         return;
@@ -207,7 +214,7 @@ fn discard(answered: Answered) {
             Ok::<_, hyper::Error>(())
         };
         if let Ok(Ok(())) = tokio::time::timeout(DRAIN_TIME, drained).await {
-            call.complete();
+            call.complete(Instant::now());
         }
     });
 }

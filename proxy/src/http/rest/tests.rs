@@ -123,3 +123,26 @@ async fn who_waits_for_an_answer_does_not_rest() {
     asked.write_all(b"HTTP/1.1 404 Late\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     visit.is_answered().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_does_not_answer_is_waited_for_as_long_as_configured_and_no_longer() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let limit = REST_AFTER * 4 + Duration::from_millis(700);
+    let mut config = ProxyConfig { request_timeout: Some(limit), ..ProxyConfig::default() };
+    config.local.app = Some((silent.local_addr().unwrap(), AppProtocol::Http1));
+    let mut visit = Visit::begin(config);
+    for _ in 0..2 {
+        let begun = Instant::now();
+        visit.says(REQUEST).await;
+        let asked = silent.accept().await.unwrap();
+        let mut answer = [0; 12];
+        visit.client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 504");
+        // Timers have milliseconds.
+        let late = begun.elapsed().checked_sub(limit).expect("not before its time");
+        assert!(late <= Duration::from_millis(2), "{late:?}");
+        let mut rest = vec![0; 4096];
+        let _ = visit.client.read(&mut rest).await.unwrap();
+        drop(asked);
+    }
+}

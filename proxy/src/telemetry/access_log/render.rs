@@ -29,7 +29,7 @@ struct Said<'a>(&'a Decision);
 
 struct Shown<T>(T);
 
-/// `time`, `trace_id` and `span_id` (of the server span), `duration_ms`, the fields of the server span,
+/// `time`, `trace_id` and `span_id` (of the server span, else of the caller's), `request_id`, `duration_ms`, the fields of the server span,
 /// `decisions`.
 pub(super) fn line(
     at: SystemTime,
@@ -83,6 +83,9 @@ impl Serialize for Line<'_> {
         if let Some(context) = self.context {
             map.serialize_entry("trace_id", &Shown(context.trace_id()))?;
             map.serialize_entry("span_id", &Shown(context.span_id()))?;
+        }
+        if let Some(id) = &self.record.id {
+            map.serialize_entry("request_id", &fields::clip(&String::from_utf8_lossy(id.as_bytes())))?;
         }
         map.serialize_entry("duration_ms", &millis(self.duration))?;
         let mut result = Ok(());

@@ -1,6 +1,7 @@
 //! The label sets. All by reference or static: counting a request formats nothing.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -8,23 +9,28 @@ use tidegate_policy::model::ResourceName;
 
 use super::series::{Labels, OTHER};
 
+/// A word that is written in this program. Which one it is shows in where it lies, in most cases, and is asked for every
+/// request.
+#[derive(Clone, Copy, Debug, Eq)]
+pub(super) struct Word(pub(super) &'static str);
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {
-    pub(super) direction: &'static str,
+    pub(super) direction: Word,
     /// `namespace/name`; empty where no route matched or applies.
     pub(super) route: Option<Arc<str>>,
     pub(super) backend: Option<Arc<str>>,
     /// HTTP status.
     pub(super) code: u16,
     /// `google.rpc.Code` by name; empty for what is not gRPC.
-    pub(super) grpc_code: &'static str,
+    pub(super) grpc_code: Word,
     /// Response flag; empty for a backend's own answer.
-    pub(super) reason: &'static str,
+    pub(super) reason: Word,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RouteLabels {
-    pub(super) direction: &'static str,
+    pub(super) direction: Word,
     pub(super) route: Option<Arc<str>>,
 }
 
@@ -32,7 +38,7 @@ pub(super) struct RouteLabels {
 pub(super) struct AttemptLabels {
     pub(super) backend: Arc<str>,
     /// `2xx` … `5xx`, a gRPC code by name, `connected` for an opaque connection, or the response flag of a failure.
-    pub(super) result: &'static str,
+    pub(super) result: Word,
 }
 
 /// A rule of a policy.
@@ -104,6 +110,26 @@ pub(super) struct ResultLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct VersionLabel {
     pub(super) version: &'static str,
+}
+
+impl PartialEq for Word {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0) || self.0 == other.0
+    }
+}
+
+impl Hash for Word {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Words are few, and few of one length have the same end.
+        state.write_usize(self.0.len());
+        state.write_u8(self.0.as_bytes().last().copied().unwrap_or_default());
+    }
+}
+
+impl EncodeLabelValue for Word {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        EncodeLabelValue::encode(&self.0, encoder)
+    }
 }
 
 impl TransitionLabels {
