@@ -11,6 +11,7 @@ mod rendezvous;
 mod session;
 mod user;
 
+use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, request};
@@ -29,17 +30,25 @@ pub(crate) use cookie::values as cookie_values;
 pub(crate) use session::token_again;
 
 /// What the choice of a backend may look at, and where it says what it did.
-#[derive(Debug)]
 pub struct PickContext<'a> {
     /// As the client sent it: no filter has run yet.
     pub head: &'a request::Parts,
     pub peer: &'a Peer,
     /// The request came over TLS.
     pub secure: bool,
-    /// The time since the Unix epoch, by the clock on the wall: other proxies read what this one writes.
-    pub unix: Duration,
+    /// Tells the time since the Unix epoch, by the clock on the wall: other proxies read what this one writes. Few rules ask.
+    pub unix: &'a dyn Fn() -> Duration,
     pub rng: &'a mut fastrand::Rng,
     pub decisions: &'a mut Decisions,
     /// See [`crate::pipeline::RequestContext::response_headers`].
     pub response_headers: &'a mut HeaderMap,
+}
+
+impl fmt::Debug for PickContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PickContext")
+            .field("head", self.head)
+            .field("peer", self.peer)
+            .finish_non_exhaustive()
+    }
 }

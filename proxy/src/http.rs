@@ -6,6 +6,7 @@ mod grpc_web;
 mod handler;
 mod headers;
 mod names;
+mod on_call;
 mod overtime;
 mod record;
 mod replay;

@@ -172,11 +172,12 @@ impl<'w> Player<'w> {
         {
             return Ok(Selected::passthrough(address, AppProtocol::Http1));
         }
+        let now = self.now;
         let mut cx = PickContext {
             head: &sent.head,
             peer: &self.world.peer,
             secure: sni.is_some(),
-            unix: EPOCH + self.now.since(START),
+            unix: &|| EPOCH + now.since(START),
             rng: &mut self.rng,
             decisions,
             response_headers,

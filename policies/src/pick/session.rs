@@ -109,7 +109,7 @@ impl Sessions {
     /// The target and the session that a request brings, if it brings one that is valid and its endpoint is there. Of
     /// several cookies of the name, the first that is.
     pub fn find(&self, cx: &PickContext<'_>) -> Option<(usize, Session)> {
-        let now = seconds(cx.unix);
+        let now = seconds((cx.unix)());
         let of = |value: &[u8]| {
             let token = Token::read(value).filter(|token| self.is_valid(*token, now))?;
             let (target, endpoint) = self.places.get(&token.place)?;

@@ -113,7 +113,7 @@ impl Story<'_> {
             head,
             peer: &connection.peer,
             secure: connection.tls.is_some(),
-            unix: since_epoch(),
+            unix: &since_epoch,
             rng: &mut self.rng,
             decisions: &mut self.record.decisions,
             response_headers: &mut self.response_headers,

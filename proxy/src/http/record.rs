@@ -1,5 +1,6 @@
 //! What is kept of one request until its answer has gone out: told to telemetry exactly once, however it ends.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -12,8 +13,13 @@ use crate::telemetry::{Exchange, Finished};
 
 /// Held by the handler, then by the response body. Dropped before [`Record::complete`], the client has gone away:
 /// hyper drops the handler or the body when nobody listens any more.
+///
+/// In one piece behind a pointer, because it travels with the request through every future and body of the proxy.
 #[derive(Debug)]
-pub(crate) struct Record {
+pub(crate) struct Record(Box<Kept>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
     exchange: Option<Exchange>,
     pub(crate) decisions: Decisions,
     pub(crate) upload: Option<Arc<Upload>>,
@@ -28,23 +34,12 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(exchange: Exchange, busy: Busy) -> Self {
-        let mut record = Self::spent();
-        (record.exchange, record.busy) = (Some(exchange), Some(busy));
-        record
+        Self(Box::new(Kept { exchange: Some(exchange), busy: Some(busy), ..Kept::default() }))
     }
 
     /// One that tells nothing.
     pub(crate) fn spent() -> Self {
-        Self {
-            exchange: None,
-            decisions: Decisions::new(),
-            upload: None,
-            bytes_out: 0,
-            grpc_status: None,
-            status: None,
-            reason: None,
-            busy: None,
-        }
+        Self(Box::default())
     }
 
     /// `None` only after [`Record::complete`].
@@ -59,20 +54,36 @@ impl Record {
 
     /// The same, for whoever knows what time it is.
     pub(crate) fn complete_at(&mut self, now: Instant) {
-        let Some(exchange) = self.exchange.take() else { return };
-        if let Some(busy) = &mut self.busy {
+        let kept = &mut *self.0;
+        let Some(exchange) = &mut kept.exchange else { return };
+        if let Some(busy) = &mut kept.busy {
             busy.over(now);
         }
-        let fallback = self.reason.unwrap_or(Reason::ClientGone).answer().status;
+        let fallback = kept.reason.unwrap_or(Reason::ClientGone).answer().status;
         let finished = Finished {
-            status: self.status.unwrap_or(fallback),
-            grpc_status: self.grpc_status,
-            reason: self.reason,
-            decisions: std::mem::take(&mut self.decisions),
-            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
-            bytes_out: self.bytes_out,
+            status: kept.status.unwrap_or(fallback),
+            grpc_status: kept.grpc_status,
+            reason: kept.reason,
+            decisions: std::mem::take(&mut kept.decisions),
+            bytes_in: kept.upload.as_ref().map_or(0, |upload| upload.bytes()),
+            bytes_out: kept.bytes_out,
         };
         exchange.finish_at(&finished, now);
+        kept.exchange = None;
+    }
+}
+
+impl Deref for Record {
+    type Target = Kept;
+
+    fn deref(&self) -> &Kept {
+        &self.0
+    }
+}
+
+impl DerefMut for Record {
+    fn deref_mut(&mut self) -> &mut Kept {
+        &mut self.0
     }
 }
 

@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,10 +18,10 @@ use hyper::server::conn::http1::{Builder, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::on_call::OnCall;
 use super::overtime::Look;
 use super::server::{ConnectionContext, answer};
 use crate::listener::Rewound;
@@ -48,14 +48,8 @@ struct Patience {
     seen: u32,
     /// When the client was last known to have been answered.
     since: Instant,
-    timer: Pin<Box<Sleep>>,
-    armed: Armed,
+    timer: OnCall<Sleep>,
 }
-
-/// Whether the task that polls has been promised to be woken, so that a future need not be asked again at each of the many
-/// times that it is polled for something else.
-#[derive(Default)]
-struct Armed(Option<Waker>);
 
 /// What comes next for a connection.
 enum Next {
@@ -119,20 +113,13 @@ async fn watch(
     drain: &CancellationToken,
     patience: &mut Patience,
 ) -> Next {
-    let (mut drained, mut armed) = (pin!(drain.cancelled()), Armed::default());
+    let mut drained = OnCall::new(drain.cancelled());
     poll_fn(|cx| {
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(Next::Over(ended));
         }
-        if armed.for_task(cx) {
-            if drain.is_cancelled() {
-                return Poll::Ready(Next::Drain);
-            }
-        } else {
-            if drained.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Next::Drain);
-            }
-            armed.arm(cx);
+        if drained.poll(cx).is_ready() {
+            return Poll::Ready(Next::Drain);
         }
         patience.poll(cx, context)
     })
@@ -142,19 +129,14 @@ async fn watch(
 impl Patience {
     fn new(context: &ConnectionContext) -> Self {
         let now = Instant::now();
-        let timer = Box::pin(sleep_until(now + REST_AFTER));
-        Self { seen: context.resets.requests(), since: now, timer, armed: Armed::default() }
+        let timer = OnCall::new(sleep_until(now + REST_AFTER));
+        Self { seen: context.resets.requests(), since: now, timer }
     }
 
     /// Ready when nothing was asked since the last look.
     fn poll(&mut self, cx: &mut Context<'_>, context: &ConnectionContext) -> Poll<Next> {
-        if self.armed.for_task(cx) && !self.timer.is_elapsed() {
-            return Poll::Pending;
-        }
         loop {
-            self.armed.arm(cx);
-            // Not put off, however much the task has done: what is armed must be set.
-            ready!(pin!(unconstrained(self.timer.as_mut())).poll(cx));
+            ready!(self.timer.poll(cx));
             let (now, seen) = (Instant::now(), context.resets.requests());
             let mut next = now + REST_AFTER;
             match context.overtime.look(now) {
@@ -162,25 +144,13 @@ impl Patience {
                 Some(Look::At(deadline)) => next = next.min(deadline),
                 Some(Look::Over) => cx.waker().wake_by_ref(),
             }
-            self.timer.as_mut().reset(next);
+            self.timer.itself().reset(next);
             if seen != self.seen || !context.is_settled() {
                 (self.seen, self.since) = (seen, now);
                 continue;
             }
             let over = now >= self.since + HEADER_TIMEOUT;
             return Poll::Ready(if over { Next::Close } else { Next::Rest });
-        }
-    }
-}
-
-impl Armed {
-    fn for_task(&self, cx: &Context<'_>) -> bool {
-        self.0.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
-    }
-
-    fn arm(&mut self, cx: &Context<'_>) {
-        if !self.for_task(cx) {
-            self.0 = Some(cx.waker().clone());
         }
     }
 }
@@ -195,7 +165,7 @@ impl<S> Resumed<S> {
 impl<S: AsyncRead + Unpin> Resumed<S> {
     /// Waits for the client or the drain. Whether there is anything to be served then.
     async fn rest(&mut self, patience: &mut Patience, drain: &CancellationToken) -> bool {
-        patience.timer.as_mut().reset(patience.since + HEADER_TIMEOUT);
+        patience.timer.itself().reset(patience.since + HEADER_TIMEOUT);
         let mut drained = pin!(drain.cancelled());
         let woken = poll_fn(|cx| {
             if let Poll::Ready(read) = self.poll_start(cx) {
@@ -204,12 +174,10 @@ impl<S: AsyncRead + Unpin> Resumed<S> {
             if drained.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(true);
             }
-            patience.timer.as_mut().poll(cx).map(|()| false)
+            patience.timer.itself().poll(cx).map(|()| false)
         });
         let woken = woken.await;
-        // What polled the timer may have been another's waker, and its time is another.
-        patience.armed = Armed::default();
-        patience.timer.as_mut().reset(Instant::now() + REST_AFTER);
+        patience.timer.itself().reset(Instant::now() + REST_AFTER);
         woken
     }
 

@@ -19,9 +19,9 @@ use super::trace::RequestTrace;
 use super::{Direction, Telemetry};
 use crate::http::{Names, X_REQUEST_ID};
 
-/// See the module. Small, because it travels with the request through every future and body of the proxy.
+/// See the module.
 #[derive(Debug)]
-pub struct Exchange(Option<Box<Open>>);
+pub struct Exchange(Option<Open>);
 
 #[derive(Debug)]
 struct Open {
@@ -104,7 +104,7 @@ impl Exchange {
     ) -> Self {
         telemetry.metrics.begun(direction);
         let (record, trace) = (Record::new(direction, now), RequestTrace::default());
-        let mut open = Box::new(Open { telemetry, record, trace });
+        let mut open = Open { telemetry, record, trace };
         if names.has(Names::CONTENT_TYPE) {
             let content_type = head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
             open.record.grpc = content_type.starts_with(b"application/grpc");
@@ -166,12 +166,12 @@ impl Exchange {
 
     /// The response body has ended or was dropped.
     #[expect(clippy::needless_pass_by_value, reason = "an end is told once, with all it has")]
-    pub fn finish(self, finished: Finished) {
+    pub fn finish(mut self, finished: Finished) {
         self.finish_at(&finished, Instant::now());
     }
 
     /// The same, for whoever knows what time it is.
-    pub(crate) fn finish_at(mut self, finished: &Finished, now: Instant) {
+    pub(crate) fn finish_at(&mut self, finished: &Finished, now: Instant) {
         self.close(finished, now);
     }
 
@@ -181,12 +181,12 @@ impl Exchange {
     }
 
     fn close(&mut self, finished: &Finished, now: Instant) {
-        let Some(mut open) = self.0.take() else { return };
-        let Open { telemetry, record, trace } = &mut *open;
+        let Some(Open { telemetry, record, trace }) = &mut self.0 else { return };
         let duration = now.saturating_duration_since(record.started);
         telemetry.metrics.ended(record, finished, duration);
         telemetry.log.write(record, finished, duration, trace.context());
         trace.end(record, finished);
+        self.0 = None;
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Spare {
 struct Fields(Vec<u8>);
 
 const LENGTH: usize = size_of::<u32>();
+/// For most heads.
+const ROOM: usize = 512;
 /// Before a name.
 const PREFIX: usize = 1 + 2 * LENGTH;
 
@@ -51,8 +53,7 @@ impl Spare {
 
 impl Fields {
     fn of(headers: &HeaderMap) -> Self {
-        let room = |(name, value): (&HeaderName, &HeaderValue)| PREFIX + name.as_str().len() + value.len();
-        let mut bytes = Vec::with_capacity(headers.iter().map(room).sum());
+        let mut bytes = Vec::with_capacity(ROOM);
         for (name, value) in headers {
             let name = name.as_str().as_bytes();
             let mut prefix = [u8::from(value.is_sensitive()); PREFIX];

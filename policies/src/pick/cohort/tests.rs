@@ -47,7 +47,7 @@ fn ask(cohort: &BoundCohort, head: &request::Parts, identity: Option<&str>, seed
         head,
         peer: &peer,
         secure: true,
-        unix: std::time::Duration::ZERO,
+        unix: &|| std::time::Duration::ZERO,
         rng: &mut fastrand::Rng::with_seed(seed),
         decisions: &mut decisions,
         response_headers: &mut headers,
