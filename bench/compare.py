@@ -7,7 +7,7 @@ checked to do what the scenario is about. A wrong answer ends the run.
 
   CPU      how long all threads of the proxy ran, per request: under as much load as it takes ("saturated") and at
            8 000 requests/s
-  latency  at 2 000 requests/s, from the time at which a request was due
+  latency  at 2 000 requests/s, from the time at which a request was due, on processors that are kept from falling asleep
   ratios   to Envoy, taken in each round; the median of the rounds is shown
 """
 
