@@ -1,0 +1,235 @@
+//! What can be known of an expression before it meets a request.
+
+use cel::IdedExpr;
+use cel::common::ast::{CallExpr, Expr, LiteralValue, SelectExpr, SourceInfo};
+
+use super::variables::{VARIABLES, Variable};
+use super::{ExpressionError, Kind};
+
+/// As far as it can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    Bool,
+    Int,
+    Text,
+    /// Texts by name.
+    Fields,
+    List,
+    Other,
+}
+
+/// What a function takes and gives. Of `target.name(args)` and `name(args)`.
+struct Function {
+    name: &'static str,
+    member: Option<Type>,
+    arguments: &'static [Type],
+    gives: Type,
+}
+
+/// What expressions may call besides the operators. `Other` takes anything.
+const FUNCTIONS: [Function; 7] = [
+    Function { name: "contains", member: Some(Type::Text), arguments: &[Type::Text], gives: Type::Bool },
+    Function { name: "startsWith", member: Some(Type::Text), arguments: &[Type::Text], gives: Type::Bool },
+    Function { name: "endsWith", member: Some(Type::Text), arguments: &[Type::Text], gives: Type::Bool },
+    Function { name: "size", member: Some(Type::Text), arguments: &[], gives: Type::Int },
+    Function { name: "size", member: None, arguments: &[Type::Text], gives: Type::Int },
+    Function { name: "int", member: None, arguments: &[Type::Other], gives: Type::Int },
+    Function { name: "string", member: None, arguments: &[Type::Other], gives: Type::Text },
+];
+
+struct Checker<'a> {
+    source: &'a SourceInfo,
+}
+
+/// Before the parser recurses: brackets that are open at one time.
+pub(super) fn depth(text: &str, most: usize) -> Result<(), ExpressionError> {
+    let mut open = 0_usize;
+    for (at, character) in text.chars().enumerate() {
+        match character {
+            '(' | '[' | '{' => open += 1,
+            ')' | ']' | '}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > most {
+            return Err(ExpressionError { at, message: format!("more than {most} brackets in each other") });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn types(expression: &IdedExpr, source: &SourceInfo, wanted: Kind) -> Result<(), ExpressionError> {
+    let checker = Checker { source };
+    let found = checker.of(expression)?;
+    let fits = match wanted {
+        Kind::Bool => found == Type::Bool,
+        Kind::Int => found == Type::Int,
+        Kind::Text => matches!(found, Type::Text | Type::Int | Type::Bool),
+    };
+    if fits {
+        return Ok(());
+    }
+    let wanted = match wanted {
+        Kind::Bool => "true or false",
+        Kind::Int => "a whole number",
+        Kind::Text => "a text, a number, or true or false",
+    };
+    Err(checker.error(expression, format!("the result is {}, and must be {wanted}", found.words())))
+}
+
+impl Checker<'_> {
+    fn of(&self, expression: &IdedExpr) -> Result<Type, ExpressionError> {
+        match &expression.expr {
+            Expr::Literal(literal) => Ok(literal_type(literal)),
+            Expr::Ident(name) => Err(self.unknown(expression, name)),
+            Expr::Select(select) => self.select(expression, select),
+            Expr::Call(call) => self.call(expression, call),
+            Expr::List(list) => {
+                list.elements.iter().try_for_each(|element| self.of(element).map(drop))?;
+                Ok(Type::List)
+            }
+            Expr::Comprehension(_) => {
+                Err(self.error(expression, "`all`, `exists`, `map` and `filter` are not to be had".into()))
+            }
+            Expr::Map(_) | Expr::Struct(_) | Expr::Unspecified => {
+                Err(self.error(expression, "maps and messages cannot be written here".into()))
+            }
+        }
+    }
+
+    /// `a.b.c`: a variable, or a field of one.
+    fn select(&self, expression: &IdedExpr, select: &SelectExpr) -> Result<Type, ExpressionError> {
+        let Some(name) = dotted(expression) else {
+            self.of(&select.operand)?;
+            return Err(self.error(expression, format!("there is no `{}` in it", select.field)));
+        };
+        let gives = |of: Type| if select.test { Type::Bool } else { of };
+        if let Some(variable) = Variable::named(&name) {
+            return Ok(gives(variable.r#type));
+        }
+        let fields = dotted(&select.operand).and_then(|name| Variable::named(&name));
+        if fields.is_some_and(|variable| variable.r#type == Type::Fields) {
+            return Ok(gives(Type::Text));
+        }
+        Err(self.unknown(expression, &name))
+    }
+
+    fn call(&self, expression: &IdedExpr, call: &CallExpr) -> Result<Type, ExpressionError> {
+        let target = call.target.as_deref().map(|target| self.of(target)).transpose()?;
+        let types = call.args.iter().map(|argument| self.of(argument)).collect::<Result<Vec<_>, _>>()?;
+        let gives = match (call.func_name.as_str(), &*types) {
+            ("_&&_" | "_||_", [Type::Bool, Type::Bool]) | ("!_", [Type::Bool]) => Some(Type::Bool),
+            ("_==_" | "_!=_", [a, b]) if a == b => Some(Type::Bool),
+            ("_<_" | "_<=_" | "_>_" | "_>=_", [Type::Int, Type::Int] | [Type::Text, Type::Text]) => {
+                Some(Type::Bool)
+            }
+            ("@in", [Type::Text | Type::Int, Type::List] | [Type::Text, Type::Fields]) => Some(Type::Bool),
+            ("_+_", [Type::Text, Type::Text]) => Some(Type::Text),
+            ("_+_" | "_-_" | "_*_" | "_/_" | "_%_", [Type::Int, Type::Int]) | ("-_", [Type::Int]) => {
+                Some(Type::Int)
+            }
+            ("_?_:_", [Type::Bool, a, b]) if a == b => Some(*a),
+            ("_[_]", [Type::Fields, Type::Text]) => Some(Type::Text),
+            (name, types) => return self.function(expression, (name, target), types),
+        };
+        gives.ok_or_else(|| self.mismatch(expression, &call.func_name, target, &types))
+    }
+
+    fn function(
+        &self,
+        expression: &IdedExpr,
+        (name, target): (&str, Option<Type>),
+        types: &[Type],
+    ) -> Result<Type, ExpressionError> {
+        let takes = |function: &&Function| {
+            let arguments = function.arguments;
+            function.name == name
+                && function.member == target
+                && arguments.len() == types.len()
+                && arguments
+                    .iter()
+                    .zip(types)
+                    .all(|(wanted, found)| *wanted == Type::Other || wanted == found)
+        };
+        if let Some(function) = FUNCTIONS.iter().find(takes) {
+            return Ok(function.gives);
+        }
+        let known = FUNCTIONS.iter().any(|function| function.name == name);
+        if known || !name.chars().all(|c| c.is_alphanumeric() || c == '_') || name.starts_with('_') {
+            return Err(self.mismatch(expression, name, target, types));
+        }
+        let names: Vec<_> = FUNCTIONS.iter().map(|function| function.name).collect();
+        Err(self.error(expression, format!("there is no function `{name}`{}", nearest(name, &names))))
+    }
+
+    fn mismatch(&self, at: &IdedExpr, name: &str, target: Option<Type>, types: &[Type]) -> ExpressionError {
+        let found: Vec<_> = target.iter().chain(types).map(|found| found.words()).collect();
+        self.error(at, format!("`{}` does not go with {}", operator(name), found.join(" and ")))
+    }
+
+    fn unknown(&self, at: &IdedExpr, name: &str) -> ExpressionError {
+        let names: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+        self.error(at, format!("there is no `{name}`{}", nearest(name, &names)))
+    }
+
+    fn error(&self, at: &IdedExpr, message: String) -> ExpressionError {
+        let offset = self.source.offset_for(leftmost(at).id).map_or(0, |(start, _)| start);
+        ExpressionError { at: usize::try_from(offset).unwrap_or(0), message }
+    }
+}
+
+impl Type {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Bool => "true or false",
+            Self::Int => "a whole number",
+            Self::Text => "a text",
+            Self::Fields => "fields by name",
+            Self::List => "a list",
+            Self::Other => "something else",
+        }
+    }
+}
+
+fn literal_type(literal: &LiteralValue) -> Type {
+    match literal {
+        LiteralValue::Boolean(_) => Type::Bool,
+        LiteralValue::Int(_) => Type::Int,
+        LiteralValue::String(_) => Type::Text,
+        _ => Type::Other,
+    }
+}
+
+/// `a.b.c` of names alone.
+fn dotted(expression: &IdedExpr) -> Option<String> {
+    match &expression.expr {
+        Expr::Ident(name) => Some(name.clone()),
+        Expr::Select(select) => Some(format!("{}.{}", dotted(&select.operand)?, select.field)),
+        _ => None,
+    }
+}
+
+/// Where a name begins: a selection stands at its dot.
+fn leftmost(expression: &IdedExpr) -> &IdedExpr {
+    match &expression.expr {
+        Expr::Select(select) => leftmost(&select.operand),
+        _ => expression,
+    }
+}
+
+/// As people write it.
+fn operator(name: &str) -> &str {
+    match name {
+        "_[_]" => "[]",
+        "@in" => "in",
+        "_?_:_" => "? :",
+        other => other.trim_matches(['_', '@']),
+    }
+}
+
+fn nearest(name: &str, known: &[&str]) -> String {
+    let close = known.iter().map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
+    match close {
+        Some((distance, known)) if distance <= 3 => format!("; did you mean `{known}`?"),
+        _ => format!(": use one of {}", known.join(", ")),
+    }
+}

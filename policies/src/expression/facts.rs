@@ -1,0 +1,131 @@
+//! What expressions may ask of a request; read where it lies, when it is asked for.
+
+use std::fmt::Debug;
+
+use cel::ExecutionError;
+use cel::common::traits::{Container, Indexer};
+use cel::common::types::{CelInt, CelString, MAP_TYPE, Type};
+use cel::common::value::{CowVal, Val};
+use cel::context::VariableResolver;
+use http::{HeaderName, request};
+
+use crate::matching::{RequestView, authority};
+use crate::model::Peer;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) head: &'a request::Parts,
+    pub(crate) peer: &'a Peer,
+    pub(crate) route: Option<&'a str>,
+}
+
+/// Headers, or the parameters of the query, by name.
+#[derive(Clone, Copy, Debug)]
+enum Fields<'a> {
+    Headers(&'a request::Parts),
+    Query(&'a request::Parts),
+}
+
+impl VariableResolver for Facts<'_> {
+    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        let text = |text: &'b str| Some(CowVal::owned(CelString::from(text)));
+        match name {
+            "request.method" => text(self.head.method.as_str()),
+            "request.path" => text(self.head.uri.path()),
+            "request.host" => Some(CowVal::owned(CelString::from(host(self.head)?))),
+            "request.protocol" => text(protocol(self.head)),
+            "request.headers" => Some(CowVal::owned(Fields::Headers(self.head))),
+            "request.query" => Some(CowVal::owned(Fields::Query(self.head))),
+            "source.address" => {
+                Some(CowVal::owned(CelString::from(self.peer.address.ip().to_canonical().to_string())))
+            }
+            "source.port" => Some(CowVal::owned(CelInt::from(i64::from(self.peer.address.port())))),
+            "source.identity" => text(&self.peer.identity.as_ref()?.0),
+            "destination.route" => text(self.route?),
+            _ => None,
+        }
+    }
+}
+
+fn host(head: &request::Parts) -> Option<String> {
+    authority(head).ok().map(|authority| authority.host.into_owned())
+}
+
+fn protocol(head: &request::Parts) -> &'static str {
+    match head.version {
+        http::Version::HTTP_10 => "HTTP/1.0",
+        http::Version::HTTP_2 => "HTTP/2",
+        http::Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
+    }
+}
+
+impl Fields<'_> {
+    fn find(&self, name: &str) -> Option<String> {
+        match self {
+            Self::Headers(head) => {
+                let name = HeaderName::try_from(name).ok()?;
+                RequestView::new(head).header(&name).map(std::borrow::Cow::into_owned)
+            }
+            Self::Query(head) => RequestView::new(head).query(name).map(str::to_owned),
+        }
+    }
+}
+
+impl Val for Fields<'_> {
+    fn get_type(&self) -> &Type {
+        &MAP_TYPE
+    }
+
+    fn cel_type() -> &'static Type {
+        &MAP_TYPE
+    }
+
+    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
+    where
+        Self: 'v,
+    {
+        Some(self)
+    }
+
+    fn as_container(&self) -> Option<&dyn Container> {
+        Some(self)
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
+    where
+        Self: 'v,
+    {
+        Box::new(*self)
+    }
+}
+
+impl Container for Fields<'_> {
+    fn contains(&self, name: &dyn Val) -> Result<bool, ExecutionError> {
+        Ok(name.downcast_ref::<CelString<'_>>().is_some_and(|name| self.find(name).is_some()))
+    }
+}
+
+impl Indexer for Fields<'_> {
+    fn get<'b, 'v>(&'b self, name: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
+    where
+        Self: 'v,
+    {
+        let Some(name) = name.downcast_ref::<CelString<'_>>() else {
+            let got = name.get_type().name().to_owned();
+            return Err(ExecutionError::UnexpectedType { got, want: "string".to_owned() });
+        };
+        match self.find(name) {
+            Some(value) => Ok(CowVal::owned(CelString::from(value))),
+            None => Err(ExecutionError::NoSuchKey(std::sync::Arc::new(name.inner().to_owned()))),
+        }
+    }
+
+    fn steal<'v>(self: Box<Self>, name: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
+    where
+        Self: 'v,
+    {
+        self.get(name).map(CowVal::into_owned)
+    }
+}
