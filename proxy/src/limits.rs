@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod counts;
 pub mod exact;
 mod link;
+pub mod service;
 pub mod store;
 
 /// Why there is no answer; the request is then judged by what the policy says for that.

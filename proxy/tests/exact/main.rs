@@ -1,5 +1,6 @@
-//! Limits that a Redis counts for all proxies together.
+//! Limits that somebody else counts for all proxies together: a Redis, or a rate limit service.
 
 mod counting;
 mod redis;
+mod service;
 mod strangers;
