@@ -1,4 +1,5 @@
 //! A control plane that is asked as a rate limit service.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

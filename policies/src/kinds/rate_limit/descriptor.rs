@@ -70,7 +70,7 @@ pub(super) fn check(spec: &RateLimitPolicySpec, cx: &mut CompileContext<'_>) {
             let at = format!("/limits/{i}/key/{n}/type");
             match (spec.domain.is_some(), part.r#type == KeyType::Descriptor) {
                 (true, false) => {
-                    cx.error(at, "a policy with a `domain` sees descriptors only: use Descriptor")
+                    cx.error(at, "a policy with a `domain` sees descriptors only: use Descriptor");
                 }
                 (false, true) => cx.error(at, "Descriptor goes with a `domain` only"),
                 _ => {}
