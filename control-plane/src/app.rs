@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use tidegate_policy::resolve::Controller;
+use tidegate_xds::rls::RateLimitServiceServer;
 use tidegate_xds::server::grpc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -15,6 +16,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::admin;
 use crate::grpc::{Hub, TYPES};
+use crate::limits::Limits;
 use crate::news;
 use crate::source::Reading;
 use crate::source::file::{self, CannotOpen};
@@ -130,7 +132,7 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let (grpc_address, grpc) = grpc;
     let (admin_address, admin) = admin;
     tasks.spawn(follow(fold, readings, worlds, hub.clone(), shutdown.clone()));
-    tasks.spawn(serve_proxies(grpc, hub.clone(), shutdown.clone()));
+    tasks.spawn(serve_grpc(grpc, hub.clone(), world.clone(), shutdown.clone()));
     let file = args.status_file.clone();
     let following = status::keep(reporter.clone(), reporter.worlds(), hub.changes(), file, shutdown.clone());
     tasks.spawn(following);
@@ -255,11 +257,19 @@ async fn follow(
     }
 }
 
-async fn serve_proxies(listener: TcpListener, hub: Arc<Hub>, shutdown: CancellationToken) {
+async fn serve_grpc(
+    listener: TcpListener,
+    hub: Arc<Hub>,
+    world: watch::Receiver<Arc<World>>,
+    shutdown: CancellationToken,
+) {
+    let limits = RateLimitServiceServer::new(Limits::new(world));
     let service = grpc::service(hub, TYPES, shutdown.clone());
     let incoming = TcpIncoming::from(listener);
-    let served =
-        grpc::server().add_service(service).serve_with_incoming_shutdown(incoming, shutdown.cancelled());
+    let served = grpc::server()
+        .add_service(service)
+        .add_service(limits)
+        .serve_with_incoming_shutdown(incoming, shutdown.cancelled());
     if let Err(error) = served.await {
         tracing::error!(%error, "serving proxies failed");
     }

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod app;
 pub mod grpc;
 pub mod index;
+mod limits;
 pub mod metrics;
 mod news;
 pub mod publish;

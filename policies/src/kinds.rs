@@ -4,7 +4,7 @@
 mod check;
 mod circuit_breaker;
 mod cohort;
-mod rate_limit;
+pub mod rate_limit;
 
 use crate::kind::KindEntry;
 

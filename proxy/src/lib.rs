@@ -14,6 +14,7 @@ pub mod fuzzing;
 mod http;
 mod http3;
 mod intake;
+pub mod limits;
 mod listener;
 mod outbound;
 mod proxy_protocol;

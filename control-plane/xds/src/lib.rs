@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod client;
 mod resources;
+pub mod rls;
 pub mod server;
 mod wire;
 

@@ -1,6 +1,7 @@
 //! `RateLimitPolicy`: how often. Checks what was written and joins it to its counters; [`filter`] decides.
 
 mod cell;
+mod descriptor;
 mod fields;
 mod filter;
 mod key;
@@ -23,6 +24,7 @@ use crate::objects::GepDuration;
 use crate::pipeline::Filter;
 use crate::state::{StateKey, StateStore};
 use cell::Rate;
+pub use descriptor::{Descriptor, DescriptorLimiter, Judged, Judgement};
 use filter::{BoundLimit, RateLimitFilter};
 use key::KeyPart;
 use state::LimitState;
@@ -34,6 +36,11 @@ pub(super) struct RateLimitPolicy;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RateLimitPolicySpec {
+    /// Serves these limits, under this name, to whoever asks the control plane by Envoy's rate limit protocol. Their keys
+    /// are of type Descriptor then, and the policy has no targetRefs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    domain: Option<String>,
     #[schemars(length(min = 1, max = 16))]
     limits: Vec<LimitSpec>,
 }
@@ -64,7 +71,7 @@ struct LimitSpec {
 #[serde(deny_unknown_fields)]
 struct KeySpec {
     r#type: KeyType,
-    /// The header's name, for type Header only.
+    /// The header's name, or the descriptor entry's, for types Header and Descriptor only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
 }
@@ -83,6 +90,8 @@ enum KeyType {
     PeerIdentity,
     /// The host name, without the port.
     Host,
+    /// The value of a descriptor's entry, in a policy with a `domain` only. A descriptor without it is not counted.
+    Descriptor,
 }
 
 /// A policy that has passed validation.
@@ -121,6 +130,7 @@ impl PolicyKind for RateLimitPolicy {
             cx.error("/limits", format!("{} limits: write 1 to {MOST_LIMITS}", spec.limits.len()));
         }
         check::unique(cx, "/limits", spec.limits.iter().map(|limit| Some(limit.name.as_str())));
+        descriptor::check(&spec, cx);
         let compiled =
             spec.limits.iter().enumerate().map(|(i, limit)| limit.compile(&format!("/limits/{i}"), cx));
         let mut limits: Vec<Limit> = compiled.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
@@ -190,6 +200,7 @@ impl KeySpec {
     fn compile(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<KeyPart> {
         let plain = match self.r#type {
             KeyType::Header => return self.header(at, cx),
+            KeyType::Descriptor => return self.descriptor(at, cx),
             KeyType::ClientAddress => KeyPart::ClientAddress,
             KeyType::Path => KeyPart::Path,
             KeyType::Method => KeyPart::Method,
@@ -197,9 +208,17 @@ impl KeySpec {
             KeyType::Host => KeyPart::Host,
         };
         if self.name.is_some() {
-            cx.error(format!("{at}/name"), "`name` goes with type Header only");
+            cx.error(format!("{at}/name"), "`name` goes with types Header and Descriptor only");
         }
         Some(plain)
+    }
+
+    fn descriptor(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<KeyPart> {
+        let name = self.name.as_deref().filter(|name| !name.is_empty());
+        if name.is_none() {
+            cx.error(at, "type Descriptor needs the `name` of the descriptor's entry");
+        }
+        name.map(|name| KeyPart::Descriptor(name.into()))
     }
 
     fn header(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<KeyPart> {

@@ -63,6 +63,19 @@ impl Rate {
         Ok(tat.max(now).saturating_add(self.emission))
     }
 
+    /// As [`Rate::judge`], for `cost` requests; they never fit where they are more than the bucket holds.
+    fn judge_cost(self, tat: u64, cost: u32, now: u64) -> Result<u64, Option<Duration>> {
+        if cost > self.burst {
+            return Err(None);
+        }
+        let taken = self.emission * u64::from(cost);
+        let earliest = tat.saturating_sub(self.full() - taken);
+        if now < earliest {
+            return Err(Some(Duration::from_nanos(earliest - now)));
+        }
+        Ok(tat.max(now).saturating_add(taken))
+    }
+
     fn level(self, tat: u64, now: u64) -> Level {
         let free = self.full().saturating_sub(tat.saturating_sub(now));
         let remaining = u32::try_from(free / self.emission).unwrap_or(u32::MAX);
@@ -104,6 +117,32 @@ impl Cell {
             let next = rate.judge(tat, now)?;
             Ok((rate.level(next, now), next))
         })
+    }
+
+    /// Takes `cost` requests together.
+    ///
+    /// # Errors
+    /// How long to wait, `None` for ever; nothing was taken.
+    pub(super) fn take(&self, rate: Rate, cost: u32, now: Timestamp) -> Result<Level, Option<Duration>> {
+        let now = now.as_nanos();
+        self.replace(|tat| {
+            let next = rate.judge_cost(tat, cost, now)?;
+            Ok((rate.level(next, now), next))
+        })
+    }
+
+    /// Whether [`Cell::take`] would succeed; takes nothing.
+    ///
+    /// # Errors
+    /// As [`Cell::take`].
+    pub(super) fn look(&self, rate: Rate, cost: u32, now: Timestamp) -> Result<Level, Option<Duration>> {
+        let now = now.as_nanos();
+        rate.judge_cost(self.tat(), cost, now).map(|_| rate.level(self.tat(), now))
+    }
+
+    /// Undoes one [`Cell::take`] of the same cost.
+    pub(super) fn put_back(&self, rate: Rate, cost: u32) {
+        self.set(|tat| tat.saturating_sub(rate.emission.saturating_mul(u64::from(cost))));
     }
 
     /// Undoes one [`Cell::spend`] of the same rate.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::{HeaderName, request};
 
@@ -23,6 +24,8 @@ pub(super) enum KeyPart {
     PeerIdentity,
     /// Lower case, without the port.
     Host,
+    /// An entry of a rate limit service's descriptor; no request has one.
+    Descriptor(Arc<str>),
 }
 
 /// Two independent hashes side by side, under a seed that clients do not know.
@@ -38,6 +41,16 @@ pub(super) fn hash(parts: &[KeyPart], cx: &RequestContext<'_>, seed: [u64; 2]) -
     hasher.finish()
 }
 
+/// The key of values that were found elsewhere, in the order of the parts.
+pub(super) fn hash_values<'a>(values: impl Iterator<Item = &'a str>, seed: [u64; 2]) -> u128 {
+    let mut hasher = KeyHasher::new(seed);
+    for value in values {
+        hasher.value(value.as_bytes());
+        hasher.end_of_part();
+    }
+    hasher.finish()
+}
+
 /// Names the parts, for the place of the limit's state.
 pub(super) fn describe(parts: &[KeyPart]) -> String {
     let mut text = String::new();
@@ -45,6 +58,7 @@ pub(super) fn describe(parts: &[KeyPart]) -> String {
         // Writing to a String cannot fail.
         let _ = match part {
             KeyPart::Header(name) => write!(text, "|header:{name}"),
+            KeyPart::Descriptor(name) => write!(text, "|descriptor:{}:{name}", name.len()),
             other => write!(text, "|{other:?}"),
         };
     }
@@ -64,6 +78,7 @@ impl KeyPart {
                 }
             }
             Self::Path => hasher.value(head.uri.path().as_bytes()),
+            Self::Descriptor(_) => {}
             Self::Method => hasher.value(head.method.as_str().as_bytes()),
             Self::PeerIdentity => {
                 if let Some(identity) = &peer.identity {

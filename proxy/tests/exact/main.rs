@@ -1,0 +1,7 @@
+//! Limits that somebody else counts for all proxies together: a Redis, or a rate limit service.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
+
+mod counting;
+mod redis;
+mod service;
+mod strangers;
