@@ -7,6 +7,7 @@ mod filter;
 mod key;
 mod state;
 mod table;
+mod told;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -28,13 +29,14 @@ pub use descriptor::{Descriptor, DescriptorLimiter, Judged, Judgement};
 use filter::{BoundLimit, RateLimitFilter};
 use key::KeyPart;
 use state::LimitState;
+use told::Told;
 
 #[derive(Debug)]
 pub(super) struct RateLimitPolicy;
 
 /// All limits must let a request through; one that refuses it costs the others nothing.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RateLimitPolicySpec {
     /// Serves these limits, under this name, to whoever asks the control plane by Envoy's rate limit protocol. Their keys
     /// are of type Descriptor then, and the policy has no targetRefs.
@@ -43,6 +45,10 @@ pub(super) struct RateLimitPolicySpec {
     domain: Option<String>,
     #[schemars(length(min = 1, max = 16))]
     limits: Vec<LimitSpec>,
+    /// The fields that tell clients of their limits. Default: RateLimit; `[]` for none.
+    #[serde(default = "told::default_fields")]
+    #[schemars(length(max = 2))]
+    response_headers: Vec<told::FieldSet>,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -102,12 +108,15 @@ struct RateLimit {
     /// Ordered by name, see [`RateLimitFilter`].
     limits: Vec<Limit>,
     policy_field: HeaderValue,
+    told: Told,
 }
 
 #[derive(Debug)]
 struct Limit {
     rule: Arc<RuleRef>,
     rate: Rate,
+    /// What `x-ratelimit-limit` tells.
+    burst: u32,
     key: Arc<[KeyPart]>,
     /// `RateLimit-Policy` member.
     member: String,
@@ -137,8 +146,9 @@ impl PolicyKind for RateLimitPolicy {
         limits.sort_by(|a, b| a.rule.name.cmp(&b.rule.name));
         let members: Vec<&str> = limits.iter().map(|limit| limit.member.as_str()).collect();
         let policy_field = HeaderValue::try_from(members.join(", ")).ok()?;
+        let told = Told::new(&spec.response_headers);
         let (policy, mode) = (cx.policy().clone(), cx.mode());
-        Some(Compiled::Filter(Arc::new(RateLimit { policy, mode, limits, policy_field })))
+        Some(Compiled::Filter(Arc::new(RateLimit { policy, mode, limits, policy_field, told })))
     }
 }
 
@@ -155,7 +165,7 @@ impl LimitSpec {
         let (requests, burst) = (requests?, burst?);
         let rate = self.rate(at, (requests, per, burst), cx)?;
         let member = fields::policy_member(&self.name, requests, per);
-        Some(Limit { rule: cx.rule(&self.name, at), rate, key: key?, member })
+        Some(Limit { rule: cx.rule(&self.name, at), rate, burst: burst.get(), key: key?, member })
     }
 
     fn rate(
@@ -253,6 +263,7 @@ impl BindFilter for RateLimit {
             mode: self.mode,
             limits,
             policy_field: self.policy_field.clone(),
+            told: self.told,
             seed: state.hash_seed(),
         })
     }
@@ -266,7 +277,7 @@ impl Limit {
         let max_keys = (!self.key.is_empty()).then_some(table::MAX_KEYS);
         let state = state.get_or_insert(place, || LimitState::new(self.rate, max_keys));
         state.want(self.rate);
-        BoundLimit { rule: Arc::clone(&self.rule), key: Arc::clone(&self.key), state }
+        BoundLimit { rule: Arc::clone(&self.rule), burst: self.burst, key: Arc::clone(&self.key), state }
     }
 }
 

@@ -11,6 +11,7 @@ use super::cell::Level;
 use super::fields::{RATE_LIMIT, RATE_LIMIT_POLICY, rate_limit};
 use super::key::{self, KeyPart};
 use super::state::{Bucket, LimitState};
+use super::told::{Standing, Told};
 use crate::decision::{Decision, Detail, Outcome, RuleRef};
 use crate::model::{Mode, PolicyRef};
 use crate::pipeline::{Filter, LocalReply, Phase, RequestContext, Verdict};
@@ -25,6 +26,7 @@ pub(super) struct RateLimitFilter {
     pub(super) limits: Box<[BoundLimit]>,
     /// `RateLimit-Policy`, pre-rendered.
     pub(super) policy_field: HeaderValue,
+    pub(super) told: Told,
     pub(super) seed: [u64; 2],
 }
 
@@ -32,6 +34,7 @@ pub(super) struct RateLimitFilter {
 #[derive(Debug)]
 pub(super) struct BoundLimit {
     pub(super) rule: Arc<RuleRef>,
+    pub(super) burst: u32,
     pub(super) key: Arc<[KeyPart]>,
     pub(super) state: Arc<LimitState>,
 }
@@ -56,14 +59,7 @@ impl Filter for RateLimitFilter {
         if self.mode == Mode::Shadow {
             return Verdict::Continue;
         }
-        let (limit, remaining, next) = match ruling {
-            Ruling::Allowed(limit, level) => (limit, level.remaining, level.next),
-            Ruling::Refused(limit, wait) => (limit, 0, wait),
-        };
-        cx.response_headers.append(RATE_LIMIT_POLICY, self.policy_field.clone());
-        if let Some(value) = rate_limit(&limit.rule.name, remaining, next) {
-            cx.response_headers.append(RATE_LIMIT, value);
-        }
+        self.tell(ruling, cx);
         match ruling {
             Ruling::Allowed(..) => Verdict::Continue,
             Ruling::Refused(_, wait) => {
@@ -75,6 +71,23 @@ impl Filter for RateLimitFilter {
 }
 
 impl RateLimitFilter {
+    fn tell(&self, ruling: Ruling<'_>, cx: &mut RequestContext<'_>) {
+        let (limit, remaining, next, refused) = match ruling {
+            Ruling::Allowed(limit, level) => (limit, level.remaining, level.next, false),
+            Ruling::Refused(limit, wait) => (limit, 0, wait, true),
+        };
+        if self.told.draft {
+            cx.response_headers.append(RATE_LIMIT_POLICY, self.policy_field.clone());
+            if let Some(value) = rate_limit(&limit.rule.name, remaining, next) {
+                cx.response_headers.append(RATE_LIMIT, value);
+            }
+        }
+        if self.told.x {
+            let (limit, reset) = (limit.burst, whole_seconds(next));
+            Standing { limit, remaining, reset, refused }.tell(cx.response_headers);
+        }
+    }
+
     /// `None` for a policy without limits, which is never compiled.
     fn decide(&self, cx: &RequestContext<'_>) -> Option<Ruling<'_>> {
         let now = cx.now;
@@ -138,7 +151,7 @@ mod tests {
         let rate = Rate::new(number(1), Duration::from_secs(60), number(burst)).unwrap();
         let source = SourceRef::File { path: "p.yaml".into(), line: 1 };
         let rule = Arc::new(RuleRef { name: name.into(), source });
-        BoundLimit { rule, key: Arc::new([]), state: Arc::new(LimitState::new(rate, None)) }
+        BoundLimit { rule, burst, key: Arc::new([]), state: Arc::new(LimitState::new(rate, None)) }
     }
 
     #[test]
@@ -150,6 +163,7 @@ mod tests {
             mode: Mode::Enforce,
             limits: [limit("a", 2), limit("b", 1)].into(),
             policy_field: HeaderValue::from_static("x"),
+            told: Told { draft: true, x: false },
             seed: [0, 0],
         };
         let now = Timestamp::from_millis(1);
