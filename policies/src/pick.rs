@@ -24,7 +24,6 @@ pub use cookie::{CookieSettings, SameSite, is_cookie_name, is_cookie_path};
 pub use session::{Leads, Session, Sessions};
 pub use user::{KeySource, Missing, UserKey, UserKeys};
 
-#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use cookie::values as cookie_values;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use session::token_again;

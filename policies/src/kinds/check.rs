@@ -1,8 +1,10 @@
 //! Validations that several kinds share, so that the same fault reads the same everywhere.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::expression::{Expression, Kind};
 use crate::kind::CompileContext;
 use crate::objects::GepDuration;
 
@@ -37,6 +39,16 @@ pub(super) fn within(cx: &mut CompileContext<'_>, pointer: &str, value: u32, ran
     if !range.contains(&value) {
         cx.error(pointer, format!("{value} is out of range: use {} to {}", range.start(), range.end()));
     }
+}
+
+/// An expression, with the place of its fault within it.
+pub(super) fn expression(
+    cx: &mut CompileContext<'_>,
+    pointer: &str,
+    text: &str,
+    wanted: Kind,
+) -> Option<Arc<Expression>> {
+    Expression::compile(text, wanted).map(Arc::new).map_err(|fault| cx.error(pointer, fault.to_string())).ok()
 }
 
 /// The bounds are given in text, as an author would write them.

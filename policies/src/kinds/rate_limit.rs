@@ -1,10 +1,12 @@
 //! `RateLimitPolicy`: how often. Checks what was written and joins it to its counters; [`filter`] decides.
 
 mod cell;
+mod cost;
 mod descriptor;
 mod fields;
 mod filter;
 mod key;
+mod overrides;
 mod state;
 mod table;
 mod told;
@@ -13,21 +15,24 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check;
 use crate::decision::RuleRef;
+use crate::expression::{Expression, Kind};
 use crate::kind::{BindFilter, CompileContext, Compiled, PolicyKind};
 use crate::model::{Mode, PolicyRef, TargetKind};
 use crate::objects::GepDuration;
 use crate::pipeline::Filter;
 use crate::state::{StateKey, StateStore};
 use cell::Rate;
+use cost::{Cost, CostSpec};
 pub use descriptor::{Descriptor, DescriptorLimiter, Judged, Judgement};
 use filter::{BoundLimit, RateLimitFilter};
-use key::KeyPart;
+use key::{KeyPart, KeySpec};
+use overrides::{Override, OverrideSpec};
 use state::LimitState;
 use told::Told;
 
@@ -43,6 +48,10 @@ pub(super) struct RateLimitPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     domain: Option<String>,
+    /// The requests that are counted by any of the limits; see `when` of a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    when: Option<String>,
     #[schemars(length(min = 1, max = 16))]
     limits: Vec<LimitSpec>,
     /// The fields that tell clients of their limits. Default: RateLimit; `[]` for none.
@@ -70,41 +79,34 @@ struct LimitSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     key: Vec<KeySpec>,
-}
-
-/// One part of what is counted apart. Requests without it share one bucket.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct KeySpec {
-    r#type: KeyType,
-    /// The header's name, or the descriptor entry's, for types Header and Descriptor only.
+    /// The requests that are counted, in CEL over `request`, `source` and `destination`. Default: all. A request for which it
+    /// fails is not counted; ask by `has(…)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
+    #[schemars(length(min = 1, max = 2048))]
+    when: Option<String>,
+    /// How much a request spends. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cost: Option<CostSpec>,
+    /// Keys with a limit of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    overrides: Vec<OverrideSpec>,
+    /// Shadow: this limit only tells whom it would have refused. Default: the mode of the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mode: Option<LimitMode>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-enum KeyType {
-    /// The IP address of the other side of the connection; never taken from a header.
-    ClientAddress,
-    /// The value of a request header; all its values, in order, where there are several.
-    Header,
-    /// The path without the query.
-    Path,
-    /// The HTTP method.
-    Method,
-    /// The SPIFFE id that mTLS verified.
-    PeerIdentity,
-    /// The host name, without the port.
-    Host,
-    /// The value of a descriptor's entry, in a policy with a `domain` only. A descriptor without it is not counted.
-    Descriptor,
+enum LimitMode {
+    Enforce,
+    Shadow,
 }
 
 /// A policy that has passed validation.
 #[derive(Debug)]
 struct RateLimit {
     policy: Arc<PolicyRef>,
-    mode: Mode,
+    when: Option<Arc<Expression>>,
     /// Ordered by name, see [`RateLimitFilter`].
     limits: Vec<Limit>,
     policy_field: HeaderValue,
@@ -118,6 +120,10 @@ struct Limit {
     /// What `x-ratelimit-limit` tells.
     burst: u32,
     key: Arc<[KeyPart]>,
+    when: Option<Arc<Expression>>,
+    cost: Cost,
+    overrides: Vec<Override>,
+    shadow: bool,
     /// `RateLimit-Policy` member.
     member: String,
 }
@@ -140,15 +146,18 @@ impl PolicyKind for RateLimitPolicy {
         }
         check::unique(cx, "/limits", spec.limits.iter().map(|limit| Some(limit.name.as_str())));
         descriptor::check(&spec, cx);
+        let when = condition(spec.when.as_deref(), "/when", cx);
         let compiled =
             spec.limits.iter().enumerate().map(|(i, limit)| limit.compile(&format!("/limits/{i}"), cx));
         let mut limits: Vec<Limit> = compiled.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
         limits.sort_by(|a, b| a.rule.name.cmp(&b.rule.name));
-        let members: Vec<&str> = limits.iter().map(|limit| limit.member.as_str()).collect();
+        // Nobody is told of a limit that holds nobody back.
+        let told = limits.iter().filter(|limit| !limit.shadow);
+        let members: Vec<&str> = told.map(|limit| limit.member.as_str()).collect();
         let policy_field = HeaderValue::try_from(members.join(", ")).ok()?;
         let told = Told::new(&spec.response_headers);
-        let (policy, mode) = (cx.policy().clone(), cx.mode());
-        Some(Compiled::Filter(Arc::new(RateLimit { policy, mode, limits, policy_field, told })))
+        let policy = cx.policy().clone();
+        Some(Compiled::Filter(Arc::new(RateLimit { policy, when, limits, policy_field, told })))
     }
 }
 
@@ -163,29 +172,33 @@ impl LimitSpec {
         };
         let key = self.key(at, cx);
         let (requests, burst) = (requests?, burst?);
-        let rate = self.rate(at, (requests, per, burst), cx)?;
+        let rate = written_rate(at, (requests, (self.per, per), burst), cx)?;
+        let overrides = self.overrides(at, cx);
         let member = fields::policy_member(&self.name, requests, per);
-        Some(Limit { rule: cx.rule(&self.name, at), rate, burst: burst.get(), key: key?, member })
+        let cost = self.cost.as_ref().map(|cost| cost.compile(&format!("{at}/cost"), burst, cx));
+        Some(Limit {
+            rule: cx.rule(&self.name, at),
+            rate,
+            burst: burst.get(),
+            key: key?,
+            when: condition(self.when.as_deref(), &format!("{at}/when"), cx),
+            cost: cost.unwrap_or(Some(Cost::One))?,
+            overrides,
+            shadow: cx.mode() == Mode::Shadow || self.mode == Some(LimitMode::Shadow),
+            member,
+        })
     }
 
-    fn rate(
-        &self,
-        at: &str,
-        (requests, per, burst): (NonZeroU32, Duration, NonZeroU32),
-        cx: &mut CompileContext<'_>,
-    ) -> Option<Rate> {
-        if per < SHORTEST_INTERVAL * requests.get() {
-            let message =
-                format!("{requests} per {}: more than 1 million per second cannot be counted", self.per);
-            cx.error(format!("{at}/requests"), message);
-            return None;
+    fn overrides(&self, at: &str, cx: &mut CompileContext<'_>) -> Vec<Override> {
+        let count = self.overrides.len();
+        if count > overrides::MOST {
+            cx.error(
+                format!("{at}/overrides"),
+                format!("{count} overrides: write at most {}", overrides::MOST),
+            );
         }
-        let rate = Rate::new(requests, per, burst).filter(|rate| rate.refill() <= LONGEST_REFILL);
-        if rate.is_none() {
-            let field = if self.burst.is_some() { "burst" } else { "requests" };
-            cx.error(format!("{at}/{field}"), format!("{burst} would take more than 10 years to refill"));
-        }
-        rate
+        let each = self.overrides.iter().enumerate();
+        each.filter_map(|(i, own)| own.compile(&format!("{at}/overrides/{i}"), self, cx)).collect()
     }
 
     fn key(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Arc<[KeyPart]>> {
@@ -206,44 +219,26 @@ impl LimitSpec {
     }
 }
 
-impl KeySpec {
-    fn compile(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<KeyPart> {
-        let plain = match self.r#type {
-            KeyType::Header => return self.header(at, cx),
-            KeyType::Descriptor => return self.descriptor(at, cx),
-            KeyType::ClientAddress => KeyPart::ClientAddress,
-            KeyType::Path => KeyPart::Path,
-            KeyType::Method => KeyPart::Method,
-            KeyType::PeerIdentity => KeyPart::PeerIdentity,
-            KeyType::Host => KeyPart::Host,
-        };
-        if self.name.is_some() {
-            cx.error(format!("{at}/name"), "`name` goes with types Header and Descriptor only");
-        }
-        Some(plain)
-    }
+fn condition(text: Option<&str>, at: &str, cx: &mut CompileContext<'_>) -> Option<Arc<Expression>> {
+    check::expression(cx, at, text?, Kind::Bool)
+}
 
-    fn descriptor(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<KeyPart> {
-        let name = self.name.as_deref().filter(|name| !name.is_empty());
-        if name.is_none() {
-            cx.error(at, "type Descriptor needs the `name` of the descriptor's entry");
-        }
-        name.map(|name| KeyPart::Descriptor(name.into()))
+fn written_rate(
+    at: &str,
+    (requests, (written, per), burst): (NonZeroU32, (GepDuration, Duration), NonZeroU32),
+    cx: &mut CompileContext<'_>,
+) -> Option<Rate> {
+    if per < SHORTEST_INTERVAL * requests.get() {
+        let message = format!("{requests} per {written}: more than 1 million per second cannot be counted");
+        cx.error(format!("{at}/requests"), message);
+        return None;
     }
-
-    fn header(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<KeyPart> {
-        let Some(name) = &self.name else {
-            cx.error(at, "type Header needs the `name` of the header");
-            return None;
-        };
-        match HeaderName::try_from(name) {
-            Ok(name) => Some(KeyPart::Header(name)),
-            Err(_) => {
-                cx.error(format!("{at}/name"), format!("`{name}` is not the name of a header"));
-                None
-            }
-        }
+    let rate = Rate::new(requests, per, burst).filter(|rate| rate.refill() <= LONGEST_REFILL);
+    if rate.is_none() {
+        let field = if burst == requests { "requests" } else { "burst" };
+        cx.error(format!("{at}/{field}"), format!("{burst} would take more than 10 years to refill"));
     }
+    rate
 }
 
 fn at_least_one(value: u32, pointer: &str, cx: &mut CompileContext<'_>) -> Option<NonZeroU32> {
@@ -260,7 +255,7 @@ impl BindFilter for RateLimit {
         let limits = self.limits.iter().map(|limit| limit.bind(&owner, state)).collect();
         Arc::new(RateLimitFilter {
             policy: Arc::clone(&self.policy),
-            mode: self.mode,
+            when: self.when.clone(),
             limits,
             policy_field: self.policy_field.clone(),
             told: self.told,
@@ -272,12 +267,23 @@ impl BindFilter for RateLimit {
 impl Limit {
     /// The rate is not part of the place: a changed one finds what was spent.
     fn bind(&self, owner: &Arc<str>, state: &StateStore) -> BoundLimit {
-        let place =
-            StateKey::new(Arc::clone(owner), format!("{}{}", self.rule.name, key::describe(&self.key)));
+        let part = format!("{}{}", self.rule.name, key::describe(&self.key));
+        let own = Override::bind(&self.overrides, &self.key, (owner, &part), state);
+        let place = StateKey::new(Arc::clone(owner), part);
         let max_keys = (!self.key.is_empty()).then_some(table::MAX_KEYS);
         let state = state.get_or_insert(place, || LimitState::new(self.rate, max_keys));
         state.want(self.rate);
-        BoundLimit { rule: Arc::clone(&self.rule), burst: self.burst, key: Arc::clone(&self.key), state }
+        BoundLimit {
+            rule: Arc::clone(&self.rule),
+            burst: self.burst,
+            member: self.member.as_str().into(),
+            own,
+            key: Arc::clone(&self.key),
+            when: self.when.clone(),
+            cost: self.cost.clone(),
+            shadow: self.shadow,
+            state,
+        }
     }
 }
 

@@ -54,17 +54,9 @@ impl Rate {
         self.emission * u64::from(self.burst)
     }
 
-    /// Whether one more request fits behind `tat`: the TAT after it, or how long to wait.
-    fn judge(self, tat: u64, now: u64) -> Result<u64, Duration> {
-        let earliest = tat.saturating_sub(self.full() - self.emission);
-        if now < earliest {
-            return Err(Duration::from_nanos(earliest - now));
-        }
-        Ok(tat.max(now).saturating_add(self.emission))
-    }
-
-    /// As [`Rate::judge`], for `cost` requests; they never fit where they are more than the bucket holds.
-    fn judge_cost(self, tat: u64, cost: u32, now: u64) -> Result<u64, Option<Duration>> {
+    /// Whether `cost` requests fit behind `tat`: the TAT after them, or how long to wait; for ever, if they are more than
+    /// the bucket holds.
+    fn judge(self, tat: u64, cost: u32, now: u64) -> Result<u64, Option<Duration>> {
         if cost > self.burst {
             return Err(None);
         }
@@ -99,55 +91,34 @@ impl Cell {
         cell
     }
 
-    /// Whether one request would be let through; takes nothing.
+    /// Whether `cost` requests would be let through together; takes nothing.
     ///
     /// # Errors
-    /// How long to wait.
-    pub(super) fn check(&self, rate: Rate, now: Timestamp) -> Result<(), Duration> {
-        rate.judge(self.tat(), now.as_nanos()).map(|_| ())
-    }
-
-    /// Takes one request.
-    ///
-    /// # Errors
-    /// How long to wait; nothing was taken.
-    pub(super) fn spend(&self, rate: Rate, now: Timestamp) -> Result<Level, Duration> {
-        let now = now.as_nanos();
-        self.replace(|tat| {
-            let next = rate.judge(tat, now)?;
-            Ok((rate.level(next, now), next))
-        })
+    /// How long to wait, `None` for ever.
+    pub(super) fn check(&self, rate: Rate, cost: u32, now: Timestamp) -> Result<(), Option<Duration>> {
+        rate.judge(self.tat(), cost, now.as_nanos()).map(|_| ())
     }
 
     /// Takes `cost` requests together.
     ///
     /// # Errors
     /// How long to wait, `None` for ever; nothing was taken.
-    pub(super) fn take(&self, rate: Rate, cost: u32, now: Timestamp) -> Result<Level, Option<Duration>> {
+    pub(super) fn spend(&self, rate: Rate, cost: u32, now: Timestamp) -> Result<Level, Option<Duration>> {
         let now = now.as_nanos();
         self.replace(|tat| {
-            let next = rate.judge_cost(tat, cost, now)?;
+            let next = rate.judge(tat, cost, now)?;
             Ok((rate.level(next, now), next))
         })
     }
 
-    /// Whether [`Cell::take`] would succeed; takes nothing.
-    ///
-    /// # Errors
-    /// As [`Cell::take`].
-    pub(super) fn look(&self, rate: Rate, cost: u32, now: Timestamp) -> Result<Level, Option<Duration>> {
-        let now = now.as_nanos();
-        rate.judge_cost(self.tat(), cost, now).map(|_| rate.level(self.tat(), now))
+    /// What is left; takes nothing.
+    pub(super) fn level(&self, rate: Rate, now: Timestamp) -> Level {
+        rate.level(self.tat(), now.as_nanos())
     }
 
-    /// Undoes one [`Cell::take`] of the same cost.
-    pub(super) fn put_back(&self, rate: Rate, cost: u32) {
+    /// Undoes one [`Cell::spend`] of the same rate and cost.
+    pub(super) fn give_back(&self, rate: Rate, cost: u32) {
         self.set(|tat| tat.saturating_sub(rate.emission.saturating_mul(u64::from(cost))));
-    }
-
-    /// Undoes one [`Cell::spend`] of the same rate.
-    pub(super) fn give_back(&self, rate: Rate) {
-        self.set(|tat| tat.saturating_sub(rate.emission));
     }
 
     pub(super) fn convert(&self, before: Rate, after: Rate, now: Timestamp) {
@@ -194,28 +165,38 @@ mod tests {
     #[test]
     fn a_burst_passes_then_one_per_interval() {
         let (cell, rate) = (Cell::default(), rate(10, SECOND, 3));
-        let left: Vec<_> = (0..3).map(|_| cell.spend(rate, at(0)).unwrap().remaining).collect();
+        let left: Vec<_> = (0..3).map(|_| cell.spend(rate, 1, at(0)).unwrap().remaining).collect();
         assert_eq!(left, [2, 1, 0]);
-        assert_eq!(cell.spend(rate, at(0)), Err(Duration::from_millis(100)));
-        assert_eq!(cell.spend(rate, at(60)), Err(Duration::from_millis(40)));
-        assert_eq!(cell.spend(rate, at(100)).map(|level| level.remaining), Ok(0));
+        assert_eq!(cell.spend(rate, 1, at(0)), Err(Some(Duration::from_millis(100))));
+        assert_eq!(cell.spend(rate, 1, at(60)), Err(Some(Duration::from_millis(40))));
+        assert_eq!(cell.spend(rate, 1, at(100)).map(|level| level.remaining), Ok(0));
     }
 
     #[test]
     fn the_level_says_when_there_is_one_more() {
         let (cell, rate) = (Cell::default(), rate(10, SECOND, 3));
-        assert_eq!(cell.spend(rate, at(0)), Ok(Level { remaining: 2, next: Duration::from_millis(100) }));
-        assert_eq!(cell.spend(rate, at(30)), Ok(Level { remaining: 1, next: Duration::from_millis(70) }));
+        assert_eq!(cell.spend(rate, 1, at(0)), Ok(Level { remaining: 2, next: Duration::from_millis(100) }));
+        assert_eq!(cell.spend(rate, 1, at(30)), Ok(Level { remaining: 1, next: Duration::from_millis(70) }));
     }
 
     #[test]
     fn what_is_given_back_can_be_spent_again_and_no_more() {
         let (cell, rate) = (Cell::default(), rate(1, SECOND, 2));
-        cell.spend(rate, at(500)).unwrap();
-        cell.spend(rate, at(500)).unwrap();
-        cell.give_back(rate);
-        assert!(cell.spend(rate, at(500)).is_ok());
-        assert!(cell.spend(rate, at(500)).is_err());
+        cell.spend(rate, 1, at(500)).unwrap();
+        cell.spend(rate, 1, at(500)).unwrap();
+        cell.give_back(rate, 1);
+        assert!(cell.spend(rate, 1, at(500)).is_ok());
+        assert!(cell.spend(rate, 1, at(500)).is_err());
+    }
+
+    #[test]
+    fn what_costs_more_is_spent_together_and_what_never_fits_waits_for_ever() {
+        let (cell, rate) = (Cell::default(), rate(10, SECOND, 5));
+        assert_eq!(cell.spend(rate, 3, at(1000)).map(|level| level.remaining), Ok(2));
+        assert_eq!(cell.spend(rate, 3, at(1000)), Err(Some(Duration::from_millis(100))));
+        assert_eq!(cell.spend(rate, 6, at(9000)), Err(None));
+        cell.give_back(rate, 3);
+        assert_eq!(cell.spend(rate, 5, at(1000)).map(|level| level.remaining), Ok(0));
     }
 
     #[test]
@@ -223,23 +204,23 @@ mod tests {
         let (before, raised, lowered) = (rate(10, SECOND, 10), rate(40, SECOND, 40), rate(5, SECOND, 5));
         let spent = || {
             let cell = Cell::default();
-            (0..7).for_each(|_| assert!(cell.spend(before, at(1000)).is_ok()));
+            (0..7).for_each(|_| assert!(cell.spend(before, 1, at(1000)).is_ok()));
             cell
         };
         let cell = spent();
         cell.convert(before, raised, at(1000));
-        assert_eq!(cell.spend(raised, at(1000)).unwrap().remaining, 40 - 7 - 1);
+        assert_eq!(cell.spend(raised, 1, at(1000)).unwrap().remaining, 40 - 7 - 1);
         let cell = spent();
         cell.convert(before, lowered, at(1000));
-        assert_eq!(cell.spend(lowered, at(1000)), Err(Duration::from_millis(200)));
+        assert_eq!(cell.spend(lowered, 1, at(1000)), Err(Some(Duration::from_millis(200))));
     }
 
     #[test]
     fn a_rate_that_does_not_divide_evenly_is_rounded_down() {
         let (cell, rate) = (Cell::default(), rate(3, SECOND, 1));
-        assert!(cell.spend(rate, Timestamp::ZERO).is_ok());
-        assert!(cell.spend(rate, Timestamp::from_nanos(333_333_333)).is_err());
-        assert!(cell.spend(rate, Timestamp::from_nanos(333_333_334)).is_ok());
+        assert!(cell.spend(rate, 1, Timestamp::ZERO).is_ok());
+        assert!(cell.spend(rate, 1, Timestamp::from_nanos(333_333_333)).is_err());
+        assert!(cell.spend(rate, 1, Timestamp::from_nanos(333_333_334)).is_ok());
     }
 
     #[test]
@@ -248,15 +229,15 @@ mod tests {
         for rate in [rate(u32::MAX, Duration::from_secs(4295), 1), rate(1, 365 * day, 1), rate(1, day, 3650)]
         {
             let (cell, start) = (Cell::default(), Timestamp::from_nanos(1 << 61));
-            (0..rate.burst).for_each(|_| assert!(cell.spend(rate, start).is_ok()));
-            let wait = cell.spend(rate, start).unwrap_err();
+            (0..rate.burst).for_each(|_| assert!(cell.spend(rate, 1, start).is_ok()));
+            let wait = cell.spend(rate, 1, start).unwrap_err().unwrap();
             assert_eq!(wait.as_nanos(), u128::from(rate.emission));
             let (early, due) = (start + (wait - Duration::from_nanos(1)), start + wait);
-            assert!(cell.check(rate, early).is_err());
-            assert_eq!(cell.spend(rate, due).map(|level| level.remaining), Ok(0));
-            assert!(cell.check(rate, due).is_err());
+            assert!(cell.check(rate, 1, early).is_err());
+            assert_eq!(cell.spend(rate, 1, due).map(|level| level.remaining), Ok(0));
+            assert!(cell.check(rate, 1, due).is_err());
             assert_eq!(
-                cell.spend(rate, due + rate.refill()).map(|level| level.remaining),
+                cell.spend(rate, 1, due + rate.refill()).map(|level| level.remaining),
                 Ok(rate.burst - 1)
             );
         }
@@ -274,7 +255,7 @@ mod tests {
     fn threads_never_spend_more_than_the_bucket_holds() {
         let (cell, rate) = (Cell::default(), rate(1, SECOND, 100));
         let admitted: usize = thread::scope(|scope| {
-            let spend = || (0..1000).filter(|_| cell.spend(rate, at(7)).is_ok()).count();
+            let spend = || (0..1000).filter(|_| cell.spend(rate, 1, at(7)).is_ok()).count();
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(spend)).collect();
             threads.into_iter().map(|t| t.join().unwrap()).sum()
         });
@@ -295,8 +276,8 @@ mod tests {
             let mut admitted: Vec<u64> = Vec::new();
             for step in steps {
                 now += step;
-                let promised = cell.check(rate, Timestamp::from_nanos(now));
-                let got = cell.spend(rate, Timestamp::from_nanos(now));
+                let promised = cell.check(rate, 1, Timestamp::from_nanos(now));
+                let got = cell.spend(rate, 1, Timestamp::from_nanos(now));
                 prop_assert_eq!(promised.is_ok(), got.is_ok());
                 if got.is_ok() {
                     admitted.push(now);
@@ -318,11 +299,11 @@ mod tests {
         ) {
             let rate = rate(requests, SECOND, burst);
             let cell = Cell::default();
-            (0..burst).for_each(|_| assert!(cell.spend(rate, Timestamp::from_nanos(now)).is_ok()));
-            let wait = cell.check(rate, Timestamp::from_nanos(now)).unwrap_err();
-            let then = Timestamp::from_nanos(now) + wait;
-            prop_assert!(cell.check(rate, Timestamp::from_nanos(then.as_nanos() - 1)).is_err());
-            prop_assert!(cell.check(rate, then).is_ok());
+            (0..burst).for_each(|_| assert!(cell.spend(rate, 1, Timestamp::from_nanos(now)).is_ok()));
+            let wait = cell.check(rate, 1, Timestamp::from_nanos(now)).unwrap_err();
+            let then = Timestamp::from_nanos(now) + wait.unwrap_or_default();
+            prop_assert!(cell.check(rate, 1, Timestamp::from_nanos(then.as_nanos() - 1)).is_err());
+            prop_assert!(cell.check(rate, 1, then).is_ok());
         }
     }
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::Level;
-use super::key::{self, KeyPart};
-use super::{BoundLimit, KeyType, RateLimitPolicy, RateLimitPolicySpec};
+use super::key::KeyType;
+use super::key::{self, KeyPart, Source};
+use super::{BoundLimit, RateLimitPolicy, RateLimitPolicySpec};
 use crate::kind::{CompileContext, PolicyKind};
 use crate::model::{Mode, Policy};
 use crate::state::StateStore;
@@ -85,7 +86,7 @@ impl DescriptorLimiter {
         let mut this = Self { domains: BTreeMap::new(), seed: state.hash_seed() };
         for policy in policies.into_iter().filter(|policy| &*policy.kind == RateLimitPolicy::KIND) {
             let spec = <RateLimitPolicySpec as serde::Deserialize>::deserialize(&policy.spec);
-            let Ok(RateLimitPolicySpec { domain: Some(domain), limits }) = spec else { continue };
+            let Ok(RateLimitPolicySpec { domain: Some(domain), limits, .. }) = spec else { continue };
             let mut cx = CompileContext::new(policy);
             let owner: Arc<str> = format!("domain {domain}: {}", policy.meta.name).into();
             let bound = limits.iter().enumerate().filter_map(|(i, limit)| {
@@ -136,8 +137,8 @@ impl DescriptorLimiter {
 
 impl<'a> Descriptor<'a> {
     fn values(&self, key: &[KeyPart]) -> Option<Vec<&'a str>> {
-        let value = |part: &KeyPart| match part {
-            KeyPart::Descriptor(name) => {
+        let value = |part: &KeyPart| match &part.source {
+            Source::Descriptor(name) => {
                 self.entries.iter().find(|(key, _)| *key == &**name).map(|(_, value)| *value)
             }
             _ => None,
@@ -176,17 +177,18 @@ impl Part<'_> {
     // The lock of a limit is held for one bucket at a time: a question may have several of one limit.
     fn look(&self, now: Timestamp) -> Result<Level, Option<Duration>> {
         let bucket = self.limit.state.bucket(self.key, now);
-        bucket.cell().look(bucket.rate(), self.hits, now)
+        bucket.cell().check(bucket.rate(), self.hits, now)?;
+        Ok(bucket.cell().level(bucket.rate(), now))
     }
 
     fn take(&self, now: Timestamp) -> Result<Level, Option<Duration>> {
         let bucket = self.limit.state.bucket(self.key, now);
-        bucket.cell().take(bucket.rate(), self.hits, now)
+        bucket.cell().spend(bucket.rate(), self.hits, now)
     }
 
     fn put_back(&self, now: Timestamp) {
         let bucket = self.limit.state.bucket(self.key, now);
-        bucket.cell().put_back(bucket.rate(), self.hits);
+        bucket.cell().give_back(bucket.rate(), self.hits);
     }
 }
 

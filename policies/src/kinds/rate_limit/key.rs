@@ -1,44 +1,90 @@
-//! What a limit counts apart: parts of the request, hashed in place, without an allocation.
+//! What a limit counts apart: parts of the request, hashed in place. Nothing is allocated but for expressions.
+
+mod address;
+mod spec;
+mod template;
 
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderName, request};
 
-use crate::model::Peer;
+use crate::expression::{Expression, Facts};
+use crate::matching::RequestView;
+use crate::pick::cookie_values;
 use crate::pipeline::RequestContext;
+use address::ClientAddress;
+pub(super) use spec::{KeySpec, KeyType};
+use template::Templates;
 
-/// One part of a key.
+/// One part of a key, and what becomes of requests that do not have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum KeyPart {
-    /// The address of the other side of the connection, never what a header claims it to be.
-    ClientAddress,
+pub(super) struct KeyPart {
+    pub(super) source: Source,
+    missing: Missing,
+}
+
+/// Where a part is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    ClientAddress(ClientAddress),
     /// All values of a header, in order.
     Header(HeaderName),
+    /// All values of a cookie, in order.
+    Cookie(Arc<str>),
+    /// The first parameter of that name, percent-decoded.
+    QueryParameter(Arc<str>),
     /// Without the query.
     Path,
+    /// Which of these the path is like.
+    PathTemplate(Templates),
     Method,
     /// The SPIFFE id that mTLS verified.
     PeerIdentity,
     /// Lower case, without the port.
     Host,
+    /// The HTTPRoute or GRPCRoute that was matched.
+    Route,
+    Expression(Arc<Expression>),
     /// An entry of a rate limit service's descriptor; no request has one.
     Descriptor(Arc<str>),
+}
+
+/// What becomes of a request that does not have a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Missing {
+    /// All such requests share a bucket.
+    #[default]
+    Share,
+    Skip,
+    Deny,
+}
+
+/// The key of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Of(u128),
+    /// The limit does not count this request.
+    Skip,
+    /// The limit lets no request pass that is without this.
+    Deny,
 }
 
 /// Two independent hashes side by side, under a seed that clients do not know.
 struct KeyHasher(DefaultHasher, DefaultHasher);
 
-/// The key of a request. A part that the request does not have is a value of its own: all requests without it share
-/// a bucket.
-pub(super) fn hash(parts: &[KeyPart], cx: &RequestContext<'_>, seed: [u64; 2]) -> u128 {
+/// The key of a request under a limit.
+pub(super) fn of(parts: &[KeyPart], cx: &RequestContext<'_>, seed: [u64; 2]) -> Key {
     let mut hasher = KeyHasher::new(seed);
     for part in parts {
-        part.write(&mut hasher, cx.head, cx.peer);
+        match (part.source.write(&mut hasher, cx), part.missing) {
+            (true, _) | (false, Missing::Share) => hasher.end_of_part(),
+            (false, Missing::Skip) => return Key::Skip,
+            (false, Missing::Deny) => return Key::Deny,
+        }
     }
-    hasher.finish()
+    Key::Of(hasher.finish())
 }
 
 /// The key of values that were found elsewhere, in the order of the parts.
@@ -51,47 +97,66 @@ pub(super) fn hash_values<'a>(values: impl Iterator<Item = &'a str>, seed: [u64;
     hasher.finish()
 }
 
-/// Names the parts, for the place of the limit's state.
+/// The key of values as they are written in a policy; see [`KeySpec::is_text`].
+pub(super) fn hash_written(parts: &[KeyPart], values: &[String], seed: [u64; 2]) -> u128 {
+    let mut hasher = KeyHasher::new(seed);
+    for (part, value) in parts.iter().zip(values) {
+        match part.source {
+            Source::Host => hasher.lower_case(value.as_bytes()),
+            _ => hasher.value(value.as_bytes()),
+        }
+        hasher.end_of_part();
+    }
+    hasher.finish()
+}
+
+/// Names the parts, for the place of the limit's state: what is counted apart in another way, is counted elsewhere.
 pub(super) fn describe(parts: &[KeyPart]) -> String {
     let mut text = String::new();
     for part in parts {
         // Writing to a String cannot fail.
-        let _ = match part {
-            KeyPart::Header(name) => write!(text, "|header:{name}"),
-            KeyPart::Descriptor(name) => write!(text, "|descriptor:{}:{name}", name.len()),
+        let _ = match &part.source {
+            Source::Header(name) => write!(text, "|header:{name}"),
+            Source::Descriptor(name) => write!(text, "|descriptor:{}:{name}", name.len()),
+            Source::ClientAddress(address) if *address == ClientAddress::default() => {
+                write!(text, "|ClientAddress")
+            }
             other => write!(text, "|{other:?}"),
         };
     }
     text
 }
 
-impl KeyPart {
-    fn write(&self, hasher: &mut KeyHasher, head: &request::Parts, peer: &Peer) {
+impl Source {
+    /// Whether the request has it.
+    fn write(&self, hasher: &mut KeyHasher, cx: &RequestContext<'_>) -> bool {
+        let head = &*cx.head;
         match self {
-            Self::ClientAddress => match peer.address.ip().to_canonical() {
-                IpAddr::V4(ip) => hasher.value(&ip.octets()),
-                IpAddr::V6(ip) => hasher.value(&ip.octets()),
-            },
+            Self::ClientAddress(address) => hasher.all([address.of(head, cx.peer).bytes()]),
             Self::Header(name) => {
-                for value in head.headers.get_all(name) {
-                    hasher.value(value.as_bytes());
-                }
+                hasher.all(head.headers.get_all(name).iter().map(http::HeaderValue::as_bytes))
             }
-            Self::Path => hasher.value(head.uri.path().as_bytes()),
-            Self::Descriptor(_) => {}
-            Self::Method => hasher.value(head.method.as_str().as_bytes()),
-            Self::PeerIdentity => {
-                if let Some(identity) = &peer.identity {
-                    hasher.value(identity.0.as_bytes());
-                }
+            Self::Cookie(name) => hasher.all(cookie_values(&head.headers, name)),
+            Self::QueryParameter(name) => {
+                hasher.all(RequestView::new(head).query(name).map(str::as_bytes).into_iter())
             }
-            Self::Host => {
-                if let Some(host) = host(head) {
-                    hasher.lower_case(host);
-                }
+            Self::Path => hasher.all([head.uri.path().as_bytes()]),
+            Self::PathTemplate(templates) => {
+                hasher.all(templates.of(head.uri.path()).map(str::as_bytes).into_iter())
             }
+            Self::Method => hasher.all([head.method.as_str().as_bytes()]),
+            Self::PeerIdentity => hasher.all(cx.peer.identity.iter().map(|identity| identity.0.as_bytes())),
+            Self::Host => host(head).is_some_and(|host| {
+                hasher.lower_case(host);
+                true
+            }),
+            Self::Route => hasher.all(cx.route.map(str::as_bytes).into_iter()),
+            Self::Expression(expression) => {
+                let facts = Facts { head, peer: cx.peer, route: cx.route };
+                hasher.all(expression.value(&facts).ok().iter().map(|value| value.as_bytes()))
+            }
+            Self::Descriptor(_) => false,
         }
-        hasher.end_of_part();
     }
 }
 
@@ -115,6 +180,16 @@ impl KeyHasher {
             right.write_u64(word);
         }
         Self(left, right)
+    }
+
+    /// Whether there was any.
+    fn all<V: AsRef<[u8]>>(&mut self, values: impl IntoIterator<Item = V>) -> bool {
+        let mut any = false;
+        for value in values {
+            self.value(value.as_ref());
+            any = true;
+        }
+        any
     }
 
     /// With its length, so that no two lists of values look alike.

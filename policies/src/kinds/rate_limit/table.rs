@@ -136,7 +136,7 @@ mod tests {
     }
 
     fn spend(table: &Table, key: u128, rate: Rate, now: Timestamp) -> bool {
-        table.cell(key, now).spend(rate, now).is_ok()
+        table.cell(key, now).spend(rate, 1, now).is_ok()
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
         let (table, rate) = (Table::new(SHARDS), rate(1, 1));
         let held = table.cell(0, at(0));
         assert!(spend(&table, 16, rate, at(0)), "the overflow bucket");
-        assert!(held.spend(rate, at(0)).is_ok());
+        assert!(held.spend(rate, 1, at(0)).is_ok());
         drop(held);
         assert!(!spend(&table, 0, rate, at(0)));
     }

@@ -14,6 +14,8 @@ use crate::state::StateStore;
 use crate::time::Timestamp;
 use std::sync::Arc;
 
+mod parts;
+
 const KIND: &str = "RateLimitPolicy";
 
 fn bind(mode: Mode, spec: Value, store: &StateStore) -> Arc<dyn Filter> {

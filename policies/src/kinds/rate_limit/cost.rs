@@ -1,0 +1,104 @@
+//! How much of a limit a request spends.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use http::HeaderName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::expression::{Expression, Facts, Kind};
+use crate::kind::CompileContext;
+use crate::kinds::check;
+use crate::pipeline::RequestContext;
+
+/// Write one of `fixed`, `header` and `expression`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct CostSpec {
+    /// The same for every request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    fixed: Option<u32>,
+    /// The number in this request header; 1 where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    header: Option<String>,
+    /// A whole number, in CEL; 1 where it fails. What is 0 or less costs nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    expression: Option<String>,
+    /// What a request asks for is not believed beyond this. Default: what the limit holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    at_most: Option<u32>,
+}
+
+/// What a request spends.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Cost {
+    #[default]
+    One,
+    Fixed(u32),
+    /// The number in a header.
+    Header(HeaderName, u32),
+    Expression(Arc<Expression>, u32),
+}
+
+impl CostSpec {
+    /// `burst`: what the limit holds.
+    pub(super) fn compile(&self, at: &str, burst: NonZeroU32, cx: &mut CompileContext<'_>) -> Option<Cost> {
+        let most = self.at_most.unwrap_or(burst.get());
+        if self.at_most.is_some_and(|most| most > burst.get() || most == 0) {
+            cx.error(
+                format!("{at}/atMost"),
+                format!("{most} is out of range: use 1 to {burst}, what the limit holds"),
+            );
+        }
+        match (self.fixed, &self.header, &self.expression) {
+            (Some(fixed), None, None) => {
+                if fixed == 0 || fixed > burst.get() {
+                    let message = format!("{fixed} is out of range: use 1 to {burst}; no request would pass");
+                    cx.error(format!("{at}/fixed"), message);
+                }
+                Some(Cost::Fixed(fixed))
+            }
+            (None, Some(header), None) => match HeaderName::try_from(header) {
+                Ok(name) => Some(Cost::Header(name, most)),
+                Err(_) => {
+                    cx.error(format!("{at}/header"), format!("`{header}` is not the name of a header"));
+                    None
+                }
+            },
+            (None, None, Some(text)) => {
+                let compiled = check::expression(cx, &format!("{at}/expression"), text, Kind::Int);
+                compiled.map(|expression| Cost::Expression(expression, most))
+            }
+            _ => {
+                cx.error(at, "write one of `fixed`, `header` and `expression`");
+                None
+            }
+        }
+    }
+}
+
+impl Cost {
+    /// 0 for a request that spends nothing.
+    pub(super) fn of(&self, cx: &RequestContext<'_>) -> u32 {
+        match self {
+            Self::One => 1,
+            Self::Fixed(cost) => *cost,
+            Self::Header(name, most) => {
+                let text = cx.head.headers.get(name).and_then(|value| value.to_str().ok());
+                // More digits than fit are more than is believed.
+                let digits =
+                    text.map(str::trim).filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()));
+                digits.map_or(1, |digits| digits.parse().unwrap_or(u32::MAX).min(*most))
+            }
+            Self::Expression(expression, most) => {
+                let facts = Facts { head: cx.head, peer: cx.peer, route: cx.route };
+                let number = expression.number(&facts).unwrap_or(1).max(0);
+                u32::try_from(number).unwrap_or(u32::MAX).min(*most)
+            }
+        }
+    }
+}
