@@ -37,6 +37,8 @@ pub enum Detail {
     Cap(u32),
     /// Where the key of the user was found; never the key itself.
     Key(KeySource),
+    /// The store of shared counters gave no answer: the proxy decided by its own.
+    StoreUnanswered,
 }
 
 /// One rule inside a policy: its name and the line it was written on.
@@ -79,6 +81,7 @@ impl fmt::Display for Detail {
             Self::State(phase) => write!(f, "state={}", phase.as_str()),
             Self::Cap(n) => write!(f, "cap={n}"),
             Self::Key(source) => write!(f, "key={}", source.as_str()),
+            Self::StoreUnanswered => f.write_str("store=unanswered"),
         }
     }
 }

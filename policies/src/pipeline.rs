@@ -3,6 +3,7 @@
 //! Filters are compiled and ordered when the snapshot is built; per request this is a walk over a slice.
 
 mod cors;
+mod effect;
 mod headers;
 mod location;
 mod redirect;
@@ -23,6 +24,7 @@ use crate::reason::Reason;
 use crate::time::Timestamp;
 
 pub(crate) use cors::announced;
+pub use effect::{Effect, Performed, SharedBucket, Spend, Spent};
 pub(crate) use route_filter::{Entry, InvalidFilter, route_filter};
 
 /// The order of policies after routing, said once. Within a phase, the order is that of the registry, then of the
@@ -56,6 +58,11 @@ pub trait Filter: Debug + Send + Sync {
     /// Called with the request head before a backend is called.
     fn on_request(&self, cx: &mut RequestContext<'_>) -> Verdict;
 
+    /// Called with what came of an effect that [`Filter::on_request`] asked for.
+    fn on_effect(&self, _cx: &mut RequestContext<'_>, _performed: &Performed) -> Verdict {
+        Verdict::Continue
+    }
+
     /// Called with the head of the final response, whoever gave it, in reverse order. Only filters whose
     /// `on_request` ran are called.
     fn on_response(&self, _head: &mut response::Parts) {}
@@ -85,6 +92,18 @@ pub enum Verdict {
     Reply(LocalReply),
     /// Answer now, for this is what was asked for and no failure.
     Answer(DirectReply),
+    /// Do this, and come back with what came of it.
+    Effect(Effect),
+}
+
+/// How far the filters have got.
+#[derive(Debug)]
+#[must_use = "an effect that nobody performs leaves the request unjudged"]
+pub enum Flow {
+    /// All of them let the request pass.
+    Done,
+    /// One of them waits for this; go on with [`resume`].
+    Effect(Effect),
 }
 
 /// Why a request went no further than a filter.
@@ -130,7 +149,7 @@ impl From<Reason> for Stop {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress(usize);
 
-/// Runs the filters in order until one replies.
+/// Runs the filters in order until one replies, or needs something done.
 ///
 /// # Errors
 /// The reply of the filter that stopped the request. `progress` says which filters ran, either way.
@@ -138,16 +157,36 @@ pub fn on_request(
     filters: &[Arc<dyn Filter>],
     cx: &mut RequestContext<'_>,
     progress: &mut Progress,
-) -> Result<(), Stop> {
+) -> Result<Flow, Stop> {
     for filter in filters.iter().skip(progress.0) {
         progress.0 += 1;
         match filter.on_request(cx) {
             Verdict::Continue => {}
             Verdict::Reply(reply) => return Err(Stop::Refused(reply)),
             Verdict::Answer(reply) => return Err(Stop::Answered(reply)),
+            Verdict::Effect(effect) => return Ok(Flow::Effect(effect)),
         }
     }
-    Ok(())
+    Ok(Flow::Done)
+}
+
+/// Goes on with the filter that asked for an effect, then with those after it.
+///
+/// # Errors
+/// As [`on_request`].
+pub fn resume(
+    filters: &[Arc<dyn Filter>],
+    cx: &mut RequestContext<'_>,
+    progress: &mut Progress,
+    performed: &Performed,
+) -> Result<Flow, Stop> {
+    let asked = progress.0.checked_sub(1).and_then(|at| filters.get(at));
+    match asked.map_or(Verdict::Continue, |filter| filter.on_effect(cx, performed)) {
+        Verdict::Continue => on_request(filters, cx, progress),
+        Verdict::Reply(reply) => Err(Stop::Refused(reply)),
+        Verdict::Answer(reply) => Err(Stop::Answered(reply)),
+        Verdict::Effect(effect) => Ok(Flow::Effect(effect)),
+    }
 }
 
 /// Runs the response side of the filters that saw the request, last first.

@@ -8,8 +8,11 @@ pub mod breaker;
 pub mod counts;
 pub mod exact;
 mod link;
+mod perform;
 pub mod service;
 pub mod store;
+
+pub(crate) use perform::perform;
 
 /// Why there is no answer; the request is then judged by what the policy says for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]

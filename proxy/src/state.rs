@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::{ProxyConfig, Store};
 use crate::effects::Effects;
 use crate::http3::Adverts;
+use crate::limits::store::ExactStore;
 use crate::telemetry::Telemetry;
 use crate::upstream::Pools;
 
@@ -36,6 +37,8 @@ pub struct ProxyState {
     pub(crate) connections: TaskTracker,
     pub(crate) pools: Arc<Pools>,
     pub(crate) effects: Effects,
+    /// Where limits are counted that all proxies share.
+    pub(crate) exact: Option<ExactStore>,
     pub(crate) http3: Adverts,
     pub(crate) clock: Clock,
 }
@@ -47,6 +50,8 @@ impl ProxyState {
         Arc::new(Self {
             store: Store::new(config.local.clone(), clock),
             effects: Effects::default(),
+            // Whoever has flags has checked the address.
+            exact: config.redis.as_deref().and_then(|address| ExactStore::new(address).ok()),
             http3: Adverts::default(),
             pools: Arc::new(Pools::new(telemetry.clone())),
             listeners: Listeners::default(),

@@ -11,7 +11,7 @@ use crate::call::{Ended, Next, Retries, admit};
 use crate::decision::{CallOutcome, CallResult, Decision};
 use crate::model::{AppProtocol, BackendName, Timeouts};
 use crate::pick::PickContext;
-use crate::pipeline::{self, LocalReply, Progress, RequestContext, Stop};
+use crate::pipeline::{self, Flow, LocalReply, Performed, Progress, RequestContext, Stop};
 use crate::snapshot::{Scope, Selected};
 use crate::{Decisions, Outcome, Reason, Timestamp};
 
@@ -138,9 +138,13 @@ impl<'w> Player<'w> {
             decisions: &mut decisions,
             response_headers: &mut wanted,
         };
-        let judged = pipeline::on_request(filters, &mut cx, &mut progress);
+        // A case has no store: what needs one does as if it did not answer.
+        let mut judged = pipeline::on_request(filters, &mut cx, &mut progress);
+        while let Ok(Flow::Effect(_)) = judged {
+            judged = pipeline::resume(filters, &mut cx, &mut progress, &Performed::Unanswered);
+        }
         let outcome =
-            judged.and_then(|()| Ok(self.forward(&selected, &sent, step, &mut seen, &mut decisions)?));
+            judged.and_then(|_| Ok(self.forward(&selected, &sent, step, &mut seen, &mut decisions)?));
         match outcome {
             Ok(response) => seen.response = response,
             Err(Stop::Refused(reply)) => seen.refused(reply, sent.grpc),

@@ -3,6 +3,7 @@
 mod cell;
 mod cost;
 mod descriptor;
+mod exact;
 mod fields;
 mod filter;
 mod key;
@@ -30,6 +31,7 @@ use crate::state::{StateKey, StateStore};
 use cell::Rate;
 use cost::{Cost, CostSpec};
 pub use descriptor::{Descriptor, DescriptorLimiter, Judged, Judgement};
+use exact::{Exact, ExactSpec, Scope, Written};
 use filter::{BoundLimit, RateLimitFilter};
 use key::{KeyPart, KeySpec};
 use overrides::{Override, OverrideSpec};
@@ -52,6 +54,12 @@ pub(super) struct RateLimitPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     when: Option<String>,
+    /// Who shares the budget. Default: Local.
+    #[serde(default, skip_serializing_if = "is_local")]
+    scope: Scope,
+    /// For scope Exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exact: Option<ExactSpec>,
     #[schemars(length(min = 1, max = 16))]
     limits: Vec<LimitSpec>,
     /// The fields that tell clients of their limits. Default: RateLimit; `[]` for none.
@@ -111,14 +119,14 @@ struct RateLimit {
     limits: Vec<Limit>,
     policy_field: HeaderValue,
     told: Told,
+    exact: Option<Exact>,
 }
 
 #[derive(Debug)]
 struct Limit {
     rule: Arc<RuleRef>,
     rate: Rate,
-    /// What `x-ratelimit-limit` tells.
-    burst: u32,
+    written: Written,
     key: Arc<[KeyPart]>,
     when: Option<Arc<Expression>>,
     cost: Cost,
@@ -147,6 +155,7 @@ impl PolicyKind for RateLimitPolicy {
         check::unique(cx, "/limits", spec.limits.iter().map(|limit| Some(limit.name.as_str())));
         descriptor::check(&spec, cx);
         let when = condition(spec.when.as_deref(), "/when", cx);
+        let exact = Exact::compile(&spec, cx);
         let compiled =
             spec.limits.iter().enumerate().map(|(i, limit)| limit.compile(&format!("/limits/{i}"), cx));
         let mut limits: Vec<Limit> = compiled.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
@@ -157,7 +166,7 @@ impl PolicyKind for RateLimitPolicy {
         let policy_field = HeaderValue::try_from(members.join(", ")).ok()?;
         let told = Told::new(&spec.response_headers);
         let policy = cx.policy().clone();
-        Some(Compiled::Filter(Arc::new(RateLimit { policy, when, limits, policy_field, told })))
+        Some(Compiled::Filter(Arc::new(RateLimit { policy, when, limits, policy_field, told, exact })))
     }
 }
 
@@ -179,7 +188,7 @@ impl LimitSpec {
         Some(Limit {
             rule: cx.rule(&self.name, at),
             rate,
-            burst: burst.get(),
+            written: Written { requests, per, burst },
             key: key?,
             when: condition(self.when.as_deref(), &format!("{at}/when"), cx),
             cost: cost.unwrap_or(Some(Cost::One))?,
@@ -219,6 +228,10 @@ impl LimitSpec {
     }
 }
 
+fn is_local(scope: &Scope) -> bool {
+    *scope == Scope::Local
+}
+
 fn condition(text: Option<&str>, at: &str, cx: &mut CompileContext<'_>) -> Option<Arc<Expression>> {
     check::expression(cx, at, text?, Kind::Bool)
 }
@@ -252,13 +265,14 @@ fn at_least_one(value: u32, pointer: &str, cx: &mut CompileContext<'_>) -> Optio
 impl BindFilter for RateLimit {
     fn bind(&self, state: &StateStore) -> Arc<dyn Filter> {
         let owner: Arc<str> = format!("{}/{}", self.policy.kind, self.policy.name).into();
-        let limits = self.limits.iter().map(|limit| limit.bind(&owner, state)).collect();
+        let limits = self.limits.iter().map(|limit| limit.bind(&owner, self.exact, state)).collect();
         Arc::new(RateLimitFilter {
             policy: Arc::clone(&self.policy),
             when: self.when.clone(),
             limits,
             policy_field: self.policy_field.clone(),
             told: self.told,
+            exact: self.exact,
             seed: state.hash_seed(),
         })
     }
@@ -266,16 +280,19 @@ impl BindFilter for RateLimit {
 
 impl Limit {
     /// The rate is not part of the place: a changed one finds what was spent.
-    fn bind(&self, owner: &Arc<str>, state: &StateStore) -> BoundLimit {
-        let part = format!("{}{}", self.rule.name, key::describe(&self.key));
-        let own = Override::bind(&self.overrides, &self.key, (owner, &part), state);
+    /// Where a store counts, what is counted here is what passes without it.
+    fn bind(&self, owner: &Arc<str>, exact: Option<Exact>, state: &StateStore) -> BoundLimit {
+        let without = if exact.is_some() { "|without-store" } else { "" };
+        let part = format!("{}{}{without}", self.rule.name, key::describe(&self.key));
+        let own = Override::bind((&self.overrides, &self.key), (owner, &part), exact, state);
+        let rate = exact.and_then(|exact| exact.share(self.written)).unwrap_or(self.rate);
         let place = StateKey::new(Arc::clone(owner), part);
         let max_keys = (!self.key.is_empty()).then_some(table::MAX_KEYS);
-        let state = state.get_or_insert(place, || LimitState::new(self.rate, max_keys));
-        state.want(self.rate);
+        let state = state.get_or_insert(place, || LimitState::new(rate, max_keys));
+        state.want(rate);
         BoundLimit {
             rule: Arc::clone(&self.rule),
-            burst: self.burst,
+            written: self.written,
             member: self.member.as_str().into(),
             own,
             key: Arc::clone(&self.key),

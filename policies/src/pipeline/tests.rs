@@ -29,7 +29,7 @@ fn run(filter: &RouteFilter, entry: Entry, head: &mut request::Parts) -> (Result
         response_headers: &mut response_headers,
     };
     let done = on_request(&[route_filter(filter, entry).unwrap()], &mut cx, &mut Progress::default());
-    (done, response_headers)
+    (done.map(|flow| assert!(matches!(flow, Flow::Done))), response_headers)
 }
 
 fn redirect() -> Redirect {

@@ -7,7 +7,7 @@ use super::*;
 use crate::decision::Decisions;
 use crate::model::fixture::*;
 use crate::model::{Peer, PolicyKey, Redirect, Resource, RouteFilter, TargetKind};
-use crate::pipeline::{Progress, RequestContext, Stop, on_request};
+use crate::pipeline::{Flow, Progress, RequestContext, Stop, on_request};
 use crate::time::Timestamp;
 
 const GATEWAY: Scope = Scope::Gateway(BindAddress { ip: None, port: 8080 });
@@ -68,7 +68,8 @@ fn outcome(target: &Target) -> Option<Reason> {
     match on_request(&target.filters, &mut cx, &mut Progress::default()) {
         Err(Stop::Refused(reply)) => Some(reply.reason),
         Err(Stop::Answered(reply)) => panic!("{reply:?}"),
-        Ok(()) => None,
+        Ok(Flow::Done) => None,
+        Ok(Flow::Effect(effect)) => panic!("{effect:?}"),
     }
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::decision::Decisions;
 use crate::model::fixture::*;
 use crate::model::{HeaderModifier, Peer, Policy, Resource, RouteFilter, RouteParent, TargetKind, TargetRef};
-use crate::pipeline::{Progress, RequestContext, Stop, on_request};
+use crate::pipeline::{Flow, Progress, RequestContext, Stop, on_request};
 use crate::time::Timestamp;
 
 const GATEWAY: Scope = Scope::Gateway(BindAddress { ip: None, port: 8080 });
@@ -72,7 +72,8 @@ fn send(snapshot: &Snapshot, scope: Scope, host: &str) -> Result<request::Parts,
     match on_request(&selected.target().filters, &mut cx, &mut Progress::default()) {
         Err(Stop::Refused(reply)) => Err(reply.reason),
         Err(Stop::Answered(reply)) => panic!("{reply:?}"),
-        Ok(()) => Ok(head),
+        Ok(Flow::Done) => Ok(head),
+        Ok(Flow::Effect(effect)) => panic!("{effect:?}"),
     }
 }
 

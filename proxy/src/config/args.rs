@@ -129,6 +129,11 @@ pub struct ProxyArgs {
           value_parser = duration::parse)]
     pub drain_timeout: Duration,
 
+    /// The Redis that counts policies with `scope: Exact`, the same for all proxies. Without one, and while it does not
+    /// answer, each proxy lets through by itself what those policies say. May hold a password: better in the environment.
+    #[arg(long, env = "TIDEGATE_REDIS_URL", value_name = "redis://HOST:PORT/DB", hide_env_values = true)]
+    pub redis: Option<String>,
+
     /// Keep the last good configuration here, and start from it when the control plane does not answer.
     #[arg(long, env = "TIDEGATE_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,

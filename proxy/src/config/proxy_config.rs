@@ -8,6 +8,7 @@ use tidegate_policy::model::ResourceName;
 use tidegate_policy::snapshot::Local;
 
 use super::{HeaderSite, ProxyArgs, ProxyHeaders};
+use crate::limits::store::ExactStore;
 use crate::telemetry::LogTarget;
 
 /// More are more than one process has file descriptors for.
@@ -42,6 +43,8 @@ pub struct ProxyConfig {
     pub max_connections: usize,
     pub drain_timeout: Duration,
     pub state_dir: Option<PathBuf>,
+    /// Address of the store of exact limits.
+    pub redis: Option<String>,
     pub access_log: LogTarget,
 }
 
@@ -91,6 +94,8 @@ pub enum ConfigError {
     NoWorkers,
     #[error("--max-connections {0}: write a number from 1 to {MAX_CONNECTIONS}")]
     MaxConnections(usize),
+    #[error("--redis: {0}")]
+    Redis(String),
     #[error("--connect-timeout 0: connecting takes some time; write 1s for example")]
     ConnectTimeout,
 }
@@ -116,6 +121,7 @@ impl Default for ProxyConfig {
             max_connections: 10_000,
             drain_timeout: Duration::from_secs(10),
             state_dir: None,
+            redis: None,
             access_log: LogTarget::Stdout,
         }
     }
@@ -162,6 +168,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             max_connections: args.max_connections,
             drain_timeout: args.drain_timeout,
             state_dir: args.state_dir,
+            redis: args.redis,
             access_log: args.access_log,
         })
     }
@@ -200,6 +207,9 @@ fn check(args: &ProxyArgs) -> Result<(), ConfigError> {
     }
     if !(1..=MAX_CONNECTIONS).contains(&args.max_connections) {
         return Err(ConfigError::MaxConnections(args.max_connections));
+    }
+    if let Some(address) = &args.redis {
+        ExactStore::new(address).map_err(|error| ConfigError::Redis(error.to_string()))?;
     }
     if args.connect_timeout.is_zero() {
         return Err(ConfigError::ConnectTimeout);

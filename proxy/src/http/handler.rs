@@ -9,7 +9,9 @@ use hyper::body::Body as _;
 use tidegate_policy::Reason;
 use tidegate_policy::model::AppProtocol;
 use tidegate_policy::pick::PickContext;
-use tidegate_policy::pipeline::{self, DirectReply, LocalReply, Progress, RequestContext, Stop};
+use tidegate_policy::pipeline::{
+    self, DirectReply, Effect, Flow, LocalReply, Progress, RequestContext, Stop,
+};
 use tidegate_policy::snapshot::{Scope, Selected};
 use tokio::time::Instant;
 
@@ -23,6 +25,7 @@ use super::server::{ConnectionContext, TlsSession};
 use super::{headers, tunnel};
 use crate::clock::since_epoch;
 use crate::effects;
+use crate::limits;
 use crate::upstream::{self, Answered, Call};
 
 /// Where one request has got to.
@@ -68,7 +71,13 @@ pub(crate) async fn handle(
     };
     let upgrade = tunnel::Downstream::wanted(&mut head, names, &mut story.rng);
     let (has_body, waiting) = (!body.is_end_stream(), connection.resets.begin(begun));
-    let outcome = match story.judge(&mut head, names) {
+    let judged = match story.judge(&mut head, names) {
+        Ok(Flow::Done) => Ok(()),
+        // Boxed, because few requests wait for anything.
+        Ok(Flow::Effect(effect)) => Box::pin(story.perform(effect, &mut head)).await,
+        Err(stop) => Err(stop),
+    };
+    let outcome = match judged {
         Ok(()) => story.forward(head, body, upgrade.as_ref()).await.map_err(Stop::from),
         Err(stop) => Err(stop),
     };
@@ -83,7 +92,7 @@ pub(crate) async fn handle(
 
 impl Story<'_> {
     /// Routes the request and asks every policy on its way.
-    fn judge(&mut self, head: &mut request::Parts, names: Names) -> Result<(), Stop> {
+    fn judge(&mut self, head: &mut request::Parts, names: Names) -> Result<Flow, Stop> {
         let connection = self.connection;
         let snapshot = connection.proxy.store.load();
         headers::normalize_target(head)?;
@@ -135,6 +144,28 @@ impl Story<'_> {
             response_headers: &mut self.response_headers,
         };
         pipeline::on_request(&selected.target().filters, &mut cx, &mut self.progress)
+    }
+
+    /// Does what a policy needs done before it can judge, and asks the others.
+    async fn perform(&mut self, mut effect: Effect, head: &mut request::Parts) -> Result<(), Stop> {
+        let (peer, proxy) = (&self.connection.peer, &self.connection.proxy);
+        loop {
+            let performed = limits::perform(proxy.exact.as_ref(), &effect).await;
+            let Some(selected) = &self.selected else { return Err(Reason::Internal.into()) };
+            let mut cx = RequestContext {
+                head,
+                peer,
+                route: selected.rule.route.as_deref(),
+                now: proxy.clock.now(),
+                rng: &mut self.rng,
+                decisions: &mut self.record.decisions,
+                response_headers: &mut self.response_headers,
+            };
+            match pipeline::resume(&selected.target().filters, &mut cx, &mut self.progress, &performed)? {
+                Flow::Done => return Ok(()),
+                Flow::Effect(next) => effect = next,
+            }
+        }
     }
 
     /// Calls the backend.

@@ -8,6 +8,7 @@ use tidegate_policy::model::BackendName;
 
 use super::ProxyState;
 use crate::admin::{AdminSource, to_yaml};
+use crate::limits::store::ExactStore;
 use crate::telemetry::{BreakerSample, Scrape};
 
 impl AdminSource for ProxyState {
@@ -38,6 +39,7 @@ impl AdminSource for ProxyState {
             xds_connected: self.config.control_plane.is_some().then(|| self.xds.is_connected()),
             config_age: self.store.applied_at().map(|at| at.elapsed()),
             breakers: self.breakers(),
+            exact: self.exact.as_ref().map(ExactStore::counted),
         }
     }
 }

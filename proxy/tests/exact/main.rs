@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
 mod counting;
+#[path = "../proxy/mesh.rs"]
+mod mesh;
+mod proxies;
 mod redis;
 mod service;
 mod strangers;

@@ -363,6 +363,7 @@ async fn metrics_count_requests_decisions_connections_and_what_is_scraped() {
         xds_connected: Some(true),
         config_age: Some(Duration::from_secs(5)),
         breakers: vec![support::breaker_sample()],
+        exact: None,
     };
     let text = telemetry.render_metrics(&scrape);
     let expected = [

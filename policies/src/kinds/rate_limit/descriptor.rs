@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::Level;
+use super::exact::Scope;
 use super::key::KeyType;
 use super::key::{self, KeyPart, Source};
 use super::{BoundLimit, RateLimitPolicy, RateLimitPolicySpec};
@@ -66,6 +67,9 @@ pub(super) fn check(spec: &RateLimitPolicySpec, cx: &mut CompileContext<'_>) {
     if spec.domain.as_deref() == Some("") {
         cx.error("/domain", "a domain has a name");
     }
+    if spec.domain.is_some() && spec.scope != Scope::Local {
+        cx.error("/scope", "with a `domain`, the control plane counts: leave `scope` out");
+    }
     for (i, limit) in spec.limits.iter().enumerate() {
         for (n, part) in limit.key.iter().enumerate() {
             let at = format!("/limits/{i}/key/{n}/type");
@@ -90,7 +94,7 @@ impl DescriptorLimiter {
             let mut cx = CompileContext::new(policy);
             let owner: Arc<str> = format!("domain {domain}: {}", policy.meta.name).into();
             let bound = limits.iter().enumerate().filter_map(|(i, limit)| {
-                let limit = limit.compile(&format!("/limits/{i}"), &mut cx)?.bind(&owner, state);
+                let limit = limit.compile(&format!("/limits/{i}"), &mut cx)?.bind(&owner, None, state);
                 Some(DomainLimit { limit, shadow: policy.mode == Mode::Shadow })
             });
             this.domains.entry(domain).or_default().extend(bound);

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::cell::Level;
 use super::cost::Cost;
+use super::exact::{Exact, Written};
 use super::fields::{RATE_LIMIT, RATE_LIMIT_POLICY, rate_limit};
 use super::key::{self, Key, KeyPart};
 use super::overrides::{Own, OwnLimit};
@@ -21,7 +22,7 @@ use super::told::{Standing, Told};
 use crate::decision::{Decision, Detail, Outcome, RuleRef};
 use crate::expression::{Expression, Facts};
 use crate::model::PolicyRef;
-use crate::pipeline::{Filter, LocalReply, Phase, RequestContext, Verdict};
+use crate::pipeline::{Filter, LocalReply, Performed, Phase, RequestContext, Verdict};
 use crate::reason::Reason;
 use crate::time::{Timestamp, whole_seconds};
 
@@ -35,6 +36,8 @@ pub(super) struct RateLimitFilter {
     /// `RateLimit-Policy`, pre-rendered.
     pub(super) policy_field: HeaderValue,
     pub(super) told: Told,
+    /// Where a store counts.
+    pub(super) exact: Option<Exact>,
     pub(super) seed: [u64; 2],
 }
 
@@ -42,7 +45,7 @@ pub(super) struct RateLimitFilter {
 #[derive(Debug)]
 pub(super) struct BoundLimit {
     pub(super) rule: Arc<RuleRef>,
-    pub(super) burst: u32,
+    pub(super) written: Written,
     /// `RateLimit-Policy` member.
     pub(super) member: Arc<str>,
     /// Keys with a limit of their own.
@@ -54,17 +57,24 @@ pub(super) struct BoundLimit {
     pub(super) state: Arc<LimitState>,
 }
 
-/// A limit that counts a request, and what it would spend.
+/// A limit that counts a request, and what that would spend.
+#[derive(Clone, Copy)]
+pub(super) struct Wish<'a> {
+    pub(super) limit: &'a BoundLimit,
+    pub(super) own: Option<&'a OwnLimit>,
+    key: u128,
+    pub(super) cost: u32,
+}
+
+/// The same, with the bucket in hand.
 struct Part<'a> {
-    limit: &'a BoundLimit,
-    own: Option<&'a OwnLimit>,
+    wish: Wish<'a>,
     bucket: Bucket<'a>,
-    cost: u32,
 }
 
 /// What the limits said together.
 #[derive(Clone, Copy)]
-enum Ruling<'a> {
+pub(super) enum Ruling<'a> {
     /// All let it through, and have been spent; this one is closest to exhaustion.
     Allowed(&'a BoundLimit, Level),
     /// None was spent; this one takes longest to let it through, or (`None`) never will.
@@ -72,9 +82,7 @@ enum Ruling<'a> {
 }
 
 type Parts<'a> = SmallVec<[Part<'a>; 4]>;
-
-/// The limits that have a limit of its own for this request's key.
-type Owns<'a> = SmallVec<[(&'a BoundLimit, &'a OwnLimit); 1]>;
+pub(super) type Wishes<'a> = SmallVec<[Wish<'a>; 4]>;
 
 impl Filter for RateLimitFilter {
     fn phase(&self) -> Phase {
@@ -85,19 +93,25 @@ impl Filter for RateLimitFilter {
         if !holds(self.when.as_deref(), cx) {
             return Verdict::Continue;
         }
-        if let Some((ruling, own)) = self.decide(cx, false) {
-            self.explain(ruling, cx);
-            self.tell((ruling, own), cx);
-            if let Ruling::Refused(_, wait) = ruling {
-                let again = wait.map(|wait| (RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
-                let headers = again.into_iter().collect();
-                return Verdict::Reply(LocalReply { reason: Reason::RateLimited, headers });
-            }
+        match self.exact {
+            Some(exact) => self.ask(exact, cx),
+            None => self.judge(cx),
         }
-        if let Some((ruling, _)) = self.decide(cx, true) {
-            self.explain(ruling, cx);
-        }
-        Verdict::Continue
+    }
+
+    fn on_effect(&self, cx: &mut RequestContext<'_>, performed: &Performed) -> Verdict {
+        let answered = match performed {
+            Performed::Spent(spent) => self.answered(spent, cx),
+            Performed::Unanswered => None,
+        };
+        answered.unwrap_or_else(|| {
+            let verdict = self.judge(cx);
+            cx.decisions
+                .iter_mut()
+                .filter(|decision| Arc::ptr_eq(&decision.policy, &self.policy))
+                .for_each(|decision| decision.detail = Some(Detail::StoreUnanswered));
+            verdict
+        })
     }
 }
 
@@ -108,59 +122,101 @@ fn holds(when: Option<&Expression>, cx: &RequestContext<'_>) -> bool {
 }
 
 impl RateLimitFilter {
-    fn tell(&self, (ruling, owns): (Ruling<'_>, Owns<'_>), cx: &mut RequestContext<'_>) {
+    /// By what is counted here: first the limits that hold, then those in Shadow.
+    fn judge(&self, cx: &mut RequestContext<'_>) -> Verdict {
+        for shadow in [false, true] {
+            if let Some((ruling, wishes)) = self.decide(cx, shadow)
+                && let verdict @ Verdict::Reply(_) = self.rule(ruling, &wishes, cx)
+            {
+                return verdict;
+            }
+        }
+        Verdict::Continue
+    }
+
+    /// What follows from a ruling.
+    pub(super) fn rule(
+        &self,
+        ruling: Ruling<'_>,
+        wishes: &[Wish<'_>],
+        cx: &mut RequestContext<'_>,
+    ) -> Verdict {
+        self.explain(ruling, cx);
+        let (Ruling::Allowed(limit, _) | Ruling::Refused(limit, _)) = ruling;
+        if limit.shadow {
+            return Verdict::Continue;
+        }
+        self.tell(ruling, wishes, cx);
+        match ruling {
+            Ruling::Allowed(..) => Verdict::Continue,
+            Ruling::Refused(_, wait) => {
+                let again = wait.map(|wait| (RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
+                let headers = again.into_iter().collect();
+                Verdict::Reply(LocalReply { reason: Reason::RateLimited, headers })
+            }
+        }
+    }
+
+    fn tell(&self, ruling: Ruling<'_>, wishes: &[Wish<'_>], cx: &mut RequestContext<'_>) {
         let (limit, remaining, next, refused) = match ruling {
             Ruling::Allowed(limit, level) => (limit, level.remaining, Some(level.next), false),
             Ruling::Refused(limit, wait) => (limit, 0, wait, true),
         };
         if self.told.draft {
-            cx.response_headers.append(RATE_LIMIT_POLICY, self.policy_field(&owns));
+            cx.response_headers.append(RATE_LIMIT_POLICY, self.policy_field(wishes));
             let value = next.and_then(|next| rate_limit(&limit.rule.name, remaining, next));
             if let Some(value) = value {
                 cx.response_headers.append(RATE_LIMIT, value);
             }
         }
         if self.told.x {
-            let own = owns.iter().find(|(of, _)| std::ptr::eq(*of, limit));
-            let limit = own.map_or(limit.burst, |(_, own)| own.burst);
-            let reset = next.map_or(0, whole_seconds);
+            let written = own(wishes, limit).map_or(limit.written, |own| own.written);
+            let (limit, reset) = (written.burst.get(), next.map_or(0, whole_seconds));
             Standing { limit, remaining, reset, refused }.tell(cx.response_headers);
         }
     }
 
+    /// `RateLimit-Policy`, with what this request's keys have of their own.
+    fn policy_field(&self, wishes: &[Wish<'_>]) -> HeaderValue {
+        if wishes.iter().all(|wish| wish.own.is_none()) {
+            return self.policy_field.clone();
+        }
+        let member =
+            |limit: &'_ BoundLimit| own(wishes, limit).map_or(&limit.member, |own| &own.member).to_string();
+        let members: Vec<_> = self.limits.iter().filter(|limit| !limit.shadow).map(member).collect();
+        HeaderValue::try_from(members.join(", ")).unwrap_or_else(|_| self.policy_field.clone())
+    }
+
+    /// All limits that count a request.
+    ///
+    /// # Errors
+    /// One of them lets no such request pass.
+    pub(super) fn wishes(&self, cx: &RequestContext<'_>) -> Result<Wishes<'_>, Ruling<'_>> {
+        let wishes = self.limits.iter().filter_map(|limit| limit.wish(cx, self.seed).transpose());
+        wishes.collect()
+    }
+
     /// What those limits say that hold, or those that are in Shadow. `None` if none of them counts the request.
-    fn decide(&self, cx: &RequestContext<'_>, shadow: bool) -> Option<(Ruling<'_>, Owns<'_>)> {
+    fn decide(&self, cx: &RequestContext<'_>, shadow: bool) -> Option<(Ruling<'_>, Wishes<'_>)> {
         let now = cx.now;
         let mut parts = Parts::new();
         for limit in self.limits.iter().filter(|limit| limit.shadow == shadow) {
-            match limit.part(cx, self.seed) {
-                Ok(part) => parts.extend(part),
-                Err(ruling) => return Some((ruling, Owns::new())),
+            match limit.wish(cx, self.seed) {
+                Ok(wish) => parts.extend(wish.map(|wish| wish.part(now))),
+                Err(ruling) => return Some((ruling, Wishes::new())),
             }
         }
         let refusals = parts.iter().filter_map(|part| {
-            let refused = part.bucket.cell().check(part.bucket.rate(), part.cost, now);
-            refused.err().map(|wait| (part.limit, wait))
+            let refused = part.bucket.cell().check(part.bucket.rate(), part.wish.cost, now);
+            refused.err().map(|wait| (part.wish.limit, wait))
         });
         // For ever is longest.
         let ruling = match refusals.max_by_key(|(_, wait)| (wait.is_none(), *wait)) {
             Some((limit, wait)) => Ruling::Refused(limit, wait),
+            None if self.exact.is_some_and(Exact::closes) => Ruling::Refused(parts.first()?.wish.limit, None),
             None => spend(&parts, now)?,
         };
-        Some((ruling, parts.iter().filter_map(|part| Some((part.limit, part.own?))).collect()))
-    }
-
-    /// `RateLimit-Policy`, with what this request's keys have of their own.
-    fn policy_field(&self, owns: &Owns<'_>) -> HeaderValue {
-        if owns.is_empty() {
-            return self.policy_field.clone();
-        }
-        let member = |limit: &'_ BoundLimit| {
-            let own = owns.iter().find(|(of, _)| std::ptr::eq(*of, limit));
-            own.map_or_else(|| limit.member.to_string(), |(_, own)| own.member.to_string())
-        };
-        let members: Vec<_> = self.limits.iter().filter(|limit| !limit.shadow).map(member).collect();
-        HeaderValue::try_from(members.join(", ")).unwrap_or_else(|_| self.policy_field.clone())
+        Some((ruling, parts.iter().map(|part| part.wish).collect()))
     }
 
     fn explain(&self, ruling: Ruling<'_>, cx: &mut RequestContext<'_>) {
@@ -184,20 +240,27 @@ impl RateLimitFilter {
 fn spend<'a>(parts: &[Part<'a>], now: Timestamp) -> Option<Ruling<'a>> {
     let mut tightest: Option<(&BoundLimit, Level)> = None;
     for (i, part) in parts.iter().enumerate() {
-        match part.bucket.cell().spend(part.bucket.rate(), part.cost, now) {
+        match part.bucket.cell().spend(part.bucket.rate(), part.wish.cost, now) {
             Ok(level) => {
                 let tighter = tightest.is_none_or(|(_, least)| level.remaining < least.remaining);
-                tightest = if tighter { Some((part.limit, level)) } else { tightest };
+                tightest = if tighter { Some((part.wish.limit, level)) } else { tightest };
             }
             // Another request was faster since the look.
             Err(wait) => {
                 let spent = &parts[..i];
-                spent.iter().for_each(|spent| spent.bucket.cell().give_back(spent.bucket.rate(), spent.cost));
-                return Some(Ruling::Refused(part.limit, wait));
+                spent
+                    .iter()
+                    .for_each(|spent| spent.bucket.cell().give_back(spent.bucket.rate(), spent.wish.cost));
+                return Some(Ruling::Refused(part.wish.limit, wait));
             }
         }
     }
     tightest.map(|(limit, level)| Ruling::Allowed(limit, level))
+}
+
+/// What the request's key has of its own, of one limit.
+fn own<'a>(wishes: &[Wish<'a>], limit: &BoundLimit) -> Option<&'a OwnLimit> {
+    wishes.iter().find(|wish| std::ptr::eq(wish.limit, limit))?.own
 }
 
 impl BoundLimit {
@@ -205,7 +268,7 @@ impl BoundLimit {
     ///
     /// # Errors
     /// The limit lets no such request pass.
-    fn part(&self, cx: &RequestContext<'_>, seed: [u64; 2]) -> Result<Option<Part<'_>>, Ruling<'_>> {
+    fn wish(&self, cx: &RequestContext<'_>, seed: [u64; 2]) -> Result<Option<Wish<'_>>, Ruling<'_>> {
         if !holds(self.when.as_deref(), cx) {
             return Ok(None);
         }
@@ -220,9 +283,15 @@ impl BoundLimit {
             // Not counted.
             Some(None) => return Ok(None),
         };
-        let state = own.map_or(&self.state, |own| &own.state);
         let cost = self.cost.of(cx);
-        Ok((cost > 0).then(|| Part { limit: self, own, bucket: state.bucket(key, cx.now), cost }))
+        Ok((cost > 0).then_some(Wish { limit: self, own, key, cost }))
+    }
+}
+
+impl<'a> Wish<'a> {
+    fn part(self, now: Timestamp) -> Part<'a> {
+        let state = self.own.map_or(&self.limit.state, |own| &own.state);
+        Part { bucket: state.bucket(self.key, now), wish: self }
     }
 }
 
@@ -240,7 +309,7 @@ mod tests {
         let rule = Arc::new(RuleRef { name: name.into(), source });
         BoundLimit {
             rule,
-            burst,
+            written: Written { requests: number(1), per: Duration::from_secs(60), burst: number(burst) },
             member: "".into(),
             own: FxHashMap::default(),
             key: Arc::new([]),
@@ -255,7 +324,7 @@ mod tests {
     fn a_spend_that_loses_a_race_gives_back_what_was_already_spent() {
         let limits = [limit("a", 2), limit("b", 1)];
         let now = Timestamp::from_millis(1);
-        let part = |limit| Part { limit, own: None, bucket: limit.state.bucket(0, now), cost: 1 };
+        let part = |limit| Wish { limit, own: None, key: 0, cost: 1 }.part(now);
         let parts: Vec<_> = limits.iter().map(part).collect();
         let left = || matches!(spend(&parts, now), Some(Ruling::Allowed(..)));
         assert!(left());

@@ -71,6 +71,30 @@ pub(super) enum Key {
     Deny,
 }
 
+/// What takes the values of a key.
+trait Sink {
+    /// With its length, so that no two lists of values look alike.
+    fn value(&mut self, bytes: &[u8]);
+
+    fn lower_case(&mut self, bytes: &[u8]);
+
+    /// No value is this long.
+    fn end_of_part(&mut self);
+
+    /// Whether there was any.
+    fn all<V: AsRef<[u8]>>(&mut self, values: impl IntoIterator<Item = V>) -> bool
+    where
+        Self: Sized,
+    {
+        let mut any = false;
+        for value in values {
+            self.value(value.as_ref());
+            any = true;
+        }
+        any
+    }
+}
+
 /// Two independent hashes side by side, under a seed that clients do not know.
 struct KeyHasher(DefaultHasher, DefaultHasher);
 
@@ -85,6 +109,16 @@ pub(super) fn of(parts: &[KeyPart], cx: &RequestContext<'_>, seed: [u64; 2]) -> 
         }
     }
     Key::Of(hasher.finish())
+}
+
+/// The values of a key that is [`Key::Of`], one after the other: the same at every proxy.
+pub(super) fn bytes(parts: &[KeyPart], cx: &RequestContext<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        part.source.write(&mut bytes, cx);
+        bytes.end_of_part();
+    }
+    bytes
 }
 
 /// The key of values that were found elsewhere, in the order of the parts.
@@ -129,7 +163,7 @@ pub(super) fn describe(parts: &[KeyPart]) -> String {
 
 impl Source {
     /// Whether the request has it.
-    fn write(&self, hasher: &mut KeyHasher, cx: &RequestContext<'_>) -> bool {
+    fn write(&self, hasher: &mut impl Sink, cx: &RequestContext<'_>) -> bool {
         let head = &*cx.head;
         match self {
             Self::ClientAddress(address) => hasher.all([address.of(head, cx.peer).bytes()]),
@@ -182,17 +216,17 @@ impl KeyHasher {
         Self(left, right)
     }
 
-    /// Whether there was any.
-    fn all<V: AsRef<[u8]>>(&mut self, values: impl IntoIterator<Item = V>) -> bool {
-        let mut any = false;
-        for value in values {
-            self.value(value.as_ref());
-            any = true;
-        }
-        any
+    fn both(&mut self, f: impl Fn(&mut DefaultHasher)) {
+        f(&mut self.0);
+        f(&mut self.1);
     }
 
-    /// With its length, so that no two lists of values look alike.
+    fn finish(&self) -> u128 {
+        u128::from(self.0.finish()) << 64 | u128::from(self.1.finish())
+    }
+}
+
+impl Sink for KeyHasher {
     fn value(&mut self, bytes: &[u8]) {
         self.both(|h| {
             h.write_usize(bytes.len());
@@ -207,17 +241,22 @@ impl KeyHasher {
         });
     }
 
-    /// No value is this long.
     fn end_of_part(&mut self) {
         self.both(|h| h.write_usize(usize::MAX));
     }
+}
 
-    fn both(&mut self, f: impl Fn(&mut DefaultHasher)) {
-        f(&mut self.0);
-        f(&mut self.1);
+impl Sink for Vec<u8> {
+    fn value(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        self.extend_from_slice(bytes);
     }
 
-    fn finish(&self) -> u128 {
-        u128::from(self.0.finish()) << 64 | u128::from(self.1.finish())
+    fn lower_case(&mut self, bytes: &[u8]) {
+        self.value(&bytes.to_ascii_lowercase());
+    }
+
+    fn end_of_part(&mut self) {
+        self.extend_from_slice(&[u8::MAX; 8]);
     }
 }

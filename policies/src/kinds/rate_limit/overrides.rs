@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cell::Rate;
+use super::exact::{Exact, Written};
 use super::key::{self, KeyPart};
 use super::state::LimitState;
 use super::{LimitSpec, at_least_one, fields, written_rate};
@@ -51,7 +52,7 @@ pub(super) struct Override {
 #[derive(Debug)]
 struct Allowance {
     rate: Rate,
-    burst: u32,
+    written: Written,
     member: Arc<str>,
 }
 
@@ -62,7 +63,7 @@ pub(super) type Own = Option<Arc<OwnLimit>>;
 #[derive(Debug)]
 pub(super) struct OwnLimit {
     pub(super) state: Arc<LimitState>,
-    pub(super) burst: u32,
+    pub(super) written: Written,
     /// `RateLimit-Policy` member.
     pub(super) member: Arc<str>,
 }
@@ -100,7 +101,10 @@ impl OverrideSpec {
         let burst = self.burst(requests, at, cx)?;
         let rate = written_rate(at, (requests, (per, duration), burst), cx)?;
         let member = fields::policy_member(&limit.name, requests, duration).into();
-        Some(Override { key, allowance: Some(Allowance { rate, burst: burst.get(), member }) })
+        Some(Override {
+            key,
+            allowance: Some(Allowance { rate, written: Written { requests, per: duration, burst }, member }),
+        })
     }
 
     fn burst(&self, requests: NonZeroU32, at: &str, cx: &mut CompileContext<'_>) -> Option<NonZeroU32> {
@@ -114,24 +118,34 @@ impl OverrideSpec {
 impl Override {
     /// The keys of a limit that have something of their own. `place`: of the limit's counters.
     pub(super) fn bind(
-        all: &[Self],
-        parts: &[KeyPart],
+        (all, parts): (&[Self], &[KeyPart]),
         place: (&Arc<str>, &str),
+        exact: Option<Exact>,
         store: &StateStore,
     ) -> FxHashMap<u128, Own> {
         let of = |written: &Self| {
             let hash = key::hash_written(parts, &written.key, store.hash_seed());
-            (hash, written.allowance.as_ref().map(|own| Arc::new(own.bind(&written.key, place, store))))
+            (
+                hash,
+                written.allowance.as_ref().map(|own| Arc::new(own.bind(&written.key, place, exact, store))),
+            )
         };
         all.iter().map(of).collect()
     }
 }
 
 impl Allowance {
-    fn bind(&self, key: &[String], (owner, part): (&Arc<str>, &str), store: &StateStore) -> OwnLimit {
+    fn bind(
+        &self,
+        key: &[String],
+        (owner, part): (&Arc<str>, &str),
+        exact: Option<Exact>,
+        store: &StateStore,
+    ) -> OwnLimit {
+        let rate = exact.and_then(|exact| exact.share(self.written)).unwrap_or(self.rate);
         let place = StateKey::new(Arc::clone(owner), format!("{part}|own:{key:?}"));
-        let state = store.get_or_insert(place, || LimitState::new(self.rate, None));
-        state.want(self.rate);
-        OwnLimit { state, burst: self.burst, member: Arc::clone(&self.member) }
+        let state = store.get_or_insert(place, || LimitState::new(rate, None));
+        state.want(rate);
+        OwnLimit { state, written: self.written, member: Arc::clone(&self.member) }
     }
 }

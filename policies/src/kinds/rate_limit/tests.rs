@@ -15,6 +15,7 @@ use crate::time::Timestamp;
 use std::sync::Arc;
 
 mod parts;
+mod shared;
 
 const KIND: &str = "RateLimitPolicy";
 
@@ -65,6 +66,7 @@ fn judge(filter: &dyn Filter, head: request::Builder, peer: &Peer, millis: u64) 
         Verdict::Continue => None,
         Verdict::Reply(reply) => Some(reply),
         Verdict::Answer(reply) => panic!("a limit only refuses: {reply:?}"),
+        Verdict::Effect(effect) => panic!("nobody is to be asked: {effect:?}"),
     };
     Met { reply, decisions, headers }
 }

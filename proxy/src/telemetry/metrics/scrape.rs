@@ -10,7 +10,8 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 use tidegate_policy::health::{BreakerPhase, CircuitGuard, TransitionCounts};
 
-use super::labels::{BreakerLabels, TransitionLabels};
+use super::labels::{BreakerLabels, ResultLabel, TransitionLabels};
+use crate::limits::counts::Counted;
 
 /// What only the rest of the proxy knows, asked for at each scrape.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Scrape {
     /// Since the configuration in force was applied; `None` while there is none.
     pub config_age: Option<Duration>,
     pub breakers: Vec<BreakerSample>,
+    /// What became of the questions to the store of exact limits; `None` for a proxy without one.
+    pub exact: Option<Counted>,
 }
 
 /// State of one rule of a circuit breaker.
@@ -71,6 +74,9 @@ pub(super) fn registry(scrape: &Scrape, cap: usize) -> Registry {
     if !scrape.breakers.is_empty() {
         register_breakers(&mut registry, &scrape.breakers[..scrape.breakers.len().min(cap)]);
     }
+    if let Some(counted) = &scrape.exact {
+        register_exact(&mut registry, counted);
+    }
     if let Some(bytes) = resident_memory() {
         let gauge = ConstGauge::new(bytes);
         registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, gauge);
@@ -96,6 +102,20 @@ fn register_breakers(registry: &mut Registry, breakers: &[BreakerSample]) {
     }
     registry.register("tidegate_breaker_state", "0 closed, 1 half-open, 2 open", states);
     registry.register("tidegate_breaker_transitions", "How often a breaker entered each state", turns);
+}
+
+fn register_exact(registry: &mut Registry, counted: &Counted) {
+    let results = Family::<ResultLabel, Counter>::default();
+    for (result, count) in [
+        ("answered", counted.answered),
+        ("timed_out", counted.timed_out),
+        ("failed", counted.failed),
+        ("fell_back", counted.fell_back),
+    ] {
+        results.get_or_create(&ResultLabel { result }).inc_by(count);
+    }
+    let help = "Requests under an exact limit: what the store said, and how many were judged without it";
+    registry.register("tidegate_exact_limit", help, results);
 }
 
 /// Bytes, where the system tells (Linux).

@@ -1,0 +1,147 @@
+//! `scope: Exact`: one budget for all proxies, counted in a store that they share. The filter says what it wants spent, the
+//! shell asks the store, and the filter judges by the answer. Without one, each proxy lets through a written part of each
+//! limit by itself: so nobody waits for a store that is away, and nothing is all open or all closed.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use super::cell::{Level, Rate};
+use super::filter::{BoundLimit, RateLimitFilter, Ruling, Wish};
+use super::key;
+use super::{LimitMode, RateLimitPolicySpec};
+use crate::kind::CompileContext;
+use crate::kinds::check;
+use crate::objects::GepDuration;
+use crate::pipeline::{Effect, RequestContext, SharedBucket, Spend, Spent, Verdict};
+
+/// Who shares the budget of a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(super) enum Scope {
+    /// Each proxy has one.
+    #[default]
+    Local,
+    /// All proxies have one, counted exactly in the Redis that they are started with (`--redis`). Each request waits for
+    /// its answer.
+    Exact,
+}
+
+/// How a policy with `scope: Exact` asks, and what it does without an answer.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ExactSpec {
+    /// How long a request waits for the answer, 1ms to 100ms. Default: 5ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeout: Option<GepDuration>,
+    /// Of each limit, what each proxy lets through by itself while there is no answer, in percent. Default: 10. 0 refuses
+    /// everything then; 100 is the whole limit at each proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 100))]
+    fallback_percent: Option<u32>,
+}
+
+/// The same, valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Exact {
+    timeout: Duration,
+    percent: u32,
+}
+
+/// A limit as it is written, for whoever else counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) requests: NonZeroU32,
+    pub(super) per: Duration,
+    pub(super) burst: NonZeroU32,
+}
+
+const TIMEOUT: Duration = Duration::from_millis(5);
+const PERCENT: u32 = 10;
+
+impl Exact {
+    pub(super) fn compile(spec: &RateLimitPolicySpec, cx: &mut CompileContext<'_>) -> Option<Self> {
+        let written = spec.exact.as_ref();
+        if spec.scope != Scope::Exact {
+            if written.is_some() {
+                cx.error("/exact", "`exact` goes with `scope: Exact` only");
+            }
+            return None;
+        }
+        for (i, _) in
+            spec.limits.iter().enumerate().filter(|(_, limit)| limit.mode == Some(LimitMode::Shadow))
+        {
+            let message = "with `scope: Exact`, write limits in Shadow into a policy of their own";
+            cx.error(format!("/limits/{i}/mode"), message);
+        }
+        let timeout = written.and_then(|exact| exact.timeout);
+        let timeout =
+            timeout.map(|timeout| check::duration_within(cx, "/exact/timeout", timeout, ("1ms", "100ms")));
+        let percent = written.and_then(|exact| exact.fallback_percent).unwrap_or(PERCENT);
+        check::within(cx, "/exact/fallbackPercent", percent, 0..=100);
+        Some(Self { timeout: timeout.unwrap_or(TIMEOUT), percent })
+    }
+
+    /// Whether nothing passes without an answer.
+    pub(super) fn closes(self) -> bool {
+        self.percent == 0
+    }
+
+    /// What one proxy lets through of a limit; at least one request at a time.
+    pub(super) fn share(self, limit: Written) -> Option<Rate> {
+        let of = |whole: NonZeroU32| {
+            let part = u64::from(whole.get()) * u64::from(self.percent) / 100;
+            NonZeroU32::new(u32::try_from(part).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
+        };
+        // A rate of less than one per period is one per a longer period.
+        let requests = of(limit.requests);
+        let exact = u64::from(limit.requests.get()) * u64::from(self.percent.max(1));
+        let per =
+            if exact < 100 { limit.per * 100 / u32::try_from(exact.max(1)).unwrap_or(1) } else { limit.per };
+        Rate::new(requests, per, of(limit.burst))
+    }
+}
+
+impl RateLimitFilter {
+    /// What is to be spent in the store; nothing, if no limit counts the request.
+    pub(super) fn ask(&self, exact: Exact, cx: &mut RequestContext<'_>) -> Verdict {
+        let wishes = match self.wishes(cx) {
+            Ok(wishes) if wishes.is_empty() => return Verdict::Continue,
+            Ok(wishes) => wishes,
+            Err(ruling) => return self.rule(ruling, &[], cx),
+        };
+        let bucket = |wish: &Wish<'_>| {
+            let Written { requests, per, burst } = wish.own.map_or(wish.limit.written, |own| own.written);
+            SharedBucket {
+                limit: wish.limit.rule.name.clone(),
+                key: key::bytes(&wish.limit.key, cx),
+                requests: requests.get(),
+                per,
+                burst: burst.get(),
+                cost: wish.cost,
+            }
+        };
+        let buckets = wishes.iter().map(bucket).collect();
+        Verdict::Effect(Effect::Spend(Spend { policy: self.policy.clone(), buckets, timeout: exact.timeout }))
+    }
+
+    /// Judges by the answer of the store. `None` if it is none to what was asked.
+    pub(super) fn answered(&self, spent: &Spent, cx: &mut RequestContext<'_>) -> Option<Verdict> {
+        let wishes = self.wishes(cx).ok()?;
+        if wishes.is_empty() || wishes.len() != spent.levels.len() {
+            return None;
+        }
+        let limits: SmallVec<[&BoundLimit; 4]> = wishes.iter().map(|wish| wish.limit).collect();
+        let told = limits.iter().copied().zip(&spent.levels);
+        let ruling = if spent.allowed {
+            let (limit, (remaining, next)) = told.min_by_key(|(_, (remaining, _))| *remaining)?;
+            Ruling::Allowed(limit, Level { remaining: *remaining, next: *next })
+        } else {
+            let (limit, (_, wait)) = told.max_by_key(|(_, (_, wait))| *wait)?;
+            Ruling::Refused(limit, Some(*wait))
+        };
+        Some(self.rule(ruling, &wishes, cx))
+    }
+}
