@@ -11,8 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{COOKIE, HOST};
 use http::{HeaderMap, HeaderValue, Request};
 
+use crate::expression::{Expression, Facts, Kind};
 use crate::matching::{authority, target};
-use crate::model::{HostPattern, OriginPattern, ResourceType};
+use crate::model::{HostPattern, OriginPattern, Peer, ResourceType};
 use crate::objects::GepDuration;
 use crate::{cases, codec, document, pick, resolve};
 
@@ -26,12 +27,13 @@ pub use seeds::seeds;
 pub type Property = fn(&[u8]);
 
 /// Properties by the name of their fuzz target.
-pub const ALL: [(&str, Property); 12] = [
+pub const ALL: [(&str, Property); 13] = [
     ("authority", host),
     ("cases", case_file),
     ("cookie", cookie),
     ("document", yaml),
     ("duration", duration),
+    ("expression", expression),
     ("host_pattern", host_pattern),
     ("origin", origin),
     ("path", path),
@@ -83,6 +85,23 @@ pub fn yaml(bytes: &[u8]) {
         let (url, name, bytes) = codec::encode(&resource);
         let kind = ResourceType::from_type_url(url).expect("an URL of our own");
         assert_eq!(codec::decode(kind, &name, &bytes).as_ref(), Ok(&resource), "{name}");
+    }
+}
+
+/// An expression is read, or its fault has a place in it; what is read can be asked of any request.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn expression(bytes: &[u8]) {
+    let Ok(text) = from_utf8(bytes) else { return };
+    let head = Request::get("/cart?user=ann").header(HOST, "a").body(()).expect("a request").into_parts().0;
+    let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity: None };
+    let facts = Facts { head: &head, peer: &peer, route: None };
+    for kind in [Kind::Bool, Kind::Int, Kind::Text] {
+        match Expression::compile(text, kind) {
+            Ok(read) => drop((read.holds(&facts), read.number(&facts), read.value(&facts))),
+            Err(fault) => assert!(fault.at <= text.chars().count(), "{fault:?}"),
+        }
     }
 }
 

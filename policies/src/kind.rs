@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::decision::RuleRef;
 use crate::health::CircuitBreaker;
@@ -26,6 +27,11 @@ pub trait PolicyKind: 'static {
     const TARGETS: &'static [TargetKind];
     /// The spec without `targetRefs` and `mode`, which every kind has.
     type Spec: DeserializeOwned + JsonSchema;
+
+    /// Whether a policy with this spec has an effect without any target.
+    fn stands_alone(_spec: &Value) -> bool {
+        false
+    }
 
     /// Checks the spec and turns it into behaviour. Every fault is reported to `cx` with its place; the result
     /// counts only if none was.
@@ -73,6 +79,10 @@ impl<'a> CompileContext<'a> {
         &self.reference
     }
 
+    pub fn has_targets(&self) -> bool {
+        !self.policy.targets.is_empty()
+    }
+
     pub fn mode(&self) -> Mode {
         self.policy.mode
     }
@@ -96,6 +106,8 @@ pub struct KindEntry {
     pub targets: &'static [TargetKind],
     /// JSON schema of the spec without `targetRefs` and `mode`.
     pub schema: fn() -> Schema,
+    /// See [`PolicyKind::stands_alone`].
+    pub stands_alone: fn(&Value) -> bool,
     compile: fn(&Policy) -> Result<Compiled, Vec<FieldError>>,
 }
 
@@ -106,6 +118,7 @@ impl KindEntry {
             about: K::ABOUT,
             targets: K::TARGETS,
             schema: schema_of::<K>,
+            stands_alone: K::stands_alone,
             compile: compile::<K>,
         }
     }

@@ -66,6 +66,10 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "cookie" => &["tg=abc; other=1", "a=b;tg=\"x\" ;tg=y", "tg = c"],
         "document" => &DOCUMENTS,
         "duration" => &["1h30m", "250ms", "10s", "99999h99999m99999s99999ms"],
+        "expression" => &[
+            "request.headers['x-a'] in ['b', \"c\"] && !(source.port > 1024)",
+            "has(request.query.user) ? size(request.path) * 2 : int(request.query['n'])",
+        ],
         "host_pattern" => &["*.example.com", "shop.Example.com", "a"],
         "origin" => &["https://shop.example.com", "http://*.example.com:8080", "https://[::1]:1", "http://*"],
         "path" => &["cart/../x", "%7euser/%2e%2e/a", "a;p=1/.%2fb", "a%5c..%2F", "é/{b}|c//d"],

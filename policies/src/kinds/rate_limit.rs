@@ -19,6 +19,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::check;
 use crate::decision::RuleRef;
@@ -147,6 +148,11 @@ impl PolicyKind for RateLimitPolicy {
     const ABOUT: &'static str = "Limits how many requests pass per time, for all together or by key.";
     const TARGETS: &'static [TargetKind] = &TargetKind::ALL;
     type Spec = RateLimitPolicySpec;
+
+    /// With a domain, the control plane serves it.
+    fn stands_alone(spec: &Value) -> bool {
+        spec.get("domain").is_some()
+    }
 
     fn compile(spec: Self::Spec, cx: &mut CompileContext<'_>) -> Option<Compiled> {
         if spec.limits.is_empty() || spec.limits.len() > MOST_LIMITS {

@@ -4,6 +4,7 @@ use super::extensions;
 use super::objects::Objects;
 use super::{AncestorStatus, Condition, Resolved};
 use crate::attach::{Conflict, Known, Standing, standings};
+use crate::kinds::find;
 use crate::model::{Policy, Resource, ResourceName, TargetKind, TargetRef};
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
@@ -127,7 +128,8 @@ fn conditions(policy: &Policy, standing: &Standing, known: &Known, named: &[Targ
     let Standing { missing, conflicts, .. } = standing;
     let mut told = Vec::new();
     let lost = named.is_empty() && !conflicts.is_empty() && conflicts.iter().all(|conflict| !conflict.wins);
-    let nowhere = named.is_empty() && policy.targets.is_empty();
+    let alone = find(&policy.kind).is_some_and(|entry| (entry.stands_alone)(&policy.spec));
+    let nowhere = named.is_empty() && policy.targets.is_empty() && !alone;
     told.push(if !missing.is_empty() {
         let all: Vec<_> = missing.iter().map(|target| missing_message(policy, target, known)).collect();
         Condition::fails("Accepted", "TargetNotFound", all.join("; "))

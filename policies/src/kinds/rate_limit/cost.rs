@@ -40,15 +40,15 @@ pub(super) enum Cost {
     One,
     Fixed(u32),
     /// The number in a header.
-    Header(HeaderName, u32),
-    Expression(Arc<Expression>, u32),
+    Header(HeaderName, Option<u32>),
+    Expression(Arc<Expression>, Option<u32>),
 }
 
 impl CostSpec {
     /// `burst`: what the limit holds.
     pub(super) fn compile(&self, at: &str, burst: NonZeroU32, cx: &mut CompileContext<'_>) -> Option<Cost> {
-        let most = self.at_most.unwrap_or(burst.get());
-        if self.at_most.is_some_and(|most| most > burst.get() || most == 0) {
+        let most = self.at_most;
+        if let Some(most) = most.filter(|most| *most > burst.get() || *most == 0) {
             cx.error(
                 format!("{at}/atMost"),
                 format!("{most} is out of range: use 1 to {burst}, what the limit holds"),
@@ -82,8 +82,9 @@ impl CostSpec {
 }
 
 impl Cost {
-    /// 0 for a request that spends nothing.
-    pub(super) fn of(&self, cx: &RequestContext<'_>) -> u32 {
+    /// 0 for a request that spends nothing. `burst`: what there is to be spent at once.
+    pub(super) fn of(&self, cx: &RequestContext<'_>, burst: NonZeroU32) -> u32 {
+        let believed = |cost: u32, most: &Option<u32>| cost.min(most.unwrap_or(burst.get()));
         match self {
             Self::One => 1,
             Self::Fixed(cost) => *cost,
@@ -92,12 +93,12 @@ impl Cost {
                 // More digits than fit are more than is believed.
                 let digits =
                     text.map(str::trim).filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()));
-                digits.map_or(1, |digits| digits.parse().unwrap_or(u32::MAX).min(*most))
+                digits.map_or(1, |digits| believed(digits.parse().unwrap_or(u32::MAX), most))
             }
             Self::Expression(expression, most) => {
                 let facts = Facts { head: cx.head, peer: cx.peer, route: cx.route };
                 let number = expression.number(&facts).unwrap_or(1).max(0);
-                u32::try_from(number).unwrap_or(u32::MAX).min(*most)
+                believed(u32::try_from(number).unwrap_or(u32::MAX), most)
             }
         }
     }

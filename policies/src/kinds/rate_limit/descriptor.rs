@@ -67,6 +67,9 @@ pub(super) fn check(spec: &RateLimitPolicySpec, cx: &mut CompileContext<'_>) {
     if spec.domain.as_deref() == Some("") {
         cx.error("/domain", "a domain has a name");
     }
+    if spec.domain.is_some() && cx.has_targets() {
+        cx.error("/domain", "a policy with a `domain` is served to others: write no targetRefs");
+    }
     if spec.domain.is_some() && spec.scope != Scope::Local {
         cx.error("/scope", "with a `domain`, the control plane counts: leave `scope` out");
     }

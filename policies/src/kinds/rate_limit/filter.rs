@@ -283,7 +283,7 @@ impl BoundLimit {
             // Not counted.
             Some(None) => return Ok(None),
         };
-        let cost = self.cost.of(cx);
+        let cost = self.cost.of(cx, own.map_or(self.written, |own| own.written).burst);
         Ok((cost > 0).then_some(Wish { limit: self, own, key, cost }))
     }
 }
