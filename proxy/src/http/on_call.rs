@@ -123,10 +123,10 @@ mod tests {
             asked.fetch_add(1, Ordering::Relaxed);
             Poll::<()>::Pending
         }));
-        let cx = Context::from_waker(Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         assert!(waiting.poll(&cx).is_pending());
-        let _ = waiting.itself();
+        assert!(waiting.itself().poll(&mut cx).is_pending());
         assert!(waiting.poll(&cx).is_pending());
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
     }
 }

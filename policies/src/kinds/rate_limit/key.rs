@@ -171,20 +171,16 @@ impl Source {
                 hasher.all(head.headers.get_all(name).iter().map(http::HeaderValue::as_bytes))
             }
             Self::Cookie(name) => hasher.all(cookie_values(&head.headers, name)),
-            Self::QueryParameter(name) => {
-                hasher.all(RequestView::new(head).query(name).map(str::as_bytes).into_iter())
-            }
+            Self::QueryParameter(name) => hasher.all(RequestView::new(head).query(name).map(str::as_bytes)),
             Self::Path => hasher.all([head.uri.path().as_bytes()]),
-            Self::PathTemplate(templates) => {
-                hasher.all(templates.of(head.uri.path()).map(str::as_bytes).into_iter())
-            }
+            Self::PathTemplate(templates) => hasher.all(templates.of(head.uri.path()).map(str::as_bytes)),
             Self::Method => hasher.all([head.method.as_str().as_bytes()]),
             Self::PeerIdentity => hasher.all(cx.peer.identity.iter().map(|identity| identity.0.as_bytes())),
             Self::Host => host(head).is_some_and(|host| {
                 hasher.lower_case(host);
                 true
             }),
-            Self::Route => hasher.all(cx.route.map(str::as_bytes).into_iter()),
+            Self::Route => hasher.all(cx.route.map(str::as_bytes)),
             Self::Expression(expression) => {
                 let facts = Facts { head, peer: cx.peer, route: cx.route };
                 hasher.all(expression.value(&facts).ok().iter().map(|value| value.as_bytes()))

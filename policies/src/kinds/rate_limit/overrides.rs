@@ -86,7 +86,7 @@ impl OverrideSpec {
         let written = self.requests.is_some() || self.per.is_some() || self.burst.is_some();
         match (self.unlimited, written) {
             (true, true) => {
-                cx.error(format!("{at}/unlimited"), "it goes without `requests`, `per` and `burst`")
+                cx.error(format!("{at}/unlimited"), "it goes without `requests`, `per` and `burst`");
             }
             (false, false) => cx.error(at, "write `requests`, `per` or `burst`, or `unlimited: true`"),
             _ => {}

@@ -77,7 +77,7 @@ fn a_condition_says_which_requests_are_counted_and_one_that_fails_counts_none() 
     assert_eq!(passed("request.headers['x-tenant'] == 'gold'", "true"), 3);
 }
 
-fn costing(cost: Value) -> Arc<dyn Filter> {
+fn costing(cost: &Value) -> Arc<dyn Filter> {
     let spec = json!({"limits": [
         {"name": "dear", "requests": 10, "per": "1h", "cost": cost},
         {"name": "plain", "requests": 100, "per": "1h"},
@@ -92,12 +92,12 @@ fn with_cost(filter: &Arc<dyn Filter>, cost: &str) -> Met {
 
 #[test]
 fn a_request_spends_what_it_costs_or_nothing_anywhere() {
-    let fixed = costing(json!({"fixed": 4}));
+    let fixed = costing(&json!({"fixed": 4}));
     let met: Vec<_> = (0..3).map(|_| get(&fixed, "/", 0)).collect();
     assert_eq!(met.iter().map(Met::allowed).collect::<Vec<_>>(), [true, true, false]);
     assert_eq!(met[2].header("ratelimit"), Some("\"dear\";r=0;t=720"), "two of four are missing");
 
-    let header = costing(json!({"header": "x-cost"}));
+    let header = costing(&json!({"header": "x-cost"}));
     assert!(with_cost(&header, "7").allowed() && !with_cost(&header, "4").allowed());
     assert_eq!(with_cost(&header, "3").header("ratelimit"), Some("\"dear\";r=0;t=360"));
     let last = with_cost(&header, "0");
@@ -108,18 +108,18 @@ fn a_request_spends_what_it_costs_or_nothing_anywhere() {
 #[test]
 fn a_cost_that_makes_no_sense_is_one_and_one_beyond_belief_is_all_there_is() {
     for nonsense in ["", "-1", "many", "1.5", "\u{1}"] {
-        let header = costing(json!({"header": "x-cost"}));
+        let header = costing(&json!({"header": "x-cost"}));
         let met = with_cost(&header, nonsense.trim_matches('\u{1}'));
         assert_eq!(met.header("ratelimit"), Some("\"dear\";r=9;t=360"), "{nonsense}");
     }
-    let header = costing(json!({"header": "x-cost"}));
+    let header = costing(&json!({"header": "x-cost"}));
     assert!(with_cost(&header, "99999999999999999999").allowed());
     assert!(!with_cost(&header, "1").allowed());
-    let capped = costing(json!({"header": "x-cost", "atMost": 3}));
+    let capped = costing(&json!({"header": "x-cost", "atMost": 3}));
     assert_eq!(with_cost(&capped, "8").header("ratelimit"), Some("\"dear\";r=7;t=360"));
-    let expression = costing(json!({"expression": "size(request.path) * 2"}));
+    let expression = costing(&json!({"expression": "size(request.path) * 2"}));
     assert_eq!(get(&expression, "/ab", 0).header("ratelimit"), Some("\"dear\";r=4;t=360"));
-    let free = costing(json!({"expression": "0 - 5"}));
+    let free = costing(&json!({"expression": "0 - 5"}));
     assert_eq!(get(&free, "/", 0).header("ratelimit"), Some("\"plain\";r=99;t=36"));
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::pipeline::{Effect, Performed, Spend, Spent};
 
-fn exact(mode: Mode, exact: Value) -> Arc<dyn Filter> {
+fn exact(mode: Mode, exact: &Value) -> Arc<dyn Filter> {
     let spec = json!({"scope": "Exact", "exact": exact, "limits": [
         {"name": "all", "requests": 100, "per": "1h", "burst": 50},
         {
@@ -45,7 +45,7 @@ fn told(allowed: bool, levels: [(u32, u64); 2]) -> Performed {
 
 #[test]
 fn the_store_is_asked_for_every_limit_that_counts_the_request_with_what_its_key_has_of_its_own() {
-    let filter = exact(Mode::Enforce, json!({"timeout": "7ms"}));
+    let filter = exact(Mode::Enforce, &json!({"timeout": "7ms"}));
     let asked = |user| asks(&*filter, user, |_| told(true, [(9, 1), (9, 1)])).0;
     let ann = asked("ann");
     assert_eq!(ann.timeout, Duration::from_millis(7));
@@ -64,7 +64,7 @@ fn the_store_is_asked_for_every_limit_that_counts_the_request_with_what_its_key_
 
 #[test]
 fn the_answer_decides_and_is_told() {
-    let filter = exact(Mode::Enforce, json!({}));
+    let filter = exact(Mode::Enforce, &json!({}));
     let (_, passed) = asks(&*filter, "ann", |_| told(true, [(7, 36), (3, 180)]));
     assert!(passed.allowed());
     assert_eq!(passed.header("ratelimit"), Some("\"user\";r=3;t=180"));
@@ -78,7 +78,7 @@ fn the_answer_decides_and_is_told() {
 #[test]
 fn without_an_answer_each_proxy_lets_its_part_through_and_says_so() {
     let passes = |percent: u32| {
-        let filter = exact(Mode::Enforce, json!({"fallbackPercent": percent}));
+        let filter = exact(Mode::Enforce, &json!({"fallbackPercent": percent}));
         let met: Vec<_> = (0..60).map(|_| asks(&*filter, "ours", |_| Performed::Unanswered).1).collect();
         assert!(met.iter().all(|met| met.decisions[0].detail == Some(Detail::StoreUnanswered)));
         met.iter().filter(|met| met.allowed()).count()
@@ -88,7 +88,7 @@ fn without_an_answer_each_proxy_lets_its_part_through_and_says_so() {
 
 #[test]
 fn an_answer_that_is_none_to_the_question_is_no_answer() {
-    let filter = exact(Mode::Enforce, json!({"fallbackPercent": 100}));
+    let filter = exact(Mode::Enforce, &json!({"fallbackPercent": 100}));
     let spent = Spent { allowed: false, levels: vec![(0, Duration::from_secs(9))] };
     let (_, met) = asks(&*filter, "ann", |_| Performed::Spent(spent));
     assert!(met.allowed());
@@ -97,7 +97,7 @@ fn an_answer_that_is_none_to_the_question_is_no_answer() {
 
 #[test]
 fn in_shadow_the_store_counts_and_nobody_is_refused_or_told() {
-    let filter = exact(Mode::Shadow, json!({}));
+    let filter = exact(Mode::Shadow, &json!({}));
     let (_, met) = asks(&*filter, "ann", |_| told(false, [(0, 9), (0, 9)]));
     assert!(met.allowed() && met.headers.is_empty());
     assert_eq!(met.decisions[0].outcome, Outcome::WouldRefuse(Reason::RateLimited));
