@@ -14,7 +14,9 @@ mod tests;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request, response};
 
@@ -125,11 +127,23 @@ pub struct DirectReply {
 pub struct LocalReply {
     pub reason: Reason,
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What a policy wants said in place of what the reason's row says.
+    pub written: Option<Arc<WrittenReply>>,
+    /// After which another try may be worth it.
+    pub again: Option<Duration>,
+}
+
+/// A refusal in the words of a policy; gRPC has its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenReply {
+    pub status: Option<StatusCode>,
+    /// With its content type.
+    pub body: Option<(HeaderValue, Bytes)>,
 }
 
 impl From<Reason> for LocalReply {
     fn from(reason: Reason) -> Self {
-        Self { reason, headers: Vec::new() }
+        Self { reason, headers: Vec::new(), written: None, again: None }
     }
 }
 

@@ -83,7 +83,8 @@ impl Seen {
         self.reason = Some(reply.reason);
         self.grpc = grpc.then_some(answer.grpc);
         if !grpc {
-            self.response.status = answer.status;
+            let written = reply.written.as_ref().and_then(|written| written.status);
+            self.response.status = written.unwrap_or(answer.status);
         }
         self.response.headers.extend(reply.headers);
     }

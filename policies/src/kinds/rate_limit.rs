@@ -7,6 +7,7 @@ mod exact;
 mod fields;
 mod filter;
 mod key;
+mod on_limit;
 mod overrides;
 mod state;
 mod table;
@@ -35,6 +36,7 @@ pub use descriptor::{Descriptor, DescriptorLimiter, Judged, Judgement};
 use exact::{Exact, ExactSpec, Scope, Written};
 use filter::{BoundLimit, RateLimitFilter};
 use key::{KeyPart, KeySpec};
+use on_limit::{OnLimit, OnLimitSpec};
 use overrides::{Override, OverrideSpec};
 use state::LimitState;
 use told::Told;
@@ -63,6 +65,9 @@ pub(super) struct RateLimitPolicySpec {
     exact: Option<ExactSpec>,
     #[schemars(length(min = 1, max = 16))]
     limits: Vec<LimitSpec>,
+    /// What whoever is refused is told. Default: 429 and a line of text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    on_limit: Option<OnLimitSpec>,
     /// The fields that tell clients of their limits. Default: RateLimit; `[]` for none.
     #[serde(default = "told::default_fields")]
     #[schemars(length(max = 2))]
@@ -121,6 +126,7 @@ struct RateLimit {
     policy_field: HeaderValue,
     told: Told,
     exact: Option<Exact>,
+    on_limit: OnLimit,
 }
 
 #[derive(Debug)]
@@ -162,6 +168,7 @@ impl PolicyKind for RateLimitPolicy {
         descriptor::check(&spec, cx);
         let when = condition(spec.when.as_deref(), "/when", cx);
         let exact = Exact::compile(&spec, cx);
+        let on_limit = spec.on_limit.as_ref().map(|on_limit| on_limit.compile(cx)).unwrap_or_default();
         let compiled =
             spec.limits.iter().enumerate().map(|(i, limit)| limit.compile(&format!("/limits/{i}"), cx));
         let mut limits: Vec<Limit> = compiled.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
@@ -172,7 +179,15 @@ impl PolicyKind for RateLimitPolicy {
         let policy_field = HeaderValue::try_from(members.join(", ")).ok()?;
         let told = Told::new(&spec.response_headers);
         let policy = cx.policy().clone();
-        Some(Compiled::Filter(Arc::new(RateLimit { policy, when, limits, policy_field, told, exact })))
+        Some(Compiled::Filter(Arc::new(RateLimit {
+            policy,
+            when,
+            limits,
+            policy_field,
+            told,
+            exact,
+            on_limit,
+        })))
     }
 }
 
@@ -279,6 +294,7 @@ impl BindFilter for RateLimit {
             policy_field: self.policy_field.clone(),
             told: self.told,
             exact: self.exact,
+            on_limit: self.on_limit.clone(),
             seed: state.hash_seed(),
         })
     }

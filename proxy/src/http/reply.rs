@@ -3,19 +3,37 @@
 //! What a reason means on the wire is said in [`tidegate_policy::Reason::answer`] alone; here it is only spelled out.
 //! gRPC source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md> (trailers-only responses).
 
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, request, response};
+use prost::Message as _;
+use prost_types::Any;
 use tidegate_policy::Reason;
 use tidegate_policy::pipeline::{DirectReply, LocalReply};
+
+use tidegate_proto::google::rpc::Status;
 
 use super::grpc_web::{self, GrpcWeb};
 use super::names::Names;
 
 /// Says why the mesh answered, by flag. Absent from answers of the backend.
 const X_TIDEGATE_REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
+const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// `google.rpc.RetryInfo`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<prost_types::Duration>,
+}
 
 /// What the client speaks, as far as an answer must care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +80,18 @@ pub(crate) fn response(reply: &LocalReply, dialect: Dialect) -> (response::Parts
     if let Some(web) = dialect.web {
         // In the body, because a script may not read headers that nobody exposes to it.
         head.headers.insert(CONTENT_TYPE, web.wanted.content_type(""));
-        body = grpc_web::trailers(&trailers_for(reply.reason), web.wanted);
+        body = grpc_web::trailers(&trailers_of(reply), web.wanted);
     } else if dialect.grpc {
         head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        head.headers.extend(trailers_for(reply.reason));
+        head.headers.extend(trailers_of(reply));
     } else {
-        head.status = answer.status;
-        head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        let written = reply.written.as_deref();
+        head.status = written.and_then(|written| written.status).unwrap_or(answer.status);
+        let text = || (TEXT, Bytes::from(format!("{}\n", answer.message)));
+        let (content_type, said) = written.and_then(|written| written.body.clone()).unwrap_or_else(text);
+        head.headers.insert(CONTENT_TYPE, content_type);
         if !dialect.head {
-            body = Bytes::from(format!("{}\n", answer.message));
+            body = said;
         }
     }
     head.headers.insert(X_TIDEGATE_REASON, HeaderValue::from_static(answer.flag));
@@ -81,6 +102,25 @@ pub(crate) fn response(reply: &LocalReply, dialect: Dialect) -> (response::Parts
         head.headers.append(name, value.clone());
     }
     (head, body)
+}
+
+/// The same of a refusal, with when to come again, as clients' own retry logic reads it.
+fn trailers_of(reply: &LocalReply) -> HeaderMap {
+    let mut trailers = trailers_for(reply.reason);
+    if let Some(wait) = reply.again {
+        trailers.insert(GRPC_STATUS_DETAILS, details(reply.reason, wait));
+    }
+    trailers
+}
+
+/// `google.rpc.Status` with a `google.rpc.RetryInfo`. Binary metadata is in base64, without padding.
+fn details(reason: Reason, wait: Duration) -> HeaderValue {
+    let answer = reason.answer();
+    let info = RetryInfo { retry_delay: prost_types::Duration::try_from(wait).ok() };
+    let info = Any { type_url: String::from(RETRY_INFO), value: info.encode_to_vec() };
+    let status = Status { code: answer.grpc.into(), message: answer.message.to_owned(), details: vec![info] };
+    let text = STANDARD_NO_PAD.encode(status.encode_to_vec());
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// What gRPC is told of a failure.
@@ -110,7 +150,9 @@ pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Request;
+    use http::{Request, StatusCode};
+    use std::sync::Arc;
+    use tidegate_policy::pipeline::WrittenReply;
 
     fn dialect(method: Method, version: Version, content_type: &'static str) -> Dialect {
         let request = Request::builder().method(method).version(version).header(CONTENT_TYPE, content_type);
@@ -182,8 +224,35 @@ mod tests {
         let reply = LocalReply {
             reason: Reason::RateLimited,
             headers: vec![(http::header::RETRY_AFTER, HeaderValue::from_static("1"))],
+            ..Reason::RateLimited.into()
         };
         let (head, _) = response(&reply, dialect(Method::GET, Version::HTTP_11, ""));
         assert_eq!(head.headers[http::header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn a_refusal_in_the_words_of_a_policy_is_told_in_them_and_grpc_in_its_own() {
+        let body = Some((HeaderValue::from_static("application/json"), Bytes::from_static(b"{}")));
+        let written = WrittenReply { status: Some(StatusCode::SERVICE_UNAVAILABLE), body };
+        let reply = LocalReply {
+            written: Some(Arc::new(written)),
+            again: Some(Duration::from_millis(1_500)),
+            ..Reason::RateLimited.into()
+        };
+        let (head, body) = response(&reply, dialect(Method::GET, Version::HTTP_11, ""));
+        assert_eq!((head.status.as_u16(), &*body), (503, &b"{}"[..]));
+        assert_eq!(head.headers[CONTENT_TYPE], "application/json");
+        assert!(!head.headers.contains_key(GRPC_STATUS_DETAILS));
+        let (_, none) = response(&reply, dialect(Method::HEAD, Version::HTTP_11, ""));
+        assert!(none.is_empty());
+
+        let (head, body) = response(&reply, dialect(Method::POST, Version::HTTP_2, "application/grpc"));
+        assert_eq!((head.status.as_u16(), body.len()), (200, 0));
+        assert_eq!(head.headers[GRPC_STATUS], "8");
+        let status = STANDARD_NO_PAD.decode(head.headers[GRPC_STATUS_DETAILS].as_bytes()).unwrap();
+        let status = Status::decode(&*status).unwrap();
+        assert_eq!((status.code, status.details[0].type_url.as_str()), (8, RETRY_INFO));
+        let info = RetryInfo::decode(&*status.details[0].value).unwrap();
+        assert_eq!(info.retry_delay, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
     }
 }

@@ -70,8 +70,8 @@ pub(super) fn check(spec: &RateLimitPolicySpec, cx: &mut CompileContext<'_>) {
     if spec.domain.is_some() && cx.has_targets() {
         cx.error("/domain", "a policy with a `domain` is served to others: write no targetRefs");
     }
-    if spec.domain.is_some() && spec.scope != Scope::Local {
-        cx.error("/scope", "with a `domain`, the control plane counts: leave `scope` out");
+    if spec.domain.is_some() {
+        refuse_what_asks_of_requests(spec, cx);
     }
     for (i, limit) in spec.limits.iter().enumerate() {
         for (n, part) in limit.key.iter().enumerate() {
@@ -84,6 +84,26 @@ pub(super) fn check(spec: &RateLimitPolicySpec, cx: &mut CompileContext<'_>) {
                 _ => {}
             }
         }
+    }
+}
+
+/// There is a descriptor and no request, and refusals are written by who asked.
+fn refuse_what_asks_of_requests(spec: &RateLimitPolicySpec, cx: &mut CompileContext<'_>) {
+    let mut fields = vec![
+        (String::from("/scope"), spec.scope != Scope::Local),
+        (String::from("/when"), spec.when.is_some()),
+        (String::from("/onLimit"), spec.on_limit.is_some()),
+    ];
+    for (i, limit) in spec.limits.iter().enumerate() {
+        fields.push((format!("/limits/{i}/when"), limit.when.is_some()));
+        fields.push((format!("/limits/{i}/cost"), limit.cost.is_some()));
+        fields.push((format!("/limits/{i}/overrides"), !limit.overrides.is_empty()));
+    }
+    for (at, _) in fields.into_iter().filter(|(_, written)| *written) {
+        cx.error(
+            at,
+            "a policy with a `domain` sees descriptors only, and refuses nobody itself: leave it out",
+        );
     }
 }
 
@@ -203,7 +223,7 @@ impl Part<'_> {
 mod tests {
     use super::super::super::tests::{faults, policy};
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn limiter() -> DescriptorLimiter {
         let spec = json!({"domain": "edge", "limits": [
@@ -267,6 +287,26 @@ mod tests {
         ];
         for spec in wrong {
             assert_eq!(faults("RateLimitPolicy", spec.clone()).len(), 1, "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_asks_of_a_request_or_has_targets_is_no_part_of_a_domain() {
+        let limit = |extra: (&str, Value)| {
+            let mut limit = json!({"name": "a", "requests": 1, "per": "1s", "key": [{"type": "Descriptor", "name": "u"}]});
+            limit[extra.0] = extra.1;
+            json!({"domain": "edge", "limits": [limit]})
+        };
+        for (spec, want) in [
+            (limit(("when", json!("true"))), "spec/limits/0/when: a policy with a `domain`"),
+            (limit(("cost", json!({"fixed": 1}))), "spec/limits/0/cost: a policy with a `domain`"),
+            (
+                limit(("overrides", json!([{"key": ["a"], "unlimited": true}]))),
+                "spec/limits/0/overrides: a policy",
+            ),
+        ] {
+            let faults = faults("RateLimitPolicy", spec);
+            assert!(faults.len() == 1 && faults[0].starts_with(want), "{faults:?}");
         }
     }
 }

@@ -16,6 +16,7 @@ use super::cost::Cost;
 use super::exact::{Exact, Written};
 use super::fields::{RATE_LIMIT, RATE_LIMIT_POLICY, rate_limit};
 use super::key::{self, Key, KeyPart};
+use super::on_limit::OnLimit;
 use super::overrides::{Own, OwnLimit};
 use super::state::{Bucket, LimitState};
 use super::told::{Standing, Told};
@@ -38,6 +39,7 @@ pub(super) struct RateLimitFilter {
     pub(super) told: Told,
     /// Where a store counts.
     pub(super) exact: Option<Exact>,
+    pub(super) on_limit: OnLimit,
     pub(super) seed: [u64; 2],
 }
 
@@ -151,8 +153,10 @@ impl RateLimitFilter {
             Ruling::Allowed(..) => Verdict::Continue,
             Ruling::Refused(_, wait) => {
                 let again = wait.map(|wait| (RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
-                let headers = again.into_iter().collect();
-                Verdict::Reply(LocalReply { reason: Reason::RateLimited, headers })
+                let OnLimit { headers, written } = &self.on_limit;
+                let headers = again.into_iter().chain(headers.iter().cloned()).collect();
+                let (reason, written) = (Reason::RateLimited, written.clone());
+                Verdict::Reply(LocalReply { reason, headers, written, again: wait })
             }
         }
     }

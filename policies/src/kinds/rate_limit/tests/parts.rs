@@ -323,3 +323,47 @@ fn every_fault_of_an_override_is_named_with_its_place() {
         assert!(faults.len() == 1 && faults[0].starts_with(&at), "{want}: {faults:?}");
     }
 }
+
+#[test]
+fn whoever_is_refused_is_told_what_is_written() {
+    let spec = json!({
+        "limits": [{"name": "a", "requests": 1, "per": "1h"}],
+        "onLimit": {"status": 503, "body": "{}", "contentType": "application/json", "headers": [{"name": "x-why", "value": "busy"}]},
+    });
+    let filter = bind(Mode::Enforce, spec, &StateStore::new([0, 0]));
+    assert!(get(&filter, "/", 0).allowed());
+    let reply = get(&filter, "/", 0).reply.unwrap();
+    assert_eq!((reply.reason, reply.again.map(|wait| wait.as_secs())), (Reason::RateLimited, Some(3600)));
+    let names: Vec<_> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["retry-after", "x-why"]);
+    let written = reply.written.unwrap();
+    assert_eq!(written.status.map(|status| status.as_u16()), Some(503));
+    assert_eq!(
+        written.body.as_ref().map(|(kind, body)| (kind.to_str().unwrap(), &**body)),
+        Some(("application/json", &b"{}"[..]))
+    );
+}
+
+#[test]
+fn every_fault_of_what_is_to_be_told_is_named_with_its_place() {
+    let with =
+        |on_limit: Value| json!({"limits": [{"name": "a", "requests": 1, "per": "1h"}], "onLimit": on_limit});
+    let header = |name: &str, value: &str| with(json!({"headers": [{"name": name, "value": value}]}));
+    for (spec, want) in [
+        (with(json!({"status": 200})), "status: 200 is no refusal: use 400 to 599"),
+        (with(json!({"status": 999})), "status: 999 is no refusal"),
+        (with(json!({"body": "x".repeat(8193)})), "body: longer than 8192 bytes"),
+        (with(json!({"contentType": "text/html"})), "contentType: it goes with a `body` only"),
+        (with(json!({"body": "x", "contentType": "a\nb"})), "contentType: not the value of a header"),
+        (
+            header("content-length", "1"),
+            "headers/0/name: `content-length` is not a header that can be set here",
+        ),
+        (header("a b", "1"), "headers/0/name: `a b` is not a header"),
+        (header("x-a", "a\r\nset-cookie: b"), "headers/0/value: not the value of a header"),
+    ] {
+        let faults = faults(KIND, spec);
+        let at = format!("spec/onLimit/{want}");
+        assert!(faults.len() == 1 && faults[0].starts_with(&at), "{want}: {faults:?}");
+    }
+}
