@@ -1,7 +1,11 @@
 //! Compiles the .proto files with protox, so that no protoc has to be installed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["xds/envoy/service/discovery/v3/discovery.proto", "tidegate/v1/resources.proto"];
+    let files = [
+        "xds/envoy/service/discovery/v3/discovery.proto",
+        "xds/envoy/service/rate_limit_quota/v3/rlqs.proto",
+        "tidegate/v1/resources.proto",
+    ];
     let descriptors = protox::compile(files, ["xds", "."])?;
     // Only messages: services belong to the crate that speaks gRPC.
     let mut config = prost_build::Config::new();

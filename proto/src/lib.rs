@@ -17,6 +17,16 @@ pub mod envoy {
                 include!(concat!(env!("OUT_DIR"), "/envoy.service.discovery.v3.rs"));
             }
         }
+        pub mod rate_limit_quota {
+            pub mod v3 {
+                include!(concat!(env!("OUT_DIR"), "/envoy.service.rate_limit_quota.v3.rs"));
+            }
+        }
+    }
+    pub mod r#type {
+        pub mod v3 {
+            include!(concat!(env!("OUT_DIR"), "/envoy.r#type.v3.rs"));
+        }
     }
 }
 

@@ -7,16 +7,16 @@ use crate::divide::divide;
 use crate::{ClientId, Report, Share, Terms, Usage, Version};
 
 /// For those who join: they are served at once, and others are lowered meanwhile.
-const RESERVE: u64 = Share::WHOLE.as_billionths() / 64;
+const RESERVE: u64 = Share::WHOLE.as_billionths() / 128;
 
-/// Demand is measured, and measures differ: a client gets an eighth more than it was seen to want.
-const HEADROOM: u64 = 8;
+/// Demand is measured, and measures differ: a client gets a sixteenth more than it was seen to want.
+const HEADROOM: u64 = 16;
 
 /// Of one client, as long as it does not say which of them it took.
 const GRANTS: usize = 16;
 
 /// Smaller differences are not worth a message.
-const WORTH: u64 = 64;
+const WORTH: u64 = 32;
 
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
@@ -135,7 +135,8 @@ impl Member {
         now < self.heard + terms.ttl
     }
 
-    /// Rises at once and falls by half: a client in need waits for one report, a pause between two bursts costs less.
+    /// A change to less than half or more than twice is followed almost at once, a smaller one is taken for noise:
+    /// shares that jitter cost messages, and tokens that no longer fit.
     fn learn(&mut self, usage: Usage, per_second: u64) {
         let nanos = usage.elapsed.as_nanos();
         if nanos == 0 || per_second == 0 {
@@ -146,7 +147,13 @@ impl Member {
         let seen = seen.saturating_mul(u128::from(Share::WHOLE.as_billionths())) / u128::from(per_second);
         // Nobody can use more than everything, however often it asks.
         let seen = u64::try_from(seen).unwrap_or(u64::MAX).min(Share::WHOLE.as_billionths());
-        self.demand = if seen > self.demand { seen } else { u64::midpoint(self.demand, seen) };
+        self.demand = if seen / 2 > self.demand {
+            seen
+        } else if seen < self.demand / 2 {
+            seen + (self.demand - seen) / 4
+        } else {
+            (self.demand * 7 + seen) / 8
+        };
     }
 
     fn may_hold(&self) -> u64 {
