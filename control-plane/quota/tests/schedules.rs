@@ -227,3 +227,26 @@ fn clients_beyond_the_cap_are_not_kept() {
     server.rebalance(now + TERMS.lease());
     assert!(server.is_empty());
 }
+
+#[test]
+fn a_bucket_that_moves_to_another_server_keeps_its_shares_until_the_new_owner_knows_them() {
+    let mut world = World::new();
+    (0..5).for_each(|_| world.round([900, 20, 20, 0]));
+    let share = world.percent(0);
+    let mut other = Server::new(TERMS, 100, 1, Duration::ZERO);
+    other.take_over(|_| true, world.now);
+    world.server = other;
+    (0..10).for_each(|_| world.round([0, 900, 0, 0]));
+    assert_eq!(world.percent(0), share);
+    (0..20).for_each(|_| world.round([0, 900, 0, 0]));
+    assert!(world.percent(1) >= 90, "{}", world.percent(1));
+}
+
+#[test]
+fn a_server_forgets_the_buckets_that_it_no_longer_owns() {
+    let mut world = World::new();
+    world.round([1, 1, 1, 1]);
+    assert_eq!(world.server.len(), 1);
+    world.server.take_over(|_| false, world.now);
+    assert!(world.server.is_empty());
+}

@@ -126,11 +126,10 @@ impl Simulation {
             self.server.report(&report, self.rate, now);
         }
         for assignment in std::mem::take(&mut self.down) {
-            if let Some(to) = self.sidecars.iter_mut().find(|sidecar| sidecar.id == assignment.client) {
-                if to.lease.assign(&assignment, now) {
-                    let report = to.lease.report(now);
-                    self.up.push(report);
-                }
+            if let Some(to) = self.sidecars.iter_mut().find(|sidecar| sidecar.id == assignment.client)
+                && to.lease.assign(&assignment, now)
+            {
+                self.up.push(to.lease.report(now));
             }
         }
     }
