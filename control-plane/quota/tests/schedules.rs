@@ -66,7 +66,7 @@ impl World {
                 self.wire.push(Message::Up(report));
             }
             Step::Rebalance => {
-                self.wire.extend(self.server.rebalance(self.now).into_iter().map(Message::Down))
+                self.wire.extend(self.server.rebalance(self.now).into_iter().map(Message::Down));
             }
             Step::Deliver(i) if i < self.wire.len() => {
                 let message = self.wire.remove(i);
