@@ -35,11 +35,12 @@ impl Server {
     }
 
     /// The list of servers changed. Buckets of others are forgotten; those that others owned until now have shares
-    /// that must run out, or be reported, first.
-    pub fn take_over(&mut self, owned: impl Fn(BucketId) -> bool, now: Duration) {
+    /// that must run out, or be reported, first. `epoch` must be greater than those of the owners before, or their
+    /// clients take the assignments of this one for old.
+    pub fn take_over(&mut self, owned: impl Fn(BucketId) -> bool, epoch: u64, now: Duration) {
         self.buckets.retain(|id, _| owned(*id));
         self.started = now;
-        self.epoch += 1;
+        self.epoch = epoch.max(self.epoch + 1);
     }
 
     /// Assignments that changed, and those that must be renewed.

@@ -233,8 +233,8 @@ fn a_bucket_that_moves_to_another_server_keeps_its_shares_until_the_new_owner_kn
     let mut world = World::new();
     (0..5).for_each(|_| world.round([900, 20, 20, 0]));
     let share = world.percent(0);
-    let mut other = Server::new(TERMS, 100, 1, Duration::ZERO);
-    other.take_over(|_| true, world.now);
+    let mut other = Server::new(TERMS, 100, 0, Duration::ZERO);
+    other.take_over(|_| true, 7, world.now);
     world.server = other;
     (0..10).for_each(|_| world.round([0, 900, 0, 0]));
     assert_eq!(world.percent(0), share);
@@ -247,6 +247,6 @@ fn a_server_forgets_the_buckets_that_it_no_longer_owns() {
     let mut world = World::new();
     world.round([1, 1, 1, 1]);
     assert_eq!(world.server.len(), 1);
-    world.server.take_over(|_| false, world.now);
+    world.server.take_over(|_| false, 7, world.now);
     assert!(world.server.is_empty());
 }
