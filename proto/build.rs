@@ -4,6 +4,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "xds/envoy/service/discovery/v3/discovery.proto",
         "xds/envoy/service/ratelimit/v3/rls.proto",
+        "xds/envoy/service/rate_limit_quota/v3/rlqs.proto",
         "tidegate/v1/resources.proto",
     ];
     let descriptors = protox::compile(files, ["xds", "."])?;

@@ -31,6 +31,16 @@ pub mod envoy {
                 include!(concat!(env!("OUT_DIR"), "/envoy.service.ratelimit.v3.rs"));
             }
         }
+        pub mod rate_limit_quota {
+            pub mod v3 {
+                include!(concat!(env!("OUT_DIR"), "/envoy.service.rate_limit_quota.v3.rs"));
+            }
+        }
+    }
+    pub mod r#type {
+        pub mod v3 {
+            include!(concat!(env!("OUT_DIR"), "/envoy.r#type.v3.rs"));
+        }
     }
 }
 

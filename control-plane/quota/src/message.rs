@@ -1,0 +1,120 @@
+//! What clients and servers tell each other.
+
+use std::hash::Hasher;
+use std::time::Duration;
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+/// A client, in one of its lives: one that restarts must take another.
+pub type ClientId = u64;
+
+/// One bucket of one limit, equal at every proxy. A hash, since values of keys may be secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BucketId(pub [u8; 16]);
+
+/// A part of a limit, in billionths: of its rate and of its burst alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(u64);
+
+/// Which assignment is the later one: by the life of its server, then by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    pub epoch: u64,
+    pub number: u64,
+}
+
+/// How long an assignment may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Until a client that hears nothing counts as cut off.
+    pub ttl: Duration,
+    /// How long it keeps its last share from then on.
+    pub reuse: Duration,
+}
+
+/// Requests since the report before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub allowed: u64,
+    pub denied: u64,
+    pub elapsed: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub version: Version,
+    pub share: Share,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub client: ClientId,
+    pub bucket: BucketId,
+    /// The client's clock. Only it reads this; the server hands it back.
+    pub stamp: Duration,
+    pub held: Option<Held>,
+    pub usage: Usage,
+    /// The client has dropped the bucket: it takes no assignment that answers this report or an earlier one.
+    pub leaves: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub client: ClientId,
+    pub bucket: BucketId,
+    pub version: Version,
+    pub share: Share,
+    /// Of the latest report that the server had when it sent this.
+    pub stamp: Duration,
+    /// Only lengthens the lease of a client that still holds this version: the server knows of it by hearsay.
+    pub renews: bool,
+}
+
+impl BucketId {
+    /// SipHash-1-3-128 with a zero key over every part, each after its length in eight bytes, little endian.
+    ///
+    /// The fixed key makes proxies agree. Whoever can choose keys could search for two that share a bucket, and
+    /// would only share a limit with himself.
+    pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hasher = SipHasher13::new();
+        for part in parts {
+            hasher.write(&(part.len() as u64).to_le_bytes());
+            hasher.write(part);
+        }
+        Self(hasher.finish128().as_bytes())
+    }
+}
+
+impl Share {
+    pub const NONE: Self = Self(0);
+    pub const WHOLE: Self = Self(1_000_000_000);
+
+    /// At most the whole.
+    pub fn billionths(parts: u64) -> Self {
+        Self(parts.min(Self::WHOLE.0))
+    }
+
+    pub const fn as_billionths(self) -> u64 {
+        self.0
+    }
+}
+
+impl Terms {
+    /// From the report that an assignment answers to the moment at which its share is certainly gone.
+    pub fn lease(self) -> Duration {
+        self.ttl.saturating_add(self.reuse)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_id_never_changes_and_tells_parts_apart() {
+        let id = |parts: &[&str]| BucketId::of(parts.iter().map(|part| part.as_bytes()));
+        assert_eq!(u128::from_be_bytes(id(&["ab", "c"]).0), 0xf372_3db8_fe9d_1986_a25a_72c2_fff3_be8e);
+        assert_ne!(id(&["ab", "c"]), id(&["a", "bc"]));
+        assert_ne!(id(&["ab"]), id(&["ab", ""]));
+    }
+}
