@@ -200,22 +200,23 @@ impl LimitSpec {
             Some(burst) => at_least_one(burst, &format!("{at}/burst"), cx),
             None => requests,
         };
+        // Each is looked at before any is needed, so that all faults are told at once.
         let key = self.key(at, cx);
-        let (requests, burst) = (requests?, burst?);
-        let rate = written_rate(at, (requests, (self.per, per), burst), cx)?;
+        let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
         let overrides = self.overrides(at, cx);
-        let member = fields::policy_member(&self.name, requests, per);
+        let (requests, burst) = (requests?, burst?);
         let cost = self.cost.as_ref().map(|cost| cost.compile(&format!("{at}/cost"), burst, cx));
+        let rate = written_rate(at, (requests, (self.per, per), burst), cx)?;
         Some(Limit {
             rule: cx.rule(&self.name, at),
             rate,
             written: Written { requests, per, burst },
             key: key?,
-            when: condition(self.when.as_deref(), &format!("{at}/when"), cx),
+            when,
             cost: cost.unwrap_or(Some(Cost::One))?,
             overrides,
             shadow: cx.mode() == Mode::Shadow || self.mode == Some(LimitMode::Shadow),
-            member,
+            member: fields::policy_member(&self.name, requests, per),
         })
     }
 
@@ -301,8 +302,8 @@ impl BindFilter for RateLimit {
 }
 
 impl Limit {
-    /// The rate is not part of the place: a changed one finds what was spent.
-    /// Where a store counts, what is counted here is what passes without it.
+    /// The rate is not part of the place: a changed one finds what was spent. Where a store counts, what is counted here is
+    /// what passes without it.
     fn bind(&self, owner: &Arc<str>, exact: Option<Exact>, state: &StateStore) -> BoundLimit {
         let without = if exact.is_some() { "|without-store" } else { "" };
         let part = format!("{}{}{without}", self.rule.name, key::describe(&self.key));

@@ -340,6 +340,15 @@ mod tests {
     }
 
     #[test]
+    fn the_address_of_a_store_is_checked_at_the_start_and_its_password_is_not_told() {
+        let flags = "--inbound 127.0.0.1:1 --app 127.0.0.1:2 --redis";
+        assert!(config(&format!("{flags} redis://127.0.0.1:6379/0")).is_ok());
+        let error = config(&format!("{flags} http://user:secret@store:1")).unwrap_err().to_string();
+        assert!(error.starts_with("--redis: http://…@store:1 is no address of a Redis"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
     fn a_proxy_header_is_expected_at_outbound_unless_other_listeners_are_named() {
         let sites = |flags: &str| {
             let all = "--inbound 127.0.0.1:1 --app 127.0.0.1:2 --outbound 127.0.0.1:3 --gateway \

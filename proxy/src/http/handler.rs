@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::Body as _;
-use tidegate_policy::Reason;
 use tidegate_policy::model::AppProtocol;
 use tidegate_policy::pick::PickContext;
 use tidegate_policy::pipeline::{
-    self, DirectReply, Effect, Flow, LocalReply, Progress, RequestContext, Stop,
+    self, DirectReply, Effect, Flow, LocalReply, Performed, Progress, RequestContext, Stop,
 };
 use tidegate_policy::snapshot::{Scope, Selected};
+use tidegate_policy::{Reason, Timestamp};
 use tokio::time::Instant;
 
 use super::body::{ClientBody, RequestBody};
@@ -134,37 +134,42 @@ impl Story<'_> {
         if let Some(exchange) = self.record.exchange() {
             exchange.decided(selected);
         }
-        let mut cx = RequestContext {
-            head,
-            peer: &connection.peer,
-            route: selected.rule.route.as_deref(),
-            now: connection.proxy.clock.at(self.begun),
-            rng: &mut self.rng,
-            decisions: &mut self.record.decisions,
-            response_headers: &mut self.response_headers,
-        };
-        pipeline::on_request(&selected.target().filters, &mut cx, &mut self.progress)
+        self.ask(head, connection.proxy.clock.at(self.begun), None)
     }
 
     /// Does what a policy needs done before it can judge, and asks the others.
     async fn perform(&mut self, mut effect: Effect, head: &mut request::Parts) -> Result<(), Stop> {
-        let (peer, proxy) = (&self.connection.peer, &self.connection.proxy);
+        let proxy = &self.connection.proxy;
         loop {
             let performed = limits::perform(proxy.exact.as_ref(), &effect).await;
-            let Some(selected) = &self.selected else { return Err(Reason::Internal.into()) };
-            let mut cx = RequestContext {
-                head,
-                peer,
-                route: selected.rule.route.as_deref(),
-                now: proxy.clock.now(),
-                rng: &mut self.rng,
-                decisions: &mut self.record.decisions,
-                response_headers: &mut self.response_headers,
-            };
-            match pipeline::resume(&selected.target().filters, &mut cx, &mut self.progress, &performed)? {
+            match self.ask(head, proxy.clock.now(), Some(&performed))? {
                 Flow::Done => return Ok(()),
                 Flow::Effect(next) => effect = next,
             }
+        }
+    }
+
+    /// Asks the policies on the way, from where they stopped for what was `performed`.
+    fn ask(
+        &mut self,
+        head: &mut request::Parts,
+        now: Timestamp,
+        performed: Option<&Performed>,
+    ) -> Result<Flow, Stop> {
+        let Some(selected) = &self.selected else { return Err(Reason::Internal.into()) };
+        let mut cx = RequestContext {
+            head,
+            peer: &self.connection.peer,
+            route: selected.rule.route.as_deref(),
+            now,
+            rng: &mut self.rng,
+            decisions: &mut self.record.decisions,
+            response_headers: &mut self.response_headers,
+        };
+        let filters = &selected.target().filters;
+        match performed {
+            None => pipeline::on_request(filters, &mut cx, &mut self.progress),
+            Some(performed) => pipeline::resume(filters, &mut cx, &mut self.progress, performed),
         }
     }
 

@@ -268,6 +268,7 @@ fn request_id(rng: &mut fastrand::Rng) -> HeaderValue {
 mod tests {
     use super::*;
     use http::Request;
+    use proptest::prelude::*;
 
     fn head(request: http::request::Builder) -> request::Parts {
         request.body(()).unwrap().into_parts().0
@@ -441,6 +442,19 @@ mod tests {
             [&["gzip, chunked"][..], &["chunked, chunked"], &["identity", "chunked"], &["chunked", "chunked"]]
         {
             assert_eq!(framing(bad), Err(Reason::BadRequest), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_needs_no_parser_to_be_a_host_is_one(host in "[a-zA-Z0-9._:@/\\[\\] -]{0,24}") {
+            if is_plain_host(host.as_bytes()) {
+                let authority = Authority::try_from(host.as_bytes());
+                let authority = authority.map_err(|error| TestCaseError::fail(format!("{host}: {error}")))?;
+                prop_assert!(!host.contains('@'));
+                let rest = host.strip_prefix(authority.host());
+                prop_assert!(authority.port_u16().is_some() || matches!(rest, Some("" | ":")), "{host}");
+            }
         }
     }
 }

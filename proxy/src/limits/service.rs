@@ -1,27 +1,20 @@
 //! Limits that a rate limit service counts, asked by Envoy's protocol.
 //!
-//! As with the store: one connection for all questions, a timeout for each, and a breaker before them. A question is
-//! asked once, for its answer may be lost after it was counted.
+//! One connection for all questions, as with the store, and the same gate before them. A question is asked once, for its answer may be lost after it was counted.
 
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use tidegate_policy::Timestamp;
 use tidegate_xds::rls::{
     self, Code, Entry, RateLimitDescriptor, RateLimitRequest, RateLimitResponse, RateLimitServiceClient,
 };
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 use super::NoAnswer;
-use super::breaker::Breaker;
-use super::counts::{Counted, Counts};
+use super::counts::Counted;
+use super::gate::Gate;
 
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Questions that are open at one time.
-const MOST_OPEN: usize = 1024;
 /// An answer is a few headers and at most a body to refuse with.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -29,10 +22,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Service {
     client: RateLimitServiceClient<Channel>,
-    breaker: Breaker,
-    places: Semaphore,
-    counts: Counts,
-    start: Instant,
+    gate: Gate,
 }
 
 /// `HOST:PORT` was expected.
@@ -81,54 +71,32 @@ impl Service {
         let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
         Ok(Self {
             client: RateLimitServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER),
-            breaker: Breaker::default(),
-            places: Semaphore::new(MOST_OPEN),
-            counts: Counts::default(),
-            start: Instant::now(),
+            gate: Gate::new(),
         })
     }
 
     /// # Errors
     /// If there is no answer within `timeout`, or nobody was asked.
     pub async fn ask(&self, question: Question, timeout: Duration) -> Result<Told, NoAnswer> {
-        let result = self.call(question, timeout).await;
-        self.counts.told(&result);
-        result
+        self.gate.ask(timeout, self.call(question)).await.result
     }
 
     pub fn counted(&self) -> Counted {
-        self.counts.now()
+        self.gate.counted()
     }
 
     /// Whether nobody is asked at the moment.
     pub fn is_open(&self) -> bool {
-        self.breaker.is_open()
+        self.gate.is_open()
     }
 
-    async fn call(&self, question: Question, timeout: Duration) -> Result<Told, NoAnswer> {
-        let _place = self.places.try_acquire().map_err(|_| NoAnswer::Busy)?;
-        let permit = self.breaker.admit(self.now()).ok_or(NoAnswer::Open)?;
-        self.counts.asked();
-        let mut client = self.client.clone();
-        let answer = tokio::time::timeout(timeout, client.should_rate_limit(question.into_request())).await;
-        let result = match answer {
-            Ok(Ok(answer)) => read(answer.into_inner()),
-            Ok(Err(status)) => {
-                tracing::debug!(%status, "the rate limit service failed");
-                Err(NoAnswer::Failed)
-            }
-            Err(_) => Err(NoAnswer::TimedOut),
-        };
-        if result.is_ok() {
-            permit.succeeded();
-        } else {
-            permit.failed(self.now());
-        }
-        result
-    }
-
-    fn now(&self) -> Timestamp {
-        self.start.elapsed().into()
+    async fn call(&self, question: Question) -> Result<Told, NoAnswer> {
+        let answer = self.client.clone().should_rate_limit(question.into_request()).await;
+        let answer = answer.map_err(|status| {
+            tracing::debug!(%status, "the rate limit service failed");
+            NoAnswer::Failed
+        })?;
+        read(answer.into_inner())
     }
 }
 

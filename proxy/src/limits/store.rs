@@ -7,29 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Client, RedisError, Script};
-use tidegate_policy::Timestamp;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use super::NoAnswer;
-use super::breaker::Breaker;
-use super::counts::{Counted, Counts};
+use super::counts::Counted;
 use super::exact::{self, Told, Wanted};
+use super::gate::{Asked, Gate};
 use super::link::{Link, Linked};
-
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(5);
-/// Questions that are open at one time.
-const MOST_OPEN: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
 pub struct ExactStore {
     link: Link,
     script: Arc<Script>,
-    breaker: Breaker,
-    places: Semaphore,
-    counts: Counts,
-    start: Instant,
+    gate: Gate,
 }
 
 /// The address of the store cannot be one.
@@ -51,10 +41,7 @@ impl ExactStore {
         Ok(Self {
             link: Link::new(client),
             script: Arc::new(Script::new(include_str!("spend.lua"))),
-            breaker: Breaker::default(),
-            places: Semaphore::new(MOST_OPEN),
-            counts: Counts::default(),
-            start: Instant::now(),
+            gate: Gate::new(),
         })
     }
 
@@ -63,37 +50,22 @@ impl ExactStore {
     /// # Errors
     /// If there is no answer within `timeout`, or nobody was asked.
     pub async fn spend(&self, wanted: &[Wanted], timeout: Duration) -> Result<Told, NoAnswer> {
-        let result = self.ask(wanted, timeout).await;
-        self.counts.told(&result);
+        let mut used = None;
+        let Asked { result, given_up } = self.gate.ask(timeout, self.invoke(wanted, &mut used)).await;
+        // What is slow once is kept, for a new connection costs more than a late answer.
+        if let Some(linked) = used.filter(|_| given_up || matches!(result, Err(NoAnswer::Failed))) {
+            self.link.drop(&linked);
+        }
         result
     }
 
     pub fn counted(&self) -> Counted {
-        self.counts.now()
+        self.gate.counted()
     }
 
     /// Whether nobody is asked at the moment.
     pub fn is_open(&self) -> bool {
-        self.breaker.is_open()
-    }
-
-    async fn ask(&self, wanted: &[Wanted], timeout: Duration) -> Result<Told, NoAnswer> {
-        let _place = self.places.try_acquire().map_err(|_| NoAnswer::Busy)?;
-        let permit = self.breaker.admit(self.now()).ok_or(NoAnswer::Open)?;
-        self.counts.asked();
-        let mut used = None;
-        let answer = tokio::time::timeout(timeout, self.invoke(wanted, &mut used)).await;
-        let result = answer.unwrap_or(Err(NoAnswer::TimedOut));
-        let Err(why) = &result else {
-            permit.succeeded();
-            return result;
-        };
-        let given_up = permit.failed(self.now());
-        // What is slow once is kept, for a new connection costs more than a late answer.
-        if let Some(linked) = used.filter(|_| given_up || *why == NoAnswer::Failed) {
-            self.link.drop(&linked);
-        }
-        result
+        self.gate.is_open()
     }
 
     async fn invoke(&self, wanted: &[Wanted], used: &mut Option<Linked>) -> Result<Told, NoAnswer> {
@@ -111,10 +83,6 @@ impl ExactStore {
             NoAnswer::Failed
         })?;
         exact::read(&answer, wanted.len()).map_err(|_| NoAnswer::Failed)
-    }
-
-    fn now(&self) -> Timestamp {
-        self.start.elapsed().into()
     }
 }
 

@@ -41,7 +41,7 @@ async fn passed(client: &mut Client, requests: usize) -> usize {
 async fn two_proxies_let_one_budget_through_and_each_its_part_of_it_once_the_store_is_gone() {
     let (mut redis, backend) = (Redis::start(), FaultBackend::start().await);
     let address = redis.address();
-    let (_one, mut here) = gateway(&backend, |config| config.redis = Some(address.clone())).await;
+    let (one, mut here) = gateway(&backend, |config| config.redis = Some(address.clone())).await;
     let (_two, mut there) = gateway(&backend, |config| config.redis = Some(address.clone())).await;
     let mut together = 0;
     for _ in 0..25 {
@@ -51,6 +51,10 @@ async fn two_proxies_let_one_budget_through_and_each_its_part_of_it_once_the_sto
 
     redis.kill();
     assert_eq!([passed(&mut here, 20).await, passed(&mut there, 20).await], [6, 6], "20 % of 30 each");
+    let page = Client::http1(one.running.admin()).await.get("/metrics").await.body;
+    let page = String::from_utf8(page.to_vec()).unwrap();
+    assert!(page.contains("tidegate_exact_limit_total{result=\"answered\"} 25\n"), "{page}");
+    assert!(page.contains("tidegate_exact_limit_total{result=\"fell_back\"} 20\n"), "{page}");
 }
 
 #[tokio::test]

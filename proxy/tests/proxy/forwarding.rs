@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::BodyExt;
 use tidegate_policy::model::AppProtocol;
 use tidegate_proxy::Proxy;
+use tidegate_proxy::telemetry::LogTarget;
 use tidegate_testkit::backend::{FaultBackend, Reply, Script};
 use tidegate_testkit::body::{empty, full, streaming};
 use tidegate_testkit::client::{Answer, Client, RawClient};
@@ -314,4 +315,31 @@ async fn pipelined_requests_are_answered_in_order() {
     client.write("GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert!(client.read_until("first").await.starts_with("HTTP/1.1 200"));
     assert!(client.read_until("second").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn the_access_log_tells_the_id_that_the_backend_was_told_whoever_made_it() {
+    let (log, backend) = (tempfile::NamedTempFile::new().unwrap(), FaultBackend::start().await);
+    let mut config = sidecar_config(backend.address(), AppProtocol::Http1);
+    config.access_log = LogTarget::File(log.path().into());
+    let proxy = Proxy::start(config).unwrap();
+    let mut client = Client::http1(proxy.inbound().unwrap()).await;
+    client.call(Request::get("/").header("x-request-id", "mine-7").body(empty()).unwrap()).await;
+    client.call(get("/")).await;
+    proxy.shutdown();
+    proxy.wait().await;
+    let text = std::fs::read_to_string(log.path()).unwrap();
+    let logged: Vec<String> = text
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["request_id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    let told: Vec<_> =
+        backend.seen().iter().map(|seen| seen.headers["x-request-id"].to_str().unwrap().to_owned()).collect();
+    assert_eq!(logged, told);
+    assert_eq!(logged[0], "mine-7");
 }

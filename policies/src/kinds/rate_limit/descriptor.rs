@@ -223,6 +223,7 @@ impl Part<'_> {
 mod tests {
     use super::super::super::tests::{faults, policy};
     use super::*;
+    use crate::model::{TargetKind, TargetRef};
     use serde_json::{Value, json};
 
     fn limiter() -> DescriptorLimiter {
@@ -288,6 +289,19 @@ mod tests {
         for spec in wrong {
             assert_eq!(faults("RateLimitPolicy", spec.clone()).len(), 1, "{spec}");
         }
+    }
+
+    #[test]
+    fn a_domain_with_targets_is_refused() {
+        let spec = json!({"domain": "edge", "limits": [
+            {"name": "a", "requests": 1, "per": "1s", "key": [{"type": "Descriptor", "name": "u"}]},
+        ]});
+        let mut policy = policy("RateLimitPolicy", Mode::Enforce, spec);
+        assert!(crate::kinds::find("RateLimitPolicy").unwrap().compile(&policy).is_ok());
+        let object = crate::model::ResourceName::new("shop", "cart");
+        policy.targets.push(TargetRef { kind: TargetKind::Service, object, section: None });
+        let faults = crate::kinds::find("RateLimitPolicy").unwrap().compile(&policy).unwrap_err();
+        assert_eq!(faults[0].pointer, "/domain");
     }
 
     #[test]

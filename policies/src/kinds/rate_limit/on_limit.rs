@@ -19,6 +19,9 @@ const MOST_HEADERS: usize = 16;
 const TAKEN: [HeaderName; 9] =
     [CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
+/// Families of which the proxy says what there is to say.
+const OURS: [&str; 4] = ["grpc-", "ratelimit", "x-ratelimit-", "x-tidegate-"];
+
 /// gRPC is told RESOURCE_EXHAUSTED with a RetryInfo, whatever is written here but the headers.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -93,7 +96,10 @@ impl OnLimitSpec {
 
 impl HeaderSpec {
     fn compile(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<(HeaderName, HeaderValue)> {
-        let name = HeaderName::try_from(&self.name).ok().filter(|name| !TAKEN.contains(name));
+        let taken = |name: &HeaderName| {
+            TAKEN.contains(name) || OURS.iter().any(|ours| name.as_str().starts_with(ours))
+        };
+        let name = HeaderName::try_from(&self.name).ok().filter(|name| !taken(name));
         if name.is_none() {
             cx.error(format!("{at}/name"), format!("`{}` is not a header that can be set here", self.name));
         }

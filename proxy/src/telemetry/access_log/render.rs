@@ -29,8 +29,8 @@ struct Said<'a>(&'a Decision);
 
 struct Shown<T>(T);
 
-/// `time`, `trace_id` and `span_id` (of the server span, else of the caller's), `request_id`, `duration_ms`, the fields of the server span,
-/// `decisions`.
+/// `time`, `trace_id` and `span_id` (of the server span, else of the caller's), `request_id`, `duration_ms`, the fields of
+/// the server span, `decisions`.
 pub(super) fn line(
     at: SystemTime,
     record: &Record,

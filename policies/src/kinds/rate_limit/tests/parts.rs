@@ -359,11 +359,30 @@ fn every_fault_of_what_is_to_be_told_is_named_with_its_place() {
             header("content-length", "1"),
             "headers/0/name: `content-length` is not a header that can be set here",
         ),
+        (header("grpc-status", "0"), "headers/0/name: `grpc-status` is not a header that can be set here"),
         (header("a b", "1"), "headers/0/name: `a b` is not a header"),
         (header("x-a", "a\r\nset-cookie: b"), "headers/0/value: not the value of a header"),
     ] {
         let faults = faults(KIND, spec);
         let at = format!("spec/onLimit/{want}");
         assert!(faults.len() == 1 && faults[0].starts_with(&at), "{want}: {faults:?}");
+    }
+}
+
+#[test]
+fn all_faults_of_a_limit_are_told_at_once() {
+    let spec = one(json!({
+        "name": "a", "requests": 5, "per": "1s", "when": "request.pth == '/'", "cost": {"fixed": 9},
+        "key": [{"type": "PathTemplate", "templates": ["x"]}, {"type": "Cookie"}],
+        "overrides": [{"key": ["a"], "requests": 0}],
+    }));
+    let faults = faults(KIND, spec);
+    for place in
+        ["when:", "cost/fixed:", "key/0/templates/0:", "key/1:", "overrides/0/key:", "overrides/0/requests:"]
+    {
+        assert!(
+            faults.iter().any(|fault| fault.starts_with(&format!("spec/limits/0/{place}"))),
+            "{place}: {faults:?}"
+        );
     }
 }

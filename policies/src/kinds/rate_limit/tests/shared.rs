@@ -127,6 +127,21 @@ fn what_goes_with_a_store_only_goes_with_a_store_only() {
     }
 }
 
+#[test]
+fn a_share_of_the_slowest_limit_can_still_be_counted() {
+    for percent in [1, 33, 99] {
+        let spec = json!({
+            "scope": "Exact", "exact": {"fallbackPercent": percent},
+            "limits": [{"name": "a", "requests": 1, "per": "8760h", "burst": 10}],
+        });
+        let filter = bind(Mode::Enforce, spec, &StateStore::new([0, 0]));
+        let met: Vec<_> =
+            (0..12).map(|_| asks(&*filter, "ann", |_| Performed::Unanswered).1.allowed()).collect();
+        let part = (10 * percent / 100).max(1);
+        assert_eq!(met.iter().filter(|allowed| **allowed).count(), part, "{percent}");
+    }
+}
+
 proptest! {
     #[test]
     fn a_share_is_never_more_than_its_part_of_the_limit(
