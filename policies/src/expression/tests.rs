@@ -88,6 +88,7 @@ fn an_error_says_what_is_wrong_where_and_what_would_be_right() {
             "there is no `request.pat`; did you mean `request.path`? (at character 1 of the expression)",
         ),
         ("request.method", Kind::Bool, "the result is a text, and must be true or false"),
+        ("request.path", Kind::Int, "the result is a text, and must be a whole number"),
         ("request.path == 1", Kind::Bool, "`==` does not go with a text and a whole number"),
         ("request.path.beginsWith('/')", Kind::Bool, "there is no function `beginsWith`"),
         ("request.path.startsWith(1)", Kind::Bool, "`startsWith` does not go with a text and a whole number"),
