@@ -204,18 +204,18 @@ impl Part<'_> {
     // The lock of a limit is held for one bucket at a time: a question may have several of one limit.
     fn look(&self, now: Timestamp) -> Result<Level, Option<Duration>> {
         let bucket = self.limit.state.bucket(self.key, now);
-        bucket.cell().check(bucket.rate(), self.hits, now)?;
-        Ok(bucket.cell().level(bucket.rate(), now))
+        bucket.check(self.hits, now)?;
+        Ok(bucket.level(now))
     }
 
     fn take(&self, now: Timestamp) -> Result<Level, Option<Duration>> {
         let bucket = self.limit.state.bucket(self.key, now);
-        bucket.cell().spend(bucket.rate(), self.hits, now)
+        bucket.spend(self.hits, now)
     }
 
     fn put_back(&self, now: Timestamp) {
         let bucket = self.limit.state.bucket(self.key, now);
-        bucket.cell().give_back(bucket.rate(), self.hits);
+        bucket.give_back(self.hits);
     }
 }
 

@@ -211,7 +211,7 @@ impl RateLimitFilter {
             }
         }
         let refusals = parts.iter().filter_map(|part| {
-            let refused = part.bucket.cell().check(part.bucket.rate(), part.wish.cost, now);
+            let refused = part.bucket.check(part.wish.cost, now);
             refused.err().map(|wait| (part.wish.limit, wait))
         });
         // For ever is longest.
@@ -244,17 +244,14 @@ impl RateLimitFilter {
 fn spend<'a>(parts: &[Part<'a>], now: Timestamp) -> Option<Ruling<'a>> {
     let mut tightest: Option<(&BoundLimit, Level)> = None;
     for (i, part) in parts.iter().enumerate() {
-        match part.bucket.cell().spend(part.bucket.rate(), part.wish.cost, now) {
+        match part.bucket.spend(part.wish.cost, now) {
             Ok(level) => {
                 let tighter = tightest.is_none_or(|(_, least)| level.remaining < least.remaining);
                 tightest = if tighter { Some((part.wish.limit, level)) } else { tightest };
             }
             // Another request was faster since the look.
             Err(wait) => {
-                let spent = &parts[..i];
-                spent
-                    .iter()
-                    .for_each(|spent| spent.bucket.cell().give_back(spent.bucket.rate(), spent.wish.cost));
+                parts[..i].iter().for_each(|spent| spent.bucket.give_back(spent.wish.cost));
                 return Some(Ruling::Refused(part.wish.limit, wait));
             }
         }
@@ -334,7 +331,7 @@ mod tests {
         assert!(left());
         // As if another request took the last of `b` between the look and the spending.
         assert!(!left() && !left());
-        let rest = parts[0].bucket.cell().spend(parts[0].bucket.rate(), 1, now);
+        let rest = parts[0].bucket.spend(1, now);
         assert_eq!(rest.map(|level| level.remaining), Ok(0), "one of `a` was left, and still is");
     }
 }

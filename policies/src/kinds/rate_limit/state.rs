@@ -1,10 +1,11 @@
 //! The counters of one limit, as they live in the state store: they outlive pushes, and follow a changed rate.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::cell::{Cell, Rate};
+use super::cell::{Cell, Level, Rate};
 use super::table::Table;
 use crate::time::Timestamp;
 
@@ -81,11 +82,23 @@ impl LimitState {
 }
 
 impl Bucket<'_> {
-    pub(super) fn rate(&self) -> Rate {
-        self.rates.current
+    /// As [`Cell::check`].
+    pub(super) fn check(&self, cost: u32, now: Timestamp) -> Result<(), Option<Duration>> {
+        self.cell.check(self.rates.current, cost, now)
     }
 
-    pub(super) fn cell(&self) -> &Cell {
-        &self.cell
+    /// As [`Cell::spend`].
+    pub(super) fn spend(&self, cost: u32, now: Timestamp) -> Result<Level, Option<Duration>> {
+        self.cell.spend(self.rates.current, cost, now)
+    }
+
+    /// As [`Cell::level`].
+    pub(super) fn level(&self, now: Timestamp) -> Level {
+        self.cell.level(self.rates.current, now)
+    }
+
+    /// As [`Cell::give_back`].
+    pub(super) fn give_back(&self, cost: u32) {
+        self.cell.give_back(self.rates.current, cost);
     }
 }
