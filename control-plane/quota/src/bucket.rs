@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::cell::TOKEN;
 use crate::divide::divide;
-use crate::{ClientId, Report, Share, Terms, Usage, Version};
+use crate::store::Store;
+use crate::{ClientId, Held, Limit, Report, Share, Terms, Tokens, Usage, Version};
 
 /// For those who join: they are served at once, and others are lowered meanwhile.
 const RESERVE: u64 = Share::WHOLE.as_billionths() / 128;
@@ -18,13 +20,14 @@ const GRANTS: usize = 16;
 /// Smaller differences are not worth a message.
 const WORTH: u64 = 32;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Bucket {
-    /// Of the whole limit, in millionths of a request per second.
-    pub(crate) per_second: u64,
+    limit: Limit,
     /// Until then shares may be held that this server knows nothing of.
     quiet_until: Duration,
     members: BTreeMap<ClientId, Member>,
+    /// What nobody holds.
+    store: Store,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +36,8 @@ struct Member {
     heard: Duration,
     /// In billionths of the limit.
     demand: u64,
+    /// Requests that it refused, and that nothing was given for since.
+    refused: u64,
     grants: Vec<Grant>,
 }
 
@@ -46,58 +51,86 @@ pub(crate) struct Grant {
 }
 
 impl Bucket {
-    pub(crate) fn quiet_until(quiet_until: Duration) -> Self {
-        Self { quiet_until, ..Self::default() }
+    /// A bucket that nobody spoke of as long as shares are lent is full.
+    pub(crate) fn new(limit: Limit, quiet_until: Duration, now: Duration) -> Self {
+        let store = if now < quiet_until { Store::empty(now) } else { Store::full(limit.rate, now) };
+        Self { limit, quiet_until, members: BTreeMap::new(), store }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.members.is_empty()
+    pub(crate) fn terms(&self) -> Terms {
+        self.limit.terms
+    }
+
+    /// The limit as it is written now. A longer lease holds for shares that are given from now on.
+    pub(crate) fn rewrite(&mut self, limit: Limit, now: Duration) {
+        if self.limit != limit {
+            self.store.fill(self.limit.rate, now);
+            self.limit = limit;
+        }
+    }
+
+    /// Nothing is lost by it: it would come back as it is.
+    pub(crate) fn is_forgettable(&self) -> bool {
+        self.members.is_empty() && self.store.is_full(self.limit.rate)
     }
 
     pub(crate) fn has_room(&self, client: ClientId, members: usize) -> bool {
         self.members.len() < members || self.members.contains_key(&client)
     }
 
-    pub(crate) fn report(&mut self, report: &Report, terms: Terms, now: Duration) {
-        let per_second = self.per_second;
+    pub(crate) fn report(&mut self, report: &Report, now: Duration) {
+        if report.leaves {
+            return self.farewell(report);
+        }
+        let Limit { rate, terms } = self.limit;
         let quiet = now < self.quiet_until;
         let member = self.members.entry(report.client).or_default();
-        if report.leaves {
-            member.grants.retain(|grant| grant.stamp > report.stamp);
-            member.demand = 0;
-            if member.grants.is_empty() {
-                self.members.remove(&report.client);
-            }
-            return;
-        }
         if report.stamp < member.stamp {
             return;
         }
+        // One that comes twice must not count twice.
+        if report.stamp > member.stamp {
+            self.store.settle(report, member.knows(report.held), rate);
+        }
         (member.stamp, member.heard) = (report.stamp, now);
-        member.learn(report.usage, per_second);
+        member.learn(report.usage, rate.per_second());
         let Some(held) = report.held else { return };
         member.grants.retain(|grant| grant.version >= held.version);
         // Of a server before this one. It is gone after the quiet period, unless it is confirmed until then.
-        if quiet && !member.grants.iter().any(|grant| grant.version == held.version) {
+        if quiet && !member.knows(report.held) {
             let gone = now + terms.lease();
             member.grants.push(Grant { version: held.version, share: held.share, stamp: report.stamp, gone });
+        }
+    }
+
+    fn farewell(&mut self, report: &Report) {
+        let Some(member) = self.members.get_mut(&report.client) else { return };
+        if report.stamp > member.stamp {
+            self.store.settle(report, member.knows(report.held), self.limit.rate);
+            member.stamp = report.stamp;
+        }
+        member.grants.retain(|grant| grant.stamp > report.stamp);
+        member.demand = 0;
+        if member.grants.is_empty() {
+            self.members.remove(&report.client);
         }
     }
 
     /// Calls `send` for every client that is to get an assignment, and counts it as held from then on.
     pub(crate) fn rebalance(
         &mut self,
-        terms: Terms,
         now: Duration,
         mut next: impl FnMut() -> Version,
-        mut send: impl FnMut(ClientId, &Grant, bool),
+        mut send: impl FnMut(ClientId, &Grant, Tokens, bool),
     ) {
+        let Limit { rate, terms } = self.limit;
+        self.store.fill(rate, now);
         for member in self.members.values_mut() {
             member.grants.retain(|grant| grant.gone > now);
         }
         self.members.retain(|_, member| !member.grants.is_empty() || member.is_heard(terms, now));
         let quiet = now < self.quiet_until;
-        let targets = if quiet { Vec::new() } else { self.targets(terms, now) };
+        let targets = if quiet { Vec::new() } else { self.targets(now) };
         let held: u64 = self.members.values().map(Member::may_hold).sum();
         let mut room = Share::WHOLE.as_billionths().saturating_sub(held);
         for (i, (client, member)) in self.members.iter_mut().enumerate() {
@@ -108,26 +141,64 @@ impl Bucket {
             let may_hold = member.may_hold();
             let share = target.min(may_hold + room);
             if let Some(grant) = member.grant(share, terms, quiet, &mut next) {
-                room -= member.may_hold() - may_hold;
-                send(*client, &grant, quiet);
+                let more = member.may_hold() - may_hold;
+                room -= more;
+                send(*client, &grant, self.store.take(rate, Share::billionths(more)), quiet);
             }
+        }
+        if !quiet {
+            self.feed(&mut next, send);
+        }
+        self.store.lend(rate, Share::billionths(room));
+    }
+
+    /// Gives what some had no room for to those who refused requests.
+    fn feed(
+        &mut self,
+        mut next: impl FnMut() -> Version,
+        mut send: impl FnMut(ClientId, &Grant, Tokens, bool),
+    ) {
+        let hungry = |member: &&mut Member| member.refused > 0 && member.is_settled();
+        let mut left = self.members.values_mut().filter(hungry).count() as u64;
+        for (client, member) in self.members.iter_mut() {
+            if left == 0 || !hungry(&member) {
+                continue;
+            }
+            let even = self.store.whole().div_ceil(left);
+            left -= 1;
+            let most = even.min(member.refused);
+            if most == 0 {
+                continue;
+            }
+            let Some(grant) = member.again(&mut next) else { continue };
+            member.refused = 0;
+            send(*client, &grant, self.store.give(most * TOKEN), false);
         }
     }
 
     /// What everybody should have; nothing for those who are no longer heard of.
-    fn targets(&self, terms: Terms, now: Duration) -> Vec<u64> {
-        let floor = RESERVE / (self.members.len() as u64).max(1);
-        let heard = |member: &&Member| member.is_heard(terms, now);
+    fn targets(&self, now: Duration) -> Vec<u64> {
+        let heard = |member: &&Member| member.is_heard(self.limit.terms, now);
+        let many = self.members.len() as u64;
+        // One alone has no use for others' reserve.
+        let reserve = if many > 1 { RESERVE } else { 0 };
         let demands: Vec<u64> = self
             .members
             .values()
             .filter(heard)
-            .map(|member| (member.demand + member.demand / HEADROOM).max(floor))
+            .map(|member| (member.demand + member.demand / HEADROOM).max(RESERVE / many.max(1)))
             .collect();
-        let mut shares = divide(&demands, Share::WHOLE.as_billionths() - RESERVE).into_iter();
+        let mut shares = divide(&demands, Share::WHOLE.as_billionths() - reserve).into_iter();
         let target = |member| if heard(&member) { shares.next().unwrap_or(0) } else { 0 };
         self.members.values().map(target).collect()
     }
+}
+
+/// Whether so many requests may be seen where so many are expected: within three standard deviations of a Poisson
+/// distribution, or nearly equal.
+fn is_chance(seen: u64, expected: u64) -> bool {
+    let far = seen.abs_diff(expected);
+    far <= expected / 8 || far.saturating_mul(far) <= 9 * expected.max(1)
 }
 
 impl Member {
@@ -135,25 +206,34 @@ impl Member {
         now < self.heard + terms.ttl
     }
 
-    /// A change to less than half or more than twice is followed almost at once, a smaller one is taken for noise:
-    /// shares that jitter cost messages, and tokens that no longer fit.
+    /// A change that is more than chance is followed at once, or almost; a smaller one is taken for noise: shares that
+    /// jitter cost messages, and tokens that no longer fit.
     fn learn(&mut self, usage: Usage, per_second: u64) {
+        self.refused = usage.denied;
         let nanos = usage.elapsed.as_nanos();
         if nanos == 0 || per_second == 0 {
             return;
         }
-        let requests = u128::from(usage.allowed.saturating_add(usage.denied));
-        let seen = requests * 1_000_000 * 1_000_000_000 / nanos;
-        let seen = seen.saturating_mul(u128::from(Share::WHOLE.as_billionths())) / u128::from(per_second);
+        let whole = u128::from(Share::WHOLE.as_billionths());
+        let requests = usage.allowed.saturating_add(usage.denied);
+        let seen = u128::from(requests) * 1_000_000 * 1_000_000_000 / nanos;
+        let seen = seen.saturating_mul(whole) / u128::from(per_second);
         // Nobody can use more than everything, however often it asks.
         let seen = u64::try_from(seen).unwrap_or(u64::MAX).min(Share::WHOLE.as_billionths());
-        self.demand = if seen / 2 > self.demand {
-            seen
-        } else if seen < self.demand / 2 {
-            seen + (self.demand - seen) / 4
-        } else {
+        let expected =
+            u128::from(self.demand) * u128::from(per_second) / whole * nanos / 1_000_000_000_000_000;
+        let expected = u64::try_from(expected).unwrap_or(u64::MAX);
+        self.demand = if is_chance(requests, expected) {
             (self.demand * 7 + seen) / 8
+        } else if seen > self.demand {
+            seen
+        } else {
+            seen + (self.demand - seen) / 4
         };
+    }
+
+    fn knows(&self, held: Option<Held>) -> bool {
+        held.is_some_and(|held| self.grants.iter().any(|grant| grant.version == held.version))
     }
 
     fn may_hold(&self) -> u64 {
@@ -166,6 +246,18 @@ impl Member {
 
     fn current(&self) -> u64 {
         self.latest().map_or(0, |grant| grant.share.as_billionths())
+    }
+
+    /// Whether it has taken what it was sent.
+    fn is_settled(&self) -> bool {
+        self.grants.len() == 1
+    }
+
+    /// The share that it has, under a new version.
+    fn again(&mut self, next: &mut impl FnMut() -> Version) -> Option<Grant> {
+        let grant = Grant { version: next(), ..*self.latest()? };
+        self.grants.push(grant);
+        Some(grant)
     }
 
     fn grant(

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::{Share, Usage};
+use crate::{Share, Tokens, Usage};
 
 /// Tokens are counted in millionths, so that a small share earns its part.
-const TOKEN: u64 = 1_000_000;
+pub(crate) const TOKEN: u64 = 1_000_000;
+/// More than any limit holds; small enough to be added up.
+const TOO_MUCH: u64 = u64::MAX / 1024;
 const STALE: u64 = 1_000_000;
 const SECOND: u128 = 1_000_000_000;
 
@@ -22,22 +24,32 @@ pub struct Rate {
     pub burst: u64,
 }
 
+/// What is left in a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// Whole requests that it would let through at once.
+    pub remaining: u64,
+    /// Until there is one more; `None` for never.
+    pub next: Option<Duration>,
+}
+
 #[derive(Debug)]
 pub struct Cell {
     tokens: AtomicU64,
     filled: AtomicU64,
     allowed: AtomicU64,
     denied: AtomicU64,
+    returned: AtomicU64,
+    /// Millionths of a token per second. Like the capacity, changed with the lock in hand and read without.
+    speed: AtomicU64,
+    capacity: AtomicU64,
     refill: Mutex<Refill>,
 }
 
 #[derive(Debug)]
 struct Refill {
-    /// Millionths of a token per second.
-    speed: u64,
-    capacity: u64,
     at: u64,
-    /// Of a millionth, in nanoseconds of `speed`.
+    /// Of a millionth, in nanoseconds of the speed.
     rest: u128,
 }
 
@@ -53,8 +65,13 @@ impl Rate {
     fn capacity(self, share: Share) -> u64 {
         match share {
             Share::NONE => 0,
-            share => part(u128::from(self.burst) * u128::from(TOKEN), share).max(TOKEN),
+            share => self.burst_of(share).max(TOKEN),
         }
+    }
+
+    /// Millionths of requests.
+    pub(crate) fn burst_of(self, share: Share) -> u64 {
+        part(u128::from(self.burst) * u128::from(TOKEN), share)
     }
 
     pub(crate) fn per_second(self) -> u64 {
@@ -70,45 +87,105 @@ fn part(whole: u128, share: Share) -> u64 {
 
 impl Cell {
     /// Without tokens.
-    pub fn new(rate: Rate, share: Share, now: Duration) -> Self {
+    pub fn empty(rate: Rate, share: Share, now: Duration) -> Self {
         let at = nanos(now);
         Self {
             tokens: AtomicU64::new(0),
             filled: AtomicU64::new(at),
             allowed: AtomicU64::new(0),
             denied: AtomicU64::new(0),
-            refill: Mutex::new(Refill {
-                speed: rate.speed(share),
-                capacity: rate.capacity(share),
-                at,
-                rest: 0,
-            }),
+            returned: AtomicU64::new(0),
+            speed: AtomicU64::new(rate.speed(share)),
+            capacity: AtomicU64::new(rate.capacity(share)),
+            refill: Mutex::new(Refill { at, rest: 0 }),
         }
     }
 
+    /// With all that it can hold.
+    pub fn full(rate: Rate, share: Share, now: Duration) -> Self {
+        let cell = Self::empty(rate, share, now);
+        cell.tokens.store(rate.capacity(share), Ordering::Relaxed);
+        cell
+    }
+
     /// Takes `cost` requests, or nothing.
-    pub fn take(&self, cost: u64, now: Duration) -> bool {
-        let (amount, now) = (cost.saturating_mul(TOKEN), nanos(now));
-        if now.saturating_sub(self.filled.load(Ordering::Relaxed)) >= STALE
-            || self.tokens.load(Ordering::Relaxed) < amount
-        {
-            self.try_fill(now);
+    ///
+    /// # Errors
+    /// How long to wait at the present share; `None` if it never holds that much.
+    pub fn take(&self, cost: u64, now: Duration) -> Result<Level, Option<Duration>> {
+        let amount = cost.saturating_mul(TOKEN);
+        self.refresh(amount, now);
+        let less = |tokens: u64| tokens.checked_sub(amount);
+        match self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            Ok(before) => {
+                self.allowed.fetch_add(cost, Ordering::Relaxed);
+                Ok(self.level_of(before - amount))
+            }
+            Err(tokens) => Err(self.deny(cost, tokens)),
         }
-        let taken = self
-            .tokens
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| tokens.checked_sub(amount))
-            .is_ok();
-        let counter = if taken { &self.allowed } else { &self.denied };
-        counter.fetch_add(cost, Ordering::Relaxed);
-        taken
+    }
+
+    /// Whether `cost` requests would be let through; takes nothing. A refusal counts as demand.
+    ///
+    /// # Errors
+    /// As [`Cell::take`].
+    pub fn check(&self, cost: u64, now: Duration) -> Result<(), Option<Duration>> {
+        let amount = cost.saturating_mul(TOKEN);
+        self.refresh(amount, now);
+        let tokens = self.tokens.load(Ordering::Relaxed);
+        if tokens < amount { Err(self.deny(cost, tokens)) } else { Ok(()) }
+    }
+
+    /// What is left; takes nothing.
+    pub fn level(&self, now: Duration) -> Level {
+        self.refresh(u64::MAX, now);
+        self.level_of(self.tokens.load(Ordering::Relaxed))
+    }
+
+    /// Undoes one [`Cell::take`] of the same cost.
+    pub fn give_back(&self, cost: u64) {
+        let less = |allowed: u64| Some(allowed.saturating_sub(cost));
+        let _ = self.allowed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        self.earn(cost.saturating_mul(TOKEN));
     }
 
     /// Another share, or another limit. Tokens stay, as far as they still fit; new room starts empty.
     pub fn change(&self, rate: Rate, share: Share, now: Duration) {
-        let mut refill = self.refill.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refill = self.lock();
+        self.resize(&mut refill, (rate, share), now);
+    }
+
+    /// The same, with tokens that come along. What does not fit is kept to be returned.
+    pub(crate) fn exchange(&self, rate: Rate, share: Share, tokens: Tokens, now: Duration) {
+        let mut refill = self.lock();
+        let excess = self.resize(&mut refill, (rate, share), now) + self.earn(tokens.0);
+        self.returned.fetch_add(excess.min(TOO_MUCH), Ordering::Relaxed);
+    }
+
+    /// The same, without what was there before.
+    pub(crate) fn restart(&self, rate: Rate, share: Share, tokens: Tokens, now: Duration) {
+        let mut refill = self.lock();
+        self.resize(&mut refill, (rate, share), now);
+        self.tokens.store(tokens.0.min(self.capacity.load(Ordering::Relaxed)), Ordering::Relaxed);
+        self.returned.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes what is to be returned: what had no room here is of use elsewhere.
+    pub(crate) fn returned(&self, now: Duration) -> Tokens {
+        self.fill(&mut self.lock(), nanos(now));
+        self.take_returned()
+    }
+
+    fn take_returned(&self) -> Tokens {
+        Tokens(self.returned.swap(0, Ordering::Relaxed))
+    }
+
+    /// Takes all there is. From then on the cell admits nothing.
+    pub(crate) fn close(&self, now: Duration) -> Tokens {
+        let mut refill = self.lock();
         self.fill(&mut refill, nanos(now));
-        (refill.speed, refill.capacity) = (rate.speed(share), rate.capacity(share));
-        self.earn(0, refill.capacity);
+        self.capacity.store(0, Ordering::Relaxed);
+        Tokens(self.tokens.swap(0, Ordering::Relaxed).saturating_add(self.take_returned().0))
     }
 
     /// What was counted since the last call.
@@ -117,7 +194,36 @@ impl Cell {
         Usage { allowed: take(&self.allowed), denied: take(&self.denied), elapsed }
     }
 
-    fn try_fill(&self, now: u64) {
+    /// Whether anything was counted since the last [`Cell::drain`].
+    pub fn is_asked(&self) -> bool {
+        [&self.allowed, &self.denied].into_iter().any(|counter| counter.load(Ordering::Relaxed) > 0)
+    }
+
+    fn deny(&self, cost: u64, tokens: u64) -> Option<Duration> {
+        self.denied.fetch_add(cost, Ordering::Relaxed);
+        let amount = cost.saturating_mul(TOKEN);
+        let fits = amount <= self.capacity.load(Ordering::Relaxed);
+        self.until(amount.saturating_sub(tokens)).filter(|_| fits)
+    }
+
+    fn level_of(&self, tokens: u64) -> Level {
+        Level { remaining: tokens / TOKEN, next: self.until(TOKEN - tokens % TOKEN) }
+    }
+
+    /// How long it takes to earn that much.
+    fn until(&self, tokens: u64) -> Option<Duration> {
+        let speed = u128::from(self.speed.load(Ordering::Relaxed));
+        let nanos = (u128::from(tokens) * SECOND + speed).checked_div(speed)?;
+        Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
+
+    fn refresh(&self, amount: u64, now: Duration) {
+        let now = nanos(now);
+        if now.saturating_sub(self.filled.load(Ordering::Relaxed)) < STALE
+            && self.tokens.load(Ordering::Relaxed) >= amount
+        {
+            return;
+        }
         let guard: Option<MutexGuard<'_, Refill>> = match self.refill.try_lock() {
             Ok(guard) => Some(guard),
             Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -128,18 +234,37 @@ impl Cell {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Refill> {
+        self.refill.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the tokens that fit no more.
+    fn resize(&self, refill: &mut Refill, (rate, share): (Rate, Share), now: Duration) -> u64 {
+        self.fill(refill, nanos(now));
+        let capacity = rate.capacity(share);
+        self.speed.store(rate.speed(share), Ordering::Relaxed);
+        self.capacity.store(capacity, Ordering::Relaxed);
+        let fits = |tokens: u64| Some(tokens.min(capacity));
+        let before = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        before.unwrap_or_else(|tokens| tokens).saturating_sub(capacity)
+    }
+
     fn fill(&self, refill: &mut Refill, now: u64) {
         let elapsed = u128::from(now.saturating_sub(refill.at));
         refill.at = refill.at.max(now);
-        let earned = elapsed * u128::from(refill.speed) + refill.rest;
+        let earned = elapsed * u128::from(self.speed.load(Ordering::Relaxed)) + refill.rest;
         refill.rest = earned % SECOND;
-        self.earn(u64::try_from(earned / SECOND).unwrap_or(u64::MAX), refill.capacity);
+        let excess = self.earn(u64::try_from(earned / SECOND).unwrap_or(u64::MAX));
+        self.returned.fetch_add(excess.min(TOO_MUCH), Ordering::Relaxed);
         self.filled.store(refill.at, Ordering::Relaxed);
     }
 
-    fn earn(&self, earned: u64, capacity: u64) {
+    /// Returns what does not fit.
+    fn earn(&self, earned: u64) -> u64 {
+        let capacity = self.capacity.load(Ordering::Relaxed);
         let full = |tokens: u64| Some(tokens.saturating_add(earned).min(capacity));
-        let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, full);
+        let before = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, full);
+        before.unwrap_or_else(|tokens| tokens).saturating_add(earned).saturating_sub(capacity)
     }
 }
 
@@ -155,12 +280,12 @@ mod tests {
     const RATE: Rate = Rate { requests: 100, per: Duration::from_secs(1), burst: 50 };
 
     fn admitted(cell: &Cell, millis: u64) -> usize {
-        (0..1000).filter(|_| cell.take(1, Duration::from_millis(millis))).count()
+        (0..1000).filter(|_| cell.take(1, Duration::from_millis(millis)).is_ok()).count()
     }
 
     #[test]
     fn a_raised_share_brings_room_and_no_tokens() {
-        let cell = Cell::new(RATE, Share::billionths(500_000_000), Duration::ZERO);
+        let cell = Cell::empty(RATE, Share::billionths(500_000_000), Duration::ZERO);
         assert_eq!(admitted(&cell, 0), 0);
         assert_eq!(admitted(&cell, 10_000), 25);
         cell.change(RATE, Share::WHOLE, Duration::from_secs(10));
@@ -172,8 +297,21 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_how_long_to_wait_at_this_share_and_a_level_what_is_left() {
+        let cell = Cell::full(RATE, Share::billionths(100_000_000), Duration::ZERO);
+        let left = cell.take(4, Duration::ZERO).unwrap();
+        assert_eq!((left.remaining, left.next.map(|next| next.as_millis())), (1, Some(100)));
+        assert_eq!(cell.check(3, Duration::ZERO).map_err(|wait| wait.unwrap().as_millis()), Err(200));
+        assert_eq!(cell.take(6, Duration::ZERO), Err(None), "a tenth of the burst is five");
+        cell.give_back(4);
+        assert_eq!(cell.level(Duration::ZERO).remaining, 5);
+        let usage = cell.drain(Duration::from_secs(1));
+        assert_eq!((usage.allowed, usage.denied), (0, 9), "what is refused is demand");
+    }
+
+    #[test]
     fn no_share_admits_nothing_and_a_tiny_one_something() {
-        let cell = Cell::new(RATE, Share::NONE, Duration::ZERO);
+        let cell = Cell::empty(RATE, Share::NONE, Duration::ZERO);
         assert_eq!(admitted(&cell, 60_000), 0);
         cell.change(RATE, Share::billionths(1_000_000), Duration::from_secs(60));
         assert_eq!(admitted(&cell, 70_000), 1);
@@ -181,7 +319,7 @@ mod tests {
 
     #[test]
     fn threads_never_take_more_than_there_is() {
-        let cell = Cell::new(RATE, Share::WHOLE, Duration::ZERO);
+        let cell = Cell::empty(RATE, Share::WHOLE, Duration::ZERO);
         let total: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| admitted(&cell, 10_000))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
@@ -194,12 +332,12 @@ mod tests {
         fn whatever_the_share_does_within_the_limit_no_more_than_the_limit_passes(
             steps in prop::collection::vec((0_u64..300, 0_u64..=1_000_000_000, 0_u64..40), 1..100),
         ) {
-            let cell = Cell::new(RATE, Share::WHOLE, Duration::ZERO);
+            let cell = Cell::empty(RATE, Share::WHOLE, Duration::ZERO);
             let (mut now, mut passed) = (0, 0);
             for (step, share, requests) in steps {
                 now += step;
                 let at = Duration::from_millis(now);
-                passed += (0..requests).filter(|_| cell.take(1, at)).count() as u64;
+                passed += (0..requests).filter(|_| cell.take(1, at).is_ok()).count() as u64;
                 cell.change(RATE, Share::billionths(share), at);
                 prop_assert!(passed <= now * RATE.requests / 1000);
             }

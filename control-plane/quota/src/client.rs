@@ -1,8 +1,9 @@
 //! What one client holds of one bucket, and until when.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Assignment, BucketId, Cell, ClientId, Held, Rate, Report, Share, Terms, Usage};
+use crate::{Assignment, BucketId, Cell, ClientId, Held, Rate, Report, Share, Terms, Tokens, Usage};
 
 /// What a client that never had a share, or lost it, admits on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,88 +25,118 @@ pub struct Lease {
     client: ClientId,
     bucket: BucketId,
     rate: Rate,
-    terms: Terms,
     fallback: Fallback,
     joined: Duration,
     reported: Duration,
-    held: Option<(Held, Duration)>,
-    cell: Cell,
+    loan: Option<Loan>,
+    cell: Arc<Cell>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Loan {
+    held: Held,
+    terms: Terms,
+    since: Duration,
 }
 
 impl Lease {
-    /// `now` must be later than that of the lease of the same bucket before, if there was one.
-    pub fn new(
-        client: ClientId,
-        bucket: BucketId,
-        rate: Rate,
-        terms: Terms,
-        fallback: Fallback,
-        now: Duration,
-    ) -> Self {
+    /// Until there is an assignment, the fallback holds, and starts full. `now` must be later than that of the lease of the
+    /// same bucket before, if there was one.
+    pub fn new(client: ClientId, bucket: BucketId, rate: Rate, fallback: Fallback, now: Duration) -> Self {
         let (own, share) = fallback.of(rate);
-        let cell = Cell::new(own, share, now);
-        Self { client, bucket, rate, terms, fallback, joined: now, reported: now, held: None, cell }
+        let cell = Arc::new(Cell::full(own, share, now));
+        Self { client, bucket, rate, fallback, joined: now, reported: now, loan: None, cell }
     }
 
     /// What requests spend.
-    pub fn cell(&self) -> &Cell {
+    pub fn cell(&self) -> &Arc<Cell> {
         &self.cell
+    }
+
+    pub fn bucket(&self) -> BucketId {
+        self.bucket
+    }
+
+    /// The limit as it is written now; what was spent stays spent.
+    pub fn rewrite(&mut self, rate: Rate, fallback: Fallback, now: Duration) {
+        if (self.rate, self.fallback) == (rate, fallback) {
+            return;
+        }
+        (self.rate, self.fallback) = (rate, fallback);
+        let (rate, share) = match self.loan {
+            Some(loan) => (rate, loan.held.share),
+            None => fallback.of(rate),
+        };
+        self.cell.change(rate, share, now);
     }
 
     /// Takes an assignment, unless it is older than what is held, or came too late. Says whether others wait for a
     /// report of it: the share was lowered.
     pub fn assign(&mut self, assignment: &Assignment, now: Duration) -> bool {
-        let Assignment { version, share, stamp, renews, .. } = *assignment;
-        let same = self.held.is_some_and(|(held, _)| version == held.version);
-        let too_late = stamp < self.joined || now >= stamp + self.terms.lease();
-        if too_late || (renews && !same) || self.held.is_some_and(|(held, _)| version < held.version) {
+        let Assignment { version, share, terms, tokens, stamp, renews, .. } = *assignment;
+        let before = self.loan.map(|loan| loan.held);
+        let same = before.is_some_and(|held| version == held.version);
+        let too_late = stamp < self.joined || now >= stamp + terms.lease();
+        if too_late || (renews && !same) || before.is_some_and(|held| version < held.version) {
             return false;
         }
-        let lowers = self.held.is_some_and(|(held, _)| share < held.share);
-        let stamp = match self.held {
-            Some((held, before)) if held.version == version => before.max(stamp),
+        let since = match self.loan {
+            Some(loan) if same => loan.since.max(stamp),
             _ => stamp,
         };
-        self.held = Some((Held { version, share }, stamp));
-        self.cell.change(self.rate, share, now);
-        lowers
+        self.loan = Some(Loan { held: Held { version, share }, terms, since });
+        match before {
+            // What the fallback has left was never part of the limit.
+            None => self.cell.restart(self.rate, share, tokens, now),
+            Some(_) if same => {}
+            Some(_) => self.cell.exchange(self.rate, share, tokens, now),
+        }
+        before.is_some_and(|held| share < held.share)
     }
 
     /// Falls back when it is time; to be called a few times a second.
     pub fn tick(&mut self, now: Duration) {
-        if self.held.is_some_and(|(_, stamp)| now >= stamp + self.terms.lease()) {
-            self.held = None;
+        if self.loan.is_some_and(|loan| now >= loan.since + loan.terms.lease()) {
+            self.loan = None;
             let (rate, share) = self.fallback.of(self.rate);
             self.cell.change(rate, share, now);
         }
     }
 
     pub fn state(&self, now: Duration) -> State {
-        match self.held {
-            Some((_, stamp)) if now < stamp + self.terms.ttl => State::Assigned,
-            Some((_, stamp)) if now < stamp + self.terms.lease() => State::Reused,
+        match self.loan {
+            Some(loan) if now < loan.since + loan.terms.ttl => State::Assigned,
+            Some(loan) if now < loan.since + loan.terms.lease() => State::Reused,
             _ => State::Fallback,
         }
     }
 
     pub fn share(&self) -> Option<Share> {
-        self.held.map(|(held, _)| held.share)
+        self.loan.map(|loan| loan.held.share)
+    }
+
+    /// Whether a report is due although nothing was asked for: the loan ends before long, or there is none.
+    pub fn is_due(&self, now: Duration) -> bool {
+        self.loan.is_none_or(|loan| now >= loan.since.max(self.reported) + loan.terms.ttl / 3)
     }
 
     pub fn report(&mut self, now: Duration) -> Report {
         let usage = self.cell.drain(now.saturating_sub(self.reported));
         self.reported = now;
-        let held = self.held.map(|(held, _)| held);
-        self.told(now, held, usage, false)
+        let returned = if self.loan.is_some() { self.cell.returned(now) } else { Tokens::NONE };
+        self.told(now, usage, returned, false)
     }
 
     /// The last report; what was held may be given to others as soon as it arrives.
     pub fn leave(self, now: Duration) -> Report {
-        self.told(now, None, Usage::default(), true)
+        let usage = self.cell.drain(now.saturating_sub(self.reported));
+        let returned = if self.loan.is_some() { self.cell.close(now) } else { Tokens::NONE };
+        self.told(now, usage, returned, true)
     }
 
-    fn told(&self, stamp: Duration, held: Option<Held>, usage: Usage, leaves: bool) -> Report {
-        Report { client: self.client, bucket: self.bucket, stamp, held, usage, leaves }
+    fn told(&self, stamp: Duration, usage: Usage, returned: Tokens, leaves: bool) -> Report {
+        let held = self.loan.map(|loan| loan.held);
+        Report { client: self.client, bucket: self.bucket, stamp, held, usage, returned, leaves }
     }
 }
 
@@ -125,15 +156,20 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
     const TERMS: Terms = Terms { ttl: SECOND, reuse: SECOND };
+    const RATE: Rate = Rate { requests: 100, per: SECOND, burst: 10 };
 
     fn lease() -> Lease {
-        let rate = Rate { requests: 100, per: SECOND, burst: 10 };
-        Lease::new(1, BucketId([0; 16]), rate, TERMS, Fallback::Share(Share::NONE), SECOND)
+        Lease::new(1, BucketId([0; 16]), RATE, Fallback::Share(Share::NONE), SECOND)
     }
 
     fn assignment(number: u64, stamp: Duration, renews: bool) -> Assignment {
         let (version, share) = (Version { epoch: 0, number }, Share::billionths(number));
-        Assignment { client: 1, bucket: BucketId([0; 16]), version, share, stamp, renews }
+        let (terms, tokens) = (TERMS, Tokens::NONE);
+        Assignment { client: 1, bucket: BucketId([0; 16]), version, share, terms, tokens, stamp, renews }
+    }
+
+    fn spendable(lease: &Lease, now: Duration) -> usize {
+        (0..100).filter(|_| lease.cell().take(1, now).is_ok()).count()
     }
 
     #[test]
@@ -162,10 +198,47 @@ mod tests {
 
     #[test]
     fn one_that_never_had_a_share_admits_its_own_cap() {
-        let rate = Rate { requests: 100, per: SECOND, burst: 10 };
         let own = Rate { requests: 3, per: SECOND, burst: 3 };
-        let lease = Lease::new(1, BucketId([0; 16]), rate, TERMS, Fallback::Rate(own), Duration::ZERO);
-        assert_eq!((0..100).filter(|_| lease.cell().take(1, SECOND)).count(), 3);
+        let lease = Lease::new(1, BucketId([0; 16]), RATE, Fallback::Rate(own), SECOND);
+        assert_eq!(spendable(&lease, SECOND), 3);
         assert_eq!(lease.state(SECOND), State::Fallback);
+    }
+
+    #[test]
+    fn tokens_come_with_a_version_once_and_take_the_place_of_those_of_the_fallback() {
+        let mut lease = Lease::new(1, BucketId([0; 16]), RATE, Fallback::Share(Share::WHOLE), SECOND);
+        let mut assignment = assignment(1, SECOND, false);
+        (assignment.share, assignment.tokens) = (Share::WHOLE, Tokens(4_000_000));
+        lease.assign(&assignment, SECOND);
+        lease.assign(&assignment, SECOND);
+        assert_eq!(spendable(&lease, SECOND), 4);
+        lease.assign(&assignment, SECOND);
+        assert_eq!(spendable(&lease, SECOND), 0);
+    }
+
+    #[test]
+    fn what_a_lowered_share_has_no_room_for_is_returned_and_so_is_the_rest_at_the_end() {
+        let mut lease = lease();
+        let mut assignment = assignment(1, SECOND, false);
+        (assignment.share, assignment.tokens) = (Share::WHOLE, Tokens(10_000_000));
+        lease.assign(&assignment, SECOND);
+        (assignment.share, assignment.tokens) = (Share::billionths(300_000_000), Tokens::NONE);
+        assignment.version.number = 2;
+        assert!(lease.assign(&assignment, SECOND), "others wait for it");
+        assert_eq!(lease.report(SECOND).returned, Tokens(7_000_000));
+        assert_eq!(lease.report(SECOND).returned, Tokens::NONE);
+        let cell = lease.cell().clone();
+        assert_eq!(lease.leave(SECOND).returned, Tokens(3_000_000));
+        assert!(cell.take(1, SECOND * 9).is_err(), "who still has it in hand gets nothing any more");
+    }
+
+    #[test]
+    fn a_limit_that_is_rewritten_keeps_what_was_spent() {
+        let mut lease = Lease::new(1, BucketId([0; 16]), RATE, Fallback::Share(Share::WHOLE), SECOND);
+        assert_eq!(spendable(&lease, SECOND), 10);
+        let raised = Rate { burst: 50, ..RATE };
+        lease.rewrite(raised, Fallback::Share(Share::WHOLE), SECOND);
+        assert_eq!(spendable(&lease, SECOND), 0);
+        assert_eq!(spendable(&lease, SECOND * 2), 50);
     }
 }

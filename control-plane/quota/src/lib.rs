@@ -11,11 +11,15 @@
 //!   a later one was reported as applied, or until its lease has run out; only what is left is given to others.
 //!   And a lease runs from the moment at which the client sent the report that the assignment answers, a moment
 //!   that both sides agree lies before the server received it: a late assignment is a shorter one.
-//! * Capacity moves, tokens do not: a raised share starts without the tokens it has room for. So within any time
-//!   `t`, all clients together admit at most `burst + rate × t`, plus one request for each client whose part of the
-//!   burst is less than one.
-//! * A client that is cut off keeps its share for `ttl + reuse`, then falls back to a cap of its own. From then on the
-//!   bound grows by that cap for every client that is cut off, and by no more.
+//! * Tokens are never made twice. A raised share brings room; tokens come with it only from the server's store, which
+//!   earns for the part that nobody holds and takes back what clients have no room for. So within any time `t`, all
+//!   clients together admit at most `burst + rate × t`, plus one request for each client whose part of the burst is less
+//!   than one. A server that restarts knows nothing of what was spent before: of a bucket that nobody reports as long as
+//!   shares are lent, that can be one burst more.
+//! * A client that has no share yet, or is cut off for `ttl + reuse`, admits what its fallback says. What it admits
+//!   before its first share is taken from the store; when it is cut off, the bound grows by the fallback of each such
+//!   client, and by no more.
+//! * What some have no room for goes to those who refuse requests, within one report and one rebalance.
 //!
 //! Both clocks must run at the same speed; they need not agree on the time.
 
@@ -26,9 +30,12 @@ mod divide;
 mod message;
 mod owner;
 mod server;
+mod store;
 
-pub use cell::{Cell, Rate};
+pub use cell::{Cell, Level, Rate};
 pub use client::{Fallback, Lease, State};
-pub use message::{Assignment, BucketId, ClientId, Held, Report, Share, Terms, Usage, Version};
+pub use message::{
+    Assignment, BucketId, ClientId, Held, Limit, Report, Share, Terms, Tokens, Usage, Version,
+};
 pub use owner::owner;
-pub use server::Server;
+pub use server::{Most, Server};

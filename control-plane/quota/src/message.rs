@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::Rate;
+
 /// A client, in one of its lives: one that restarts must take another.
 pub type ClientId = u64;
 
@@ -31,6 +33,17 @@ pub struct Terms {
     pub reuse: Duration,
 }
 
+/// A bucket's limit and how long shares of it are lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub rate: Rate,
+    pub terms: Terms,
+}
+
+/// A number of requests, in millionths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tokens(pub u64);
+
 /// Requests since the report before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -53,6 +66,8 @@ pub struct Report {
     pub stamp: Duration,
     pub held: Option<Held>,
     pub usage: Usage,
+    /// What the client has no room for any more, or leaves behind. Others may have it.
+    pub returned: Tokens,
     /// The client has dropped the bucket: it takes no assignment that answers this report or an earlier one.
     pub leaves: bool,
 }
@@ -63,6 +78,9 @@ pub struct Assignment {
     pub bucket: BucketId,
     pub version: Version,
     pub share: Share,
+    pub terms: Terms,
+    /// To be spent at once, by whoever takes this version for the first time.
+    pub tokens: Tokens,
     /// Of the latest report that the server had when it sent this.
     pub stamp: Duration,
     /// Only lengthens the lease of a client that still holds this version: the server knows of it by hearsay.
@@ -96,6 +114,10 @@ impl Share {
     pub const fn as_billionths(self) -> u64 {
         self.0
     }
+}
+
+impl Tokens {
+    pub const NONE: Self = Self(0);
 }
 
 impl Terms {

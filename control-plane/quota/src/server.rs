@@ -4,33 +4,43 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::bucket::Bucket;
-use crate::{Assignment, BucketId, Rate, Report, Terms, Version};
+use crate::{Assignment, BucketId, Limit, Report, Version};
 
 /// Takes reports at any time and gives assignments when it is asked to rebalance, several times a second.
 #[derive(Debug)]
 pub struct Server {
-    terms: Terms,
-    /// Clients of one bucket; those beyond get no share.
-    members: usize,
+    most: Most,
     epoch: u64,
     number: u64,
     started: Duration,
     buckets: BTreeMap<BucketId, Bucket>,
 }
 
+/// What a server keeps at most. Who comes beyond gets no share, and admits what its fallback says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    pub buckets: usize,
+    /// Clients of one bucket.
+    pub members: usize,
+}
+
 impl Server {
     /// `epoch` must be greater than that of every server before: the time will do.
-    pub fn new(terms: Terms, members: usize, epoch: u64, now: Duration) -> Self {
-        Self { terms, members, epoch, number: 0, started: now, buckets: BTreeMap::new() }
+    pub fn new(most: Most, epoch: u64, now: Duration) -> Self {
+        Self { most, epoch, number: 0, started: now, buckets: BTreeMap::new() }
     }
 
-    /// A report of a bucket whose limit is `rate`.
-    pub fn report(&mut self, report: &Report, rate: Rate, now: Duration) {
-        let quiet_until = self.started + self.terms.lease();
-        let bucket = self.buckets.entry(report.bucket).or_insert_with(|| Bucket::quiet_until(quiet_until));
-        bucket.per_second = rate.per_second();
-        if bucket.has_room(report.client, self.members) {
-            bucket.report(report, self.terms, now);
+    /// A report of a bucket whose limit is `limit`.
+    pub fn report(&mut self, report: &Report, limit: Limit, now: Duration) {
+        let quiet_until = self.started + limit.terms.lease();
+        if !self.buckets.contains_key(&report.bucket) && self.buckets.len() >= self.most.buckets {
+            return;
+        }
+        let bucket =
+            self.buckets.entry(report.bucket).or_insert_with(|| Bucket::new(limit, quiet_until, now));
+        bucket.rewrite(limit, now);
+        if bucket.has_room(report.client, self.most.members) {
+            bucket.report(report, now);
         }
     }
 
@@ -45,19 +55,21 @@ impl Server {
 
     /// Assignments that changed, and those that must be renewed.
     pub fn rebalance(&mut self, now: Duration) -> Vec<Assignment> {
-        let (terms, epoch, number) = (self.terms, self.epoch, &mut self.number);
+        let (epoch, number) = (self.epoch, &mut self.number);
         let mut next = || {
             *number += 1;
             Version { epoch, number: *number }
         };
         let mut assignments = Vec::new();
         for (id, bucket) in &mut self.buckets {
-            bucket.rebalance(terms, now, &mut next, |client, grant, renews| {
+            let terms = bucket.terms();
+            bucket.rebalance(now, &mut next, |client, grant, tokens, renews| {
                 let (version, share, stamp) = (grant.version, grant.share, grant.stamp);
-                assignments.push(Assignment { client, bucket: *id, version, share, stamp, renews });
+                let bucket = *id;
+                assignments.push(Assignment { client, bucket, version, share, terms, tokens, stamp, renews });
             });
         }
-        self.buckets.retain(|_, bucket| !bucket.is_empty());
+        self.buckets.retain(|_, bucket| !bucket.is_forgettable());
         assignments
     }
 

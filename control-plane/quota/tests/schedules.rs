@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tidegate_quota::{
-    Assignment, BucketId, Fallback, Lease, Rate, Report, Server, Share, State, Terms, Usage,
+    Assignment, BucketId, Fallback, Lease, Limit, Most, Rate, Report, Server, Share, State, Terms, Tokens,
+    Usage,
 };
 
 const TERMS: Terms = Terms { ttl: Duration::from_millis(1500), reuse: Duration::from_millis(1500) };
 const RATE: Rate = Rate { requests: 1000, per: Duration::from_secs(1), burst: 100 };
+/// What passes at this rate is little beside what a burst too many would be.
+const SLOW: Rate = Rate { requests: 10, per: Duration::from_secs(1), burst: 100 };
+const MOST: Most = Most { buckets: 10, members: 100 };
 const CLIENTS: usize = 4;
 
 #[derive(Clone, Debug)]
@@ -30,6 +34,7 @@ enum Message {
 }
 
 struct World {
+    rate: Rate,
     now: Duration,
     epoch: u64,
     server: Server,
@@ -38,28 +43,46 @@ struct World {
     ids: Vec<u64>,
     wire: Vec<Message>,
     next_id: u64,
+    begun: Duration,
+    admitted: u64,
+    restarts: u64,
 }
 
-fn lease(id: u64, now: Duration) -> Lease {
-    Lease::new(id, BucketId([0; 16]), RATE, TERMS, Fallback::Share(Share::NONE), now)
+fn lease(id: u64, rate: Rate, now: Duration) -> Lease {
+    Lease::new(id, BucketId([0; 16]), rate, Fallback::Share(Share::NONE), now)
 }
 
 impl World {
     fn new() -> Self {
+        Self::of(RATE)
+    }
+
+    fn of(rate: Rate) -> Self {
         let now = Duration::from_secs(10);
         let ids: Vec<u64> = (0..CLIENTS as u64).collect();
-        let clients = ids.iter().map(|id| lease(*id, now)).collect();
-        let server = Server::new(TERMS, 100, 0, Duration::ZERO);
-        Self { now, epoch: 0, server, clients, ids, wire: Vec::new(), next_id: CLIENTS as u64 }
+        let clients = ids.iter().map(|id| lease(*id, rate, now)).collect();
+        let server = Server::new(MOST, 0, Duration::ZERO);
+        Self {
+            rate,
+            now,
+            epoch: 0,
+            server,
+            clients,
+            ids,
+            wire: Vec::new(),
+            next_id: CLIENTS as u64,
+            begun: now,
+            admitted: 0,
+            restarts: 0,
+        }
     }
 
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Pass(millis) => self.now += Duration::from_millis(millis),
             Step::Request { client, requests } => {
-                for _ in 0..requests {
-                    self.clients[client].cell().take(1, self.now);
-                }
+                let cell = self.clients[client].cell();
+                self.admitted += (0..requests).filter(|_| cell.take(1, self.now).is_ok()).count() as u64;
             }
             Step::Report(client) => {
                 let report = self.clients[client].report(self.now);
@@ -84,7 +107,8 @@ impl World {
             Step::Rejoin { client, crashed } => self.rejoin(client, crashed),
             Step::Restart => {
                 self.epoch += 1;
-                self.server = Server::new(TERMS, 100, self.epoch, self.now);
+                self.restarts += 1;
+                self.server = Server::new(MOST, self.epoch, self.now);
             }
         }
         let now = self.now;
@@ -93,7 +117,9 @@ impl World {
 
     fn deliver(&mut self, message: &Message) {
         match message {
-            Message::Up(report) => self.server.report(report, RATE, self.now),
+            Message::Up(report) => {
+                self.server.report(report, Limit { rate: self.rate, terms: TERMS }, self.now);
+            }
             Message::Down(assignment) => {
                 if let Some(i) = self.ids.iter().position(|id| *id == assignment.client) {
                     self.clients[i].assign(assignment, self.now);
@@ -109,10 +135,16 @@ impl World {
         }
         let left = self.now;
         self.now += Duration::from_millis(1);
-        let before = std::mem::replace(&mut self.clients[client], lease(self.ids[client], self.now));
+        let before =
+            std::mem::replace(&mut self.clients[client], lease(self.ids[client], self.rate, self.now));
         if !crashed {
             self.wire.push(Message::Up(before.leave(left)));
         }
+    }
+
+    /// What the rate alone lets pass.
+    fn earned(&self) -> u64 {
+        (self.now - self.begun).as_millis() as u64 * self.rate.requests / 1000
     }
 
     fn held(&self) -> u64 {
@@ -145,7 +177,7 @@ impl World {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (1_u64..700).prop_map(Step::Pass),
-        4 => (0..CLIENTS, 0_u64..300).prop_map(|(client, requests)| Step::Request { client, requests }),
+        8 => (0..CLIENTS, 0_u64..1500).prop_map(|(client, requests)| Step::Request { client, requests }),
         8 => (0..CLIENTS).prop_map(Step::Report),
         6 => Just(Step::Rebalance),
         16 => (0_usize..6).prop_map(Step::Deliver),
@@ -158,13 +190,35 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
     fn the_shares_held_never_exceed_the_limit_in_any_schedule(steps in steps()) {
         let mut world = World::new();
         for step in &steps {
             world.step(step);
             prop_assert!(world.held() <= Share::WHOLE.as_billionths(), "{} after {step:?}", world.held());
+        }
+    }
+
+    #[test]
+    fn no_more_than_the_burst_and_the_rate_pass_in_any_schedule(steps in steps()) {
+        let mut world = World::of(SLOW);
+        for step in steps.iter().filter(|step| !matches!(step, Step::Restart)) {
+            world.step(step);
+            let most = world.earned() + SLOW.burst;
+            prop_assert!(world.admitted <= most, "{} > {most} after {step:?}", world.admitted);
+        }
+    }
+
+    /// A server that restarts knows nothing of what was spent before it, of buckets that nobody reports as long as shares are
+    /// lent.
+    #[test]
+    fn a_server_that_restarts_gives_at_most_one_burst_too_much(steps in steps()) {
+        let mut world = World::of(SLOW);
+        for step in &steps {
+            world.step(step);
+            let most = world.earned() + SLOW.burst * (1 + world.restarts);
+            prop_assert!(world.admitted <= most, "{} > {most} after {step:?}", world.admitted);
         }
     }
 }
@@ -216,16 +270,53 @@ fn a_server_that_restarts_keeps_shares_as_they_are_until_it_knows_all() {
 
 #[test]
 fn clients_beyond_the_cap_are_not_kept() {
-    let mut server = Server::new(TERMS, 2, 0, Duration::ZERO);
+    let mut server = Server::new(Most { members: 2, ..MOST }, 0, Duration::ZERO);
     let now = Duration::from_secs(10);
     for client in 0..1000 {
         let usage = Usage { allowed: 1, denied: 0, elapsed: Duration::from_secs(1) };
-        let bucket = BucketId([0; 16]);
-        server.report(&Report { client, bucket, stamp: now, held: None, usage, leaves: false }, RATE, now);
+        let (bucket, held, returned) = (BucketId([0; 16]), None, Tokens::NONE);
+        let limit = Limit { rate: RATE, terms: TERMS };
+        let report = Report { client, bucket, stamp: now, held, usage, returned, leaves: false };
+        server.report(&report, limit, now);
     }
     assert_eq!(server.rebalance(now).len(), 2);
+    // What they were seen to admit is still missing in the bucket.
     server.rebalance(now + TERMS.lease());
+    assert_eq!(server.len(), 1);
+    server.rebalance(now + TERMS.lease() + Duration::from_secs(1));
+    server.rebalance(now + TERMS.lease() + Duration::from_secs(2));
     assert!(server.is_empty());
+}
+
+#[test]
+fn buckets_beyond_the_cap_are_not_kept() {
+    let mut server = Server::new(MOST, 0, Duration::ZERO);
+    let now = Duration::from_secs(10);
+    for i in 0..100 {
+        let mut lease = Lease::new(1, BucketId([i; 16]), RATE, Fallback::Share(Share::NONE), now);
+        server.report(&lease.report(now), Limit { rate: RATE, terms: TERMS }, now);
+    }
+    assert_eq!((server.len(), server.rebalance(now).len()), (10, 10));
+}
+
+#[test]
+fn the_first_to_come_has_the_whole_burst_and_who_leaves_takes_nothing_along() {
+    let mut world = World::new();
+    world.step(&Step::Report(0));
+    world.flush();
+    world.step(&Step::Rebalance);
+    world.flush();
+    world.step(&Step::Request { client: 0, requests: 1000 });
+    assert_eq!(world.admitted, RATE.burst);
+    // Another comes as it leaves: the bucket is as empty as it was.
+    world.step(&Step::Rejoin { client: 0, crashed: false });
+    world.flush();
+    world.step(&Step::Report(1));
+    world.flush();
+    world.step(&Step::Rebalance);
+    world.flush();
+    world.step(&Step::Request { client: 1, requests: 1000 });
+    assert!(world.admitted <= RATE.burst + 2, "{}", world.admitted);
 }
 
 #[test]
@@ -233,7 +324,7 @@ fn a_bucket_that_moves_to_another_server_keeps_its_shares_until_the_new_owner_kn
     let mut world = World::new();
     (0..5).for_each(|_| world.round([900, 20, 20, 0]));
     let share = world.percent(0);
-    let mut other = Server::new(TERMS, 100, 0, Duration::ZERO);
+    let mut other = Server::new(MOST, 0, Duration::ZERO);
     other.take_over(|_| true, 7, world.now);
     world.server = other;
     (0..10).for_each(|_| world.round([0, 900, 0, 0]));

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tidegate_quota::{Assignment, BucketId, ClientId, Fallback, Lease, Rate, Report, Server, Share, Terms};
+use tidegate_quota::{
+    Assignment, BucketId, ClientId, Fallback, Lease, Limit, Most, Rate, Report, Server, Share, Terms,
+};
 
 const STEP: Duration = Duration::from_millis(10);
 const STEPS_PER_REPORT: u64 = 20;
@@ -65,7 +67,7 @@ impl Simulation {
             rate,
             rng: fastrand::Rng::with_seed(seed),
             step: 1,
-            server: Server::new(TERMS, 10_000, 0, Duration::ZERO),
+            server: Server::new(Most { buckets: 10, members: 10_000 }, 0, Duration::ZERO),
             sidecars: Vec::new(),
             up: Vec::new(),
             down: Vec::new(),
@@ -88,7 +90,7 @@ impl Simulation {
             _ => 0.1 * 10.0 / 9.0 * 1.5,
         };
         let fallback = Fallback::Share(Share::NONE);
-        let lease = Lease::new(self.next_id, BUCKET, self.rate, TERMS, fallback, self.now());
+        let lease = Lease::new(self.next_id, BUCKET, self.rate, fallback, self.now());
         Sidecar { id: self.next_id, lease, load: each, works: true, due: 0.0, offered: 0.0, admitted: 0.0 }
     }
 
@@ -123,7 +125,7 @@ impl Simulation {
     fn deliver(&mut self) {
         let now = self.now();
         for report in std::mem::take(&mut self.up) {
-            self.server.report(&report, self.rate, now);
+            self.server.report(&report, Limit { rate: self.rate, terms: TERMS }, now);
         }
         for assignment in std::mem::take(&mut self.down) {
             if let Some(to) = self.sidecars.iter_mut().find(|sidecar| sidecar.id == assignment.client)
@@ -146,7 +148,7 @@ impl Simulation {
             while sidecar.due >= 1.0 {
                 sidecar.due -= 1.0;
                 sidecar.offered += 1.0;
-                sidecar.admitted += f64::from(u8::from(sidecar.lease.cell().take(1, now)));
+                sidecar.admitted += f64::from(u8::from(sidecar.lease.cell().take(1, now).is_ok()));
             }
         }
     }
