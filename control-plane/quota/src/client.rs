@@ -29,6 +29,7 @@ pub struct Lease {
     joined: Duration,
     reported: Duration,
     loan: Option<Loan>,
+    left: bool,
     cell: Arc<Cell>,
 }
 
@@ -45,7 +46,7 @@ impl Lease {
     pub fn new(client: ClientId, bucket: BucketId, rate: Rate, fallback: Fallback, now: Duration) -> Self {
         let (own, share) = fallback.of(rate);
         let cell = Arc::new(Cell::full(own, share, now));
-        Self { client, bucket, rate, fallback, joined: now, reported: now, loan: None, cell }
+        Self { client, bucket, rate, fallback, joined: now, reported: now, loan: None, left: false, cell }
     }
 
     /// What requests spend.
@@ -77,7 +78,7 @@ impl Lease {
         let before = self.loan.map(|loan| loan.held);
         let same = before.is_some_and(|held| version == held.version);
         let too_late = stamp < self.joined || now >= stamp + terms.lease();
-        if too_late || (renews && !same) || before.is_some_and(|held| version < held.version) {
+        if self.left || too_late || (renews && !same) || before.is_some_and(|held| version < held.version) {
             return false;
         }
         let since = match self.loan {
@@ -127,10 +128,12 @@ impl Lease {
         self.told(now, usage, returned, false)
     }
 
-    /// The last report; what was held may be given to others as soon as it arrives.
-    pub fn leave(self, now: Duration) -> Report {
+    /// The last report; what was held may be given to others as soon as it arrives, and no assignment is taken any more.
+    pub fn leave(&mut self, now: Duration) -> Report {
+        self.left = true;
         let usage = self.cell.drain(now.saturating_sub(self.reported));
-        let returned = if self.loan.is_some() { self.cell.close(now) } else { Tokens::NONE };
+        let rest = self.cell.close(now);
+        let returned = if self.loan.is_some() { rest } else { Tokens::NONE };
         self.told(now, usage, returned, true)
     }
 

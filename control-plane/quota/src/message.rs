@@ -1,5 +1,6 @@
 //! What clients and servers tell each other.
 
+use std::fmt;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -99,6 +100,18 @@ impl BucketId {
         let mut id = [0; 16];
         id.copy_from_slice(&hash.finalize()[..16]);
         Self(id)
+    }
+
+    /// The bucket of these names in this domain, as Envoy's protocol names buckets.
+    pub fn named<'a>(domain: &'a str, names: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        let texts = names.into_iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+        Self::of([domain.as_bytes()].into_iter().chain(texts))
+    }
+}
+
+impl fmt::Display for BucketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 

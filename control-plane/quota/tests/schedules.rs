@@ -135,7 +135,7 @@ impl World {
         }
         let left = self.now;
         self.now += Duration::from_millis(1);
-        let before =
+        let mut before =
             std::mem::replace(&mut self.clients[client], lease(self.ids[client], self.rate, self.now));
         if !crashed {
             self.wire.push(Message::Up(before.leave(left)));

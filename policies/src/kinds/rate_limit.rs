@@ -7,8 +7,10 @@ mod exact;
 mod fields;
 mod filter;
 mod key;
+mod mesh;
 mod on_limit;
 mod overrides;
+mod scope;
 mod state;
 mod table;
 mod told;
@@ -29,16 +31,18 @@ use crate::kind::{BindFilter, CompileContext, Compiled, PolicyKind};
 use crate::model::{Mode, PolicyRef, TargetKind};
 use crate::objects::GepDuration;
 use crate::pipeline::Filter;
-use crate::state::{StateKey, StateStore};
+use crate::state::StateStore;
 use cell::Rate;
 use cost::{Cost, CostSpec};
 pub use descriptor::{Descriptor, DescriptorLimiter, Judged, Judgement};
-use exact::{Exact, ExactSpec, Scope, Written};
+use exact::{ExactSpec, Written};
 use filter::{BoundLimit, RateLimitFilter};
 use key::{KeyPart, KeySpec};
+use mesh::MeshSpec;
+pub use mesh::{Leases, QuotaLimits, Standing};
 use on_limit::{OnLimit, OnLimitSpec};
 use overrides::{Override, OverrideSpec};
-use state::LimitState;
+use scope::{Place, Scope, Sharing};
 use told::Told;
 
 #[derive(Debug)]
@@ -60,6 +64,9 @@ pub(super) struct RateLimitPolicySpec {
     /// Who shares the budget. Default: Local.
     #[serde(default, skip_serializing_if = "is_local")]
     scope: Scope,
+    /// For scope Mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mesh: Option<MeshSpec>,
     /// For scope Exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     exact: Option<ExactSpec>,
@@ -125,7 +132,7 @@ struct RateLimit {
     limits: Vec<Limit>,
     policy_field: HeaderValue,
     told: Told,
-    exact: Option<Exact>,
+    sharing: Sharing,
     on_limit: OnLimit,
 }
 
@@ -167,7 +174,7 @@ impl PolicyKind for RateLimitPolicy {
         check::unique(cx, "/limits", spec.limits.iter().map(|limit| Some(limit.name.as_str())));
         descriptor::check(&spec, cx);
         let when = condition(spec.when.as_deref(), "/when", cx);
-        let exact = Exact::compile(&spec, cx);
+        let sharing = Sharing::compile(&spec, cx);
         let on_limit = spec.on_limit.as_ref().map(|on_limit| on_limit.compile(cx)).unwrap_or_default();
         let compiled =
             spec.limits.iter().enumerate().map(|(i, limit)| limit.compile(&format!("/limits/{i}"), cx));
@@ -185,7 +192,7 @@ impl PolicyKind for RateLimitPolicy {
             limits,
             policy_field,
             told,
-            exact,
+            sharing,
             on_limit,
         })))
     }
@@ -287,14 +294,15 @@ fn at_least_one(value: u32, pointer: &str, cx: &mut CompileContext<'_>) -> Optio
 impl BindFilter for RateLimit {
     fn bind(&self, state: &StateStore) -> Arc<dyn Filter> {
         let owner: Arc<str> = format!("{}/{}", self.policy.kind, self.policy.name).into();
-        let limits = self.limits.iter().map(|limit| limit.bind(&owner, self.exact, state)).collect();
+        let limits =
+            self.limits.iter().map(|limit| limit.bind(&owner, &self.policy, self.sharing, state)).collect();
         Arc::new(RateLimitFilter {
             policy: Arc::clone(&self.policy),
             when: self.when.clone(),
             limits,
             policy_field: self.policy_field.clone(),
             told: self.told,
-            exact: self.exact,
+            exact: self.sharing.exact(),
             on_limit: self.on_limit.clone(),
             seed: state.hash_seed(),
         })
@@ -302,27 +310,20 @@ impl BindFilter for RateLimit {
 }
 
 impl Limit {
-    /// The rate is not part of the place: a changed one finds what was spent. Where a store counts, what is counted here is
-    /// what passes without it.
-    fn bind(&self, owner: &Arc<str>, exact: Option<Exact>, state: &StateStore) -> BoundLimit {
-        let without = if exact.is_some() { "|without-store" } else { "" };
-        let part = format!("{}{}{without}", self.rule.name, key::describe(&self.key));
-        let own = Override::bind((&self.overrides, &self.key), (owner, &part), exact, state);
-        let rate = exact.and_then(|exact| exact.share(self.written)).unwrap_or(self.rate);
-        let place = StateKey::new(Arc::clone(owner), part);
-        let max_keys = (!self.key.is_empty()).then_some(table::MAX_KEYS);
-        let state = state.get_or_insert(place, || LimitState::new(rate, max_keys));
-        state.want(rate);
+    fn bind(&self, owner: &Arc<str>, policy: &PolicyRef, sharing: Sharing, store: &StateStore) -> BoundLimit {
+        let (limit, parts) = (&self.rule.name, key::describe(&self.key));
+        let policy = policy.name.to_string();
+        let place = Place { owner, policy: &policy, limit, parts: &parts, own: None };
         BoundLimit {
             rule: Arc::clone(&self.rule),
             written: self.written,
             member: self.member.as_str().into(),
-            own,
+            own: Override::bind((&self.overrides, &self.key), place, sharing, store),
             key: Arc::clone(&self.key),
             when: self.when.clone(),
             cost: self.cost.clone(),
             shadow: self.shadow,
-            state,
+            counters: sharing.counters(place, (self.written, self.rate), !self.key.is_empty(), store),
         }
     }
 }

@@ -174,7 +174,7 @@ impl Simulation {
             let i = self.rng.usize(0..of);
             let mut fresh = self.sidecar(i, of);
             self.up.push(fresh.lease.report(self.now()));
-            let before = std::mem::replace(&mut self.sidecars[i], fresh);
+            let mut before = std::mem::replace(&mut self.sidecars[i], fresh);
             gone += before.admitted;
             if self.rng.u32(0..10) > 0 {
                 let farewell = before.lease.leave(self.now());

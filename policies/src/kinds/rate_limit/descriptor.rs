@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::Level;
-use super::exact::Scope;
 use super::key::KeyType;
 use super::key::{self, KeyPart, Source};
+use super::scope::{Scope, Sharing};
 use super::{BoundLimit, RateLimitPolicy, RateLimitPolicySpec};
 use crate::kind::{CompileContext, PolicyKind};
 use crate::model::{Mode, Policy};
@@ -117,7 +117,12 @@ impl DescriptorLimiter {
             let mut cx = CompileContext::new(policy);
             let owner: Arc<str> = format!("domain {domain}: {}", policy.meta.name).into();
             let bound = limits.iter().enumerate().filter_map(|(i, limit)| {
-                let limit = limit.compile(&format!("/limits/{i}"), &mut cx)?.bind(&owner, None, state);
+                let limit = limit.compile(&format!("/limits/{i}"), &mut cx)?.bind(
+                    &owner,
+                    &policy.reference(),
+                    Sharing::Local,
+                    state,
+                );
                 Some(DomainLimit { limit, shadow: policy.mode == Mode::Shadow })
             });
             this.domains.entry(domain).or_default().extend(bound);
@@ -203,18 +208,18 @@ impl Judgement {
 impl Part<'_> {
     // The lock of a limit is held for one bucket at a time: a question may have several of one limit.
     fn look(&self, now: Timestamp) -> Result<Level, Option<Duration>> {
-        let bucket = self.limit.state.bucket(self.key, now);
+        let bucket = self.limit.counters.bucket(self.key, Vec::new, now);
         bucket.check(self.hits, now)?;
         Ok(bucket.level(now))
     }
 
     fn take(&self, now: Timestamp) -> Result<Level, Option<Duration>> {
-        let bucket = self.limit.state.bucket(self.key, now);
+        let bucket = self.limit.counters.bucket(self.key, Vec::new, now);
         bucket.spend(self.hits, now)
     }
 
     fn put_back(&self, now: Timestamp) {
-        let bucket = self.limit.state.bucket(self.key, now);
+        let bucket = self.limit.counters.bucket(self.key, Vec::new, now);
         bucket.give_back(self.hits);
     }
 }

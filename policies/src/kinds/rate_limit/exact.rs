@@ -18,17 +18,6 @@ use crate::kinds::check;
 use crate::objects::GepDuration;
 use crate::pipeline::{Effect, RequestContext, SharedBucket, Spend, Spent, Verdict};
 
-/// Who shares the budget of a policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub(super) enum Scope {
-    /// Each proxy has one.
-    #[default]
-    Local,
-    /// All proxies have one, counted exactly in the Redis that they are started with (`--redis`). Each request waits for
-    /// its answer.
-    Exact,
-}
-
 /// How a policy with `scope: Exact` asks, and what it does without an answer.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -62,14 +51,8 @@ const TIMEOUT: Duration = Duration::from_millis(5);
 const PERCENT: u32 = 10;
 
 impl Exact {
-    pub(super) fn compile(spec: &RateLimitPolicySpec, cx: &mut CompileContext<'_>) -> Option<Self> {
+    pub(super) fn compile(spec: &RateLimitPolicySpec, cx: &mut CompileContext<'_>) -> Self {
         let written = spec.exact.as_ref();
-        if spec.scope != Scope::Exact {
-            if written.is_some() {
-                cx.error("/exact", "`exact` goes with `scope: Exact` only");
-            }
-            return None;
-        }
         for (i, _) in
             spec.limits.iter().enumerate().filter(|(_, limit)| limit.mode == Some(LimitMode::Shadow))
         {
@@ -81,7 +64,7 @@ impl Exact {
             timeout.map(|timeout| check::duration_within(cx, "/exact/timeout", timeout, ("1ms", "100ms")));
         let percent = written.and_then(|exact| exact.fallback_percent).unwrap_or(PERCENT);
         check::within(cx, "/exact/fallbackPercent", percent, 0..=100);
-        Some(Self { timeout: timeout.unwrap_or(TIMEOUT), percent })
+        Self { timeout: timeout.unwrap_or(TIMEOUT), percent }
     }
 
     /// Whether nothing passes without an answer.

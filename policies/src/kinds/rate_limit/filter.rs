@@ -18,7 +18,7 @@ use super::fields::{RATE_LIMIT, RATE_LIMIT_POLICY, rate_limit};
 use super::key::{self, Key, KeyPart};
 use super::on_limit::OnLimit;
 use super::overrides::{Own, OwnLimit};
-use super::state::{Bucket, LimitState};
+use super::scope::{Bucket, Counters};
 use super::told::{Standing, Told};
 use crate::decision::{Decision, Detail, Outcome, RuleRef};
 use crate::expression::{Expression, Facts};
@@ -56,7 +56,7 @@ pub(super) struct BoundLimit {
     pub(super) when: Option<Arc<Expression>>,
     pub(super) cost: Cost,
     pub(super) shadow: bool,
-    pub(super) state: Arc<LimitState>,
+    pub(super) counters: Counters,
 }
 
 /// A limit that counts a request, and what that would spend.
@@ -206,7 +206,7 @@ impl RateLimitFilter {
         let mut parts = Parts::new();
         for limit in self.limits.iter().filter(|limit| limit.shadow == shadow) {
             match limit.wish(cx, self.seed) {
-                Ok(wish) => parts.extend(wish.map(|wish| wish.part(now))),
+                Ok(wish) => parts.extend(wish.map(|wish| wish.part(cx))),
                 Err(ruling) => return Some((ruling, Wishes::new())),
             }
         }
@@ -290,15 +290,17 @@ impl BoundLimit {
 }
 
 impl<'a> Wish<'a> {
-    fn part(self, now: Timestamp) -> Part<'a> {
-        let state = self.own.map_or(&self.limit.state, |own| &own.state);
-        Part { bucket: state.bucket(self.key, now), wish: self }
+    fn part(self, cx: &RequestContext<'_>) -> Part<'a> {
+        let counters = self.own.map_or(&self.limit.counters, |own| &own.counters);
+        let bytes = || key::bytes(&self.limit.key, cx);
+        Part { bucket: counters.bucket(self.key, bytes, cx.now), wish: self }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::cell::Rate;
+    use super::super::state::LimitState;
     use super::*;
     use crate::model::SourceRef;
     use std::num::NonZeroU32;
@@ -317,7 +319,7 @@ mod tests {
             when: None,
             cost: Cost::One,
             shadow: false,
-            state: Arc::new(LimitState::new(rate, None)),
+            counters: Counters::Here(Arc::new(LimitState::new(rate, None))),
         }
     }
 
@@ -325,8 +327,11 @@ mod tests {
     fn a_spend_that_loses_a_race_gives_back_what_was_already_spent() {
         let limits = [limit("a", 2), limit("b", 1)];
         let now = Timestamp::from_millis(1);
-        let part = |limit| Wish { limit, own: None, key: 0, cost: 1 }.part(now);
-        let parts: Vec<_> = limits.iter().map(part).collect();
+        fn part(limit: &BoundLimit, now: Timestamp) -> Part<'_> {
+            let wish = Wish { limit, own: None, key: 0, cost: 1 };
+            Part { bucket: limit.counters.bucket(0, Vec::new, now), wish }
+        }
+        let parts: Vec<_> = limits.iter().map(|limit| part(limit, now)).collect();
         let left = || matches!(spend(&parts, now), Some(Ruling::Allowed(..)));
         assert!(left());
         // As if another request took the last of `b` between the look and the spending.

@@ -8,14 +8,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cell::Rate;
-use super::exact::{Exact, Written};
+use super::exact::Written;
 use super::key::{self, KeyPart};
-use super::state::LimitState;
+use super::scope::{Counters, Place, Sharing};
 use super::{LimitSpec, at_least_one, fields, written_rate};
 use crate::kind::CompileContext;
 use crate::kinds::check;
 use crate::objects::GepDuration;
-use crate::state::{StateKey, StateStore};
+use crate::state::StateStore;
 
 pub(super) const MOST: usize = 1_000;
 
@@ -62,7 +62,7 @@ pub(super) type Own = Option<Arc<OwnLimit>>;
 /// What one key has of its own.
 #[derive(Debug)]
 pub(super) struct OwnLimit {
-    pub(super) state: Arc<LimitState>,
+    pub(super) counters: Counters,
     pub(super) written: Written,
     /// `RateLimit-Policy` member.
     pub(super) member: Arc<str>,
@@ -119,33 +119,28 @@ impl Override {
     /// The keys of a limit that have something of their own. `place`: of the limit's counters.
     pub(super) fn bind(
         (all, parts): (&[Self], &[KeyPart]),
-        place: (&Arc<str>, &str),
-        exact: Option<Exact>,
+        place: Place<'_>,
+        sharing: Sharing,
         store: &StateStore,
     ) -> FxHashMap<u128, Own> {
         let of = |written: &Self| {
             let hash = key::hash_written(parts, &written.key, store.hash_seed());
-            (
-                hash,
-                written.allowance.as_ref().map(|own| Arc::new(own.bind(&written.key, place, exact, store))),
-            )
+            let place = Place { own: Some(&written.key), ..place };
+            let own = written.allowance.as_ref().map(|own| Arc::new(own.bind(place, sharing, store)));
+            (hash, own)
         };
         all.iter().map(of).collect()
+    }
+
+    /// The key, and what it may; `None` for one that is not counted.
+    pub(super) fn written(&self) -> Option<(&[String], Written)> {
+        Some((&self.key, self.allowance.as_ref()?.written))
     }
 }
 
 impl Allowance {
-    fn bind(
-        &self,
-        key: &[String],
-        (owner, part): (&Arc<str>, &str),
-        exact: Option<Exact>,
-        store: &StateStore,
-    ) -> OwnLimit {
-        let rate = exact.and_then(|exact| exact.share(self.written)).unwrap_or(self.rate);
-        let place = StateKey::new(Arc::clone(owner), format!("{part}|own:{key:?}"));
-        let state = store.get_or_insert(place, || LimitState::new(rate, None));
-        state.want(rate);
-        OwnLimit { state, written: self.written, member: Arc::clone(&self.member) }
+    fn bind(&self, place: Place<'_>, sharing: Sharing, store: &StateStore) -> OwnLimit {
+        let counters = sharing.counters(place, (self.written, self.rate), false, store);
+        OwnLimit { counters, written: self.written, member: Arc::clone(&self.member) }
     }
 }
