@@ -18,6 +18,7 @@ use crate::admin;
 use crate::grpc::{Hub, TYPES};
 use crate::limits::Limits;
 use crate::news;
+use crate::quotas::{self, Quotas};
 use crate::source::Reading;
 use crate::source::file::{self, CannotOpen};
 use crate::status::{self, Reporter, Status};
@@ -41,6 +42,10 @@ pub struct ControlPlaneArgs {
     /// replaced by rename, and only when it changes. Not inside the directory of policies.
     #[arg(long, value_name = "FILE", env = "TIDEGATE_STATUS_FILE")]
     pub status_file: Option<PathBuf>,
+    /// No proxy can hold shares of mesh-wide limits that a control plane before this one lent: they are lent at once. For
+    /// those who start all proxies themselves.
+    #[arg(skip)]
+    pub is_first: bool,
 }
 
 /// Which Gateways are ours.
@@ -123,7 +128,8 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let hub = Arc::new(Hub::new(&first.published));
     let worlds = watch::Sender::new(first);
     let world = worlds.subscribe();
-    let reporter = Arc::new(Reporter::new(world.clone(), hub.clone()));
+    let quotas = Quotas::new(world.clone(), args.is_first, shutdown.clone());
+    let reporter = Arc::new(Reporter::new(world.clone(), hub.clone(), quotas.clone()));
     if let Some(left) = args.status_file.as_deref().and_then(status::left_behind) {
         reporter.recall(&left);
     }
@@ -132,7 +138,8 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let (grpc_address, grpc) = grpc;
     let (admin_address, admin) = admin;
     tasks.spawn(follow(fold, readings, worlds, hub.clone(), shutdown.clone()));
-    tasks.spawn(serve_grpc(grpc, hub.clone(), world.clone(), shutdown.clone()));
+    tasks.spawn(quotas.clone().keep_lending());
+    tasks.spawn(serve_grpc(grpc, hub.clone(), (world.clone(), quotas), shutdown.clone()));
     let file = args.status_file.clone();
     let following = status::keep(reporter.clone(), reporter.worlds(), hub.changes(), file, shutdown.clone());
     tasks.spawn(following);
@@ -260,7 +267,7 @@ async fn follow(
 async fn serve_grpc(
     listener: TcpListener,
     hub: Arc<Hub>,
-    world: watch::Receiver<Arc<World>>,
+    (world, quotas): (watch::Receiver<Arc<World>>, Arc<Quotas>),
     shutdown: CancellationToken,
 ) {
     let limits = RateLimitServiceServer::new(Limits::new(world));
@@ -269,6 +276,7 @@ async fn serve_grpc(
     let served = grpc::server()
         .add_service(service)
         .add_service(limits)
+        .add_service(quotas::service(quotas))
         .serve_with_incoming_shutdown(incoming, shutdown.cancelled());
     if let Err(error) = served.await {
         tracing::error!(%error, "serving proxies failed");

@@ -11,6 +11,7 @@ mod limits;
 pub mod metrics;
 mod news;
 pub mod publish;
+mod quotas;
 pub mod source;
 pub mod status;
 pub mod world;

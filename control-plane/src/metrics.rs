@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::quotas::Counts;
 use crate::status::{InForce, Reporter, Status};
 
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -19,7 +20,11 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 pub fn render(reporter: &Reporter) -> Result<String, fmt::Error> {
     let world = reporter.world();
     let mut registry = Registry::with_prefix("tidegate_control_plane");
-    registry.register_collector(Box::new(Numbers { status: reporter.status(), files: world.files }));
+    registry.register_collector(Box::new(Numbers {
+        status: reporter.status(),
+        files: world.files,
+        lent: reporter.lent(),
+    }));
     let mut page = String::new();
     text::encode(&mut page, &registry)?;
     Ok(page)
@@ -29,6 +34,7 @@ pub fn render(reporter: &Reporter) -> Result<String, fmt::Error> {
 struct Numbers {
     status: Status,
     files: usize,
+    lent: Counts,
 }
 
 impl Collector for Numbers {
@@ -39,7 +45,8 @@ impl Collector for Numbers {
         gauge(&mut encoder, "files", "Files read", self.files)?;
         self.objects(&mut encoder)?;
         self.diagnostics(&mut encoder)?;
-        self.nodes(&mut encoder)
+        self.nodes(&mut encoder)?;
+        self.quotas(&mut encoder)
     }
 }
 
@@ -79,6 +86,27 @@ impl Numbers {
         let behind = nodes.iter().filter(|node| node.acknowledged < node.of).count();
         gauge(encoder, "proxies", "Connected proxies", nodes.len())?;
         gauge(encoder, "proxies_behind", "Proxies that do not run everything they are to have", behind)
+    }
+}
+
+impl Numbers {
+    fn quotas(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Counts { buckets, clients, reports, assignments, dropped, abandoned } = self.lent;
+        gauge(encoder, "quota_buckets", "Buckets of shared limits that shares are lent of", buckets)?;
+        gauge(encoder, "quota_clients", "Proxies that report to them", clients)?;
+        let help = "Messages of quotas: reports taken, assignments sent, those a proxy did not read in time, and reports \
+                    of buckets without a limit";
+        let mut family = encoder.encode_descriptor("quota_messages", help, None, MetricType::Counter)?;
+        let messages = [
+            ("report", reports),
+            ("assignment", assignments),
+            ("dropped", dropped),
+            ("abandoned", abandoned),
+        ];
+        for (message, count) in messages {
+            ConstCounter::new(count).encode(family.encode_family(&[("message", message)])?)?;
+        }
+        Ok(())
     }
 }
 

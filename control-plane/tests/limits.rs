@@ -40,6 +40,7 @@ async fn each_user_has_the_written_budget_and_is_told_what_is_left() {
         admin: ANY,
         classes: ControllerArgs::default(),
         status_file: None,
+        is_first: true,
     };
     let running = start(&args).await.unwrap();
     let mut client = RateLimitServiceClient::connect(format!("http://{}", running.grpc)).await.unwrap();

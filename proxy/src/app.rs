@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::admin::AdminServer;
 use crate::config::{ProxyConfig, xds};
 use crate::http::HttpServer;
+use crate::limits::mesh;
 use crate::listener::{self, Acceptor, ListenerStatus, Site};
 use crate::state::ProxyState;
 use crate::telemetry::{Direction, Telemetry, TelemetryConfig, TelemetryGuard, TraceSettings};
@@ -37,6 +38,7 @@ pub struct Running {
     state: Arc<ProxyState>,
     admin: AdminServer,
     telemetry: Option<TelemetryGuard>,
+    lent: Option<mesh::Carrying>,
     /// The control plane's stream lives as long as this.
     _stop: DropGuard,
     runtimes: Runtimes,
@@ -94,9 +96,10 @@ impl Proxy {
         let stop = CancellationToken::new();
         // First, so that what is on disk is in force when the sockets open.
         xds::start(&state, &control, stop.clone())?;
+        let lent = mesh::start(&state, &control)?;
         listen(&data, &acceptor)?;
         let admin = start_admin(&state, &telemetry, &control)?;
-        Ok(Running { state, admin, _stop: stop.drop_guard(), telemetry: Some(guard), runtimes })
+        Ok(Running { state, admin, lent, _stop: stop.drop_guard(), telemetry: Some(guard), runtimes })
     }
 }
 
@@ -247,6 +250,9 @@ impl Running {
         self.runtimes.stop_data();
         if tokio::time::timeout(CUT_OFF, self.state.connections.wait()).await.is_err() {
             tracing::warn!("some of what was cut off will not be recorded");
+        }
+        if let Some(lent) = self.lent.take() {
+            lent.end().await;
         }
         if let Some(telemetry) = self.telemetry.take() {
             telemetry.shutdown().await;

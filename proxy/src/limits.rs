@@ -10,6 +10,7 @@ pub mod counts;
 pub mod exact;
 mod gate;
 mod link;
+pub(crate) mod mesh;
 mod perform;
 pub mod service;
 pub mod store;

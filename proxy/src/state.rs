@@ -5,6 +5,7 @@ mod xds;
 
 use std::sync::Arc;
 
+use tidegate_policy::kinds::rate_limit::Leases;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -39,6 +40,8 @@ pub struct ProxyState {
     pub(crate) effects: Effects,
     /// Where limits are counted that all proxies share.
     pub(crate) exact: Option<ExactStore>,
+    /// What is lent to this proxy of limits that all proxies share.
+    pub(crate) leases: Arc<Leases>,
     pub(crate) http3: Adverts,
     pub(crate) clock: Clock,
 }
@@ -47,8 +50,10 @@ impl ProxyState {
     pub(crate) fn new(config: ProxyConfig, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let configured = watch::Sender::new(config.control_plane.is_none());
         let clock = Clock::start();
+        let store = Store::new(config.local.clone(), clock);
         Arc::new(Self {
-            store: Store::new(config.local.clone(), clock),
+            leases: store.leases(),
+            store,
             effects: Effects::default(),
             // Whoever has flags has checked the address.
             exact: config.redis.as_deref().and_then(|address| ExactStore::new(address).ok()),

@@ -12,7 +12,8 @@ pub struct Server {
     most: Most,
     epoch: u64,
     number: u64,
-    started: Duration,
+    /// Shares that others lent before may be held from then on.
+    started: Option<Duration>,
     buckets: BTreeMap<BucketId, Bucket>,
 }
 
@@ -27,12 +28,17 @@ pub struct Most {
 impl Server {
     /// `epoch` must be greater than that of every server before: the time will do.
     pub fn new(most: Most, epoch: u64, now: Duration) -> Self {
-        Self { most, epoch, number: 0, started: now, buckets: BTreeMap::new() }
+        Self { most, epoch, number: 0, started: Some(now), buckets: BTreeMap::new() }
+    }
+
+    /// One before which there was none, or none whose clients still live: it need not wait for what others lent.
+    pub fn first(most: Most, epoch: u64) -> Self {
+        Self { started: None, ..Self::new(most, epoch, Duration::ZERO) }
     }
 
     /// A report of a bucket whose limit is `limit`.
     pub fn report(&mut self, report: &Report, limit: Limit, now: Duration) {
-        let quiet_until = self.started + limit.terms.lease();
+        let quiet_until = self.started.map_or(Duration::ZERO, |started| started + limit.terms.lease());
         if !self.buckets.contains_key(&report.bucket) && self.buckets.len() >= self.most.buckets {
             return;
         }
@@ -49,7 +55,7 @@ impl Server {
     /// clients take the assignments of this one for old.
     pub fn take_over(&mut self, owned: impl Fn(BucketId) -> bool, epoch: u64, now: Duration) {
         self.buckets.retain(|id, _| owned(*id));
-        self.started = now;
+        self.started = Some(now);
         self.epoch = epoch.max(self.epoch + 1);
     }
 
@@ -71,6 +77,10 @@ impl Server {
         }
         self.buckets.retain(|_, bucket| !bucket.is_forgettable());
         assignments
+    }
+
+    pub fn knows(&self, bucket: BucketId) -> bool {
+        self.buckets.contains_key(&bucket)
     }
 
     /// Buckets in memory.

@@ -16,6 +16,7 @@ use super::{
 use crate::grpc::{Hub, NodeState};
 use crate::index::Indexed;
 use crate::publish::{ResourceId, Role};
+use crate::quotas::{Counts, Quotas};
 use crate::world::World;
 
 /// Answers for the status at any moment.
@@ -23,12 +24,18 @@ use crate::world::World;
 pub struct Reporter {
     world: watch::Receiver<Arc<World>>,
     hub: Arc<Hub>,
+    quotas: Arc<Quotas>,
     transitions: Mutex<Transitions>,
 }
 
 impl Reporter {
-    pub fn new(world: watch::Receiver<Arc<World>>, hub: Arc<Hub>) -> Self {
-        Self { world, hub, transitions: Mutex::default() }
+    pub(crate) fn new(world: watch::Receiver<Arc<World>>, hub: Arc<Hub>, quotas: Arc<Quotas>) -> Self {
+        Self { world, hub, quotas, transitions: Mutex::default() }
+    }
+
+    /// What is lent of limits that proxies share.
+    pub(crate) fn lent(&self) -> Counts {
+        self.quotas.counts()
     }
 
     /// Takes over the times of a List that was written before a restart.

@@ -98,7 +98,14 @@ impl Plane {
 pub(crate) fn args(directory: &TempDir, listen: SocketAddr) -> ControlPlaneArgs {
     let policies = directory.path().join("policies");
     let status_file = Some(directory.path().join("status.json"));
-    ControlPlaneArgs { policies, listen, admin: ANY, classes: ControllerArgs::default(), status_file }
+    ControlPlaneArgs {
+        policies,
+        listen,
+        admin: ANY,
+        classes: ControllerArgs::default(),
+        status_file,
+        is_first: false,
+    }
 }
 
 /// What a proxy was told, and what it shall refuse.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use quinn::crypto::rustls::QuicServerConfig;
+use tidegate_policy::kinds::rate_limit::Leases;
 use tidegate_policy::model::Resources;
 use tidegate_policy::snapshot::{BindAddress, Local, Rejected, Snapshot};
 use tidegate_policy::state::StateStore;
@@ -46,6 +47,11 @@ impl Store {
             local,
             clock,
         }
+    }
+
+    /// What is lent of the limits that all proxies share.
+    pub(crate) fn leases(&self) -> Arc<Leases> {
+        Leases::of(&self.state)
     }
 
     /// The snapshot for one request.

@@ -14,6 +14,7 @@ use support::{
     PARENT, attempt, breaker, destination, finished, head, limiter, metric, peer, quiet, refusal, to,
 };
 use tidegate_policy::decision::CallResult;
+use tidegate_policy::kinds::rate_limit::Standing;
 use tidegate_policy::{Outcome, Reason};
 use tidegate_proxy::telemetry::{
     ConnectionSide, Direction, LogTarget, Sampling, Scrape, Telemetry, TelemetryConfig, TraceSettings,
@@ -364,6 +365,7 @@ async fn metrics_count_requests_decisions_connections_and_what_is_scraped() {
         config_age: Some(Duration::from_secs(5)),
         breakers: vec![support::breaker_sample()],
         exact: None,
+        lent: Standing { assigned: 2, reused: 0, fallback: 1 },
     };
     let text = telemetry.render_metrics(&scrape);
     let expected = [
@@ -387,6 +389,8 @@ async fn metrics_count_requests_decisions_connections_and_what_is_scraped() {
          endpoint=\"10.0.0.2:8080\",rule=\"failures\"} 2",
         "tidegate_breaker_transitions_total{policy=\"shop/checkout-circuit\",backend=\"shop/checkout:8080\",\
          endpoint=\"10.0.0.2:8080\",rule=\"failures\",to=\"open\"} 2",
+        "tidegate_mesh_limit_buckets{standing=\"assigned\"} 2",
+        "tidegate_mesh_limit_buckets{standing=\"fallback\"} 1",
         "tidegate_telemetry_dropped_total{signal=\"traces\"} 0",
         "tidegate_telemetry_dropped_total{signal=\"access_log\"} 0",
     ];

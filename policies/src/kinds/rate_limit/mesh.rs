@@ -25,7 +25,7 @@ pub use served::QuotaLimits;
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct MeshSpec {
     /// How long a proxy that is cut off keeps the share it has, 1s to 1h. That long the shares of proxies that ended without a
-    /// word are of no use to others. Default: 10s.
+    /// word are of no use to others, and so are all new ones after a restart of the control plane. Default: 4s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     keep_share: Option<GepDuration>,
     /// Of each limit, what each proxy lets through by itself before it has a share and after it lost it, in percent.
@@ -44,7 +44,7 @@ pub(super) struct Mesh {
 
 /// Without a word for so long, a proxy counts as cut off.
 const TTL: Duration = Duration::from_secs(2);
-const KEEP: Duration = Duration::from_secs(10);
+const KEEP: Duration = Duration::from_secs(4);
 const PERCENT: u32 = 10;
 
 impl Mesh {

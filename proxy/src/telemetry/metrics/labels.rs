@@ -108,6 +108,11 @@ pub(super) struct ResultLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StandingLabel {
+    pub(super) standing: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct VersionLabel {
     pub(super) version: &'static str,
 }

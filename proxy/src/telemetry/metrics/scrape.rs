@@ -9,8 +9,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 use tidegate_policy::health::{BreakerPhase, CircuitGuard, TransitionCounts};
+use tidegate_policy::kinds::rate_limit::Standing;
 
-use super::labels::{BreakerLabels, ResultLabel, TransitionLabels};
+use super::labels::{BreakerLabels, ResultLabel, StandingLabel, TransitionLabels};
 use crate::limits::counts::Counted;
 
 /// What only the rest of the proxy knows, asked for at each scrape.
@@ -23,6 +24,8 @@ pub struct Scrape {
     pub breakers: Vec<BreakerSample>,
     /// What became of the questions to the store of exact limits; `None` for a proxy without one.
     pub exact: Option<Counted>,
+    /// The buckets of limits that all proxies share.
+    pub lent: Standing,
 }
 
 /// State of one rule of a circuit breaker.
@@ -77,6 +80,9 @@ pub(super) fn registry(scrape: &Scrape, cap: usize) -> Registry {
     if let Some(counted) = &scrape.exact {
         register_exact(&mut registry, counted);
     }
+    if scrape.lent != Standing::default() {
+        register_lent(&mut registry, scrape.lent);
+    }
     if let Some(bytes) = resident_memory() {
         let gauge = ConstGauge::new(bytes);
         registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, gauge);
@@ -116,6 +122,18 @@ fn register_exact(registry: &mut Registry, counted: &Counted) {
     }
     let help = "Requests under an exact limit: what the store said, and how many were judged without it";
     registry.register("tidegate_exact_limit", help, results);
+}
+
+fn register_lent(registry: &mut Registry, lent: Standing) {
+    let standings = Family::<StandingLabel, Gauge>::default();
+    for (standing, count) in
+        [("assigned", lent.assigned), ("reused", lent.reused), ("fallback", lent.fallback)]
+    {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        standings.get_or_create(&StandingLabel { standing }).set(count);
+    }
+    let help = "Buckets of mesh-wide limits here: with a share, cut off with the last share, or without one";
+    registry.register("tidegate_mesh_limit_buckets", help, standings);
 }
 
 /// Bytes, where the system tells (Linux).

@@ -32,6 +32,11 @@ impl Leases {
         store.get_or_insert(StateKey::new("leases of shared limits", ""), Self::default)
     }
 
+    /// Whether any policy in force has a limit that is lent.
+    pub fn are_wanted(&self) -> bool {
+        self.limits.lock().iter().any(|limit| limit.strong_count() > 0)
+    }
+
     /// What is to be told to the control plane by now; to be asked some twenty times a second. `client`: another one in
     /// every life of the process.
     pub fn reports(&self, client: ClientId, now: Timestamp) -> Vec<(Names, Report)> {
