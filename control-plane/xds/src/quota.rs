@@ -1,0 +1,30 @@
+//! Quotas of shared limits by Envoy's rate limit quota service (RLQS): the generated client and server, and what their
+//! messages say in the words of [`tidegate_quota`].
+//!
+//! A client that knows our extension has leases. A plain Envoy does not: what it is told is in [`envoy`].
+
+mod envoy;
+mod message;
+
+pub use generated::rate_limit_quota_service_client::RateLimitQuotaServiceClient;
+pub use generated::rate_limit_quota_service_server::{RateLimitQuotaService, RateLimitQuotaServiceServer};
+
+pub use envoy::envoy_response;
+pub use message::{
+    Names, abandon, abandoned, assignments, bucket_id, client, domain, reports, response, usage_reports,
+};
+pub use tidegate_proto::envoy::service::rate_limit_quota::v3::rate_limit_quota_response::{
+    BucketAction, bucket_action,
+};
+pub use tidegate_proto::envoy::service::rate_limit_quota::v3::rate_limit_quota_usage_reports::BucketQuotaUsage;
+pub use tidegate_proto::envoy::service::rate_limit_quota::v3::{
+    BucketId as BucketNames, RateLimitQuotaResponse, RateLimitQuotaUsageReports,
+};
+
+/// The domain of the limits that the sidecars and gateways of a mesh share.
+pub const MESH_DOMAIN: &str = "tidegate.io/mesh";
+
+mod generated {
+    #![allow(clippy::all, clippy::pedantic, missing_debug_implementations, unreachable_pub)]
+    include!(concat!(env!("OUT_DIR"), "/envoy.service.rate_limit_quota.v3.rs"));
+}
