@@ -91,17 +91,18 @@ impl Numbers {
 
 impl Numbers {
     fn quotas(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Counts { buckets, clients, reports, assignments, dropped, abandoned } = self.lent;
+        let Counts { buckets, clients, reports, assignments, dropped, abandoned, beyond } = self.lent;
         gauge(encoder, "quota_buckets", "Buckets of shared limits that shares are lent of", buckets)?;
         gauge(encoder, "quota_clients", "Proxies that report to them", clients)?;
         let help = "Messages of quotas: reports taken, assignments sent, those a proxy did not read in time, and reports \
-                    of buckets without a limit";
+                    of buckets without a limit, or that there is no room for";
         let mut family = encoder.encode_descriptor("quota_messages", help, None, MetricType::Counter)?;
         let messages = [
             ("report", reports),
             ("assignment", assignments),
             ("dropped", dropped),
             ("abandoned", abandoned),
+            ("beyond", beyond),
         ];
         for (message, count) in messages {
             ConstCounter::new(count).encode(family.encode_family(&[("message", message)])?)?;

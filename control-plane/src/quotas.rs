@@ -5,7 +5,6 @@
 
 mod desk;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use desk::Counts;
-use desk::{Desk, Outbox};
+use desk::{Caller, Desk, Outbox};
 
 use crate::world::World;
 
@@ -82,21 +81,17 @@ impl Quotas {
         mut messages: Streaming<RateLimitQuotaUsageReports>,
         outbox: Outbox,
     ) -> Option<Status> {
-        let stranger = RandomState::new().build_hasher().finish();
-        let mut domain = String::new();
+        let mut caller: Option<Caller> = None;
         loop {
             let message = tokio::select! {
                 () = self.shutdown.cancelled() => return Some(Status::unavailable("the control plane shuts down")),
                 () = outbox.closed() => return None,
                 message = messages.message() => message.ok()??,
             };
-            // It is said in the first message only.
-            if domain.is_empty() {
-                domain.clone_from(&message.domain);
-            }
+            let caller = caller.get_or_insert_with(|| Caller::of(&message, outbox.clone()));
             let now = self.start.elapsed();
-            let told = reports(&message, &domain, (stranger, now));
-            self.desk.lock().take(&domain, told, &outbox, now);
+            let told = reports(&message, &caller.domain, caller.client, now);
+            self.desk.lock().take(caller, told, now);
         }
     }
 }

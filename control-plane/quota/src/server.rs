@@ -36,18 +36,25 @@ impl Server {
         Self { started: None, ..Self::new(most, epoch, Duration::ZERO) }
     }
 
-    /// A report of a bucket whose limit is `limit`.
-    pub fn report(&mut self, report: &Report, limit: Limit, now: Duration) {
+    /// A report of a bucket whose limit is `limit`. Says whether there was room for it.
+    pub fn report(&mut self, report: &Report, limit: Limit, now: Duration) -> bool {
         let quiet_until = self.started.map_or(Duration::ZERO, |started| started + limit.terms.lease());
-        if !self.buckets.contains_key(&report.bucket) && self.buckets.len() >= self.most.buckets {
-            return;
+        if !self.has(report.bucket) && self.buckets.len() >= self.most.buckets {
+            return false;
         }
         let bucket =
             self.buckets.entry(report.bucket).or_insert_with(|| Bucket::new(limit, quiet_until, now));
         bucket.rewrite(limit, now);
-        if bucket.has_room(report.client, self.most.members) {
+        let has_room = bucket.has_room(report.client, self.most.members);
+        if has_room {
             bucket.report(report, now);
         }
+        has_room
+    }
+
+    /// Whether anything is known of a bucket. One that is not in use is forgotten when it is full.
+    pub fn has(&self, bucket: BucketId) -> bool {
+        self.buckets.contains_key(&bucket)
     }
 
     /// The list of servers changed. Buckets of others are forgotten; those that others owned until now have shares
@@ -79,10 +86,6 @@ impl Server {
         assignments
     }
 
-    pub fn knows(&self, bucket: BucketId) -> bool {
-        self.buckets.contains_key(&bucket)
-    }
-
     /// Buckets in memory.
     pub fn len(&self) -> usize {
         self.buckets.len()
@@ -90,5 +93,30 @@ impl Server {
 
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Rate, Terms, Tokens, Usage};
+
+    #[test]
+    fn what_there_is_no_room_for_is_said_and_not_kept() {
+        let second = Duration::from_secs(1);
+        let mut server = Server::new(Most { buckets: 1, members: 1 }, 0, Duration::ZERO);
+        let limit = Limit {
+            rate: Rate { requests: 1, per: second, burst: 1 },
+            terms: Terms { ttl: second, reuse: second },
+        };
+        let mut report = |client, bucket: [u8; 16]| {
+            let (bucket, usage, returned) = (BucketId(bucket), Usage::default(), Tokens::NONE);
+            let report = Report { client, bucket, stamp: second, held: None, usage, returned, leaves: false };
+            server.report(&report, limit, second)
+        };
+        assert!(report(1, [0; 16]) && report(1, [0; 16]));
+        assert!(!report(2, [0; 16]), "a second client");
+        assert!(!report(1, [1; 16]), "a second bucket");
+        assert!(server.has(BucketId([0; 16])) && !server.has(BucketId([1; 16])));
     }
 }

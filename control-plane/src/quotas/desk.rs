@@ -1,12 +1,13 @@
 //! Where reports meet the limits of the documents, and assignments find their clients. Waits for nothing.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use tidegate_policy::kinds::rate_limit::QuotaLimits;
-use tidegate_quota::{Limit, Most, Server};
+use tidegate_quota::{Assignment, BucketId, ClientId, Limit, Most, Report, Server};
 use tidegate_xds::quota::{
-    Assignment, BucketId, ClientId, Names, RateLimitQuotaResponse, Report, abandoned, response,
+    self, Names, RateLimitQuotaResponse, RateLimitQuotaUsageReports, abandon, envoy_response, response,
 };
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -24,9 +25,20 @@ pub(super) struct Desk {
     limits: QuotaLimits,
     server: Server,
     buckets: HashMap<BucketId, Known>,
-    clients: HashMap<ClientId, Outbox>,
+    clients: HashMap<ClientId, Caller>,
     cleaned: Duration,
     counts: Counts,
+}
+
+/// Who speaks on a stream.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// It is said in the first message, and holds for all.
+    pub(super) domain: String,
+    pub(super) client: ClientId,
+    /// One that knows nothing of leases.
+    is_plain: bool,
+    outbox: Outbox,
 }
 
 /// A bucket that somebody reports.
@@ -48,6 +60,25 @@ pub(crate) struct Counts {
     pub(crate) dropped: u64,
     /// Reports of buckets that have no limit.
     pub(crate) abandoned: u64,
+    /// Reports of buckets and clients that there is no room for.
+    pub(crate) beyond: u64,
+}
+
+impl Caller {
+    pub(super) fn of(first: &RateLimitQuotaUsageReports, outbox: Outbox) -> Self {
+        let (domain, client) = (quota::domain(first).unwrap_or_default(), quota::client(first));
+        let stranger = || RandomState::new().build_hasher().finish();
+        Self {
+            domain: domain.to_owned(),
+            client: client.unwrap_or_else(stranger),
+            is_plain: client.is_none(),
+            outbox,
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.outbox.is_closed()
+    }
 }
 
 impl Desk {
@@ -82,35 +113,34 @@ impl Desk {
     }
 
     /// Takes what came over one stream.
-    pub(super) fn take(
-        &mut self,
-        domain: &str,
-        reports: Vec<(Names, Report)>,
-        outbox: &Outbox,
-        now: Duration,
-    ) {
+    pub(super) fn take(&mut self, caller: &Caller, reports: Vec<(Names, Report)>, now: Duration) {
+        // A client is who first said so, as long as that stream lives.
+        let known = self.clients.entry(caller.client).or_insert_with(|| caller.clone());
+        if known.is_gone() {
+            known.clone_from(caller);
+        } else if !known.outbox.same_channel(&caller.outbox) {
+            return;
+        }
         let mut unknown = Vec::new();
         for (names, report) in reports {
             self.counts.reports += 1;
-            // A client is who first said so, as long as that stream lives.
-            let owner = self.clients.entry(report.client).or_insert_with(|| outbox.clone());
-            if owner.is_closed() {
-                *owner = outbox.clone();
-            } else if !owner.same_channel(outbox) {
-                continue;
-            }
-            match self.limits.limit(domain, &names) {
-                Some(limit) => {
-                    self.server.report(&report, limit, now);
-                    let known = || Known { domain: domain.to_owned(), names, limit };
-                    self.buckets.entry(report.bucket).or_insert_with(known).limit = limit;
-                }
+            match self.limits.limit(&caller.domain, &names) {
+                Some(limit) => self.note(caller, names, &report, limit, now),
                 None => unknown.push(names),
             }
         }
         if !unknown.is_empty() {
             self.counts.abandoned += unknown.len() as u64;
-            let _ = outbox.try_send(Ok(abandoned(&unknown)));
+            let _ = caller.outbox.try_send(Ok(abandon(&unknown)));
+        }
+    }
+
+    fn note(&mut self, caller: &Caller, names: Names, report: &Report, limit: Limit, now: Duration) {
+        if self.server.report(report, limit, now) {
+            let domain = caller.domain.clone();
+            self.buckets.entry(report.bucket).or_insert(Known { domain, names, limit }).limit = limit;
+        } else {
+            self.counts.beyond += 1;
         }
     }
 
@@ -121,25 +151,29 @@ impl Desk {
             told.entry(assignment.client).or_default().push(assignment);
         }
         for (client, assignments) in told {
-            self.tell(client, &assignments);
+            self.tell(client, &assignments, now);
         }
         if now >= self.cleaned + CLEAN_EVERY {
             self.cleaned = now;
             let Self { server, buckets, clients, .. } = self;
-            buckets.retain(|id, _| server.knows(*id));
-            clients.retain(|_, outbox| !outbox.is_closed());
+            buckets.retain(|id, _| server.has(*id));
+            clients.retain(|_, caller| !caller.is_gone());
         }
     }
 
-    fn tell(&mut self, client: ClientId, assignments: &[Assignment]) {
-        let Some(outbox) = self.clients.get(&client) else { return };
+    fn tell(&mut self, client: ClientId, assignments: &[Assignment], now: Duration) {
+        let Some(caller) = self.clients.get(&client) else { return };
         let named = assignments.iter().filter_map(|assignment| {
             let known = self.buckets.get(&assignment.bucket)?;
-            Some((&known.names, assignment, known.limit))
+            Some((known.names.clone(), *assignment, known.limit.rate))
         });
-        let message = response(named);
+        let message = if caller.is_plain {
+            envoy_response(&named.collect::<Vec<_>>(), now)
+        } else {
+            response(&named.map(|(names, assignment, _)| (names, assignment)).collect::<Vec<_>>())
+        };
         let many = message.bucket_action.len() as u64;
-        match outbox.try_send(Ok(message)) {
+        match caller.outbox.try_send(Ok(message)) {
             Ok(()) => self.counts.assignments += many,
             Err(_) => self.counts.dropped += many,
         }
@@ -147,7 +181,7 @@ impl Desk {
 
     /// A stream ended. Its clients may come back over another one.
     pub(super) fn forget(&mut self, outbox: &Outbox) {
-        self.clients.retain(|_, other| !other.same_channel(outbox));
+        self.clients.retain(|_, caller| !caller.outbox.same_channel(outbox));
     }
 }
 

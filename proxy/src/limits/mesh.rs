@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::stream;
 use tidegate_policy::kinds::rate_limit::Leases;
+use tidegate_quota::Report;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
 use tidegate_xds::client::grpc;
 use tidegate_xds::quota::{self, MESH_DOMAIN, RateLimitQuotaServiceClient, RateLimitQuotaUsageReports};
@@ -179,7 +180,7 @@ impl Carrier {
     }
 }
 
-fn send(queue: &mpsc::Sender<RateLimitQuotaUsageReports>, reports: &[(quota::Names, quota::Report)]) {
+fn send(queue: &mpsc::Sender<RateLimitQuotaUsageReports>, reports: &[(quota::Names, Report)]) {
     if !reports.is_empty() && queue.try_send(quota::usage_reports(MESH_DOMAIN, reports)).is_err() {
         tracing::debug!("a report of mesh-wide limits is lost: the control plane does not read");
     }

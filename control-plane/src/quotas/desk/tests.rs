@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 use tidegate_policy::model::{Meta, Mode, Policy, ResourceName, SourceMap, SourceRef};
 use tidegate_quota::{Fallback, Lease, Rate, Share};
-use tidegate_xds::quota::{MESH_DOMAIN, assignments};
+use tidegate_xds::quota::{MESH_DOMAIN, assignments, bucket_id};
 
 use super::*;
 
@@ -34,22 +34,23 @@ fn names(limit: &str) -> Names {
 struct Client {
     id: ClientId,
     lease: Lease,
-    outbox: Outbox,
+    caller: Caller,
     inbox: mpsc::Receiver<Result<RateLimitQuotaResponse, Status>>,
 }
 
 impl Client {
     fn new(id: ClientId, queue: usize) -> Self {
         let (outbox, inbox) = mpsc::channel(queue);
-        let bucket = BucketId::named(MESH_DOMAIN, &names("all"));
+        let bucket = bucket_id(MESH_DOMAIN, &names("all"));
         let lease = Lease::new(id, bucket, RATE, Fallback::Share(Share::NONE), SECOND);
-        Self { id, lease, outbox, inbox }
+        let domain = String::from(MESH_DOMAIN);
+        Self { id, lease, caller: Caller { domain, client: id, is_plain: false, outbox }, inbox }
     }
 
     fn report(&mut self, desk: &mut Desk, now: Duration) {
         let mut report = self.lease.report(now);
         report.client = self.id;
-        desk.take(MESH_DOMAIN, vec![(names("all"), report)], &self.outbox, now);
+        desk.take(&self.caller, vec![(names("all"), report)], now);
     }
 
     fn read(&mut self, now: Duration) -> usize {
@@ -95,7 +96,7 @@ fn two_clients_share_and_one_that_leaves_gives_all_to_the_other() {
     assert_eq!((percent(&a), percent(&b)), (49, 49));
     assert_eq!((desk.counts().buckets, desk.counts().clients), (1, 2));
     let leaves = a.lease.leave(at(10));
-    desk.take(MESH_DOMAIN, vec![(names("all"), Report { client: 1, ..leaves })], &a.outbox, at(10));
+    desk.take(&a.caller, vec![(names("all"), Report { client: 1, ..leaves })], at(10));
     (11..14).for_each(|step| round(&mut desk, &mut [&mut b], at(step)));
     assert_eq!(percent(&b), 100);
 }
@@ -105,7 +106,7 @@ fn a_bucket_without_a_limit_is_abandoned_and_nothing_is_kept_of_it() {
     let mut desk = Desk::new(1, false, limits(100));
     let mut client = Client::new(1, 16);
     let report = client.lease.report(LATER);
-    desk.take(MESH_DOMAIN, vec![(names("other"), report)], &client.outbox, LATER);
+    desk.take(&client.caller, vec![(names("other"), report)], LATER);
     let told = client.inbox.try_recv().unwrap().unwrap();
     assert_eq!((told.bucket_action.len(), assignments(&told, MESH_DOMAIN).len()), (1, 0));
     assert_eq!((desk.counts().buckets, desk.counts().abandoned), (0, 1));
@@ -132,7 +133,7 @@ fn a_client_is_who_said_so_first_as_long_as_that_stream_lives() {
     thief.report(&mut desk, LATER);
     desk.rebalance(LATER);
     assert_eq!((client.read(LATER), thief.read(LATER)), (1, 0));
-    desk.forget(&client.outbox);
+    desk.forget(&client.caller.outbox);
     thief.report(&mut desk, LATER + SECOND);
     desk.rebalance(LATER + SECOND);
     assert_eq!(thief.read(LATER + SECOND), 1);
@@ -144,30 +145,36 @@ fn what_nobody_reports_is_forgotten() {
     let mut client = Client::new(1, 16);
     client.report(&mut desk, LATER);
     desk.rebalance(LATER);
-    let outbox = client.outbox.clone();
     drop(client);
     for step in 1..40 {
         desk.rebalance(LATER + SECOND * step);
     }
     assert_eq!(desk.counts(), Counts { reports: 1, assignments: 1, ..Counts::default() });
     assert!(desk.buckets.is_empty());
-    drop(outbox);
 }
 
 #[test]
-fn a_limit_that_is_written_anew_is_told_with_the_next_assignment() {
+fn a_plain_envoy_is_told_a_token_bucket_of_the_limit_as_it_is_written_now() {
     let mut desk = Desk::new(1, false, limits(100));
     let mut client = Client::new(1, 16);
+    client.caller.is_plain = true;
+    let fill = |client: &mut Client| {
+        let told = client.inbox.try_recv().unwrap().unwrap();
+        let text = format!("{told:?}");
+        let at = text.find("tokens_per_fill: Some(").unwrap();
+        text[at..]
+            .chars()
+            .skip_while(|c| !c.is_ascii_digit())
+            .take_while(char::is_ascii_digit)
+            .collect::<String>()
+    };
     client.report(&mut desk, LATER);
-    desk.rewrite(limits(200));
     desk.rebalance(LATER);
-    let told = client.inbox.try_recv().unwrap().unwrap();
-    let text = format!("{told:?}");
-    assert!(
-        text.contains("tokens_per_fill: Some(UInt32Value { value: 20 })")
-            || text.contains("tokens_per_fill: Some(20)"),
-        "{text}"
-    );
+    assert_eq!(fill(&mut client), "1000000");
+    desk.rewrite(limits(250));
+    client.report(&mut desk, LATER + SECOND);
+    desk.rebalance(LATER + SECOND);
+    assert_eq!(fill(&mut client), "2500000");
 }
 
 #[test]
