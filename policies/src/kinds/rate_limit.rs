@@ -311,7 +311,7 @@ impl Limit {
         let rate = exact.and_then(|exact| exact.share(self.written)).unwrap_or(self.rate);
         let place = StateKey::new(Arc::clone(owner), part);
         let max_keys = (!self.key.is_empty()).then_some(table::MAX_KEYS);
-        let state = state.get_or_insert(place, || LimitState::new(rate, max_keys));
+        let state = state.get_or_restore(place, || LimitState::new(rate, max_keys));
         state.want(rate);
         BoundLimit {
             rule: Arc::clone(&self.rule),

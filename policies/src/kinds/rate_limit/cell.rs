@@ -70,6 +70,17 @@ impl Rate {
         Some(Self { emission, burst: quota.burst_size().get() })
     }
 
+    /// As [`Rate::written`] said. `None`: it cannot have.
+    pub(super) fn read((emission, burst): (u64, u32)) -> Option<Self> {
+        let rate = Self::new(NonZeroU32::MIN, Duration::from_nanos(emission), NonZeroU32::new(burst)?)?;
+        (rate.emission == emission).then_some(rate)
+    }
+
+    /// Nanoseconds per request, and the burst.
+    pub(super) fn written(self) -> (u64, u32) {
+        (self.emission, self.burst)
+    }
+
     /// From empty to full.
     pub(super) fn refill(self) -> Duration {
         Duration::from_nanos(self.full())
@@ -101,7 +112,7 @@ impl Rate {
 
     /// The TAT at which a bucket of this rate has spent what `tat` had spent under `before`, but never more than it
     /// holds: a lowered limit leaves a bucket empty, not in debt.
-    fn convert(self, tat: u64, before: Self, now: u64) -> u64 {
+    pub(super) fn convert(self, tat: u64, before: Self, now: u64) -> u64 {
         let spent = u128::from(tat.saturating_sub(now)) * u128::from(self.emission);
         let spent = spent.div_ceil(u128::from(before.emission)).min(u128::from(self.full()));
         now.saturating_add(u64::try_from(spent).unwrap_or(u64::MAX))

@@ -144,7 +144,7 @@ impl Allowance {
     ) -> OwnLimit {
         let rate = exact.and_then(|exact| exact.share(self.written)).unwrap_or(self.rate);
         let place = StateKey::new(Arc::clone(owner), format!("{part}|own:{key:?}"));
-        let state = store.get_or_insert(place, || LimitState::new(rate, None));
+        let state = store.get_or_restore(place, || LimitState::new(rate, None));
         state.want(rate);
         OwnLimit { state, written: self.written, member: Arc::clone(&self.member) }
     }

@@ -1,5 +1,7 @@
 //! The counters of one limit, as they live in the state store: they outlive pushes, and follow a changed rate.
 
+mod saved;
+
 use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -7,6 +9,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use super::cell::{Cell, Level, Rate, Rates};
 use super::table::{Held, Table};
 use crate::time::Timestamp;
+pub(super) use saved::{SavedLimit, Times};
 
 #[derive(Debug)]
 pub(super) struct LimitState {

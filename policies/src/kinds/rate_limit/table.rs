@@ -13,6 +13,7 @@
 //! lets fewer requests through, never more.
 
 pub(super) mod cold;
+mod saved;
 
 use std::time::Duration;
 
@@ -87,7 +88,7 @@ impl Table {
 
     /// The bucket of a key, and its rate, which does not change meanwhile. Allocates only for a new key.
     pub(super) fn bucket(&self, key: u128, now: Timestamp) -> (Rate, Held<'_>) {
-        let shard = &self.shards[usize::try_from(key % SHARDS as u128).unwrap_or(0)];
+        let shard = &self.shards[shard_of(key)];
         let hot = shard.hot.read();
         let rate = hot.rates.current;
         if !hot.rates.settled() {
@@ -173,10 +174,20 @@ impl Hot {
     }
 }
 
+fn shard_of(key: u128) -> usize {
+    usize::try_from(key % SHARDS as u128).unwrap_or(0)
+}
+
 impl From<u128> for Key {
     fn from(key: u128) -> Self {
         let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
         Self(half(key), half(key >> 64))
+    }
+}
+
+impl From<Key> for u128 {
+    fn from(Key(low, high): Key) -> Self {
+        Self::from(high) << 64 | Self::from(low)
     }
 }
 

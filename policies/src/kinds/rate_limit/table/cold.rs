@@ -47,15 +47,30 @@ impl Cold {
         Self { cells: Box::default(), width }
     }
 
-    fn make_room(&mut self) {
+    /// How many cells there are once anybody is here.
+    pub(super) fn size(&self) -> usize {
+        ROWS * self.width
+    }
+
+    pub(super) fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+
+    pub(super) fn make_room(&mut self) {
         if self.cells.is_empty() {
-            self.cells = (0..ROWS * self.width).map(|_| Cell::default()).collect();
+            self.cells = (0..self.size()).map(|_| Cell::default()).collect();
         }
     }
 
     /// When the key's bucket is full again, or later than that.
     pub(super) fn full_again(&self, key: u128) -> Timestamp {
         self.of(key).map(Cell::full_again).min().unwrap_or_default()
+    }
+
+    /// The key's bucket is full again at `full_again`, or later.
+    pub(super) fn raise(&mut self, key: u128, full_again: Timestamp) {
+        self.make_room();
+        self.of(key).for_each(|cell| cell.raise(full_again));
     }
 
     /// The key's cell in each row; none, if nobody ever was here. The low half of the key tells shards apart, so the
