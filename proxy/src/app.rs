@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::admin::AdminServer;
+use crate::config::counters::Counters;
 use crate::config::{ProxyConfig, xds};
 use crate::http::HttpServer;
 use crate::listener::{self, Acceptor, ListenerStatus, Site};
@@ -37,6 +38,7 @@ pub struct Running {
     state: Arc<ProxyState>,
     admin: AdminServer,
     telemetry: Option<TelemetryGuard>,
+    counters: Option<Arc<Counters>>,
     /// The control plane's stream lives as long as this.
     _stop: DropGuard,
     runtimes: Runtimes,
@@ -94,9 +96,10 @@ impl Proxy {
         let stop = CancellationToken::new();
         // First, so that what is on disk is in force when the sockets open.
         xds::start(&state, &control, stop.clone())?;
+        let counters = Counters::keep(&state, &control, stop.clone());
         listen(&data, &acceptor)?;
         let admin = start_admin(&state, &telemetry, &control)?;
-        Ok(Running { state, admin, _stop: stop.drop_guard(), telemetry: Some(guard), runtimes })
+        Ok(Running { state, admin, counters, _stop: stop.drop_guard(), telemetry: Some(guard), runtimes })
     }
 }
 
@@ -235,7 +238,7 @@ impl Running {
     }
 
     /// Waits for [`Running::shutdown`] and for what is in flight then, no longer than the drain timeout; what is
-    /// recorded is flushed.
+    /// recorded is flushed, and what limits have counted is kept.
     pub async fn wait(mut self) {
         self.state.draining.cancelled().await;
         let (connections, limit) = (&self.state.connections, self.state.config.drain_timeout);
@@ -247,6 +250,9 @@ impl Running {
         self.runtimes.stop_data();
         if tokio::time::timeout(CUT_OFF, self.state.connections.wait()).await.is_err() {
             tracing::warn!("some of what was cut off will not be recorded");
+        }
+        if let Some(counters) = self.counters.take() {
+            counters.finish(self.state.clone()).await;
         }
         if let Some(telemetry) = self.telemetry.take() {
             telemetry.shutdown().await;

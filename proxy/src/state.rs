@@ -48,7 +48,7 @@ impl ProxyState {
         let configured = watch::Sender::new(config.control_plane.is_none());
         let clock = Clock::start();
         Arc::new(Self {
-            store: Store::new(config.local.clone(), clock),
+            store: Store::new(config.local.clone(), clock, config.state_dir.as_deref()),
             effects: Effects::default(),
             // Whoever has flags has checked the address.
             exact: config.redis.as_deref().and_then(|address| ExactStore::new(address).ok()),
