@@ -1,4 +1,5 @@
-//! What a keyed limit costs: with 100 000 keys alive, and with one key that everybody uses, on one thread and on eight.
+//! What a keyed limit costs: with 100 000 keys alive, with ever new keys, and with one key that everybody uses, on one
+//! thread and on eight.
 //!
 //! `cargo bench -p tidegate-policy --bench limiter`
 #![allow(clippy::unwrap_used, reason = "a measurement")]

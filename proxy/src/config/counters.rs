@@ -2,7 +2,7 @@
 //!
 //! Written by the control thread's helpers every few seconds while something changes, and once more at the end of a drain:
 //! never by a thread that moves traffic. A disk that is slow delays the next writing, one that is full is told
-//! of once; requests notice neither.
+//! of once; requests notice neither. A proxy that crashes forgets what was spent since the last writing.
 
 use std::io;
 use std::path::Path;
@@ -116,7 +116,11 @@ impl Counters {
 
     /// Once more, when all traffic has ended.
     pub(crate) async fn finish(self: Arc<Self>, proxy: Arc<ProxyState>) {
-        if tokio::time::timeout(LAST, self.write(proxy)).await.is_err() {
+        self.finish_within(LAST, proxy).await;
+    }
+
+    async fn finish_within(self: Arc<Self>, limit: Duration, proxy: Arc<ProxyState>) {
+        if tokio::time::timeout(limit, self.write(proxy)).await.is_err() {
             tracing::warn!("the counters of limits were not written in time; those of seconds ago are kept");
         }
     }
@@ -162,3 +166,6 @@ fn fingerprint(saved: &Saved) -> u64 {
     });
     pieces.fold(0, u64::wrapping_add)
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,4 +103,9 @@ impl Store {
         self.state.sweep(self.clock.now());
         self.changed.send_replace(Some(Instant::now()));
     }
+
+    #[cfg(test)]
+    pub(super) fn state(&self) -> &StateStore {
+        &self.state
+    }
 }

@@ -74,7 +74,11 @@ async fn a_spent_limit_is_still_spent_after_a_restart_and_no_longer_than_its_win
 
         age(&directory, HOUR / 2);
         let proxy = start(&directory, &backend, limit(keys)).await;
-        assert_eq!([ask(&proxy, "ann").await, ask(&proxy, "ann").await], [200, 429], "half an hour gives one");
+        assert_eq!(
+            [ask(&proxy, "ann").await, ask(&proxy, "ann").await],
+            [200, 429],
+            "half an hour gives one"
+        );
         stop(proxy).await;
 
         age(&directory, HOUR);

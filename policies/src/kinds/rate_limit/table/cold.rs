@@ -29,6 +29,9 @@ pub(super) struct Cold {
     /// Row after row.
     cells: Box<[Cell]>,
     width: usize,
+    /// The cells of whoever holds this, before it last spent. Here, and not in its hands, for most have nothing to do with
+    /// it and are moved about.
+    before: cell::Cell<Option<[u64; ROWS]>>,
 }
 
 /// What a key has here, in the hands of one request. Nobody else spends here meanwhile, so that it can be undone.
@@ -38,13 +41,11 @@ pub(in crate::kinds::rate_limit) struct Shared<'a> {
     cold: MutexGuard<'a, Cold>,
     /// Nobody gets a bucket of its own meanwhile.
     hot: RwLockReadGuard<'a, Hot>,
-    /// The key's cells before the last spend.
-    before: cell::Cell<Option<[u64; ROWS]>>,
 }
 
 impl Cold {
     pub(super) fn new(width: usize) -> Self {
-        Self { cells: Box::default(), width }
+        Self { cells: Box::default(), width, before: cell::Cell::default() }
     }
 
     /// How many cells there are once anybody is here.
@@ -91,7 +92,8 @@ impl Cold {
 impl<'a> Shared<'a> {
     pub(super) fn new(key: u128, hot: RwLockReadGuard<'a, Hot>, mut cold: MutexGuard<'a, Cold>) -> Self {
         cold.make_room();
-        Self { key, cold, hot, before: cell::Cell::default() }
+        cold.before.set(None);
+        Self { key, cold, hot }
     }
 
     /// As [`Cell::check`].
@@ -117,7 +119,7 @@ impl<'a> Shared<'a> {
             *before = cell.full_again().as_nanos();
             cell.raise(Timestamp::from_nanos(next));
         }
-        self.before.set(Some(before));
+        self.cold.before.set(Some(before));
         Ok(rate.level(next, now.as_nanos()))
     }
 
@@ -129,7 +131,7 @@ impl<'a> Shared<'a> {
     /// Undoes the last spend of this request. What another request spent is not undone: nobody knows any more whose
     /// the cells are.
     pub(in crate::kinds::rate_limit) fn give_back(&self) {
-        for (before, cell) in self.before.take().iter().flatten().zip(self.cold.of(self.key)) {
+        for (before, cell) in self.cold.before.take().iter().flatten().zip(self.cold.of(self.key)) {
             cell.lower(Timestamp::from_nanos(*before));
         }
     }
