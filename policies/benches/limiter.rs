@@ -1,4 +1,5 @@
-//! What a keyed limit costs: with 100 000 keys alive, and with one key that everybody uses, on one thread and on eight.
+//! What a keyed limit costs: with 100 000 keys alive, with ever new keys, and with one key that everybody uses, on one
+//! thread and on eight.
 //!
 //! `cargo bench -p tidegate-policy --bench limiter`
 #![allow(clippy::unwrap_used, reason = "a measurement")]
@@ -9,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, request};
+use http::{HeaderMap, HeaderValue, request};
 use tidegate_policy::model::Peer;
 use tidegate_policy::pipeline::{Filter, Progress, RequestContext, on_request};
 use tidegate_policy::snapshot::{Local, Scope, Snapshot};
@@ -92,15 +93,25 @@ fn together(filters: &Arc<[Arc<dyn Filter>]>, threads: u64, each: u64) -> Durati
 fn many_keys(criterion: &mut Criterion) {
     let state = StateStore::new([1, 2]);
     let filters = filters(&state);
-    let mut heads: Vec<_> = (0..KEYS).map(head).collect();
+    let users: Vec<_> = (0..KEYS).map(|user| format!("user-{user}")).collect();
+    let users: Vec<_> = users.iter().map(|user| HeaderValue::from_str(user).unwrap()).collect();
     let (mut rng, now) = (fastrand::Rng::with_seed(7), Timestamp::from_millis(1_000));
-    for head in &mut heads {
-        ask(&filters, head, now, &mut rng);
-    }
+    // One head for all: that of a request which has just been read is not far away either.
+    let mut head = head(0);
+    let mut ask = |value: HeaderValue| {
+        head.headers.insert("x-user", value);
+        ask(&filters, &mut head, now, &mut fastrand::Rng::with_seed(7));
+    };
+    users.iter().for_each(|user| ask(user.clone()));
     criterion.bench_function("100 000 keys alive", |bencher| {
+        bencher.iter(|| ask(users[rng.usize(..KEYS)].clone()));
+    });
+    // Each request from a key that was never seen before: what a flood costs.
+    let mut stranger = 0_u64;
+    criterion.bench_function("ever new keys", |bencher| {
         bencher.iter(|| {
-            let user = rng.usize(..KEYS);
-            ask(&filters, &mut heads[user], now, &mut rng);
+            stranger += 1;
+            ask(HeaderValue::from_str(&format!("stranger-{stranger}")).unwrap());
         });
     });
 }

@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::admin::AdminServer;
+use crate::config::counters::Counters;
 use crate::config::{ProxyConfig, xds};
 use crate::http::HttpServer;
 use crate::limits::mesh;
@@ -39,6 +40,7 @@ pub struct Running {
     admin: AdminServer,
     telemetry: Option<TelemetryGuard>,
     lent: Option<mesh::Carrying>,
+    counters: Option<Arc<Counters>>,
     /// The control plane's stream lives as long as this.
     _stop: DropGuard,
     runtimes: Runtimes,
@@ -97,9 +99,11 @@ impl Proxy {
         // First, so that what is on disk is in force when the sockets open.
         xds::start(&state, &control, stop.clone())?;
         let lent = mesh::start(&state, &control)?;
+        let counters = Counters::keep(&state, &control, stop.clone());
         listen(&data, &acceptor)?;
         let admin = start_admin(&state, &telemetry, &control)?;
-        Ok(Running { state, admin, lent, _stop: stop.drop_guard(), telemetry: Some(guard), runtimes })
+        let (_stop, telemetry) = (stop.drop_guard(), Some(guard));
+        Ok(Running { state, admin, lent, counters, _stop, telemetry, runtimes })
     }
 }
 
@@ -238,7 +242,7 @@ impl Running {
     }
 
     /// Waits for [`Running::shutdown`] and for what is in flight then, no longer than the drain timeout; what is
-    /// recorded is flushed.
+    /// recorded is flushed, and what limits have counted is kept.
     pub async fn wait(mut self) {
         self.state.draining.cancelled().await;
         let (connections, limit) = (&self.state.connections, self.state.config.drain_timeout);
@@ -253,6 +257,9 @@ impl Running {
         }
         if let Some(lent) = self.lent.take() {
             lent.end().await;
+        }
+        if let Some(counters) = self.counters.take() {
+            counters.finish(self.state.clone()).await;
         }
         if let Some(telemetry) = self.telemetry.take() {
             telemetry.shutdown().await;

@@ -3,8 +3,10 @@
 mod apply;
 mod args;
 mod binds;
+pub(crate) mod counters;
 mod duration;
 mod last_good;
+mod on_disk;
 mod proxy_config;
 mod proxy_headers;
 mod store;
@@ -12,7 +14,9 @@ pub(crate) mod xds;
 
 pub use apply::{Applier, Change};
 pub use args::ProxyArgs;
-pub use last_good::{LastGood, LoadError, Stored};
+pub use counters::CountersFile;
+pub use last_good::{LastGood, Stored};
+pub use on_disk::LoadError;
 pub use proxy_config::{ConfigError, GatewayPorts, ProxyConfig};
 pub use proxy_headers::{HeaderSite, ProxyHeaders};
 pub use store::Store;

@@ -50,7 +50,7 @@ impl ProxyState {
     pub(crate) fn new(config: ProxyConfig, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let configured = watch::Sender::new(config.control_plane.is_none());
         let clock = Clock::start();
-        let store = Store::new(config.local.clone(), clock);
+        let store = Store::new(config.local.clone(), clock, config.state_dir.as_deref());
         Arc::new(Self {
             leases: store.leases(),
             store,

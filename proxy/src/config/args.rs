@@ -134,7 +134,8 @@ pub struct ProxyArgs {
     #[arg(long, env = "TIDEGATE_REDIS_URL", value_name = "redis://HOST:PORT/DB", hide_env_values = true)]
     pub redis: Option<String>,
 
-    /// Keep the last good configuration here, and start from it when the control plane does not answer.
+    /// Keep the last good configuration here, and start from it when the control plane does not answer. Also what limits
+    /// have counted: a proxy that starts again goes on where it was.
     #[arg(long, env = "TIDEGATE_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 

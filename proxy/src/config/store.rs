@@ -1,5 +1,6 @@
 //! The configuration in force. Readers load it once per request; a push swaps it whole.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
@@ -7,11 +8,12 @@ use quinn::crypto::rustls::QuicServerConfig;
 use tidegate_policy::kinds::rate_limit::Leases;
 use tidegate_policy::model::Resources;
 use tidegate_policy::snapshot::{BindAddress, Local, Rejected, Snapshot};
-use tidegate_policy::state::StateStore;
+use tidegate_policy::state::{Moment, Saved, StateStore};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use super::counters;
 use crate::clock::{self, Clock};
 use crate::listener::{BySocket, Certificates};
 use crate::upstream;
@@ -35,8 +37,9 @@ pub struct Store {
 }
 
 impl Store {
-    pub(crate) fn new(local: Local, clock: Clock) -> Self {
-        let state = StateStore::new([clock::seed(), clock::seed()]);
+    /// `state_dir`: of counters to go on from.
+    pub(crate) fn new(local: Local, clock: Clock, state_dir: Option<&Path>) -> Self {
+        let state = counters::restore(state_dir, clock);
         // Nothing can be rejected where nothing was given.
         let (snapshot, _) = Snapshot::build(&Resources::default(), &local, &state);
         Self {
@@ -52,6 +55,11 @@ impl Store {
     /// What is lent of the limits that all proxies share.
     pub(crate) fn leases(&self) -> Arc<Leases> {
         Leases::of(&self.state)
+    }
+
+    /// What limits have counted, and how many of them there was no room for in `most` bytes.
+    pub(crate) fn save_counters(&self, most: usize) -> (Saved, usize) {
+        self.state.save(Moment { clock: self.clock.now(), wall: clock::since_epoch() }, most)
     }
 
     /// The snapshot for one request.
@@ -100,5 +108,10 @@ impl Store {
         self.current.store(Arc::new(snapshot));
         self.state.sweep(self.clock.now());
         self.changed.send_replace(Some(Instant::now()));
+    }
+
+    #[cfg(test)]
+    pub(super) fn state(&self) -> &StateStore {
+        &self.state
     }
 }

@@ -6,6 +6,7 @@ mod carried_tunnels;
 mod client_certificates;
 mod cohorts;
 mod control_plane;
+mod counters;
 mod failures;
 mod filters;
 mod forwarding;

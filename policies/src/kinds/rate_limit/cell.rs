@@ -30,8 +30,33 @@ pub(super) struct Level {
     pub(super) next: Duration,
 }
 
+/// The rate of some buckets, and what it is to become.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rates {
+    /// What the buckets' times are written in.
+    pub(super) current: Rate,
+    /// What the newest push says; taken over by the next request, for a push has no clock.
+    pub(super) wanted: Rate,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Cell(InMemoryState);
+
+impl Rates {
+    pub(super) fn new(rate: Rate) -> Self {
+        Self { current: rate, wanted: rate }
+    }
+
+    pub(super) fn settled(self) -> bool {
+        self.current == self.wanted
+    }
+
+    /// From which rate to which the buckets must be carried over now, if they must.
+    pub(super) fn take_over(&mut self) -> Option<(Rate, Rate)> {
+        let before = std::mem::replace(&mut self.current, self.wanted);
+        (before != self.wanted).then_some((before, self.wanted))
+    }
+}
 
 impl Rate {
     /// `requests` per `per`, and at most `burst` at once.
@@ -45,6 +70,17 @@ impl Rate {
         Some(Self { emission, burst: quota.burst_size().get() })
     }
 
+    /// As [`Rate::written`] said. `None`: it cannot have.
+    pub(super) fn read((emission, burst): (u64, u32)) -> Option<Self> {
+        let rate = Self::new(NonZeroU32::MIN, Duration::from_nanos(emission), NonZeroU32::new(burst)?)?;
+        (rate.emission == emission).then_some(rate)
+    }
+
+    /// Nanoseconds per request, and the burst.
+    pub(super) fn written(self) -> (u64, u32) {
+        (self.emission, self.burst)
+    }
+
     /// From empty to full.
     pub(super) fn refill(self) -> Duration {
         Duration::from_nanos(self.full())
@@ -56,7 +92,7 @@ impl Rate {
 
     /// Whether `cost` requests fit behind `tat`: the TAT after them, or how long to wait; for ever, if they are more than
     /// the bucket holds.
-    fn judge(self, tat: u64, cost: u32, now: u64) -> Result<u64, Option<Duration>> {
+    pub(super) fn judge(self, tat: u64, cost: u32, now: u64) -> Result<u64, Option<Duration>> {
         if cost > self.burst {
             return Err(None);
         }
@@ -68,7 +104,7 @@ impl Rate {
         Ok(tat.max(now).saturating_add(taken))
     }
 
-    fn level(self, tat: u64, now: u64) -> Level {
+    pub(super) fn level(self, tat: u64, now: u64) -> Level {
         let free = self.full().saturating_sub(tat.saturating_sub(now));
         let remaining = u32::try_from(free / self.emission).unwrap_or(u32::MAX);
         Level { remaining, next: Duration::from_nanos(self.emission - free % self.emission) }
@@ -76,7 +112,7 @@ impl Rate {
 
     /// The TAT at which a bucket of this rate has spent what `tat` had spent under `before`, but never more than it
     /// holds: a lowered limit leaves a bucket empty, not in debt.
-    fn convert(self, tat: u64, before: Self, now: u64) -> u64 {
+    pub(super) fn convert(self, tat: u64, before: Self, now: u64) -> u64 {
         let spent = u128::from(tat.saturating_sub(now)) * u128::from(self.emission);
         let spent = spent.div_ceil(u128::from(before.emission)).min(u128::from(self.full()));
         now.saturating_add(u64::try_from(spent).unwrap_or(u64::MAX))
@@ -119,6 +155,16 @@ impl Cell {
     /// Undoes one [`Cell::spend`] of the same rate and cost.
     pub(super) fn give_back(&self, rate: Rate, cost: u32) {
         self.set(|tat| tat.saturating_sub(rate.emission.saturating_mul(u64::from(cost))));
+    }
+
+    /// Full not before `full_at`.
+    pub(super) fn raise(&self, full_at: Timestamp) {
+        self.set(|tat| tat.max(full_at.as_nanos()));
+    }
+
+    /// Full from `full_at` on at the latest.
+    pub(super) fn lower(&self, full_at: Timestamp) {
+        self.set(|tat| tat.min(full_at.as_nanos()));
     }
 
     pub(super) fn convert(&self, before: Rate, after: Rate, now: Timestamp) {

@@ -99,7 +99,7 @@ impl Sharing {
         let rate = self.exact().and_then(|exact| exact.share(written)).unwrap_or(rate);
         let max_keys = is_keyed.then_some(table::MAX_KEYS);
         let without = if self.exact().is_some() { "|without-store" } else { "" };
-        let state = store.get_or_insert(place.state_key(without), || LimitState::new(rate, max_keys));
+        let state = store.get_or_restore(place.state_key(without), || LimitState::new(rate, max_keys));
         state.want(rate);
         Counters::Here(state)
     }
