@@ -100,6 +100,7 @@ fn whole(criterion: &mut Criterion) {
             rng: &mut rng,
             decisions: &mut decisions,
             response_headers: &mut response_headers,
+            held: &mut Vec::new(),
         };
         let passed = on_request(&selected.target().filters, &mut cx, &mut Progress::default());
         assert!(passed.is_ok(), "{decisions:?}");

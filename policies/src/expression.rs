@@ -14,10 +14,12 @@ mod variables;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use cel::context::VariableResolver;
 use cel::parser::Parser;
 use cel::{Context, Env, IdedExpr, ParseErrors, Value};
 
-pub(crate) use facts::Facts;
+pub(crate) use facts::{Facts, ResponseFacts};
+use variables::Variable;
 
 /// Longer ones are programs.
 const MOST_CHARACTERS: usize = 2_048;
@@ -55,9 +57,27 @@ pub(crate) struct NoResult;
 static STANDARD: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
 impl Expression {
+    /// Over a request.
+    ///
     /// # Errors
     /// It is too long or too deep, is no CEL, names what there is not, or does not result in `wanted`.
     pub(crate) fn compile(text: &str, wanted: Kind) -> Result<Self, ExpressionError> {
+        Self::compile_over(&variables::OF_REQUEST, text, wanted)
+    }
+
+    /// Over a response.
+    ///
+    /// # Errors
+    /// As [`Expression::compile`].
+    pub(crate) fn compile_for_response(text: &str, wanted: Kind) -> Result<Self, ExpressionError> {
+        Self::compile_over(&variables::OF_RESPONSE, text, wanted)
+    }
+
+    fn compile_over(
+        variables: &'static [Variable],
+        text: &str,
+        wanted: Kind,
+    ) -> Result<Self, ExpressionError> {
         let length = text.chars().count();
         if length > MOST_CHARACTERS {
             let message = format!("{length} characters: write at most {MOST_CHARACTERS}");
@@ -66,7 +86,7 @@ impl Expression {
         check::depth(text, usize::from(MOST_DEPTH))?;
         let parsed = Parser::default().max_recursion_depth(MOST_DEPTH).parse_with_source_info(text);
         let (compiled, source) = parsed.map_err(|errors| syntax(text, &errors))?;
-        check::types(&compiled, &source, wanted)?;
+        check::types(&compiled, &source, (variables, wanted))?;
         Ok(Self { text: text.into(), compiled })
     }
 
@@ -81,7 +101,7 @@ impl Expression {
 
     /// # Errors
     /// It asks for what the request does not have, or its result is no whole number.
-    pub(crate) fn number(&self, facts: &Facts<'_>) -> Result<i64, NoResult> {
+    pub(crate) fn number(&self, facts: &impl VariableResolver) -> Result<i64, NoResult> {
         match self.evaluate(facts)? {
             Value::Int(number) => Ok(number),
             Value::UInt(number) => i64::try_from(number).map_err(|_| NoResult),
@@ -101,7 +121,7 @@ impl Expression {
         }
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Result<Value, NoResult> {
+    fn evaluate(&self, facts: &impl VariableResolver) -> Result<Value, NoResult> {
         let mut context = Context::with_env(STANDARD.clone());
         context.set_variable_resolver(facts);
         Value::resolve(&self.compiled, &context).map_err(|_| NoResult)

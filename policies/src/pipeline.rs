@@ -5,6 +5,7 @@
 mod cors;
 mod effect;
 mod headers;
+mod held;
 mod location;
 mod redirect;
 mod rewrite;
@@ -27,6 +28,7 @@ use crate::time::Timestamp;
 
 pub(crate) use cors::announced;
 pub use effect::{Effect, Performed, SharedBucket, Spend, Spent};
+pub use held::{Held, answered};
 pub(crate) use route_filter::{Entry, InvalidFilter, route_filter};
 
 /// The order of policies after routing, said once. Within a phase, the order is that of the registry, then of the
@@ -84,6 +86,8 @@ pub struct RequestContext<'a> {
     /// Set on the response whoever answers it (a limit's remaining tokens, …), after every `on_response`. Each name
     /// replaces what is there; `vary` is added to it.
     pub response_headers: &'a mut HeaderMap,
+    /// What filters keep of the request until its answer is out; dropped then, however it ends.
+    pub held: &'a mut Vec<Box<dyn Held>>,
 }
 
 /// A filter's word.

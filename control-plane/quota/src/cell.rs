@@ -40,6 +40,8 @@ pub struct Cell {
     allowed: AtomicU64,
     denied: AtomicU64,
     returned: AtomicU64,
+    /// What was charged and was not there.
+    debt: AtomicU64,
     /// Millionths of a token per second. Like the capacity, changed with the lock in hand and read without.
     speed: AtomicU64,
     capacity: AtomicU64,
@@ -95,6 +97,7 @@ impl Cell {
             allowed: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             returned: AtomicU64::new(0),
+            debt: AtomicU64::new(0),
             speed: AtomicU64::new(rate.speed(share)),
             capacity: AtomicU64::new(rate.capacity(share)),
             refill: Mutex::new(Refill { at, rest: 0 }),
@@ -134,6 +137,20 @@ impl Cell {
         self.refresh(amount, now);
         let tokens = self.tokens.load(Ordering::Relaxed);
         if tokens < amount { Err(self.deny(cost, tokens)) } else { Ok(()) }
+    }
+
+    /// Takes `cost` requests, whether they are there or not: what is not is paid from what is earned next, up to what the
+    /// cell can hold.
+    pub fn charge(&self, cost: u64, now: Duration) {
+        self.refresh(u64::MAX, now);
+        let amount = cost.saturating_mul(TOKEN);
+        let less = |tokens: u64| Some(tokens.saturating_sub(amount));
+        let before = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let missing = amount.saturating_sub(before.unwrap_or_else(|tokens| tokens));
+        let most = self.capacity.load(Ordering::Relaxed);
+        let more = |debt: u64| Some(debt.saturating_add(missing).min(most));
+        let _ = self.debt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        self.allowed.fetch_add(cost, Ordering::Relaxed);
     }
 
     /// What is left; takes nothing.
@@ -261,6 +278,9 @@ impl Cell {
 
     /// Returns what does not fit.
     fn earn(&self, earned: u64) -> u64 {
+        let pay = |debt: u64| debt.checked_sub(earned.min(debt)).filter(|_| debt > 0);
+        let paid = self.debt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
+        let earned = earned - paid.map_or(0, |debt| debt.min(earned));
         let capacity = self.capacity.load(Ordering::Relaxed);
         let full = |tokens: u64| Some(tokens.saturating_add(earned).min(capacity));
         let before = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, full);
@@ -307,6 +327,16 @@ mod tests {
         assert_eq!(cell.level(Duration::ZERO).remaining, 5);
         let usage = cell.drain(Duration::from_secs(1));
         assert_eq!((usage.allowed, usage.denied), (0, 9), "what is refused is demand");
+    }
+
+    #[test]
+    fn what_is_charged_and_not_there_is_paid_from_what_is_earned() {
+        let cell = Cell::full(RATE, Share::WHOLE, Duration::ZERO);
+        cell.charge(80, Duration::ZERO);
+        assert_eq!(admitted(&cell, 200), 0, "20 of the 30 are paid");
+        assert_eq!(admitted(&cell, 400), 10);
+        cell.charge(1_000_000, Duration::from_millis(400));
+        assert_eq!(admitted(&cell, 400 + 510), 1, "never more than it holds");
     }
 
     #[test]

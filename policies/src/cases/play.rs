@@ -129,6 +129,7 @@ impl<'w> Player<'w> {
         };
         seen.route = selected.rule.route.as_deref().map(str::to_owned);
         seen.rule = Some(selected.rule.name.to_string());
+        let mut held = Vec::new();
         let filters = &selected.target().filters;
         let mut cx = RequestContext {
             head: &mut sent.head,
@@ -138,6 +139,7 @@ impl<'w> Player<'w> {
             rng: &mut self.rng,
             decisions: &mut decisions,
             response_headers: &mut wanted,
+            held: &mut held,
         };
         // A case has no store: what needs one does as if it did not answer.
         let mut judged = pipeline::on_request(filters, &mut cx, &mut progress);
@@ -154,6 +156,7 @@ impl<'w> Player<'w> {
                 seen.response.headers.extend(reply.headers);
             }
         }
+        pipeline::answered(&mut held, &seen.response, self.now);
         pipeline::conclude(filters, progress, wanted, &mut seen.response);
         seen.decisions = decisions.iter().map(words).collect();
         Ok(seen)

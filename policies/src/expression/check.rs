@@ -3,7 +3,7 @@
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, Expr, LiteralValue, SelectExpr, SourceInfo};
 
-use super::variables::{VARIABLES, Variable};
+use super::variables::Variable;
 use super::{ExpressionError, Kind};
 
 /// As far as it can be told.
@@ -39,6 +39,7 @@ const FUNCTIONS: [Function; 7] = [
 
 struct Checker<'a> {
     source: &'a SourceInfo,
+    variables: &'static [Variable],
 }
 
 /// Before the parser recurses: brackets that are open at one time.
@@ -57,8 +58,12 @@ pub(super) fn depth(text: &str, most: usize) -> Result<(), ExpressionError> {
     Ok(())
 }
 
-pub(super) fn types(expression: &IdedExpr, source: &SourceInfo, wanted: Kind) -> Result<(), ExpressionError> {
-    let checker = Checker { source };
+pub(super) fn types(
+    expression: &IdedExpr,
+    source: &SourceInfo,
+    (variables, wanted): (&'static [Variable], Kind),
+) -> Result<(), ExpressionError> {
+    let checker = Checker { source, variables };
     let found = checker.of(expression)?;
     let fits = match wanted {
         Kind::Bool => found == Type::Bool,
@@ -77,6 +82,10 @@ pub(super) fn types(expression: &IdedExpr, source: &SourceInfo, wanted: Kind) ->
 }
 
 impl Checker<'_> {
+    fn variable(&self, name: &str) -> Option<&'static Variable> {
+        self.variables.iter().find(|variable| variable.name == name)
+    }
+
     fn of(&self, expression: &IdedExpr) -> Result<Type, ExpressionError> {
         match &expression.expr {
             Expr::Literal(literal) => Ok(literal_type(literal)),
@@ -103,10 +112,10 @@ impl Checker<'_> {
             return Err(self.error(expression, format!("there is no `{}` in it", select.field)));
         };
         let gives = |of: Type| if select.test { Type::Bool } else { of };
-        if let Some(variable) = Variable::named(&name) {
+        if let Some(variable) = self.variable(&name) {
             return Ok(gives(variable.r#type));
         }
-        let fields = dotted(&select.operand).and_then(|name| Variable::named(&name));
+        let fields = dotted(&select.operand).and_then(|name| self.variable(&name));
         if fields.is_some_and(|variable| variable.r#type == Type::Fields) {
             return Ok(gives(Type::Text));
         }
@@ -167,7 +176,7 @@ impl Checker<'_> {
     }
 
     fn unknown(&self, at: &IdedExpr, name: &str) -> ExpressionError {
-        let names: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+        let names: Vec<_> = self.variables.iter().map(|variable| variable.name).collect();
         self.error(at, format!("there is no `{name}`{}", nearest(name, &names)))
     }
 

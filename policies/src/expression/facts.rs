@@ -7,7 +7,7 @@ use cel::common::traits::{Container, Indexer};
 use cel::common::types::{CelInt, CelString, MAP_TYPE, Type};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
-use http::{HeaderName, request};
+use http::{HeaderName, request, response};
 
 use crate::matching::{RequestView, authority};
 use crate::model::Peer;
@@ -20,11 +20,16 @@ pub(crate) struct Facts<'a> {
     pub(crate) route: Option<&'a str>,
 }
 
+/// What expressions may ask of a response.
+#[derive(Debug)]
+pub(crate) struct ResponseFacts<'a>(pub(crate) &'a response::Parts);
+
 /// Headers, or the parameters of the query, by name.
 #[derive(Clone, Copy, Debug)]
 enum Fields<'a> {
     Headers(&'a request::Parts),
     Query(&'a request::Parts),
+    Response(&'a response::Parts),
 }
 
 impl VariableResolver for Facts<'_> {
@@ -43,6 +48,16 @@ impl VariableResolver for Facts<'_> {
             "source.port" => Some(CowVal::owned(CelInt::from(i64::from(self.peer.address.port())))),
             "source.identity" => text(&self.peer.identity.as_ref()?.0),
             "destination.route" => text(self.route?),
+            _ => None,
+        }
+    }
+}
+
+impl VariableResolver for ResponseFacts<'_> {
+    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        match name {
+            "response.status" => Some(CowVal::owned(CelInt::from(i64::from(self.0.status.as_u16())))),
+            "response.headers" => Some(CowVal::owned(Fields::Response(self.0))),
             _ => None,
         }
     }
@@ -67,6 +82,11 @@ impl Fields<'_> {
             Self::Headers(head) => {
                 let name = HeaderName::try_from(name).ok()?;
                 RequestView::new(head).header(&name).map(std::borrow::Cow::into_owned)
+            }
+            Self::Response(head) => {
+                let values = head.headers.get_all(HeaderName::try_from(name).ok()?);
+                let values: Vec<_> = values.iter().map(|value| value.to_str().ok()).collect::<Option<_>>()?;
+                (!values.is_empty()).then(|| values.join(","))
             }
             Self::Query(head) => RequestView::new(head).query(name).map(str::to_owned),
         }

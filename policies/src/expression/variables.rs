@@ -9,8 +9,8 @@ pub(super) struct Variable {
     pub(super) r#type: Type,
 }
 
-/// All of them. What is a [`Type::Fields`] is asked by a further name, `request.headers["x-tenant"]`.
-pub(super) const VARIABLES: [Variable; 10] = [
+/// Those of a request. What is a [`Type::Fields`] is asked by a further name, `request.headers["x-tenant"]`.
+pub(super) const OF_REQUEST: [Variable; 10] = [
     Variable::new("request.method", Type::Text),
     Variable::new("request.path", Type::Text),
     Variable::new("request.host", Type::Text),
@@ -23,12 +23,12 @@ pub(super) const VARIABLES: [Variable; 10] = [
     Variable::new("destination.route", Type::Text),
 ];
 
+/// Those of a response, when nothing is left of its request.
+pub(super) const OF_RESPONSE: [Variable; 2] =
+    [Variable::new("response.status", Type::Int), Variable::new("response.headers", Type::Fields)];
+
 impl Variable {
     const fn new(name: &'static str, r#type: Type) -> Self {
         Self { name, r#type }
-    }
-
-    pub(super) fn named(name: &str) -> Option<&'static Self> {
-        VARIABLES.iter().find(|variable| variable.name == name)
     }
 }

@@ -51,6 +51,17 @@ pub(super) fn expression(
     Expression::compile(text, wanted).map(Arc::new).map_err(|fault| cx.error(pointer, fault.to_string())).ok()
 }
 
+/// The same over a response.
+pub(super) fn response_expression(
+    cx: &mut CompileContext<'_>,
+    pointer: &str,
+    text: &str,
+    wanted: Kind,
+) -> Option<Arc<Expression>> {
+    let compiled = Expression::compile_for_response(text, wanted);
+    compiled.map(Arc::new).map_err(|fault| cx.error(pointer, fault.to_string())).ok()
+}
+
 /// The bounds are given in text, as an author would write them.
 pub(super) fn duration_within(
     cx: &mut CompileContext<'_>,

@@ -1,6 +1,7 @@
 //! `RateLimitPolicy`: how often. Checks what was written and joins it to its counters; [`filter`] decides.
 
 mod cell;
+mod concurrent;
 mod cost;
 mod descriptor;
 mod exact;
@@ -10,6 +11,7 @@ mod key;
 mod mesh;
 mod on_limit;
 mod overrides;
+mod response_cost;
 mod scope;
 mod state;
 mod table;
@@ -33,6 +35,7 @@ use crate::objects::GepDuration;
 use crate::pipeline::Filter;
 use crate::state::StateStore;
 use cell::Rate;
+use concurrent::{Concurrent, ConcurrentSpec};
 use cost::{Cost, CostSpec};
 pub use descriptor::{Descriptor, DescriptorLimiter, Judged, Judgement};
 use exact::{ExactSpec, Written};
@@ -42,6 +45,7 @@ use mesh::MeshSpec;
 pub use mesh::{Leases, QuotaLimits, Standing};
 use on_limit::{OnLimit, OnLimitSpec};
 use overrides::{Override, OverrideSpec};
+use response_cost::{ResponseCost, ResponseCostSpec};
 use scope::{Place, Scope, Sharing};
 use told::Told;
 
@@ -70,8 +74,14 @@ pub(super) struct RateLimitPolicySpec {
     /// For scope Exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     exact: Option<ExactSpec>,
-    #[schemars(length(min = 1, max = 16))]
+    /// At least one of these or of `concurrent`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     limits: Vec<LimitSpec>,
+    /// How many requests may be under way at one time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    concurrent: Vec<ConcurrentSpec>,
     /// What whoever is refused is told. Default: 429 and a line of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     on_limit: Option<OnLimitSpec>,
@@ -82,7 +92,7 @@ pub(super) struct RateLimitPolicySpec {
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct LimitSpec {
     /// For logs, traces, metrics and the RateLimit response fields; unique in the policy.
     #[schemars(length(min = 1, max = 63))]
@@ -108,6 +118,10 @@ struct LimitSpec {
     /// How much a request spends. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cost: Option<CostSpec>,
+    /// How much a request spends by its answer, in place of `cost`. It passes if anything is left; what its answer says is
+    /// taken whether it is there or not, up to one bucketful of debt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    response_cost: Option<ResponseCostSpec>,
     /// Keys with a limit of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
@@ -130,6 +144,7 @@ struct RateLimit {
     when: Option<Arc<Expression>>,
     /// Ordered by name, see [`RateLimitFilter`].
     limits: Vec<Limit>,
+    concurrent: Vec<Concurrent>,
     policy_field: HeaderValue,
     told: Told,
     sharing: Sharing,
@@ -144,6 +159,7 @@ struct Limit {
     key: Arc<[KeyPart]>,
     when: Option<Arc<Expression>>,
     cost: Cost,
+    response_cost: Option<ResponseCost>,
     overrides: Vec<Override>,
     shadow: bool,
     /// `RateLimit-Policy` member.
@@ -168,10 +184,11 @@ impl PolicyKind for RateLimitPolicy {
     }
 
     fn compile(spec: Self::Spec, cx: &mut CompileContext<'_>) -> Option<Compiled> {
-        if spec.limits.is_empty() || spec.limits.len() > MOST_LIMITS {
+        if spec.limits.len() > MOST_LIMITS || (spec.limits.is_empty() && spec.concurrent.is_empty()) {
             cx.error("/limits", format!("{} limits: write 1 to {MOST_LIMITS}", spec.limits.len()));
         }
         check::unique(cx, "/limits", spec.limits.iter().map(|limit| Some(limit.name.as_str())));
+        let concurrent = spec.concurrent(cx);
         descriptor::check(&spec, cx);
         let when = condition(spec.when.as_deref(), "/when", cx);
         let sharing = Sharing::compile(&spec, cx);
@@ -190,11 +207,30 @@ impl PolicyKind for RateLimitPolicy {
             policy,
             when,
             limits,
+            concurrent: concurrent?,
             policy_field,
             told,
             sharing,
             on_limit,
         })))
+    }
+}
+
+impl RateLimitPolicySpec {
+    fn concurrent(&self, cx: &mut CompileContext<'_>) -> Option<Vec<Concurrent>> {
+        let count = self.concurrent.len();
+        if count > MOST_LIMITS {
+            cx.error("/concurrent", format!("{count} of them: write at most {MOST_LIMITS}"));
+        }
+        check::unique(cx, "/concurrent", self.concurrent.iter().map(|one| Some(one.name())));
+        for (i, one) in self.concurrent.iter().enumerate() {
+            if self.limits.iter().any(|limit| limit.name == one.name()) {
+                cx.error(format!("/concurrent/{i}/name"), "a limit of this policy has the same name");
+            }
+        }
+        let each = self.concurrent.iter().enumerate();
+        let compiled: Vec<_> = each.map(|(i, one)| one.compile(&format!("/concurrent/{i}"), cx)).collect();
+        compiled.into_iter().collect()
     }
 }
 
@@ -208,11 +244,12 @@ impl LimitSpec {
             None => requests,
         };
         // Each is looked at before any is needed, so that all faults are told at once.
-        let key = self.key(at, cx);
+        let key = key_parts(&self.key, MOST_KEY_PARTS, at, cx);
         let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
         let overrides = self.overrides(at, cx);
         let (requests, burst) = (requests?, burst?);
         let cost = self.cost.as_ref().map(|cost| cost.compile(&format!("{at}/cost"), burst, cx));
+        let response_cost = self.response_cost(at, burst, cx);
         let rate = written_rate(at, (requests, (self.per, per), burst), cx)?;
         Some(Limit {
             rule: cx.rule(&self.name, at),
@@ -221,6 +258,7 @@ impl LimitSpec {
             key: key?,
             when,
             cost: cost.unwrap_or(Some(Cost::One))?,
+            response_cost: response_cost?,
             overrides,
             shadow: cx.mode() == Mode::Shadow || self.mode == Some(LimitMode::Shadow),
             member: fields::policy_member(&self.name, requests, per),
@@ -239,22 +277,35 @@ impl LimitSpec {
         each.filter_map(|(i, own)| own.compile(&format!("{at}/overrides/{i}"), self, cx)).collect()
     }
 
-    fn key(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Arc<[KeyPart]>> {
-        if self.key.len() > MOST_KEY_PARTS {
-            cx.error(
-                format!("{at}/key"),
-                format!("{} parts: write at most {MOST_KEY_PARTS}", self.key.len()),
-            );
+    /// `None` if it is wrong.
+    #[expect(clippy::option_option, reason = "wrong, or not written")]
+    fn response_cost(
+        &self,
+        at: &str,
+        burst: NonZeroU32,
+        cx: &mut CompileContext<'_>,
+    ) -> Option<Option<ResponseCost>> {
+        let Some(spec) = &self.response_cost else { return Some(None) };
+        if self.cost.is_some() {
+            cx.error(format!("{at}/responseCost"), "write `cost` or `responseCost`");
         }
-        let parts = self.key.iter().enumerate().map(|(i, part)| part.compile(&format!("{at}/key/{i}"), cx));
-        let parts: Vec<KeyPart> = parts.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
-        for (i, part) in parts.iter().enumerate() {
-            if parts[..i].contains(part) {
-                cx.error(format!("{at}/key/{i}"), "the same part is written twice");
-            }
-        }
-        Some(parts.into())
+        spec.compile(&format!("{at}/responseCost"), burst, cx).map(Some)
     }
+}
+
+/// What is counted apart.
+fn key_parts(key: &[KeySpec], most: usize, at: &str, cx: &mut CompileContext<'_>) -> Option<Arc<[KeyPart]>> {
+    if key.len() > most {
+        cx.error(format!("{at}/key"), format!("{} parts: write at most {most}", key.len()));
+    }
+    let parts = key.iter().enumerate().map(|(i, part)| part.compile(&format!("{at}/key/{i}"), cx));
+    let parts: Vec<KeyPart> = parts.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
+    for (i, part) in parts.iter().enumerate() {
+        if parts[..i].contains(part) {
+            cx.error(format!("{at}/key/{i}"), "the same part is written twice");
+        }
+    }
+    Some(parts.into())
 }
 
 fn is_local(scope: &Scope) -> bool {
@@ -300,6 +351,7 @@ impl BindFilter for RateLimit {
             policy: Arc::clone(&self.policy),
             when: self.when.clone(),
             limits,
+            concurrent: self.concurrent.iter().map(|one| one.bind(&owner, state)).collect(),
             policy_field: self.policy_field.clone(),
             told: self.told,
             exact: self.sharing.exact(),
@@ -322,6 +374,7 @@ impl Limit {
             key: Arc::clone(&self.key),
             when: self.when.clone(),
             cost: self.cost.clone(),
+            response_cost: self.response_cost.clone(),
             shadow: self.shadow,
             counters: sharing.counters(place, (self.written, self.rate), !self.key.is_empty(), store),
         }

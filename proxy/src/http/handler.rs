@@ -157,14 +157,16 @@ impl Story<'_> {
         performed: Option<&Performed>,
     ) -> Result<Flow, Stop> {
         let Some(selected) = &self.selected else { return Err(Reason::Internal.into()) };
+        let kept = &mut *self.record;
         let mut cx = RequestContext {
             head,
             peer: &self.connection.peer,
             route: selected.rule.route.as_deref(),
             now,
             rng: &mut self.rng,
-            decisions: &mut self.record.decisions,
+            decisions: &mut kept.decisions,
             response_headers: &mut self.response_headers,
+            held: &mut kept.held,
         };
         let filters = &selected.target().filters;
         match performed {
@@ -270,6 +272,9 @@ impl Story<'_> {
         }
         if let Some(alternative) = self.connection.alternative() {
             head.headers.entry(ALT_SVC).or_insert(alternative);
+        }
+        if !self.record.held.is_empty() {
+            pipeline::answered(&mut self.record.held, head, self.connection.proxy.clock.now());
         }
         let filters = self.selected.as_ref().map_or(&[][..], |selected| &selected.target().filters);
         pipeline::conclude(filters, self.progress, std::mem::take(&mut self.response_headers), head);

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use http::StatusCode;
+use tidegate_policy::pipeline::Held;
 use tidegate_policy::{Decisions, Reason};
 use tokio::time::Instant;
 
@@ -22,6 +23,8 @@ pub(crate) struct Record(Box<Kept>);
 pub(crate) struct Kept {
     exchange: Option<Exchange>,
     pub(crate) decisions: Decisions,
+    /// What policies keep of the request until its answer is out.
+    pub(crate) held: Vec<Box<dyn Held>>,
     pub(crate) upload: Option<Arc<Upload>>,
     pub(crate) bytes_out: u64,
     pub(crate) grpc_status: Option<u8>,
@@ -70,6 +73,7 @@ impl Record {
         };
         exchange.finish_at(&finished, now);
         kept.exchange = None;
+        kept.held.clear();
     }
 }
 

@@ -104,6 +104,13 @@ impl Rate {
         Ok(tat.max(now).saturating_add(taken))
     }
 
+    /// The TAT after `cost` requests that cannot be refused any more.
+    pub(super) fn charged(self, tat: u64, cost: u32, now: u64) -> u64 {
+        let taken = self.emission.saturating_mul(u64::from(cost));
+        let most = now.saturating_add(self.full().saturating_mul(2));
+        tat.max(now).saturating_add(taken).min(most).max(tat)
+    }
+
     pub(super) fn level(self, tat: u64, now: u64) -> Level {
         let free = self.full().saturating_sub(tat.saturating_sub(now));
         let remaining = u32::try_from(free / self.emission).unwrap_or(u32::MAX);
@@ -111,10 +118,12 @@ impl Rate {
     }
 
     /// The TAT at which a bucket of this rate has spent what `tat` had spent under `before`, but never more than it
-    /// holds: a lowered limit leaves a bucket empty, not in debt.
+    /// holds: a lowered limit leaves a bucket empty, and in debt only if it was.
     pub(super) fn convert(self, tat: u64, before: Self, now: u64) -> u64 {
         let spent = u128::from(tat.saturating_sub(now)) * u128::from(self.emission);
-        let spent = spent.div_ceil(u128::from(before.emission)).min(u128::from(self.full()));
+        let in_debt = u64::from(tat.saturating_sub(now) > before.full());
+        let most = u128::from(self.full()) * u128::from(1 + in_debt);
+        let spent = spent.div_ceil(u128::from(before.emission)).min(most);
         now.saturating_add(u64::try_from(spent).unwrap_or(u64::MAX))
     }
 }
@@ -145,6 +154,12 @@ impl Cell {
             let next = rate.judge(tat, cost, now)?;
             Ok((rate.level(next, now), next))
         })
+    }
+
+    /// Takes `cost` requests, whether they are there or not: what is not is missing for those who come later, up to one
+    /// bucketful.
+    pub(super) fn charge(&self, rate: Rate, cost: u32, now: Timestamp) {
+        self.set(|tat| rate.charged(tat, cost, now.as_nanos()));
     }
 
     /// What is left; takes nothing.

@@ -93,10 +93,12 @@ fn refuse_what_asks_of_requests(spec: &RateLimitPolicySpec, cx: &mut CompileCont
         (String::from("/scope"), spec.scope != Scope::Local),
         (String::from("/when"), spec.when.is_some()),
         (String::from("/onLimit"), spec.on_limit.is_some()),
+        (String::from("/concurrent"), !spec.concurrent.is_empty()),
     ];
     for (i, limit) in spec.limits.iter().enumerate() {
         fields.push((format!("/limits/{i}/when"), limit.when.is_some()));
         fields.push((format!("/limits/{i}/cost"), limit.cost.is_some()));
+        fields.push((format!("/limits/{i}/responseCost"), limit.response_cost.is_some()));
         fields.push((format!("/limits/{i}/overrides"), !limit.overrides.is_empty()));
     }
     for (at, _) in fields.into_iter().filter(|(_, written)| *written) {

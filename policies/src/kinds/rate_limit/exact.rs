@@ -59,6 +59,11 @@ impl Exact {
             let message = "with `scope: Exact`, write limits in Shadow into a policy of their own";
             cx.error(format!("/limits/{i}/mode"), message);
         }
+        for (i, _) in spec.limits.iter().enumerate().filter(|(_, limit)| limit.response_cost.is_some()) {
+            let message =
+                "`responseCost` goes with `scope: Local` and `scope: Mesh`: the store is asked once";
+            cx.error(format!("/limits/{i}/responseCost"), message);
+        }
         let timeout = written.and_then(|exact| exact.timeout);
         let timeout =
             timeout.map(|timeout| check::duration_within(cx, "/exact/timeout", timeout, ("1ms", "100ms")));

@@ -12,18 +12,20 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::cell::Level;
+use super::concurrent::BoundConcurrent;
 use super::cost::Cost;
 use super::exact::{Exact, Written};
 use super::fields::{RATE_LIMIT, RATE_LIMIT_POLICY, rate_limit};
 use super::key::{self, Key, KeyPart};
 use super::on_limit::OnLimit;
 use super::overrides::{Own, OwnLimit};
+use super::response_cost::{ResponseCost, Settle};
 use super::scope::{Bucket, Counters};
 use super::told::{Standing, Told};
 use crate::decision::{Decision, Detail, Outcome, RuleRef};
 use crate::expression::{Expression, Facts};
 use crate::model::PolicyRef;
-use crate::pipeline::{Filter, LocalReply, Performed, Phase, RequestContext, Verdict};
+use crate::pipeline::{Filter, Held, LocalReply, Performed, Phase, RequestContext, Verdict};
 use crate::reason::Reason;
 use crate::time::{Timestamp, whole_seconds};
 
@@ -34,6 +36,7 @@ pub(super) struct RateLimitFilter {
     pub(super) when: Option<Arc<Expression>>,
     /// Ordered by name: what keeps the locks of two versions of a policy in one order.
     pub(super) limits: Box<[BoundLimit]>,
+    pub(super) concurrent: Box<[BoundConcurrent]>,
     /// `RateLimit-Policy`, pre-rendered.
     pub(super) policy_field: HeaderValue,
     pub(super) told: Told,
@@ -55,6 +58,8 @@ pub(super) struct BoundLimit {
     pub(super) key: Arc<[KeyPart]>,
     pub(super) when: Option<Arc<Expression>>,
     pub(super) cost: Cost,
+    /// In place of the cost: what the answer says.
+    pub(super) response_cost: Option<ResponseCost>,
     pub(super) shadow: bool,
     pub(super) counters: Counters,
 }
@@ -95,6 +100,10 @@ impl Filter for RateLimitFilter {
         if !holds(self.when.as_deref(), cx) {
             return Verdict::Continue;
         }
+        // First: a place is given back as if it had never been taken.
+        if let Err(verdict) = self.take_places(cx) {
+            return verdict;
+        }
         match self.exact {
             Some(exact) => self.ask(exact, cx),
             None => self.judge(cx),
@@ -118,18 +127,38 @@ impl Filter for RateLimitFilter {
 }
 
 /// A condition that fails does not hold: what it asks of the request is not there.
-fn holds(when: Option<&Expression>, cx: &RequestContext<'_>) -> bool {
+pub(super) fn holds(when: Option<&Expression>, cx: &RequestContext<'_>) -> bool {
     let facts = || Facts { head: cx.head, peer: cx.peer, route: cx.route };
     when.is_none_or(|when| when.holds(&facts()).unwrap_or(false))
 }
 
 impl RateLimitFilter {
+    /// A place of each that counts the request, or none.
+    fn take_places(&self, cx: &mut RequestContext<'_>) -> Result<(), Verdict> {
+        let before = cx.held.len();
+        for one in &self.concurrent {
+            match one.take(&self.policy, self.seed, cx) {
+                Ok(place) => cx.held.extend(place.map(|place| Box::new(place) as Box<dyn Held>)),
+                Err(()) => {
+                    cx.held.truncate(before);
+                    let OnLimit { headers, written } = &self.on_limit;
+                    let (reason, headers) = (Reason::RateLimited, headers.clone());
+                    let written = written.clone();
+                    return Err(Verdict::Reply(LocalReply { reason, headers, written, again: None }));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// By what is counted here: first the limits that hold, then those in Shadow.
     fn judge(&self, cx: &mut RequestContext<'_>) -> Verdict {
         for shadow in [false, true] {
-            if let Some((ruling, wishes)) = self.decide(cx, shadow)
-                && let verdict @ Verdict::Reply(_) = self.rule(ruling, &wishes, cx)
-            {
+            let Some((ruling, wishes)) = self.decide(cx, shadow) else { continue };
+            if let Ruling::Allowed(..) = ruling {
+                wishes.iter().for_each(|wish| wish.settle_later(cx));
+            }
+            if let verdict @ Verdict::Reply(_) = self.rule(ruling, &wishes, cx) {
                 return verdict;
             }
         }
@@ -211,7 +240,7 @@ impl RateLimitFilter {
             }
         }
         let refusals = parts.iter().filter_map(|part| {
-            let refused = part.bucket.check(part.wish.cost, now);
+            let refused = part.bucket.check(part.wish.cost.max(1), now);
             refused.err().map(|wait| (part.wish.limit, wait))
         });
         // For ever is longest.
@@ -284,12 +313,23 @@ impl BoundLimit {
             // Not counted.
             Some(None) => return Ok(None),
         };
+        if self.response_cost.is_some() {
+            return Ok(Some(Wish { limit: self, own, key, cost: 0 }));
+        }
         let cost = self.cost.of(cx, own.map_or(self.written, |own| own.written).burst);
         Ok((cost > 0).then_some(Wish { limit: self, own, key, cost }))
     }
 }
 
 impl<'a> Wish<'a> {
+    /// Where the answer says what it costs, keeps the bucket until then.
+    fn settle_later(&self, cx: &mut RequestContext<'_>) {
+        let Some(cost) = self.limit.response_cost.clone() else { return };
+        let counters = self.own.map_or(&self.limit.counters, |own| &own.counters);
+        let bucket = counters.keep(self.key, || key::bytes(&self.limit.key, cx), cx.now);
+        cx.held.push(Box::new(Settle { bucket, cost }));
+    }
+
     fn part(self, cx: &RequestContext<'_>) -> Part<'a> {
         let counters = self.own.map_or(&self.limit.counters, |own| &own.counters);
         let bytes = || key::bytes(&self.limit.key, cx);
@@ -318,6 +358,7 @@ mod tests {
             key: Arc::new([]),
             when: None,
             cost: Cost::One,
+            response_cost: None,
             shadow: false,
             counters: Counters::Here(Arc::new(LimitState::new(rate, None))),
         }

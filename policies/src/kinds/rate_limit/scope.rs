@@ -10,6 +10,7 @@ use super::RateLimitPolicySpec;
 use super::cell::{Level, Rate};
 use super::exact::{Exact, Written};
 use super::mesh::{LentBucket, LentBuckets, Mesh};
+use super::response_cost::Kept;
 use super::state::{self, LimitState};
 use super::table;
 use crate::kind::CompileContext;
@@ -120,6 +121,16 @@ impl Counters {
         match self {
             Self::Here(state) => Bucket::Here(state.bucket(key, now)),
             Self::Lent(buckets) => Bucket::Lent(buckets.bucket(key, bytes, now)),
+        }
+    }
+}
+
+impl Counters {
+    /// The bucket, to be charged later.
+    pub(super) fn keep(&self, key: u128, bytes: impl FnOnce() -> Vec<u8>, now: Timestamp) -> Kept {
+        match self {
+            Self::Here(state) => Kept::Here(Arc::clone(state), key),
+            Self::Lent(buckets) => Kept::Lent(buckets.bucket(key, bytes, now)),
         }
     }
 }

@@ -98,6 +98,14 @@ impl Bucket<'_> {
         }
     }
 
+    /// As [`Cell::charge`].
+    pub(super) fn charge(&self, cost: u32, now: Timestamp) {
+        match &self.held {
+            Held::Own(cell) => cell.charge(self.rate, cost, now),
+            Held::Shared(shared) => shared.charge(self.rate, cost, now),
+        }
+    }
+
     /// As [`Cell::level`].
     pub(super) fn level(&self, now: Timestamp) -> Level {
         match &self.held {

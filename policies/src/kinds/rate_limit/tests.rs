@@ -8,12 +8,13 @@ use crate::decision::{Decisions, Detail, Outcome};
 use crate::kind::Compiled;
 use crate::kinds::tests::{compile, compile_in, faults};
 use crate::model::{Identity, Mode, Peer};
-use crate::pipeline::{Filter, LocalReply, RequestContext, Verdict};
+use crate::pipeline::{Filter, Held, LocalReply, RequestContext, Verdict};
 use crate::reason::Reason;
 use crate::state::StateStore;
 use crate::time::Timestamp;
 use std::sync::Arc;
 
+mod held;
 mod mesh;
 mod parts;
 mod shared;
@@ -36,6 +37,8 @@ struct Met {
     reply: Option<LocalReply>,
     decisions: Decisions,
     headers: HeaderMap,
+    /// Until its answer is out.
+    held: Vec<Box<dyn Held>>,
 }
 
 impl Met {
@@ -53,7 +56,7 @@ fn peer(address: &str, identity: Option<&str>) -> Peer {
 
 fn judge(filter: &dyn Filter, head: request::Builder, peer: &Peer, millis: u64) -> Met {
     let (mut head, ()) = head.body(()).unwrap().into_parts();
-    let (mut decisions, mut headers) = (Decisions::new(), HeaderMap::new());
+    let (mut decisions, mut headers, mut held) = (Decisions::new(), HeaderMap::new(), Vec::new());
     let verdict = filter.on_request(&mut RequestContext {
         head: &mut head,
         peer,
@@ -62,6 +65,7 @@ fn judge(filter: &dyn Filter, head: request::Builder, peer: &Peer, millis: u64) 
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut decisions,
         response_headers: &mut headers,
+        held: &mut held,
     });
     let reply = match verdict {
         Verdict::Continue => None,
@@ -69,7 +73,7 @@ fn judge(filter: &dyn Filter, head: request::Builder, peer: &Peer, millis: u64) 
         Verdict::Answer(reply) => panic!("a limit only refuses: {reply:?}"),
         Verdict::Effect(effect) => panic!("nobody is to be asked: {effect:?}"),
     };
-    Met { reply, decisions, headers }
+    Met { reply, decisions, headers, held }
 }
 
 fn get(filter: &Arc<dyn Filter>, path: &str, millis: u64) -> Met {

@@ -164,6 +164,10 @@ impl LentBucket {
         taken.map(level).map_err(|wait| self.wait(cost, wait))
     }
 
+    pub(crate) fn charge(&self, cost: u32, now: Timestamp) {
+        self.cell.charge(cost.into(), since_start(now));
+    }
+
     pub(crate) fn level(&self, now: Timestamp) -> Level {
         level(self.cell.level(since_start(now)))
     }

@@ -123,6 +123,12 @@ impl<'a> Shared<'a> {
         Ok(rate.level(next, now.as_nanos()))
     }
 
+    /// As [`Cell::charge`].
+    pub(in crate::kinds::rate_limit) fn charge(&self, rate: Rate, cost: u32, now: Timestamp) {
+        let next = Timestamp::from_nanos(rate.charged(self.tat(), cost, now.as_nanos()));
+        self.cold.of(self.key).for_each(|cell| cell.raise(next));
+    }
+
     /// As [`Cell::level`].
     pub(in crate::kinds::rate_limit) fn level(&self, rate: Rate, now: Timestamp) -> Level {
         rate.level(self.tat(), now.as_nanos())

@@ -28,6 +28,7 @@ fn asks(filter: &dyn Filter, user: &str, performed: impl FnOnce(&Spend) -> Perfo
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut decisions,
         response_headers: &mut headers,
+        held: &mut Vec::new(),
     };
     let Verdict::Effect(Effect::Spend(spend)) = filter.on_request(&mut cx) else { panic!("it asks") };
     let reply = match filter.on_effect(&mut cx, &performed(&spend)) {
@@ -35,7 +36,7 @@ fn asks(filter: &dyn Filter, user: &str, performed: impl FnOnce(&Spend) -> Perfo
         Verdict::Reply(reply) => Some(reply),
         other => panic!("{other:?}"),
     };
-    (spend, Met { reply, decisions, headers })
+    (spend, Met { reply, decisions, headers, held: Vec::new() })
 }
 
 fn told(allowed: bool, levels: [(u32, u64); 2]) -> Performed {
@@ -168,6 +169,7 @@ proptest! {
                 rng: &mut fastrand::Rng::with_seed(1),
                 decisions: &mut decisions,
                 response_headers: &mut headers,
+                held: &mut Vec::new(),
             };
             passed += u64::from(matches!(filter.on_effect(&mut cx, &Performed::Unanswered), Verdict::Continue));
         }

@@ -1,0 +1,126 @@
+//! What a request costs by its answer: tokens of a language model, rows of a query. Known when the work is done, so it is
+//! taken whether it is there or not, and those who come later wait until it is paid.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use http::{HeaderName, response};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::mesh::LentBucket;
+use super::state::LimitState;
+use crate::expression::{Expression, Kind, ResponseFacts};
+use crate::kind::CompileContext;
+use crate::kinds::check;
+use crate::pipeline::Held;
+use crate::time::Timestamp;
+
+/// Write one of `header` and `expression`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ResponseCostSpec {
+    /// The number in this response header; nothing where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    header: Option<String>,
+    /// A whole number, in CEL over `response.status` and `response.headers`; nothing where it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    expression: Option<String>,
+    /// What an answer says is not believed beyond this. Default: what the limit holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    at_most: Option<u32>,
+}
+
+/// The same, valid.
+#[derive(Clone, Debug)]
+pub(super) struct ResponseCost {
+    source: Source,
+    most: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Header(HeaderName),
+    Expression(Arc<Expression>),
+}
+
+/// A bucket that is held on to until the answer says what it costs.
+#[derive(Debug)]
+pub(super) enum Kept {
+    Here(Arc<LimitState>, u128),
+    Lent(Arc<LentBucket>),
+}
+
+/// Charges one limit for one answer.
+#[derive(Debug)]
+pub(super) struct Settle {
+    pub(super) bucket: Kept,
+    pub(super) cost: ResponseCost,
+}
+
+impl ResponseCostSpec {
+    /// `burst`: what the limit holds.
+    pub(super) fn compile(
+        &self,
+        at: &str,
+        burst: NonZeroU32,
+        cx: &mut CompileContext<'_>,
+    ) -> Option<ResponseCost> {
+        if self.at_most == Some(0) {
+            cx.error(format!("{at}/atMost"), "0 is out of range: use at least 1");
+        }
+        let most = self.at_most.unwrap_or(burst.get());
+        let source = match (&self.header, &self.expression) {
+            (Some(header), None) => match HeaderName::try_from(header) {
+                Ok(name) => Source::Header(name),
+                Err(_) => {
+                    cx.error(format!("{at}/header"), format!("`{header}` is not the name of a header"));
+                    return None;
+                }
+            },
+            (None, Some(text)) => Source::Expression(check::response_expression(
+                cx,
+                &format!("{at}/expression"),
+                text,
+                Kind::Int,
+            )?),
+            _ => {
+                cx.error(at, "write one of `header` and `expression`");
+                return None;
+            }
+        };
+        Some(ResponseCost { source, most })
+    }
+}
+
+impl ResponseCost {
+    fn of(&self, head: &response::Parts) -> u32 {
+        let said = match &self.source {
+            Source::Header(name) => {
+                let text = head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+                let digits = text.filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()));
+                digits.map_or(0, |digits| digits.parse().unwrap_or(u32::MAX))
+            }
+            Source::Expression(expression) => {
+                let number = expression.number(&ResponseFacts(head)).unwrap_or(0).max(0);
+                u32::try_from(number).unwrap_or(u32::MAX)
+            }
+        };
+        said.min(self.most)
+    }
+}
+
+impl Held for Settle {
+    fn on_response(&mut self, head: &response::Parts, now: Timestamp) {
+        let cost = self.cost.of(head);
+        if cost == 0 {
+            return;
+        }
+        match &self.bucket {
+            Kept::Here(state, key) => state.bucket(*key, now).charge(cost, now),
+            Kept::Lent(bucket) => bucket.charge(cost, now),
+        }
+    }
+}

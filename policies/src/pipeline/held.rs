@@ -1,0 +1,18 @@
+//! What a filter keeps of a request beyond its judgement: a place that it takes up, a cost that only the answer tells.
+
+use std::fmt::Debug;
+
+use http::response;
+
+use crate::time::Timestamp;
+
+/// Dropped when the answer is out, when the client has gone, or when the request came to nothing.
+pub trait Held: Debug + Send + Sync {
+    /// Called once with the head of the answer, whoever gave it, before any filter changes it.
+    fn on_response(&mut self, _head: &response::Parts, _now: Timestamp) {}
+}
+
+/// Shows an answer to all that is held.
+pub fn answered(held: &mut [Box<dyn Held>], head: &response::Parts, now: Timestamp) {
+    held.iter_mut().for_each(|held| held.on_response(head, now));
+}
