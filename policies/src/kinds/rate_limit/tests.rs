@@ -15,6 +15,7 @@ use crate::time::Timestamp;
 use std::sync::Arc;
 
 mod parts;
+mod restart;
 mod shared;
 
 const KIND: &str = "RateLimitPolicy";
