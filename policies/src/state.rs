@@ -105,23 +105,26 @@ impl StateStore {
     /// All state that outlives its process, and what still waits of the process before; of both no more than `most`
     /// bytes. Also how many pieces there was no room for.
     pub fn save(&self, now: Moment, most: usize) -> (Saved, usize) {
-        let (live, mut pieces) = {
+        let (live, waiting) = {
             let entries = self.entries.lock();
             let live = entries.live.iter();
             let live = live.filter_map(|(key, entry)| Some((key.clone(), entry.value.clone(), entry.save?)));
             (live.collect::<Vec<_>>(), entries.waiting.values().cloned().collect::<Vec<_>>())
         };
-        // Without the lock, for a push must not wait for this.
-        let saved =
-            live.iter().filter_map(|(key, value, save)| Some(Piece::new(key, now, save(value, now.clock)?)));
-        pieces.extend(saved);
-        let (all, mut room) = (pieces.len(), most);
-        pieces.retain(|piece| {
-            let rest = room.checked_sub(piece.owner.len() + piece.part.len() + piece.body.len());
-            room = rest.unwrap_or(room);
-            rest.is_some()
-        });
-        let left_out = all - pieces.len();
+        // Without the lock, for a push must not wait for this; and one by one, so that what is left out takes no room.
+        let live = live
+            .into_iter()
+            .filter_map(|(key, value, save)| Some(Piece::new(&key, now, save(&value, now.clock)?)));
+        let (mut pieces, mut room, mut left_out) = (Vec::new(), most, 0);
+        for piece in live.chain(waiting) {
+            match room.checked_sub(piece.size()) {
+                Some(rest) => {
+                    room = rest;
+                    pieces.push(piece);
+                }
+                None => left_out += 1,
+            }
+        }
         (Saved { hash_seed: self.hash_seed.to_vec(), pieces }, left_out)
     }
 

@@ -99,6 +99,11 @@ impl Piece {
         StateKey::new(self.owner.as_str(), self.part.as_str())
     }
 
+    /// In bytes, but for a few.
+    pub(super) fn size(&self) -> usize {
+        self.owner.len() + self.part.len() + self.body.len()
+    }
+
     pub fn saved_at(&self) -> Moment {
         Moment { clock: Timestamp::from_nanos(self.clock), wall: Duration::from_nanos(self.wall) }
     }

@@ -52,14 +52,12 @@ impl OnDisk {
         let mut file = File::create(&next)?;
         // What is kept here is a secret: private keys, the seed of hashes.
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
-        file.write_all(&self.seal(content))?;
+        file.write_all(self.magic.as_bytes())?;
+        file.write_all(&checksum(content).to_le_bytes())?;
+        file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&next, &self.path)?;
         File::open(directory)?.sync_all()
-    }
-
-    pub(super) fn seal(&self, content: &[u8]) -> Vec<u8> {
-        [self.magic.as_bytes(), &checksum(content).to_le_bytes(), content].concat()
     }
 
     fn unseal<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
@@ -98,7 +96,8 @@ mod tests {
     fn a_file_with_any_byte_changed_or_missing_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let file = OnDisk::new(directory.path(), "file", "magic\n");
-        let good = file.seal(b"what was saved");
+        file.save(b"what was saved").unwrap();
+        let good = fs::read(&file.path).unwrap();
         for index in 0..good.len() {
             let mut bad = good.clone();
             bad[index] ^= 0x20;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 mod held;
 mod mesh;
 mod parts;
+mod restart;
 mod shared;
 
 const KIND: &str = "RateLimitPolicy";
