@@ -31,6 +31,8 @@ pub enum Detail {
     Remaining(u32),
     /// How long until the refusing limit lets one more through.
     RetryAfter(Duration),
+    /// How long the request waits for its turn.
+    Delayed(Duration),
     /// The breaker's phase when it was asked.
     State(BreakerPhase),
     /// The cap that is reached.
@@ -78,6 +80,7 @@ impl fmt::Display for Detail {
         match self {
             Self::Remaining(n) => write!(f, "remaining={n}"),
             Self::RetryAfter(d) => write!(f, "retry_after={:.3}s", d.as_secs_f64()),
+            Self::Delayed(d) => write!(f, "delayed={:.3}s", d.as_secs_f64()),
             Self::State(phase) => write!(f, "state={}", phase.as_str()),
             Self::Cap(n) => write!(f, "cap={n}"),
             Self::Key(source) => write!(f, "key={}", source.as_str()),

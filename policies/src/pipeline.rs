@@ -198,6 +198,7 @@ pub fn resume(
     progress: &mut Progress,
     performed: &Performed,
 ) -> Result<Flow, Stop> {
+    cx.held.iter_mut().for_each(|held| held.on_resume());
     let asked = progress.0.checked_sub(1).and_then(|at| filters.get(at));
     match asked.map_or(Verdict::Continue, |filter| filter.on_effect(cx, performed)) {
         Verdict::Continue => on_request(filters, cx, progress),

@@ -11,7 +11,7 @@ use crate::call::{Ended, Next, Retries, admit};
 use crate::decision::{CallOutcome, CallResult, Decision};
 use crate::model::{AppProtocol, BackendName, Timeouts};
 use crate::pick::PickContext;
-use crate::pipeline::{self, Flow, LocalReply, Performed, Progress, RequestContext, Stop};
+use crate::pipeline::{self, Effect, Flow, LocalReply, Performed, Progress, RequestContext, Stop};
 use crate::snapshot::{Scope, Selected};
 use crate::{Decisions, Outcome, Reason, Timestamp};
 
@@ -141,10 +141,17 @@ impl<'w> Player<'w> {
             response_headers: &mut wanted,
             held: &mut held,
         };
-        // A case has no store: what needs one does as if it did not answer.
         let mut judged = pipeline::on_request(filters, &mut cx, &mut progress);
-        while let Ok(Flow::Effect(_)) = judged {
-            judged = pipeline::resume(filters, &mut cx, &mut progress, &Performed::Unanswered);
+        while let Ok(Flow::Effect(effect)) = judged {
+            let performed = match effect {
+                Effect::Wait(wait) => {
+                    cx.now = cx.now + wait;
+                    Performed::Waited
+                }
+                // A case has no store: what needs one does as if it did not answer.
+                Effect::Spend(_) => Performed::Unanswered,
+            };
+            judged = pipeline::resume(filters, &mut cx, &mut progress, &performed);
         }
         let outcome =
             judged.and_then(|_| Ok(self.forward(&selected, &sent, step, &mut seen, &mut decisions)?));

@@ -3,6 +3,7 @@
 mod cell;
 mod concurrent;
 mod cost;
+mod delay;
 mod descriptor;
 mod exact;
 mod fields;
@@ -192,7 +193,7 @@ impl PolicyKind for RateLimitPolicy {
         descriptor::check(&spec, cx);
         let when = condition(spec.when.as_deref(), "/when", cx);
         let sharing = Sharing::compile(&spec, cx);
-        let on_limit = spec.on_limit.as_ref().map(|on_limit| on_limit.compile(cx)).unwrap_or_default();
+        let on_limit = spec.on_limit.as_ref().map(|on_limit| on_limit.compile(&spec, cx)).unwrap_or_default();
         let compiled =
             spec.limits.iter().enumerate().map(|(i, limit)| limit.compile(&format!("/limits/{i}"), cx));
         let mut limits: Vec<Limit> = compiled.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;

@@ -11,12 +11,15 @@ use crate::model::PolicyRef;
 pub enum Effect {
     /// Buckets that all proxies share are to be spent, all or none.
     Spend(Spend),
+    /// The request's turn comes after so long.
+    Wait(Duration),
 }
 
 /// What came of an [`Effect`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Performed {
     Spent(Spent),
+    Waited,
     /// There is no such store, or it did not answer in time.
     Unanswered,
 }

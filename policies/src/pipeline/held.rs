@@ -8,6 +8,9 @@ use crate::time::Timestamp;
 
 /// Dropped when the answer is out, when the client has gone, or when the request came to nothing.
 pub trait Held: Debug + Send + Sync {
+    /// Called when the request goes on after an effect.
+    fn on_resume(&mut self) {}
+
     /// Called once with the head of the answer, whoever gave it, before any filter changes it.
     fn on_response(&mut self, _head: &response::Parts, _now: Timestamp) {}
 }

@@ -5,9 +5,15 @@ use tidegate_policy::pipeline::{Effect, Performed, Spend, Spent};
 use super::exact::{self, CannotAsk, Wanted};
 use super::store::ExactStore;
 
-/// Does what a filter needs done before it can judge. Without a store, or without its answer, nothing is done.
+/// Does what a filter needs done before it can judge. Without a store, or without its answer, nothing is spent.
 pub(crate) async fn perform(store: Option<&ExactStore>, effect: &Effect) -> Performed {
-    let Effect::Spend(spend) = effect;
+    let spend = match effect {
+        Effect::Spend(spend) => spend,
+        Effect::Wait(wait) => {
+            tokio::time::sleep(*wait).await;
+            return Performed::Waited;
+        }
+    };
     let (Some(store), Ok(wanted)) = (store, wanted(spend)) else { return Performed::Unanswered };
     match store.spend(&wanted, spend.timeout).await {
         Ok(told) => {

@@ -30,6 +30,16 @@ pub(super) struct Level {
     pub(super) next: Duration,
 }
 
+/// A spend that lies ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reserved {
+    pub(super) level: Level,
+    /// Until it would have been let through.
+    pub(super) wait: Duration,
+    /// The TAT after it.
+    pub(super) after: u64,
+}
+
 /// The rate of some buckets, and what it is to become.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rates {
@@ -93,15 +103,27 @@ impl Rate {
     /// Whether `cost` requests fit behind `tat`: the TAT after them, or how long to wait; for ever, if they are more than
     /// the bucket holds.
     pub(super) fn judge(self, tat: u64, cost: u32, now: u64) -> Result<u64, Option<Duration>> {
+        self.reserve(tat, cost, (now, Duration::ZERO)).map(|reserved| reserved.after)
+    }
+
+    /// The same for who waits up to `patience`. The level is that after it, at `now`.
+    pub(super) fn reserve(
+        self,
+        tat: u64,
+        cost: u32,
+        (now, patience): (u64, Duration),
+    ) -> Result<Reserved, Option<Duration>> {
         if cost > self.burst {
             return Err(None);
         }
         let taken = self.emission * u64::from(cost);
         let earliest = tat.saturating_sub(self.full() - taken);
-        if now < earliest {
-            return Err(Some(Duration::from_nanos(earliest - now)));
+        let wait = Duration::from_nanos(earliest.saturating_sub(now));
+        if wait > patience {
+            return Err(Some(wait));
         }
-        Ok(tat.max(now).saturating_add(taken))
+        let after = tat.max(now).saturating_add(taken);
+        Ok(Reserved { level: self.level(after, now), wait, after })
     }
 
     /// The TAT after `cost` requests that cannot be refused any more.
@@ -112,9 +134,10 @@ impl Rate {
     }
 
     pub(super) fn level(self, tat: u64, now: u64) -> Level {
-        let free = self.full().saturating_sub(tat.saturating_sub(now));
+        let spent = tat.saturating_sub(now);
+        let (free, owed) = (self.full().saturating_sub(spent), spent.saturating_sub(self.full()));
         let remaining = u32::try_from(free / self.emission).unwrap_or(u32::MAX);
-        Level { remaining, next: Duration::from_nanos(self.emission - free % self.emission) }
+        Level { remaining, next: Duration::from_nanos(owed + self.emission - free % self.emission) }
     }
 
     /// The TAT at which a bucket of this rate has spent what `tat` had spent under `before`, but never more than it
@@ -154,6 +177,28 @@ impl Cell {
             let next = rate.judge(tat, cost, now)?;
             Ok((rate.level(next, now), next))
         })
+    }
+
+    /// Takes `cost` requests together, for who waits up to `patience` until they are there.
+    ///
+    /// # Errors
+    /// How long to wait, `None` for ever; nothing was taken.
+    pub(super) fn reserve(
+        &self,
+        rate: Rate,
+        cost: u32,
+        (now, patience): (Timestamp, Duration),
+    ) -> Result<Reserved, Option<Duration>> {
+        self.replace(|tat| {
+            let reserved = rate.reserve(tat, cost, (now.as_nanos(), patience))?;
+            Ok((reserved, reserved.after))
+        })
+    }
+
+    /// Undoes a [`Cell::reserve`] whose turn has not come, if nothing was taken since.
+    pub(super) fn retract(&self, rate: Rate, cost: u32, after: u64) {
+        let before = after.saturating_sub(rate.emission.saturating_mul(u64::from(cost)));
+        self.set(|tat| if tat == after { before } else { tat });
     }
 
     /// Takes `cost` requests, whether they are there or not: what is not is missing for those who come later, up to one

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::cell::Level;
 use super::concurrent::BoundConcurrent;
 use super::cost::Cost;
+use super::delay::take_turns;
 use super::exact::{Exact, Written};
 use super::fields::{RATE_LIMIT, RATE_LIMIT_POLICY, rate_limit};
 use super::key::{self, Key, KeyPart};
@@ -25,7 +26,7 @@ use super::told::{Standing, Told};
 use crate::decision::{Decision, Detail, Outcome, RuleRef};
 use crate::expression::{Expression, Facts};
 use crate::model::PolicyRef;
-use crate::pipeline::{Filter, Held, LocalReply, Performed, Phase, RequestContext, Verdict};
+use crate::pipeline::{Effect, Filter, Held, LocalReply, Performed, Phase, RequestContext, Verdict};
 use crate::reason::Reason;
 use crate::time::{Timestamp, whole_seconds};
 
@@ -69,14 +70,14 @@ pub(super) struct BoundLimit {
 pub(super) struct Wish<'a> {
     pub(super) limit: &'a BoundLimit,
     pub(super) own: Option<&'a OwnLimit>,
-    key: u128,
+    pub(super) key: u128,
     pub(super) cost: u32,
 }
 
 /// The same, with the bucket in hand.
-struct Part<'a> {
-    wish: Wish<'a>,
-    bucket: Bucket<'a>,
+pub(super) struct Part<'a> {
+    pub(super) wish: Wish<'a>,
+    pub(super) bucket: Bucket<'a>,
 }
 
 /// What the limits said together.
@@ -84,6 +85,8 @@ struct Part<'a> {
 pub(super) enum Ruling<'a> {
     /// All let it through, and have been spent; this one is closest to exhaustion.
     Allowed(&'a BoundLimit, Level),
+    /// All let it through in time, and have been spent; for this one it waits longest.
+    Delayed(&'a BoundLimit, Duration),
     /// None was spent; this one takes longest to let it through, or (`None`) never will.
     Refused(&'a BoundLimit, Option<Duration>),
 }
@@ -111,9 +114,12 @@ impl Filter for RateLimitFilter {
     }
 
     fn on_effect(&self, cx: &mut RequestContext<'_>, performed: &Performed) -> Verdict {
+        if *performed == Performed::Waited {
+            return self.judge_of(true, cx);
+        }
         let answered = match performed {
             Performed::Spent(spent) => self.answered(spent, cx),
-            Performed::Unanswered => None,
+            Performed::Unanswered | Performed::Waited => None,
         };
         answered.unwrap_or_else(|| {
             let verdict = self.judge(cx);
@@ -141,7 +147,7 @@ impl RateLimitFilter {
                 Ok(place) => cx.held.extend(place.map(|place| Box::new(place) as Box<dyn Held>)),
                 Err(()) => {
                     cx.held.truncate(before);
-                    let OnLimit { headers, written } = &self.on_limit;
+                    let OnLimit { headers, written, .. } = &self.on_limit;
                     let (reason, headers) = (Reason::RateLimited, headers.clone());
                     let written = written.clone();
                     return Err(Verdict::Reply(LocalReply { reason, headers, written, again: None }));
@@ -153,16 +159,18 @@ impl RateLimitFilter {
 
     /// By what is counted here: first the limits that hold, then those in Shadow.
     fn judge(&self, cx: &mut RequestContext<'_>) -> Verdict {
-        for shadow in [false, true] {
-            let Some((ruling, wishes)) = self.decide(cx, shadow) else { continue };
-            if let Ruling::Allowed(..) = ruling {
-                wishes.iter().for_each(|wish| wish.settle_later(cx));
-            }
-            if let verdict @ Verdict::Reply(_) = self.rule(ruling, &wishes, cx) {
-                return verdict;
-            }
+        match self.judge_of(false, cx) {
+            Verdict::Continue => self.judge_of(true, cx),
+            verdict => verdict,
         }
-        Verdict::Continue
+    }
+
+    fn judge_of(&self, shadow: bool, cx: &mut RequestContext<'_>) -> Verdict {
+        let Some((ruling, wishes)) = self.decide(cx, shadow) else { return Verdict::Continue };
+        if let Ruling::Allowed(..) = ruling {
+            wishes.iter().for_each(|wish| wish.settle_later(cx));
+        }
+        self.rule(ruling, &wishes, cx)
     }
 
     /// What follows from a ruling.
@@ -173,16 +181,17 @@ impl RateLimitFilter {
         cx: &mut RequestContext<'_>,
     ) -> Verdict {
         self.explain(ruling, cx);
-        let (Ruling::Allowed(limit, _) | Ruling::Refused(limit, _)) = ruling;
+        let (Ruling::Allowed(limit, _) | Ruling::Delayed(limit, _) | Ruling::Refused(limit, _)) = ruling;
         if limit.shadow {
             return Verdict::Continue;
         }
         self.tell(ruling, wishes, cx);
         match ruling {
             Ruling::Allowed(..) => Verdict::Continue,
+            Ruling::Delayed(_, wait) => Verdict::Effect(Effect::Wait(wait)),
             Ruling::Refused(_, wait) => {
                 let again = wait.map(|wait| (RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
-                let OnLimit { headers, written } = &self.on_limit;
+                let OnLimit { headers, written, .. } = &self.on_limit;
                 let headers = again.into_iter().chain(headers.iter().cloned()).collect();
                 let (reason, written) = (Reason::RateLimited, written.clone());
                 Verdict::Reply(LocalReply { reason, headers, written, again: wait })
@@ -193,6 +202,7 @@ impl RateLimitFilter {
     fn tell(&self, ruling: Ruling<'_>, wishes: &[Wish<'_>], cx: &mut RequestContext<'_>) {
         let (limit, remaining, next, refused) = match ruling {
             Ruling::Allowed(limit, level) => (limit, level.remaining, Some(level.next), false),
+            Ruling::Delayed(limit, wait) => (limit, 0, Some(wait), false),
             Ruling::Refused(limit, wait) => (limit, 0, wait, true),
         };
         if self.told.draft {
@@ -230,7 +240,7 @@ impl RateLimitFilter {
     }
 
     /// What those limits say that hold, or those that are in Shadow. `None` if none of them counts the request.
-    fn decide(&self, cx: &RequestContext<'_>, shadow: bool) -> Option<(Ruling<'_>, Wishes<'_>)> {
+    fn decide(&self, cx: &mut RequestContext<'_>, shadow: bool) -> Option<(Ruling<'_>, Wishes<'_>)> {
         let now = cx.now;
         let mut parts = Parts::new();
         for limit in self.limits.iter().filter(|limit| limit.shadow == shadow) {
@@ -239,14 +249,17 @@ impl RateLimitFilter {
                 Err(ruling) => return Some((ruling, Wishes::new())),
             }
         }
+        let patience = self.on_limit.delay.unwrap_or_default();
         let refusals = parts.iter().filter_map(|part| {
             let refused = part.bucket.check(part.wish.cost.max(1), now);
-            refused.err().map(|wait| (part.wish.limit, wait))
+            let wait = refused.err().filter(|wait| wait.is_none_or(|wait| wait > patience));
+            wait.map(|wait| (part.wish.limit, wait))
         });
         // For ever is longest.
         let ruling = match refusals.max_by_key(|(_, wait)| (wait.is_none(), *wait)) {
             Some((limit, wait)) => Ruling::Refused(limit, wait),
             None if self.exact.is_some_and(Exact::closes) => Ruling::Refused(parts.first()?.wish.limit, None),
+            None if self.on_limit.delay.is_some() => take_turns(&parts, patience, cx)?,
             None => spend(&parts, now)?,
         };
         Some((ruling, parts.iter().map(|part| part.wish).collect()))
@@ -257,6 +270,7 @@ impl RateLimitFilter {
             Ruling::Allowed(limit, level) => {
                 (limit, Outcome::Allowed, Some(Detail::Remaining(level.remaining)))
             }
+            Ruling::Delayed(limit, wait) => (limit, Outcome::Allowed, Some(Detail::Delayed(wait))),
             Ruling::Refused(limit, wait) => {
                 let outcome = match limit.shadow {
                     false => Outcome::Refused(Reason::RateLimited),

@@ -1,6 +1,7 @@
 //! `onLimit`: what whoever is refused is told, in place of 429 and a line of text.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -10,6 +11,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::RateLimitPolicySpec;
+use super::delay::DelaySpec;
 use crate::kind::CompileContext;
 use crate::pipeline::WrittenReply;
 
@@ -41,6 +44,9 @@ pub(super) struct OnLimitSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     headers: Vec<HeaderSpec>,
+    /// Who comes too early waits, and is refused only beyond this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delay: Option<DelaySpec>,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -55,10 +61,12 @@ struct HeaderSpec {
 pub(super) struct OnLimit {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) written: Option<Arc<WrittenReply>>,
+    /// How long who comes too early waits at most.
+    pub(super) delay: Option<Duration>,
 }
 
 impl OnLimitSpec {
-    pub(super) fn compile(&self, cx: &mut CompileContext<'_>) -> OnLimit {
+    pub(super) fn compile(&self, spec: &RateLimitPolicySpec, cx: &mut CompileContext<'_>) -> OnLimit {
         let status = self.status.map(|status| {
             let found = StatusCode::from_u16(status)
                 .ok()
@@ -90,7 +98,8 @@ impl OnLimitSpec {
             each.filter_map(|(i, header)| header.compile(&format!("/onLimit/headers/{i}"), cx)).collect();
         let body = self.body.as_ref().map(|body| (content_type, Bytes::from(body.clone())));
         let written = (status.is_some() || body.is_some()).then(|| Arc::new(WrittenReply { status, body }));
-        OnLimit { headers, written }
+        let delay = self.delay.as_ref().map(|delay| delay.compile(spec, cx));
+        OnLimit { headers, written, delay }
     }
 }
 

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::RateLimitPolicySpec;
-use super::cell::{Level, Rate};
+use super::cell::{Level, Rate, Reserved};
 use super::exact::{Exact, Written};
 use super::mesh::{LentBucket, LentBuckets, Mesh};
 use super::response_cost::Kept;
@@ -155,6 +155,24 @@ impl Bucket<'_> {
         match self {
             Self::Here(bucket) => bucket.spend(cost, now),
             Self::Lent(bucket) => bucket.spend(cost, now),
+        }
+    }
+
+    /// Takes `cost` requests together, for who waits up to `patience`. What is lent cannot be waited for.
+    ///
+    /// # Errors
+    /// How long to wait, `None` for ever; nothing was taken.
+    pub(super) fn reserve(
+        &self,
+        cost: u32,
+        now: Timestamp,
+        patience: Duration,
+    ) -> Result<Reserved, Option<Duration>> {
+        match self {
+            Self::Here(bucket) => bucket.reserve(cost, now, patience),
+            Self::Lent(bucket) => {
+                bucket.spend(cost, now).map(|level| Reserved { level, wait: Duration::ZERO, after: 0 })
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::cell::{Cell, Level, Rate, Rates};
+use super::cell::{Cell, Level, Rate, Rates, Reserved};
 use super::table::{Held, Table};
 use crate::time::Timestamp;
 pub(super) use saved::{SavedLimit, Times};
@@ -95,6 +95,26 @@ impl Bucket<'_> {
         match &self.held {
             Held::Own(cell) => cell.spend(self.rate, cost, now),
             Held::Shared(shared) => shared.spend(self.rate, cost, now),
+        }
+    }
+
+    /// As [`Cell::reserve`].
+    pub(super) fn reserve(
+        &self,
+        cost: u32,
+        now: Timestamp,
+        patience: Duration,
+    ) -> Result<Reserved, Option<Duration>> {
+        match &self.held {
+            Held::Own(cell) => cell.reserve(self.rate, cost, (now, patience)),
+            Held::Shared(shared) => shared.reserve(self.rate, cost, (now, patience)),
+        }
+    }
+
+    /// As [`Cell::retract`]; where nobody knows whose the cells are, the turn passes unused.
+    pub(super) fn retract(&self, cost: u32, after: u64) {
+        if let Held::Own(cell) = &self.held {
+            cell.retract(self.rate, cost, after);
         }
     }
 

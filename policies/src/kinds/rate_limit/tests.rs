@@ -14,6 +14,7 @@ use crate::state::StateStore;
 use crate::time::Timestamp;
 use std::sync::Arc;
 
+mod delay;
 mod held;
 mod mesh;
 mod parts;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use parking_lot::{MutexGuard, RwLockReadGuard};
 
 use super::Hot;
-use crate::kinds::rate_limit::cell::{Cell, Level, Rate};
+use crate::kinds::rate_limit::cell::{Cell, Level, Rate, Reserved};
 use crate::time::Timestamp;
 
 pub(super) const ROWS: usize = 4;
@@ -113,14 +113,24 @@ impl<'a> Shared<'a> {
         cost: u32,
         now: Timestamp,
     ) -> Result<Level, Option<Duration>> {
-        let next = rate.judge(self.tat(), cost, now.as_nanos())?;
+        self.reserve(rate, cost, (now, Duration::ZERO)).map(|reserved| reserved.level)
+    }
+
+    /// As [`Cell::reserve`].
+    pub(in crate::kinds::rate_limit) fn reserve(
+        &self,
+        rate: Rate,
+        cost: u32,
+        (now, patience): (Timestamp, Duration),
+    ) -> Result<Reserved, Option<Duration>> {
+        let reserved = rate.reserve(self.tat(), cost, (now.as_nanos(), patience))?;
         let mut before = [0; ROWS];
         for (before, cell) in before.iter_mut().zip(self.cold.of(self.key)) {
             *before = cell.full_again().as_nanos();
-            cell.raise(Timestamp::from_nanos(next));
+            cell.raise(Timestamp::from_nanos(reserved.after));
         }
         self.cold.before.set(Some(before));
-        Ok(rate.level(next, now.as_nanos()))
+        Ok(reserved)
     }
 
     /// As [`Cell::charge`].

@@ -45,6 +45,14 @@ fn who_is_refused_elsewhere_takes_no_place_and_who_finds_no_place_spends_nothing
     assert!(first.allowed());
     assert!((0..5).all(|_| !get(&filter, "/", 0).allowed()));
     drop(first);
+    // One that is refused, and has not heard so yet.
+    let both = json!({"concurrent": [
+        {"name": "a", "atMost": 2}, {"name": "b", "atMost": 1, "key": [{"type": "Path"}]},
+    ]});
+    let other = bind(Mode::Enforce, both, &StateStore::new([0, 0]));
+    let (first, refused) = (get(&other, "/x", 0), get(&other, "/x", 0));
+    assert!(first.allowed() && !refused.allowed());
+    assert!(get(&other, "/y", 0).allowed());
     assert!(get(&filter, "/", 0).allowed(), "nothing was spent by those without a place");
     assert!(get(&filter, "/", 0).allowed());
     let refused = get(&filter, "/", 0);

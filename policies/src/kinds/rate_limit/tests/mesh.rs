@@ -47,7 +47,7 @@ impl Proxy {
 
 impl Mesh {
     fn new(proxies: u64, spec: &Value) -> Self {
-        let proxies = (0..proxies).map(|id| Proxy::new(id, spec)).collect();
+        let proxies = (1..=proxies).map(|id| Proxy::new(id, spec)).collect();
         Self { limits: limits(spec.clone()), server: server(), proxies, millis: 60_000 }
     }
 
@@ -57,6 +57,7 @@ impl Mesh {
 
     fn take(&mut self, (names, report): &(BTreeMap<String, String>, Report)) {
         assert_eq!(BucketId::named(DOMAIN, names), report.bucket);
+        assert_ne!(report.client, 0, "whoever says it says who it is");
         let limit = self.limits.limit(DOMAIN, names).expect("a limit that the control plane knows");
         self.server.report(report, limit, self.now());
     }
@@ -133,7 +134,7 @@ fn until_there_is_a_share_and_after_it_is_lost_each_proxy_lets_its_part_through(
     ] {
         mesh.millis += later;
         let now = Timestamp::from_millis(mesh.millis);
-        mesh.proxies[0].leases().reports(0, now);
+        mesh.proxies[0].leases().reports(1, now);
         assert_eq!(mesh.proxies[0].leases().standing(now), standing);
     }
     assert!(mesh.ask(0, "/", 60) <= 20, "what was lent, and then at most the part of the burst");
@@ -192,6 +193,11 @@ fn a_limit_that_is_written_anew_keeps_what_was_spent() {
     mesh.proxies[0].filter = bind(Mode::Enforce, raised, &mesh.proxies[0].store);
     (0..10).for_each(|_| mesh.talk());
     assert!(mesh.ask(0, "/", 200) <= 1, "room, and what the new rate earns");
+    // Nobody talks any more: a tenth of what is written now.
+    mesh.millis += 7_200_000;
+    mesh.proxies[0].leases().reports(1, Timestamp::from_millis(mesh.millis));
+    mesh.millis += 7_200_000;
+    assert_eq!(mesh.ask(0, "/", 200), 20);
 }
 
 #[test]
@@ -203,7 +209,7 @@ fn one_that_leaves_lets_others_have_its_share_at_once() {
         mesh.ask(1, "/", 100);
         mesh.talk();
     }
-    let leaving = mesh.proxies[0].leases().leave(0, Timestamp::from_millis(mesh.millis));
+    let leaving = mesh.proxies[0].leases().leave(1, Timestamp::from_millis(mesh.millis));
     assert_eq!(leaving.len(), 1);
     leaving.iter().for_each(|report| mesh.take(report));
     let mut second = || {
