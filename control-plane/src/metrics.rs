@@ -95,7 +95,7 @@ impl Numbers {
         gauge(encoder, "quota_buckets", "Buckets of shared limits that shares are lent of", buckets)?;
         gauge(encoder, "quota_clients", "Proxies that report to them", clients)?;
         let help = "Messages of quotas: reports taken, assignments sent, those a proxy did not read in time, and reports \
-                    of buckets without a limit, or that there is no room for";
+                    of buckets without a limit, and of what there is no room for or is too long";
         let mut family = encoder.encode_descriptor("quota_messages", help, None, MetricType::Counter)?;
         let messages = [
             ("report", reports),
