@@ -124,12 +124,12 @@ impl Desk {
             return;
         }
         let mut unknown = Vec::new();
+        self.counts.reports += reports.len() as u64;
         for (i, (names, report)) in reports.into_iter().enumerate() {
             if i >= MOST_REPORTS || bytes(&names) > MOST_NAME_BYTES {
                 self.counts.beyond += 1;
                 continue;
             }
-            self.counts.reports += 1;
             match self.limits.limit(&caller.domain, &names) {
                 Some(limit) => self.note(caller, names, &report, limit, now),
                 None => unknown.push(names),
