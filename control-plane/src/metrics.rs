@@ -93,9 +93,9 @@ impl Numbers {
     fn quotas(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Counts { buckets, clients, reports, assignments, dropped, abandoned, beyond } = self.lent;
         gauge(encoder, "quota_buckets", "Buckets of shared limits that shares are lent of", buckets)?;
-        gauge(encoder, "quota_clients", "Proxies that report to them", clients)?;
-        let help = "Messages of quotas: reports taken, assignments sent, those a proxy did not read in time, and reports \
-                    of buckets without a limit, or that there is no room for";
+        gauge(encoder, "quota_clients", "Clients that report to them", clients)?;
+        let help = "Messages of quotas: reports read, and of those the ones of buckets without a limit, or that there is no \
+                    room for or are too long; assignments sent, and those that a client did not read in time";
         let mut family = encoder.encode_descriptor("quota_messages", help, None, MetricType::Counter)?;
         let messages = [
             ("report", reports),

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tidegate_policy::kinds::rate_limit::QuotaLimits;
 use tidegate_policy::objects::Object;
 use tidegate_xds::quota::{
-    RateLimitQuotaResponse, RateLimitQuotaService, RateLimitQuotaServiceServer, RateLimitQuotaUsageReports,
-    reports,
+    self, RateLimitQuotaResponse, RateLimitQuotaService, RateLimitQuotaServiceServer,
+    RateLimitQuotaUsageReports, reports,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -81,14 +81,20 @@ impl Quotas {
         mut messages: Streaming<RateLimitQuotaUsageReports>,
         outbox: Outbox,
     ) -> Option<Status> {
-        let mut caller: Option<Caller> = None;
+        let (mut domain, mut caller) = (None::<String>, None::<Caller>);
         loop {
             let message = tokio::select! {
                 () = self.shutdown.cancelled() => return Some(Status::unavailable("the control plane shuts down")),
                 () = outbox.closed() => return None,
                 message = messages.message() => message.ok()??,
             };
-            let caller = caller.get_or_insert_with(|| Caller::of(&message, outbox.clone()));
+            // It is said in the first message; who speaks, in the first that reports something.
+            let said = || quota::domain(&message).unwrap_or_default().to_owned();
+            let domain = domain.get_or_insert_with(said).clone();
+            if message.bucket_quota_usages.is_empty() {
+                continue;
+            }
+            let caller = caller.get_or_insert_with(|| Caller::of(domain, &message, outbox.clone()));
             let now = self.start.elapsed();
             let told = reports(&message, &caller.domain, caller.client, now);
             self.desk.lock().take(caller, told, now);

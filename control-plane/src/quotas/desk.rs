@@ -15,6 +15,12 @@ use tonic::Status;
 /// The way to one client's stream.
 pub(super) type Outbox = mpsc::Sender<Result<RateLimitQuotaResponse, Status>>;
 
+/// Of one message. Proxies have ten thousand buckets of one limit.
+const MOST_REPORTS: usize = 100_000;
+/// Names and values of one bucket together.
+const MOST_NAME_BYTES: usize = 4096;
+/// Of one answer; our proxies take four times as much.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 const MOST: Most = Most { buckets: 1_000_000, members: 10_000 };
 /// What nobody reports any more is forgotten this often.
 const CLEAN_EVERY: Duration = Duration::from_secs(1);
@@ -60,20 +66,16 @@ pub(crate) struct Counts {
     pub(crate) dropped: u64,
     /// Reports of buckets that have no limit.
     pub(crate) abandoned: u64,
-    /// Reports of buckets and clients that there is no room for.
+    /// Reports of buckets and clients that there is no room for, and what is too long of names or of a message.
     pub(crate) beyond: u64,
 }
 
 impl Caller {
-    pub(super) fn of(first: &RateLimitQuotaUsageReports, outbox: Outbox) -> Self {
-        let (domain, client) = (quota::domain(first).unwrap_or_default(), quota::client(first));
+    /// `first` of all messages that report something.
+    pub(super) fn of(domain: String, first: &RateLimitQuotaUsageReports, outbox: Outbox) -> Self {
+        let client = quota::client(first);
         let stranger = || RandomState::new().build_hasher().finish();
-        Self {
-            domain: domain.to_owned(),
-            client: client.unwrap_or_else(stranger),
-            is_plain: client.is_none(),
-            outbox,
-        }
+        Self { domain, client: client.unwrap_or_else(stranger), is_plain: client.is_none(), outbox }
     }
 
     fn is_gone(&self) -> bool {
@@ -122,8 +124,12 @@ impl Desk {
             return;
         }
         let mut unknown = Vec::new();
-        for (names, report) in reports {
-            self.counts.reports += 1;
+        self.counts.reports += reports.len() as u64;
+        for (i, (names, report)) in reports.into_iter().enumerate() {
+            if i >= MOST_REPORTS || bytes(&names) > MOST_NAME_BYTES {
+                self.counts.beyond += 1;
+                continue;
+            }
             match self.limits.limit(&caller.domain, &names) {
                 Some(limit) => self.note(caller, names, &report, limit, now),
                 None => unknown.push(names),
@@ -172,10 +178,12 @@ impl Desk {
         } else {
             response(&named.map(|(names, assignment, _)| (names, assignment)).collect::<Vec<_>>())
         };
-        let many = message.bucket_action.len() as u64;
-        match caller.outbox.try_send(Ok(message)) {
-            Ok(()) => self.counts.assignments += many,
-            Err(_) => self.counts.dropped += many,
+        for part in quota::split(message, ANSWER_BYTES) {
+            let many = part.bucket_action.len() as u64;
+            match caller.outbox.try_send(Ok(part)) {
+                Ok(()) => self.counts.assignments += many,
+                Err(_) => self.counts.dropped += many,
+            }
         }
     }
 
@@ -183,6 +191,10 @@ impl Desk {
     pub(super) fn forget(&mut self, outbox: &Outbox) {
         self.clients.retain(|_, caller| !caller.outbox.same_channel(outbox));
     }
+}
+
+fn bytes(names: &Names) -> usize {
+    names.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
 #[cfg(test)]

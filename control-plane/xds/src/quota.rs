@@ -11,7 +11,8 @@ pub use generated::rate_limit_quota_service_server::{RateLimitQuotaService, Rate
 
 pub use envoy::envoy_response;
 pub use message::{
-    Names, abandon, abandoned, assignments, bucket_id, client, domain, reports, response, usage_reports,
+    Names, abandon, abandoned, assignments, bucket_id, client, domain, reports, response, split,
+    usage_reports,
 };
 pub use tidegate_proto::envoy::service::rate_limit_quota::v3::rate_limit_quota_response::{
     BucketAction, bucket_action,

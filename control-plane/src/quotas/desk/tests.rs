@@ -113,6 +113,15 @@ fn a_bucket_without_a_limit_is_abandoned_and_nothing_is_kept_of_it() {
 }
 
 #[test]
+fn of_a_message_that_never_ends_the_rest_is_counted_and_not_taken() {
+    let mut desk = Desk::new(1, false, limits(100));
+    let mut client = Client::new(1, 16);
+    let report = client.lease.report(LATER);
+    desk.take(&client.caller, vec![(names("all"), report); MOST_REPORTS + 3], LATER);
+    assert_eq!((desk.counts().reports, desk.counts().beyond), (MOST_REPORTS as u64 + 3, 3));
+}
+
+#[test]
 fn one_that_does_not_read_holds_up_nobody() {
     let mut desk = Desk::new(1, false, limits(100));
     let (mut stuck, mut other) = (Client::new(1, 1), Client::new(2, 16));

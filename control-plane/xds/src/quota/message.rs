@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use prost::Message;
 use tidegate_proto::envoy::service::rate_limit_quota::v3::rate_limit_quota_response::BucketAction;
 use tidegate_proto::envoy::service::rate_limit_quota::v3::rate_limit_quota_response::bucket_action::{
     AbandonAction, BucketAction as Action, QuotaAssignmentAction,
@@ -105,6 +106,21 @@ pub fn response(assignments: &[(Names, Assignment)]) -> RateLimitQuotaResponse {
         action(names, Action::QuotaAssignmentAction(assigned))
     });
     RateLimitQuotaResponse { bucket_action: actions.collect() }
+}
+
+/// The same in messages of about so many bytes at most, for clients that take no larger ones.
+pub fn split(response: RateLimitQuotaResponse, bytes: usize) -> Vec<RateLimitQuotaResponse> {
+    let (mut parts, mut left) = (Vec::<RateLimitQuotaResponse>::new(), 0);
+    for action in response.bucket_action {
+        let size = action.encoded_len();
+        let has_room = size <= left;
+        left = if has_room { left } else { bytes }.saturating_sub(size);
+        match parts.last_mut() {
+            Some(part) if has_room => part.bucket_action.push(action),
+            _ => parts.push(RateLimitQuotaResponse { bucket_action: vec![action] }),
+        }
+    }
+    parts
 }
 
 /// What a server says of buckets that it gives nothing of, to anybody.

@@ -1,7 +1,6 @@
 use super::*;
 
 use proptest::prelude::*;
-use prost::Message;
 
 const NOW: Duration = Duration::from_secs(77);
 
@@ -145,6 +144,18 @@ fn an_assignment_without_a_lease_or_a_version_is_not_ours() {
     let unknown = BucketAction { bucket_id: None, bucket_action: None };
     let actions = vec![assigned(None), assigned(Some(LeaseAssignment::default())), unknown];
     assert_eq!(assignments(&RateLimitQuotaResponse { bucket_action: actions }, "d"), []);
+}
+
+#[test]
+fn a_long_answer_is_split_into_messages_that_are_not_and_nothing_is_lost() {
+    let names: Vec<Names> = (0..9).map(|i| names(&[("name", &format!("{i}-{}", "x".repeat(90)))])).collect();
+    let whole = abandon(&names);
+    let parts = split(whole.clone(), 300);
+    assert!(parts.len() > 3 && parts.iter().all(|part| part.encoded_len() < 320));
+    let actions = parts.into_iter().flat_map(|part| part.bucket_action);
+    assert_eq!(actions.collect::<Vec<_>>(), whole.bucket_action);
+    assert_eq!(split(whole, 1).len(), 9, "one that is too large goes alone");
+    assert_eq!(split(RateLimitQuotaResponse::default(), 1), []);
 }
 
 #[test]
