@@ -97,7 +97,7 @@ impl Bucket {
         let Some(held) = report.held else { return };
         member.grants.retain(|grant| grant.version >= held.version);
         // Of a server before this one. It is gone after the quiet period, unless it is confirmed until then.
-        if quiet && !member.knows(report.held) {
+        if quiet && !member.knows(report.held) && member.grants.len() < GRANTS {
             let gone = now + terms.lease();
             member.grants.push(Grant { version: held.version, share: held.share, stamp: report.stamp, gone });
         }

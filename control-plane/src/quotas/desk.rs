@@ -116,12 +116,10 @@ impl Desk {
 
     /// Takes what came over one stream.
     pub(super) fn take(&mut self, caller: &Caller, reports: Vec<(Names, Report)>, now: Duration) {
-        // A client is who first said so, as long as that stream lives.
+        // A client is who last said so: its old stream may be dead for long before anybody notices.
         let known = self.clients.entry(caller.client).or_insert_with(|| caller.clone());
-        if known.is_gone() {
+        if !known.outbox.same_channel(&caller.outbox) {
             known.clone_from(caller);
-        } else if !known.outbox.same_channel(&caller.outbox) {
-            return;
         }
         let mut unknown = Vec::new();
         self.counts.reports += reports.len() as u64;

@@ -135,17 +135,18 @@ fn one_that_does_not_read_holds_up_nobody() {
 }
 
 #[test]
-fn a_client_is_who_said_so_first_as_long_as_that_stream_lives() {
+fn a_client_that_comes_back_over_another_stream_is_told_there() {
     let mut desk = Desk::new(1, false, limits(100));
-    let (mut client, mut thief) = (Client::new(1, 16), Client::new(1, 16));
-    client.report(&mut desk, LATER);
-    thief.report(&mut desk, LATER);
+    let (mut dead, mut back) = (Client::new(1, 16), Client::new(1, 16));
+    dead.report(&mut desk, LATER);
+    back.report(&mut desk, LATER);
     desk.rebalance(LATER);
-    assert_eq!((client.read(LATER), thief.read(LATER)), (1, 0));
-    desk.forget(&client.caller.outbox);
-    thief.report(&mut desk, LATER + SECOND);
+    assert_eq!((dead.read(LATER), back.read(LATER)), (0, 1));
+    // The end of the old stream is noticed late, and changes nothing.
+    desk.forget(&dead.caller.outbox);
+    back.report(&mut desk, LATER + SECOND);
     desk.rebalance(LATER + SECOND);
-    assert_eq!(thief.read(LATER + SECOND), 1);
+    assert_eq!(back.read(LATER + SECOND), 1);
 }
 
 #[test]

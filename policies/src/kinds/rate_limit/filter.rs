@@ -242,13 +242,15 @@ impl RateLimitFilter {
     /// What those limits say that hold, or those that are in Shadow. `None` if none of them counts the request.
     fn decide(&self, cx: &mut RequestContext<'_>, shadow: bool) -> Option<(Ruling<'_>, Wishes<'_>)> {
         let now = cx.now;
-        let mut parts = Parts::new();
+        // All of them before any bucket, which holds a lock: expressions take their time.
+        let mut wishes = Wishes::new();
         for limit in self.limits.iter().filter(|limit| limit.shadow == shadow) {
             match limit.wish(cx, self.seed) {
-                Ok(wish) => parts.extend(wish.map(|wish| wish.part(cx))),
+                Ok(wish) => wishes.extend(wish),
                 Err(ruling) => return Some((ruling, Wishes::new())),
             }
         }
+        let parts: Parts<'_> = wishes.iter().map(|wish| wish.part(cx)).collect();
         let patience = self.on_limit.delay.unwrap_or_default();
         let refusals = parts.iter().filter_map(|part| {
             let refused = part.bucket.check(part.wish.cost.max(1), now);
@@ -262,7 +264,8 @@ impl RateLimitFilter {
             None if self.on_limit.delay.is_some() => take_turns(&parts, patience, cx)?,
             None => spend(&parts, now)?,
         };
-        Some((ruling, parts.iter().map(|part| part.wish).collect()))
+        drop(parts);
+        Some((ruling, wishes))
     }
 
     fn explain(&self, ruling: Ruling<'_>, cx: &mut RequestContext<'_>) {
