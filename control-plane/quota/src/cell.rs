@@ -179,11 +179,15 @@ impl Cell {
         self.returned.fetch_add(excess.min(TOO_MUCH), Ordering::Relaxed);
     }
 
-    /// The same, without what was there before.
+    /// The same, without what was there before. What was admitted and not reported yet, the server does not know to be
+    /// missing in what it gave.
     pub(crate) fn restart(&self, rate: Rate, share: Share, tokens: Tokens, now: Duration) {
         let mut refill = self.lock();
         self.resize(&mut refill, (rate, share), now);
-        self.tokens.store(tokens.0.min(self.capacity.load(Ordering::Relaxed)), Ordering::Relaxed);
+        let spent = self.allowed.load(Ordering::Relaxed).saturating_mul(TOKEN);
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        self.tokens.store(tokens.0.min(capacity).saturating_sub(spent), Ordering::Relaxed);
+        self.debt.store(spent.saturating_sub(tokens.0).min(capacity), Ordering::Relaxed);
         self.returned.store(0, Ordering::Relaxed);
     }
 

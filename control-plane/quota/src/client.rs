@@ -220,6 +220,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_admitted_without_a_share_and_not_reported_is_missing_in_the_first_one() {
+        let mut lease = Lease::new(1, BucketId([0; 16]), RATE, Fallback::Share(Share::WHOLE), SECOND);
+        let take = |lease: &Lease, cost| lease.cell().take(cost, SECOND).is_ok();
+        assert!(take(&lease, 2));
+        lease.report(SECOND);
+        assert!(take(&lease, 3));
+        let mut assignment = assignment(1, SECOND, false);
+        // The server knows of two.
+        (assignment.share, assignment.tokens) = (Share::WHOLE, Tokens(8_000_000));
+        lease.assign(&assignment, SECOND);
+        assert_eq!(spendable(&lease, SECOND), 5);
+    }
+
+    #[test]
     fn what_a_lowered_share_has_no_room_for_is_returned_and_so_is_the_rest_at_the_end() {
         let mut lease = lease();
         let mut assignment = assignment(1, SECOND, false);
