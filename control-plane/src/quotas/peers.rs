@@ -17,7 +17,7 @@ pub struct QuotaArgs {
     #[arg(long, value_name = "HOST:PORT,...", env = "TIDEGATE_CP_QUOTA_PEERS", value_delimiter = ',')]
     pub quota_peers: Vec<String>,
     /// Which of --quota-peers this one is. Default: the address of --listen.
-    #[arg(long, value_name = "HOST:PORT", env = "TIDEGATE_CP_QUOTA_NAME")]
+    #[arg(long, value_name = "HOST:PORT", env = "TIDEGATE_CP_QUOTA_NAME", requires = "quota_peers")]
     pub quota_name: Option<String>,
 }
 

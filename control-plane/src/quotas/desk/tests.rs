@@ -5,6 +5,8 @@ use tidegate_policy::model::{Meta, Mode, Policy, ResourceName, SourceMap, Source
 use tidegate_quota::{Fallback, Lease, Rate, Share};
 use tidegate_xds::quota::{MESH_DOMAIN, RateLimitQuotaResponse, assignments, bucket_id};
 
+mod peers;
+
 use super::caller::Speaks;
 use super::*;
 
