@@ -57,7 +57,10 @@ impl Relay {
         loop {
             let begun = Instant::now();
             let reason = match self.connect().await {
-                Ok((messages, answers)) => self.stream(messages, answers).await,
+                Ok((messages, answers)) => {
+                    last.clear();
+                    self.stream(messages, answers).await
+                }
                 Err(reason) => reason,
             };
             let retry_in = backoff.next_delay(begun.elapsed());

@@ -141,7 +141,26 @@ async fn without_the_one_that_lends_shares_run_out_and_when_it_is_back_they_are_
 
     let _back = replicas.run(0, false).await;
     until_all(&mut clients, is_shared).await;
-    assert!(admitted(&clients) <= bound(begun, &clients));
+    let (admitted, bound) = (admitted(&clients), bound(begun, &clients));
+    assert!(admitted <= bound, "{admitted} of {bound}");
+}
+
+#[tokio::test]
+async fn one_that_restarts_is_told_through_the_others_what_is_held_and_lends_no_more_than_is_left() {
+    let mut replicas = Replicas::start(2).await;
+    let begun = Instant::now();
+    let mut clients = replicas.clients().await;
+    until_all(&mut clients, is_shared).await;
+    replicas.fronts[0].lead_to(None);
+    replicas.meshes.remove(0).running.shutdown().await;
+    let back = replicas.run(0, false).await;
+    drop(clients[0].reconnect(&back).await);
+    // One that joins makes it lend anew, beside what it only heard of.
+    clients.push(replicas.meshes[0].peer(3, "all").await);
+    until_all(&mut clients, is_shared).await;
+    assert_eq!(back.number("quota_clients").await, 3);
+    let (admitted, bound) = (admitted(&clients), bound(begun, &clients));
+    assert!(admitted <= bound, "{admitted} of {bound}");
 }
 
 #[tokio::test]

@@ -75,9 +75,13 @@ proptest! {
     fn whatever_bytes_decode_to_is_read_without_a_fault(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(message) = RateLimitQuotaUsageReports::decode(&*bytes) {
             prop_assert!(reports(&message, "d", 1, NOW).len() <= message.bucket_quota_usages.len());
+            prop_assert!(relayed_reports(&message, "d").len() <= message.bucket_quota_usages.len());
         }
         if let Ok(message) = RateLimitQuotaResponse::decode(&*bytes) {
             prop_assert!(assignments(&message, "d").len() <= message.bucket_action.len());
+            let leases = message.bucket_action.iter().filter(|action| lease(action).is_some()).count();
+            let parts = by_client(message);
+            prop_assert_eq!(parts.values().map(|part| part.bucket_action.len()).sum::<usize>(), leases);
         }
     }
 }
