@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use clap::builder::Resettable;
-use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, Running as ControlPlane, StartError};
+use tidegate_control_plane::{
+    ControlPlaneArgs, ControllerArgs, QuotaArgs, Running as ControlPlane, StartError,
+};
 use tidegate_proxy::app::{Proxy, Running};
 use tidegate_proxy::{ProxyArgs, ProxyConfig};
 use tokio::time::{MissedTickBehavior, interval};
@@ -152,7 +154,8 @@ async fn start_control_plane(policies: PathBuf, args: &RunArgs) -> Result<Contro
     let admin = args.status.unwrap_or_else(|| own_or_any(STATUS));
     let (classes, status_file) = (args.classes.clone(), args.status_file.clone());
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut plane = ControlPlaneArgs { policies, listen, admin, classes, status_file, is_first: true };
+    let quota = QuotaArgs::default();
+    let mut plane = ControlPlaneArgs { policies, listen, admin, classes, status_file, quota, is_first: true };
     let mut started = tidegate_control_plane::start(&plane).await;
     // Several runs that start at once all find the default free, and only one of them gets it.
     if args.status.is_none()

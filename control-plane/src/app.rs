@@ -18,7 +18,7 @@ use crate::admin;
 use crate::grpc::{Hub, TYPES};
 use crate::limits::Limits;
 use crate::news;
-use crate::quotas::{self, Quotas};
+use crate::quotas::{self, Peers, PeersError, QuotaArgs, Quotas};
 use crate::source::Reading;
 use crate::source::file::{self, CannotOpen};
 use crate::status::{self, Reporter, Status};
@@ -42,6 +42,8 @@ pub struct ControlPlaneArgs {
     /// replaced by rename, and only when it changes. Not inside the directory of policies.
     #[arg(long, value_name = "FILE", env = "TIDEGATE_STATUS_FILE")]
     pub status_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub quota: QuotaArgs,
     /// No proxy can hold shares of mesh-wide limits that a control plane before this one lent: they are lent at once. For
     /// those who start all proxies themselves.
     #[arg(skip)]
@@ -69,6 +71,8 @@ pub enum StartError {
         "--status-file {0} would be read as a policy document: keep it outside of the directory of policies"
     )]
     StatusFile(PathBuf),
+    #[error(transparent)]
+    Peers(#[from] PeersError),
     #[error("a part of the control plane failed: {0}")]
     Failed(String),
 }
@@ -90,7 +94,7 @@ impl StartError {
     /// The process's exit code: 2 where the command line is at fault.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Policies(_) | Self::StatusFile(_) => 2,
+            Self::Policies(_) | Self::StatusFile(_) | Self::Peers(_) => 2,
             Self::Listen { .. } | Self::Failed(_) => 1,
         }
     }
@@ -115,6 +119,7 @@ pub struct Running {
 /// If the directory cannot be read or an address is taken. Once started, it survives losing the directory.
 pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     check_status_file(args)?;
+    let peers = Peers::new(&args.quota, args.listen)?;
     let shutdown = CancellationToken::new();
     let guard = shutdown.clone().drop_guard();
     let readings = file::open(&args.policies, shutdown.clone()).await?;
@@ -128,7 +133,7 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let hub = Arc::new(Hub::new(&first.published));
     let worlds = watch::Sender::new(first);
     let world = worlds.subscribe();
-    let quotas = Quotas::new(world.clone(), args.is_first, shutdown.clone());
+    let (quotas, relays) = Quotas::new(world.clone(), args.is_first, peers, shutdown.clone());
     let reporter = Arc::new(Reporter::new(world.clone(), hub.clone(), quotas.clone()));
     if let Some(left) = args.status_file.as_deref().and_then(status::left_behind) {
         reporter.recall(&left);
@@ -139,6 +144,9 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let (admin_address, admin) = admin;
     tasks.spawn(follow(fold, readings, worlds, hub.clone(), shutdown.clone()));
     tasks.spawn(quotas.clone().keep_lending());
+    for relay in relays {
+        tasks.spawn(relay.carry());
+    }
     tasks.spawn(serve_grpc(grpc, hub.clone(), (world.clone(), quotas), shutdown.clone()));
     let file = args.status_file.clone();
     let following = status::keep(reporter.clone(), reporter.worlds(), hub.changes(), file, shutdown.clone());

@@ -17,3 +17,4 @@ pub mod status;
 pub mod world;
 
 pub use app::{ControlPlaneArgs, ControllerArgs, Running, StartError, run, start};
+pub use quotas::{PeersError, QuotaArgs};

@@ -91,18 +91,30 @@ impl Numbers {
 
 impl Numbers {
     fn quotas(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Counts { buckets, clients, reports, assignments, dropped, abandoned, beyond } = self.lent;
+        let Counts { buckets, clients, peers, connected_peers, .. } = self.lent;
         gauge(encoder, "quota_buckets", "Buckets of shared limits that shares are lent of", buckets)?;
         gauge(encoder, "quota_clients", "Clients that report to them", clients)?;
+        gauge(encoder, "quota_peers", "Other replicas that shares are lent by", peers)?;
+        gauge(encoder, "quota_peers_connected", "Those that reports can be relayed to", connected_peers)?;
+        self.quota_messages(encoder)
+    }
+
+    fn quota_messages(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let lent = self.lent;
         let help = "Messages of quotas: reports read, and of those the ones of buckets without a limit, or that there is no \
-                    room for or are too long; assignments sent, and those that a client did not read in time";
+                    room for or are too long, those relayed to other replicas, those that were not since a replica could \
+                    not be reached, and those that another relayed here though they are not lent of here; assignments \
+                    sent, and those that a client did not read in time";
         let mut family = encoder.encode_descriptor("quota_messages", help, None, MetricType::Counter)?;
         let messages = [
-            ("report", reports),
-            ("assignment", assignments),
-            ("dropped", dropped),
-            ("abandoned", abandoned),
-            ("beyond", beyond),
+            ("report", lent.reports),
+            ("assignment", lent.assignments),
+            ("dropped", lent.dropped),
+            ("abandoned", lent.abandoned),
+            ("beyond", lent.beyond),
+            ("relayed", lent.relayed),
+            ("unsent", lent.unsent),
+            ("misdirected", lent.misdirected),
         ];
         for (message, count) in messages {
             ConstCounter::new(count).encode(family.encode_family(&[("message", message)])?)?;

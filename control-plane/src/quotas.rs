@@ -1,12 +1,16 @@
 //! Lends shares of mesh-wide limits, by Envoy's quota protocol: to our proxies, and to whoever else asks by a domain.
 //!
 //! What is lent, [`desk`] decides; here are the streams. A client that does not read loses what it is told and holds up
-//! nobody: a lost assignment is one that nobody uses.
+//! nobody: a lost assignment is one that nobody uses. Of several control planes, each lends of [its](peers) buckets and
+//! [relays](relay) what it hears of others'.
 
 mod desk;
+mod peers;
+mod relay;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::{Stream, stream};
@@ -14,16 +18,20 @@ use parking_lot::Mutex;
 use tidegate_policy::kinds::rate_limit::QuotaLimits;
 use tidegate_policy::objects::Object;
 use tidegate_xds::quota::{
-    self, RateLimitQuotaResponse, RateLimitQuotaService, RateLimitQuotaServiceServer,
-    RateLimitQuotaUsageReports, reports,
+    self, RELAYED_BY, RateLimitQuotaResponse, RateLimitQuotaService, RateLimitQuotaServiceServer,
+    RateLimitQuotaUsageReports, relayed_reports, reports,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use desk::Counts;
-use desk::{Caller, Desk, Outbox};
+use desk::{Caller, Desk, Outbox, StreamId};
+pub(crate) use peers::Peers;
+pub use peers::{PeersError, QuotaArgs};
+pub(crate) use relay::Relay;
 
 use crate::world::World;
 
@@ -31,6 +39,8 @@ use crate::world::World;
 const PACE: Duration = Duration::from_millis(100);
 /// Answers that wait for one client; those beyond are dropped.
 const QUEUE: usize = 16;
+/// The same for a replica, which reads for many.
+const PEER_QUEUE: usize = 64;
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// See the module.
@@ -38,21 +48,32 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 pub(crate) struct Quotas {
     desk: Mutex<Desk>,
     world: watch::Receiver<Arc<World>>,
+    peers: Peers,
+    streams: AtomicU64,
     start: Instant,
     shutdown: CancellationToken,
 }
 
 impl Quotas {
-    /// `is_first`: no proxy holds shares of a control plane before.
+    /// `is_first`: no proxy holds shares of a control plane before. The relays carry to the other ones of `peers`.
     pub(crate) fn new(
         world: watch::Receiver<Arc<World>>,
         is_first: bool,
+        peers: Peers,
         shutdown: CancellationToken,
-    ) -> Arc<Self> {
+    ) -> (Arc<Self>, Vec<Relay>) {
         // Greater than that of every control plane before, as long as clocks are right.
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let desk = Desk::new(u64::try_from(epoch).unwrap_or(u64::MAX), is_first, limits(&world.borrow()));
-        Arc::new(Self { desk: Mutex::new(desk), world, start: Instant::now(), shutdown })
+        let epoch = u64::try_from(epoch).unwrap_or(u64::MAX);
+        let channels = peers.others().map(|peer| (peer.to_owned(), mpsc::channel(relay::WAITING)));
+        let (relays, queues): (_, Vec<_>) =
+            channels.map(|(peer, (relay, reports))| ((peer.clone(), relay), (peer, reports))).unzip();
+        let desk = Desk::new(epoch, is_first, limits(&world.borrow()), (peers.clone(), relays));
+        let (desk, streams, start) = (Mutex::new(desk), AtomicU64::new(0), Instant::now());
+        let quotas = Arc::new(Self { desk, world, peers, streams, start, shutdown });
+        let relay = |(peer, reports)| Relay { peer, reports, quotas: quotas.clone() };
+        let relays = queues.into_iter().map(relay).collect();
+        (quotas, relays)
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -75,18 +96,13 @@ impl Quotas {
         }
     }
 
-    /// Reads one stream to its end, or until the client has closed its half of the other direction.
-    async fn read(
-        &self,
-        mut messages: Streaming<RateLimitQuotaUsageReports>,
-        outbox: Outbox,
-    ) -> Option<Status> {
-        let (mut domain, mut caller) = (None::<String>, None::<Caller>);
+    /// Reads one stream of a client to its end.
+    async fn read(&self, mut messages: Messages, stream: StreamId, outbox: Outbox) -> Option<Status> {
+        let (mut domain, mut caller) = (None::<String>, None);
         loop {
-            let message = tokio::select! {
-                () = self.shutdown.cancelled() => return Some(Status::unavailable("the control plane shuts down")),
-                () = outbox.closed() => return None,
-                message = messages.message() => message.ok()??,
+            let message = match self.next(&mut messages, &outbox).await {
+                Ok(message) => message,
+                Err(end) => return end,
             };
             // It is said in the first message; who speaks, in the first that reports something.
             let said = || quota::domain(&message).unwrap_or_default().to_owned();
@@ -94,13 +110,53 @@ impl Quotas {
             if message.bucket_quota_usages.is_empty() {
                 continue;
             }
-            let caller = caller.get_or_insert_with(|| Caller::of(domain, &message, outbox.clone()));
+            let first = || Caller::client(domain, &message, (stream, outbox.clone()));
+            let (caller, client) = caller.get_or_insert_with(first);
             let now = self.start.elapsed();
-            let told = reports(&message, &caller.domain, caller.client, now);
+            let told = reports(&message, &caller.domain, *client, now);
             self.desk.lock().take(caller, told, now);
         }
     }
+
+    /// Reads one stream of another replica to its end.
+    async fn read_peer(&self, mut messages: Messages, stream: StreamId, outbox: Outbox) -> Option<Status> {
+        let mut caller = Caller::peer((stream, outbox.clone()));
+        loop {
+            let message = match self.next(&mut messages, &outbox).await {
+                Ok(message) => message,
+                Err(end) => return end,
+            };
+            let told = relayed_reports(&message, &message.domain);
+            caller.domain = message.domain;
+            self.desk.lock().take(&caller, told, self.start.elapsed());
+        }
+    }
+
+    /// Fails at the end of the stream, or when the client has closed its half of the other direction.
+    async fn next(
+        &self,
+        messages: &mut Messages,
+        outbox: &Outbox,
+    ) -> Result<RateLimitQuotaUsageReports, Option<Status>> {
+        tokio::select! {
+            () = self.shutdown.cancelled() => Err(Some(Status::unavailable("the control plane shuts down"))),
+            () = outbox.closed() => Err(None),
+            message = messages.message() => message.ok().flatten().ok_or(None),
+        }
+    }
+
+    /// Whether a stream is that of another replica.
+    fn is_peer(&self, metadata: &MetadataMap) -> Result<bool, Status> {
+        let Some(name) = metadata.get(RELAYED_BY) else { return Ok(false) };
+        let name = name.to_str().unwrap_or_default();
+        if self.peers.others().any(|peer| peer == name) {
+            return Ok(true);
+        }
+        Err(Status::failed_precondition(format!("the --quota-peers of this replica do not have {name}")))
+    }
 }
+
+type Messages = Streaming<RateLimitQuotaUsageReports>;
 
 /// The service, ready to be added to a server.
 pub(crate) fn service(quotas: Arc<Quotas>) -> RateLimitQuotaServiceServer<Service> {
@@ -119,14 +175,20 @@ impl RateLimitQuotaService for Service {
         &self,
         request: Request<Streaming<RateLimitQuotaUsageReports>>,
     ) -> Result<Response<Self::StreamRateLimitQuotasStream>, Status> {
-        let (outbox, queue) = mpsc::channel(QUEUE);
+        let is_peer = self.0.is_peer(request.metadata())?;
+        let (outbox, queue) = mpsc::channel(if is_peer { PEER_QUEUE } else { QUEUE });
         let quotas = Arc::clone(&self.0);
         tokio::spawn(async move {
-            if let Some(end) = quotas.read(request.into_inner(), outbox.clone()).await {
+            let (messages, stream) = (request.into_inner(), quotas.streams.fetch_add(1, Ordering::Relaxed));
+            let end = match is_peer {
+                true => quotas.read_peer(messages, stream, outbox.clone()).await,
+                false => quotas.read(messages, stream, outbox.clone()).await,
+            };
+            if let Some(end) = end {
                 // Failing means that the client is gone, or does not read: nobody is left to be told.
                 drop(outbox.try_send(Err(end)));
             }
-            quotas.desk.lock().forget(&outbox);
+            quotas.desk.lock().forget(stream);
         });
         let answers = stream::unfold(queue, async |mut queue| Some((queue.recv().await?, queue)));
         Ok(Response::new(Box::pin(answers)))

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, start};
+use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, QuotaArgs, start};
 use tidegate_xds::rls::{
     Code, Entry, RateLimitDescriptor, RateLimitRequest, RateLimitResponse, RateLimitServiceClient,
 };
@@ -40,6 +40,7 @@ async fn each_user_has_the_written_budget_and_is_told_what_is_left() {
         admin: ANY,
         classes: ControllerArgs::default(),
         status_file: None,
+        quota: QuotaArgs::default(),
         is_first: true,
     };
     let running = start(&args).await.unwrap();

@@ -1,26 +1,25 @@
 //! Where reports meet the limits of the documents, and assignments find their clients. Waits for nothing.
 
+mod answers;
+mod caller;
+
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use tidegate_policy::kinds::rate_limit::QuotaLimits;
-use tidegate_quota::{Assignment, BucketId, ClientId, Limit, Most, Report, Server};
-use tidegate_xds::quota::{
-    self, Names, RateLimitQuotaResponse, RateLimitQuotaUsageReports, abandon, envoy_response, response,
-};
+use tidegate_quota::{BucketId, ClientId, Limit, Most, Report, Server};
+use tidegate_xds::quota::{Names, abandon};
 use tokio::sync::mpsc;
-use tonic::Status;
 
-/// The way to one client's stream.
-pub(super) type Outbox = mpsc::Sender<Result<RateLimitQuotaResponse, Status>>;
+pub(super) use caller::{Caller, Outbox, StreamId};
+
+use super::peers::{Peers, Way};
+use answers::Told;
 
 /// Of one message. Proxies have ten thousand buckets of one limit.
 const MOST_REPORTS: usize = 100_000;
 /// Names and values of one bucket together.
 const MOST_NAME_BYTES: usize = 4096;
-/// Of one answer; our proxies take four times as much.
-const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 const MOST: Most = Most { buckets: 1_000_000, members: 10_000 };
 /// What nobody reports any more is forgotten this often.
 const CLEAN_EVERY: Duration = Duration::from_secs(1);
@@ -30,22 +29,24 @@ const CLEAN_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Desk {
     limits: QuotaLimits,
     server: Server,
+    peers: Peers,
+    relays: Relays,
     buckets: HashMap<BucketId, Known>,
     clients: HashMap<ClientId, Caller>,
     cleaned: Duration,
     counts: Counts,
 }
 
-/// Who speaks on a stream.
+/// A report on its way to the peer that lends of its bucket.
 #[derive(Clone, Debug)]
-pub(super) struct Caller {
-    /// It is said in the first message, and holds for all.
+pub(super) struct Relayed {
     pub(super) domain: String,
-    pub(super) client: ClientId,
-    /// One that knows nothing of leases.
-    is_plain: bool,
-    outbox: Outbox,
+    pub(super) names: Names,
+    pub(super) report: Report,
 }
+
+/// Where reports of other replicas' buckets go, by their names.
+pub(super) type Relays = HashMap<String, mpsc::Sender<Relayed>>;
 
 /// A bucket that somebody reports.
 #[derive(Debug)]
@@ -68,24 +69,25 @@ pub(crate) struct Counts {
     pub(crate) abandoned: u64,
     /// Reports of buckets and clients that there is no room for, and what is too long of names or of a message.
     pub(crate) beyond: u64,
-}
-
-impl Caller {
-    /// `first` of all messages that report something.
-    pub(super) fn of(domain: String, first: &RateLimitQuotaUsageReports, outbox: Outbox) -> Self {
-        let client = quota::client(first);
-        let stranger = || RandomState::new().build_hasher().finish();
-        Self { domain, client: client.unwrap_or_else(stranger), is_plain: client.is_none(), outbox }
-    }
-
-    fn is_gone(&self) -> bool {
-        self.outbox.is_closed()
-    }
+    /// Other replicas that shares are lent by.
+    pub(crate) peers: usize,
+    pub(crate) connected_peers: usize,
+    /// Reports that went on their way to one of them.
+    pub(crate) relayed: u64,
+    /// Reports for one that could not be reached, or did not read in time.
+    pub(crate) unsent: u64,
+    /// Reports that another replica relayed here and whose buckets are not lent here.
+    pub(crate) misdirected: u64,
 }
 
 impl Desk {
     /// `is_first`: no proxy holds shares of a control plane before.
-    pub(super) fn new(epoch: u64, is_first: bool, limits: QuotaLimits) -> Self {
+    pub(super) fn new(
+        epoch: u64,
+        is_first: bool,
+        limits: QuotaLimits,
+        (peers, relays): (Peers, Relays),
+    ) -> Self {
         let server = match is_first {
             true => Server::first(MOST, epoch),
             false => Server::new(MOST, epoch, Duration::ZERO),
@@ -93,6 +95,8 @@ impl Desk {
         Self {
             limits,
             server,
+            peers,
+            relays,
             buckets: HashMap::new(),
             clients: HashMap::new(),
             cleaned: Duration::ZERO,
@@ -101,7 +105,8 @@ impl Desk {
     }
 
     pub(super) fn counts(&self) -> Counts {
-        Counts { buckets: self.server.len(), clients: self.clients.len(), ..self.counts }
+        let (buckets, clients, peers) = (self.server.len(), self.clients.len(), self.relays.len());
+        Counts { buckets, clients, peers, ..self.counts }
     }
 
     /// The documents changed. What is lent already follows with the next reports.
@@ -116,11 +121,6 @@ impl Desk {
 
     /// Takes what came over one stream.
     pub(super) fn take(&mut self, caller: &Caller, reports: Vec<(Names, Report)>, now: Duration) {
-        // A client is who last said so: its old stream may be dead for long before anybody notices.
-        let known = self.clients.entry(caller.client).or_insert_with(|| caller.clone());
-        if !known.outbox.same_channel(&caller.outbox) {
-            known.clone_from(caller);
-        }
         let mut unknown = Vec::new();
         self.counts.reports += reports.len() as u64;
         for (i, (names, report)) in reports.into_iter().enumerate() {
@@ -129,13 +129,34 @@ impl Desk {
                 continue;
             }
             match self.limits.limit(&caller.domain, &names) {
-                Some(limit) => self.note(caller, names, &report, limit, now),
+                Some(limit) => self.direct(caller, names, &report, limit, now),
                 None => unknown.push(names),
             }
         }
-        if !unknown.is_empty() {
-            self.counts.abandoned += unknown.len() as u64;
+        self.counts.abandoned += unknown.len() as u64;
+        // A replica has the same documents, or will have them soon: then it tells its clients itself.
+        if !unknown.is_empty() && !caller.is_peer() {
             let _ = caller.outbox.try_send(Ok(abandon(&unknown)));
+        }
+    }
+
+    fn direct(&mut self, caller: &Caller, names: Names, report: &Report, limit: Limit, now: Duration) {
+        let way = self.peers.way(report.bucket, caller.is_peer());
+        if way == Way::Nowhere {
+            self.counts.misdirected += 1;
+            return;
+        }
+        // A client is who last said so: its old stream may be dead for long before anybody notices.
+        let known = self.clients.entry(report.client).or_insert_with(|| caller.clone());
+        if known.stream != caller.stream {
+            known.clone_from(caller);
+        }
+        let Way::To(peer) = way else { return self.note(caller, names, report, limit, now) };
+        let relayed = Relayed { domain: caller.domain.clone(), names, report: *report };
+        if self.relays.get(peer).is_some_and(|relay| relay.try_send(relayed).is_ok()) {
+            self.counts.relayed += 1;
+        } else {
+            self.counts.unsent += 1;
         }
     }
 
@@ -150,12 +171,15 @@ impl Desk {
 
     /// Tells everybody what changed.
     pub(super) fn rebalance(&mut self, now: Duration) {
-        let mut told = HashMap::<ClientId, Vec<Assignment>>::new();
+        let mut told = HashMap::<StreamId, (Caller, Vec<Told>)>::new();
         for assignment in self.server.rebalance(now) {
-            told.entry(assignment.client).or_default().push(assignment);
+            let Some(caller) = self.clients.get(&assignment.client) else { continue };
+            let Some(known) = self.buckets.get(&assignment.bucket) else { continue };
+            let (_, told) = told.entry(caller.stream).or_insert_with(|| (caller.clone(), Vec::new()));
+            told.push((known.names.clone(), assignment, known.limit.rate));
         }
-        for (client, assignments) in told {
-            self.tell(client, &assignments, now);
+        for (caller, told) in told.into_values() {
+            self.tell(&caller, told, now);
         }
         if now >= self.cleaned + CLEAN_EVERY {
             self.cleaned = now;
@@ -165,29 +189,20 @@ impl Desk {
         }
     }
 
-    fn tell(&mut self, client: ClientId, assignments: &[Assignment], now: Duration) {
-        let Some(caller) = self.clients.get(&client) else { return };
-        let named = assignments.iter().filter_map(|assignment| {
-            let known = self.buckets.get(&assignment.bucket)?;
-            Some((known.names.clone(), *assignment, known.limit.rate))
-        });
-        let message = if caller.is_plain {
-            envoy_response(&named.collect::<Vec<_>>(), now)
-        } else {
-            response(&named.map(|(names, assignment, _)| (names, assignment)).collect::<Vec<_>>())
-        };
-        for part in quota::split(message, ANSWER_BYTES) {
-            let many = part.bucket_action.len() as u64;
-            match caller.outbox.try_send(Ok(part)) {
-                Ok(()) => self.counts.assignments += many,
-                Err(_) => self.counts.dropped += many,
-            }
-        }
+    /// A peer came, or went.
+    pub(super) fn connected(&mut self, is_connected: bool) {
+        let connected = self.counts.connected_peers;
+        self.counts.connected_peers = if is_connected { connected + 1 } else { connected.saturating_sub(1) };
+    }
+
+    /// Reports were dropped on their way to a peer.
+    pub(super) fn lost(&mut self, reports: usize) {
+        self.counts.unsent += reports as u64;
     }
 
     /// A stream ended. Its clients may come back over another one.
-    pub(super) fn forget(&mut self, outbox: &Outbox) {
-        self.clients.retain(|_, caller| !caller.outbox.same_channel(outbox));
+    pub(super) fn forget(&mut self, stream: StreamId) {
+        self.clients.retain(|_, caller| caller.stream != stream);
     }
 }
 

@@ -13,7 +13,7 @@ use prost_types::{Struct, Value};
 use tempfile::TempDir;
 use tidegate_control_plane::grpc::TYPES;
 use tidegate_control_plane::status::Status;
-use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, Running, start};
+use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, QuotaArgs, Running, start};
 use tidegate_xds::Node;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
 use tidegate_xds::client::{ConfigHandler, DeltaClient, Rejection, Update, grpc};
@@ -104,6 +104,7 @@ pub(crate) fn args(directory: &TempDir, listen: SocketAddr) -> ControlPlaneArgs 
         admin: ANY,
         classes: ControllerArgs::default(),
         status_file,
+        quota: QuotaArgs::default(),
         is_first: false,
     }
 }

@@ -1,6 +1,8 @@
 //! A control plane that is asked as a rate limit quota service, over loopback, with leases as its clients.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
+mod front;
+mod replicas;
 mod support;
 
 use std::time::Duration;

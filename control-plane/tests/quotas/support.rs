@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use futures_util::stream;
 use tempfile::TempDir;
-use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, Running, start};
+use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, QuotaArgs, Running, start};
 use tidegate_quota::{Assignment, Fallback, Lease, Rate, Report, Share, State, Version};
 use tidegate_xds::quota::{
-    BucketNames, BucketQuotaUsage, MESH_DOMAIN, Names, RateLimitQuotaResponse, RateLimitQuotaServiceClient,
-    RateLimitQuotaUsageReports, assignments, bucket_id, usage_reports,
+    BucketNames, BucketQuotaUsage, MESH_DOMAIN, Names, RELAYED_BY, RateLimitQuotaResponse,
+    RateLimitQuotaServiceClient, RateLimitQuotaUsageReports, assignments, bucket_id, usage_reports,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -39,7 +39,7 @@ spec:
   domain: edge
   limits: [{name: per-user, requests: 1000, per: 1s, key: [{type: Descriptor, name: user}]}]
 ";
-const RATE: Rate = Rate { requests: 1000, per: Duration::from_secs(1), burst: 100 };
+pub(crate) const RATE: Rate = Rate { requests: 1000, per: Duration::from_secs(1), burst: 100 };
 
 /// Names of a bucket of the policy that the mesh shares.
 pub(crate) fn names(limit: &str) -> Names {
@@ -66,6 +66,10 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) async fn start() -> Self {
+        Self::start_as(QuotaArgs::default(), true).await
+    }
+
+    pub(crate) async fn start_as(quota: QuotaArgs, is_first: bool) -> Self {
         let policies = tempfile::tempdir().unwrap();
         std::fs::write(policies.path().join("limits.yaml"), POLICIES).unwrap();
         let args = ControlPlaneArgs {
@@ -74,7 +78,8 @@ impl Mesh {
             admin: ANY,
             classes: ControllerArgs::default(),
             status_file: None,
-            is_first: true,
+            quota,
+            is_first,
         };
         let running = start(&args).await.unwrap();
         assert_eq!(running.status().diagnostics, []);
@@ -83,13 +88,22 @@ impl Mesh {
 
     /// One connection, one stream.
     pub(crate) async fn stream(&self) -> Stream {
+        self.stream_of(None).await.unwrap()
+    }
+
+    /// The same, as the replica of this name.
+    pub(crate) async fn stream_of(&self, replica: Option<&str>) -> Result<Stream, Status> {
         let address = format!("http://{}", self.running.grpc);
         let mut client = RateLimitQuotaServiceClient::connect(address).await.unwrap();
         let (reports, queue) = mpsc::channel(1);
         let queue =
             stream::unfold(queue, async |mut queue: mpsc::Receiver<_>| Some((queue.recv().await?, queue)));
-        let responses = client.stream_rate_limit_quotas(queue).await.unwrap().into_inner();
-        Stream { reports, responses }
+        let mut request = Request::new(queue);
+        if let Some(replica) = replica {
+            request.metadata_mut().insert(RELAYED_BY, replica.parse().unwrap());
+        }
+        let responses = client.stream_rate_limit_quotas(request).await?.into_inner();
+        Ok(Stream { reports, responses })
     }
 
     pub(crate) async fn peer(&self, id: u64, limit: &str) -> Peer {
@@ -97,7 +111,7 @@ impl Mesh {
         let none = Fallback::Share(Share::NONE);
         let lease = Lease::new(id, bucket_id(MESH_DOMAIN, &names), RATE, none, Duration::ZERO);
         let (start, stream) = (Instant::now(), self.stream().await);
-        Peer { stream, names, lease, start, says_domain: true, taken: None }
+        Peer { stream, names, lease, start, says_domain: true, taken: None, admitted: 0 }
     }
 
     /// One number of `/metrics`: `name{labels} value`, without the prefix of them all.
@@ -143,12 +157,21 @@ pub(crate) struct Peer {
     start: Instant,
     says_domain: bool,
     taken: Option<Version>,
+    admitted: u64,
 }
 
 impl Peer {
     /// In billionths.
     pub(crate) fn share(&self) -> u64 {
-        self.lease.share().unwrap_or_default().as_billionths()
+        match self.lease.state(self.start.elapsed()) {
+            State::Fallback => 0,
+            State::Assigned | State::Reused => self.lease.share().unwrap_or_default().as_billionths(),
+        }
+    }
+
+    /// Requests so far.
+    pub(crate) fn admitted(&self) -> u64 {
+        self.admitted
     }
 
     /// Of the latest assignment that came.
@@ -168,7 +191,9 @@ impl Peer {
 
     pub(crate) async fn report(&mut self) {
         let now = self.start.elapsed();
-        while self.lease.cell().take(1, now).is_ok() {}
+        while self.lease.cell().take(1, now).is_ok() {
+            self.admitted += 1;
+        }
         self.lease.cell().check(100, now).unwrap_err();
         let report = self.lease.report(now);
         self.say(report).await;

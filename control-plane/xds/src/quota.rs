@@ -11,8 +11,8 @@ pub use generated::rate_limit_quota_service_server::{RateLimitQuotaService, Rate
 
 pub use envoy::envoy_response;
 pub use message::{
-    Names, abandon, abandoned, assignments, bucket_id, client, domain, reports, response, split,
-    usage_reports,
+    Names, abandon, abandoned, assignments, bucket_id, by_client, client, domain, named_assignments,
+    relayed_reports, reports, response, split, usage_reports,
 };
 pub use tidegate_proto::envoy::service::rate_limit_quota::v3::rate_limit_quota_response::{
     BucketAction, bucket_action,
@@ -24,6 +24,10 @@ pub use tidegate_proto::envoy::service::rate_limit_quota::v3::{
 
 /// The domain of the limits that the sidecars and gateways of a mesh share.
 pub const MESH_DOMAIN: &str = "tidegate.io/mesh";
+
+/// A request header: the stream is that of a server, named so, which passes on what its own clients report of buckets that
+/// the other one owns. Then every message names its domain, and the reports are those of many clients.
+pub const RELAYED_BY: &str = "tidegate-relayed-by";
 
 mod generated {
     #![allow(clippy::all, clippy::pedantic, missing_debug_implementations, unreachable_pub)]

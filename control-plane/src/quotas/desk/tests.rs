@@ -1,10 +1,16 @@
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use serde_json::{Value, json};
 use tidegate_policy::model::{Meta, Mode, Policy, ResourceName, SourceMap, SourceRef};
 use tidegate_quota::{Fallback, Lease, Rate, Share};
-use tidegate_xds::quota::{MESH_DOMAIN, assignments, bucket_id};
+use tidegate_xds::quota::{MESH_DOMAIN, RateLimitQuotaResponse, assignments, bucket_id};
 
+mod peers;
+
+use super::caller::Speaks;
 use super::*;
 
+static STREAMS: AtomicU64 = AtomicU64::new(0);
 const SECOND: Duration = Duration::from_secs(1);
 const RATE: Rate = Rate { requests: 100, per: SECOND, burst: 10 };
 
@@ -35,7 +41,7 @@ struct Client {
     id: ClientId,
     lease: Lease,
     caller: Caller,
-    inbox: mpsc::Receiver<Result<RateLimitQuotaResponse, Status>>,
+    inbox: mpsc::Receiver<Result<RateLimitQuotaResponse, tonic::Status>>,
 }
 
 impl Client {
@@ -43,8 +49,9 @@ impl Client {
         let (outbox, inbox) = mpsc::channel(queue);
         let bucket = bucket_id(MESH_DOMAIN, &names("all"));
         let lease = Lease::new(id, bucket, RATE, Fallback::Share(Share::NONE), SECOND);
-        let domain = String::from(MESH_DOMAIN);
-        Self { id, lease, caller: Caller { domain, client: id, is_plain: false, outbox }, inbox }
+        let (domain, speaks, stream) =
+            (String::from(MESH_DOMAIN), Speaks::ForItself, STREAMS.fetch_add(1, Relaxed));
+        Self { id, lease, caller: Caller { domain, speaks, stream, outbox }, inbox }
     }
 
     fn report(&mut self, desk: &mut Desk, now: Duration) {
@@ -89,7 +96,7 @@ const LATER: Duration = Duration::from_secs(20);
 
 #[test]
 fn two_clients_share_and_one_that_leaves_gives_all_to_the_other() {
-    let mut desk = Desk::new(1, false, limits(100));
+    let mut desk = Desk::new(1, false, limits(100), Default::default());
     let (mut a, mut b) = (Client::new(1, 16), Client::new(2, 16));
     let at = |step: u32| LATER + SECOND * step / 5;
     (0..10).for_each(|step| round(&mut desk, &mut [&mut a, &mut b], at(step)));
@@ -103,7 +110,7 @@ fn two_clients_share_and_one_that_leaves_gives_all_to_the_other() {
 
 #[test]
 fn a_bucket_without_a_limit_is_abandoned_and_nothing_is_kept_of_it() {
-    let mut desk = Desk::new(1, false, limits(100));
+    let mut desk = Desk::new(1, false, limits(100), Default::default());
     let mut client = Client::new(1, 16);
     let report = client.lease.report(LATER);
     desk.take(&client.caller, vec![(names("other"), report)], LATER);
@@ -114,7 +121,7 @@ fn a_bucket_without_a_limit_is_abandoned_and_nothing_is_kept_of_it() {
 
 #[test]
 fn of_a_message_that_never_ends_the_rest_is_counted_and_not_taken() {
-    let mut desk = Desk::new(1, false, limits(100));
+    let mut desk = Desk::new(1, false, limits(100), Default::default());
     let mut client = Client::new(1, 16);
     let report = client.lease.report(LATER);
     desk.take(&client.caller, vec![(names("all"), report); MOST_REPORTS + 3], LATER);
@@ -123,7 +130,7 @@ fn of_a_message_that_never_ends_the_rest_is_counted_and_not_taken() {
 
 #[test]
 fn one_that_does_not_read_holds_up_nobody() {
-    let mut desk = Desk::new(1, false, limits(100));
+    let mut desk = Desk::new(1, false, limits(100), Default::default());
     let (mut stuck, mut other) = (Client::new(1, 1), Client::new(2, 16));
     for step in 0..60_u32 {
         let now = LATER + SECOND * step / 5;
@@ -136,14 +143,14 @@ fn one_that_does_not_read_holds_up_nobody() {
 
 #[test]
 fn a_client_that_comes_back_over_another_stream_is_told_there() {
-    let mut desk = Desk::new(1, false, limits(100));
+    let mut desk = Desk::new(1, false, limits(100), Default::default());
     let (mut dead, mut back) = (Client::new(1, 16), Client::new(1, 16));
     dead.report(&mut desk, LATER);
     back.report(&mut desk, LATER);
     desk.rebalance(LATER);
     assert_eq!((dead.read(LATER), back.read(LATER)), (0, 1));
     // The end of the old stream is noticed late, and changes nothing.
-    desk.forget(&dead.caller.outbox);
+    desk.forget(dead.caller.stream);
     back.report(&mut desk, LATER + SECOND);
     desk.rebalance(LATER + SECOND);
     assert_eq!(back.read(LATER + SECOND), 1);
@@ -151,7 +158,7 @@ fn a_client_that_comes_back_over_another_stream_is_told_there() {
 
 #[test]
 fn what_nobody_reports_is_forgotten() {
-    let mut desk = Desk::new(1, false, limits(100));
+    let mut desk = Desk::new(1, false, limits(100), Default::default());
     let mut client = Client::new(1, 16);
     client.report(&mut desk, LATER);
     desk.rebalance(LATER);
@@ -165,9 +172,9 @@ fn what_nobody_reports_is_forgotten() {
 
 #[test]
 fn a_plain_envoy_is_told_a_token_bucket_of_the_limit_as_it_is_written_now() {
-    let mut desk = Desk::new(1, false, limits(100));
+    let mut desk = Desk::new(1, false, limits(100), Default::default());
     let mut client = Client::new(1, 16);
-    client.caller.is_plain = true;
+    client.caller.speaks = Speaks::Plainly;
     let fill = |client: &mut Client| {
         let told = client.inbox.try_recv().unwrap().unwrap();
         let text = format!("{told:?}");
@@ -190,7 +197,7 @@ fn a_plain_envoy_is_told_a_token_bucket_of_the_limit_as_it_is_written_now() {
 #[test]
 fn the_first_control_plane_lends_at_once_and_any_other_waits_for_what_may_still_be_held() {
     for (is_first, read) in [(true, 1), (false, 0)] {
-        let mut desk = Desk::new(1, is_first, limits(100));
+        let mut desk = Desk::new(1, is_first, limits(100), Default::default());
         let mut client = Client::new(1, 16);
         client.report(&mut desk, SECOND);
         desk.rebalance(SECOND);

@@ -64,24 +64,39 @@ pub fn reports(
     client: ClientId,
     now: Duration,
 ) -> Vec<(Names, Report)> {
+    let theirs = |usage: &&BucketQuotaUsage| usage.lease.as_ref().is_none_or(|lease| lease.client == client);
+    let usages = message.bucket_quota_usages.iter().filter(theirs);
+    usages.filter_map(|usage| report(usage, domain, client, now)).collect()
+}
+
+/// What a server hears of another one, which speaks for many clients. Each has a lease, and says who it is.
+pub fn relayed_reports(message: &RateLimitQuotaUsageReports, domain: &str) -> Vec<(Names, Report)> {
     let read = |usage: &BucketQuotaUsage| {
-        let names = usage.bucket_id.as_ref()?.bucket.clone();
-        let lease = usage.lease.as_ref();
-        if lease.is_some_and(|lease| lease.client != client) {
-            return None;
-        }
-        let report = Report {
-            client,
-            bucket: bucket_id(domain, &names),
-            stamp: lease.map_or(now, |lease| Duration::from_nanos(lease.stamp_nanos)),
-            held: lease.and_then(held),
-            usage: used(usage),
-            returned: Tokens(lease.map_or(0, |lease| lease.returned_millionths)),
-            leaves: lease.is_some_and(|lease| lease.leaves),
-        };
-        Some((names, report))
+        let client = usage.lease.as_ref()?.client;
+        report(usage, domain, client, Duration::ZERO)
     };
     message.bucket_quota_usages.iter().filter_map(read).collect()
+}
+
+/// `now` is the stamp of who has none.
+fn report(
+    usage: &BucketQuotaUsage,
+    domain: &str,
+    client: ClientId,
+    now: Duration,
+) -> Option<(Names, Report)> {
+    let names = usage.bucket_id.as_ref()?.bucket.clone();
+    let lease = usage.lease.as_ref();
+    let report = Report {
+        client,
+        bucket: bucket_id(domain, &names),
+        stamp: lease.map_or(now, |lease| Duration::from_nanos(lease.stamp_nanos)),
+        held: lease.and_then(held),
+        usage: used(usage),
+        returned: Tokens(lease.map_or(0, |lease| lease.returned_millionths)),
+        leaves: lease.is_some_and(|lease| lease.leaves),
+    };
+    Some((names, report))
 }
 
 /// What a server gives to those who have leases.
@@ -131,12 +146,16 @@ pub fn abandon<'a>(buckets: impl IntoIterator<Item = &'a Names>) -> RateLimitQuo
 
 /// The leases that a client is given.
 pub fn assignments(response: &RateLimitQuotaResponse, domain: &str) -> Vec<Assignment> {
+    named_assignments(response, domain).into_iter().map(|(_, assignment)| assignment).collect()
+}
+
+/// The same, each with the names of its bucket.
+pub fn named_assignments(response: &RateLimitQuotaResponse, domain: &str) -> Vec<(Names, Assignment)> {
     let read = |action: &BucketAction| {
-        let Some(Action::QuotaAssignmentAction(assigned)) = &action.bucket_action else { return None };
-        let lease = assigned.lease.as_ref()?;
-        Some(Assignment {
+        let (lease, names) = (lease(action)?, &action.bucket_id.as_ref()?.bucket);
+        let assignment = Assignment {
             client: lease.client,
-            bucket: bucket_id(domain, &action.bucket_id.as_ref()?.bucket),
+            bucket: bucket_id(domain, names),
             version: from_version(lease.version.as_ref()?),
             share: Share::billionths(lease.billionths),
             terms: Terms {
@@ -146,9 +165,28 @@ pub fn assignments(response: &RateLimitQuotaResponse, domain: &str) -> Vec<Assig
             tokens: Tokens(lease.millionths),
             stamp: Duration::from_nanos(lease.stamp_nanos),
             renews: lease.renews,
-        })
+        };
+        Some((names.clone(), assignment))
     };
     response.bucket_action.iter().filter_map(read).collect()
+}
+
+/// An answer to many clients as one for each. What is no lease names nobody, and is left out.
+pub fn by_client(response: RateLimitQuotaResponse) -> BTreeMap<ClientId, RateLimitQuotaResponse> {
+    let mut parts = BTreeMap::<ClientId, RateLimitQuotaResponse>::new();
+    for action in response.bucket_action {
+        if let Some(client) = lease(&action).map(|lease| lease.client) {
+            parts.entry(client).or_default().bucket_action.push(action);
+        }
+    }
+    parts
+}
+
+fn lease(action: &BucketAction) -> Option<&LeaseAssignment> {
+    match &action.bucket_action {
+        Some(Action::QuotaAssignmentAction(assigned)) => assigned.lease.as_ref(),
+        _ => None,
+    }
 }
 
 /// The buckets that a client shall speak of no more until somebody asks for them again.

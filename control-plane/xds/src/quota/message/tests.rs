@@ -75,11 +75,44 @@ proptest! {
     fn whatever_bytes_decode_to_is_read_without_a_fault(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(message) = RateLimitQuotaUsageReports::decode(&*bytes) {
             prop_assert!(reports(&message, "d", 1, NOW).len() <= message.bucket_quota_usages.len());
+            prop_assert!(relayed_reports(&message, "d").len() <= message.bucket_quota_usages.len());
         }
         if let Ok(message) = RateLimitQuotaResponse::decode(&*bytes) {
             prop_assert!(assignments(&message, "d").len() <= message.bucket_action.len());
+            let leases = message.bucket_action.iter().filter(|action| lease(action).is_some()).count();
+            let parts = by_client(message);
+            prop_assert_eq!(parts.values().map(|part| part.bucket_action.len()).sum::<usize>(), leases);
         }
     }
+}
+
+proptest! {
+    #[test]
+    fn a_server_relays_for_many_clients_and_gives_each_its_own_answers(
+        sent in prop::collection::vec((1..4_u64).prop_flat_map(some_report), 0..9),
+        given in prop::collection::vec(some_assignment(), 0..9),
+    ) {
+        prop_assert_eq!(relayed_reports(&usage_reports("d", &sent), "d"), sent);
+        let few = |(names, assignment): (Names, Assignment)| {
+            (names, Assignment { client: assignment.client % 3, ..assignment })
+        };
+        let given: Vec<_> = given.into_iter().map(few).collect();
+        for (client, part) in by_client(response(&given)) {
+            let theirs: Vec<_> = given.iter().filter(|(_, given)| given.client == client).cloned().collect();
+            prop_assert_eq!(named_assignments(&part, "d"), theirs);
+        }
+    }
+}
+
+#[test]
+fn of_what_a_server_relays_only_leases_say_whose_they_are() {
+    let plain = BucketQuotaUsage {
+        bucket_id: Some(BucketNames { bucket: names(&[("user", "ann")]) }),
+        ..BucketQuotaUsage::default()
+    };
+    let message = RateLimitQuotaUsageReports { bucket_quota_usages: vec![plain], ..Default::default() };
+    assert_eq!(relayed_reports(&message, "d"), []);
+    assert!(by_client(abandon([&names(&[("user", "ann")])])).is_empty());
 }
 
 #[test]
