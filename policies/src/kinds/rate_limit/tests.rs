@@ -19,6 +19,7 @@ mod delay;
 mod held;
 mod mesh;
 mod parts;
+mod quotas;
 mod restart;
 mod shared;
 
