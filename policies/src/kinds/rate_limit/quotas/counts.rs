@@ -1,8 +1,10 @@
 //! Who has made how many requests in a window, by key.
 //!
 //! A window only ever moves forward: a clock that goes backwards finds the counts that there are, and they hold until the
-//! end of the window that they belong to. What was counted in a window that is over is forgotten at once, so memory is
-//! bounded by the keys of one window, and those by [`MAX_KEYS`].
+//! end of the window that they belong to. That of a clock which was ahead by mistake holds too: to begin anew when a clock
+//! goes backwards would be a quota for whoever can set it.
+//! What was counted in a window that is over is forgotten at once, so memory is bounded by the keys of one window, and
+//! those by [`MAX_KEYS`].
 
 mod saved;
 
