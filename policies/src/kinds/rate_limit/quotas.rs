@@ -109,6 +109,10 @@ impl RateLimitPolicySpec {
 }
 
 impl QuotaSpec {
+    pub(super) fn key(&self) -> &[KeySpec] {
+        &self.key
+    }
+
     fn compile(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Quota> {
         check::name(cx, &format!("{at}/name"), &self.name);
         let requests = at_least_one(self.requests, &format!("{at}/requests"), cx);

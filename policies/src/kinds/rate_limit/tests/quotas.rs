@@ -280,6 +280,10 @@ fn faults_of_quotas_are_told_where_they_are() {
         ),
         (quota(json!({"key": [{"type": "Header"}]})), "spec/quotas/0/key/0"),
         (quota(json!({"key": [{"type": "Path"}, {"type": "Path"}]})), "spec/quotas/0/key/1: the same part"),
+        (
+            quota(json!({"key": [{"type": "Path"}, {"type": "Descriptor", "name": "u"}]})),
+            "spec/quotas/0/key/1/type: Descriptor goes with a `domain` only",
+        ),
         (json!({"quotas": [twice, twice]}), "spec/quotas/1/name: `a` is used twice"),
         (json!({"quotas": many}), "spec/quotas: 17 of them: write at most 16"),
         (
