@@ -104,6 +104,29 @@ fn a_request_that_a_limit_refuses_spends_no_quota_and_one_beyond_the_quota_nothi
 }
 
 #[test]
+fn x_ratelimit_tells_of_whichever_is_closer_to_its_end_and_nothing_is_told_where_nothing_is_asked_for() {
+    let spec = |fields: Value| {
+        json!({
+            "responseHeaders": fields,
+            "limits": [{"name": "rate", "requests": 2, "per": "1h"}],
+            "quotas": [{"name": "day", "requests": 3, "every": "Day"}],
+        })
+    };
+    let filter = bind(Mode::Enforce, spec(json!(["XRateLimit"])), &StateStore::new([0, 0]));
+    let told = |met: &Met| {
+        let fields = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+        assert!(met.header("ratelimit").is_none());
+        fields.map(|name| met.header(name).unwrap().to_owned())
+    };
+    assert_eq!(told(&get(&filter, "/", 0)), ["2", "1", "1800"]);
+    assert_eq!(told(&get(&filter, "/", 3_600_000)), ["3", "1", "82800"], "as many, for longer");
+    assert_eq!(told(&get(&filter, "/", 7_200_000)), ["3", "0", "79200"], "the quota has nothing left");
+    assert_eq!(told(&get(&filter, "/", 7_200_000)), ["3", "0", "79200"]);
+    let silent = bind(Mode::Enforce, spec(json!([])), &StateStore::new([0, 0]));
+    assert!((0..4).all(|_| get(&silent, "/", 0).headers.is_empty()));
+}
+
+#[test]
 fn of_several_quotas_that_refuse_the_one_that_begins_anew_last_is_told_and_none_is_spent() {
     let spec = json!([
         {"name": "day", "requests": 1, "every": "Day"},

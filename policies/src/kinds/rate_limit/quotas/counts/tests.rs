@@ -73,6 +73,22 @@ fn keys_beyond_the_room_share_a_count_until_the_window_ends() {
 }
 
 #[test]
+fn a_known_key_allocates_nothing() {
+    let counts = counts(100);
+    assert!(passes(&counts, 1, 9, 5));
+    let asked = allocation_counter::measure(|| assert!(passes(&counts, 1, 9, 5)));
+    assert_eq!(asked.count_total, 0);
+}
+
+#[test]
+fn as_many_keys_as_somebody_likes_take_the_room_there_is() {
+    let counts = counts(100 * SHARDS);
+    assert!((0..5_000).filter(|key| passes(&counts, *key, 1, 5)).count() <= 101 * SHARDS);
+    assert_eq!(counts.len(), 100 * SHARDS);
+    assert!(passes(&counts, 0, 2, 5), "who came before goes on");
+}
+
+#[test]
 fn threads_take_exactly_what_there_is() {
     let counts = counts(1000);
     let took: usize = thread::scope(|scope| {
