@@ -67,6 +67,7 @@ fn ask(filters: &[Arc<dyn Filter>], head: &mut request::Parts, now: Timestamp, r
         peer: &Peer { address: ([127, 0, 0, 1], 5).into(), identity: None },
         route: None,
         now,
+        unix: &|| Duration::ZERO,
         rng,
         decisions: &mut Decisions::new(),
         response_headers: &mut HeaderMap::new(),

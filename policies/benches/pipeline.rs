@@ -5,6 +5,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, request};
@@ -97,6 +98,7 @@ fn whole(criterion: &mut Criterion) {
             peer: &peer,
             route: selected.rule.route.as_deref(),
             now,
+            unix: &|| Duration::ZERO,
             rng: &mut rng,
             decisions: &mut decisions,
             response_headers: &mut response_headers,

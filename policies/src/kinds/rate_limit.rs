@@ -12,6 +12,7 @@ mod key;
 mod mesh;
 mod on_limit;
 mod overrides;
+mod quotas;
 mod response_cost;
 mod scope;
 mod state;
@@ -46,6 +47,7 @@ use mesh::MeshSpec;
 pub use mesh::{Leases, QuotaLimits, Standing};
 use on_limit::{OnLimit, OnLimitSpec};
 use overrides::{Override, OverrideSpec};
+use quotas::{Quota, QuotaSpec};
 use response_cost::{ResponseCost, ResponseCostSpec};
 use scope::{Place, Scope, Sharing};
 use told::Told;
@@ -75,7 +77,7 @@ pub(super) struct RateLimitPolicySpec {
     /// For scope Exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     exact: Option<ExactSpec>,
-    /// At least one of these or of `concurrent`.
+    /// At least one of these, of `concurrent` or of `quotas`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     limits: Vec<LimitSpec>,
@@ -83,6 +85,10 @@ pub(super) struct RateLimitPolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     concurrent: Vec<ConcurrentSpec>,
+    /// How many requests may be made per hour, day, week or month of the calendar.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    quotas: Vec<QuotaSpec>,
     /// What whoever is refused is told. Default: 429 and a line of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     on_limit: Option<OnLimitSpec>,
@@ -146,6 +152,8 @@ struct RateLimit {
     /// Ordered by name, see [`RateLimitFilter`].
     limits: Vec<Limit>,
     concurrent: Vec<Concurrent>,
+    /// Those first that take longest to begin anew.
+    quotas: Vec<Quota>,
     policy_field: HeaderValue,
     told: Told,
     sharing: Sharing,
@@ -185,11 +193,12 @@ impl PolicyKind for RateLimitPolicy {
     }
 
     fn compile(spec: Self::Spec, cx: &mut CompileContext<'_>) -> Option<Compiled> {
-        if spec.limits.len() > MOST_LIMITS || (spec.limits.is_empty() && spec.concurrent.is_empty()) {
+        let has_none = spec.limits.is_empty() && spec.concurrent.is_empty() && spec.quotas.is_empty();
+        if spec.limits.len() > MOST_LIMITS || has_none {
             cx.error("/limits", format!("{} limits: write 1 to {MOST_LIMITS}", spec.limits.len()));
         }
         check::unique(cx, "/limits", spec.limits.iter().map(|limit| Some(limit.name.as_str())));
-        let concurrent = spec.concurrent(cx);
+        let (concurrent, quotas) = (spec.concurrent(cx), spec.quotas(cx));
         descriptor::check(&spec, cx);
         let when = condition(spec.when.as_deref(), "/when", cx);
         let sharing = Sharing::compile(&spec, cx);
@@ -209,6 +218,7 @@ impl PolicyKind for RateLimitPolicy {
             when,
             limits,
             concurrent: concurrent?,
+            quotas: quotas?,
             policy_field,
             told,
             sharing,
@@ -353,6 +363,7 @@ impl BindFilter for RateLimit {
             when: self.when.clone(),
             limits,
             concurrent: self.concurrent.iter().map(|one| one.bind(&owner, state)).collect(),
+            quotas: self.quotas.iter().map(|quota| quota.bind(&owner, state)).collect(),
             policy_field: self.policy_field.clone(),
             told: self.told,
             exact: self.sharing.exact(),

@@ -1,5 +1,7 @@
 //! What the filters of a route do to a request, sentence by sentence of the Gateway API.
 
+use std::time::Duration;
+
 use http::{HeaderMap, StatusCode, header, request};
 
 use super::*;
@@ -24,6 +26,7 @@ fn run(filter: &RouteFilter, entry: Entry, head: &mut request::Parts) -> (Result
         peer: &peer,
         route: None,
         now: Timestamp::from_millis(1),
+        unix: &|| Duration::ZERO,
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut Decisions::new(),
         response_headers: &mut response_headers,

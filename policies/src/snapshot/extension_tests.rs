@@ -1,5 +1,7 @@
 //! What a route names in its filters: where it holds, and against what is attached.
 
+use std::time::Duration;
+
 use http::HeaderMap;
 use serde_json::json;
 
@@ -61,6 +63,7 @@ fn outcome(target: &Target) -> Option<Reason> {
         peer: &Peer { address: "127.0.0.1:5".parse().unwrap(), identity: None },
         route: None,
         now: Timestamp::from_millis(1),
+        unix: &|| Duration::ZERO,
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut Decisions::new(),
         response_headers: &mut HeaderMap::new(),

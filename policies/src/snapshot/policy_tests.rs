@@ -1,6 +1,7 @@
 //! Which policies a request meets, on which side, and that their counts outlive pushes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, request};
 use serde_json::json;
@@ -65,6 +66,7 @@ fn send(snapshot: &Snapshot, scope: Scope, host: &str) -> Result<request::Parts,
         peer: &peer,
         route: selected.rule.route.as_deref(),
         now: Timestamp::from_millis(1),
+        unix: &|| Duration::ZERO,
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut Decisions::new(),
         response_headers: &mut HeaderMap::new(),

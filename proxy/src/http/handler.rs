@@ -163,6 +163,7 @@ impl Story<'_> {
             peer: &self.connection.peer,
             route: selected.rule.route.as_deref(),
             now,
+            unix: &since_epoch,
             rng: &mut self.rng,
             decisions: &mut kept.decisions,
             response_headers: &mut self.response_headers,

@@ -90,6 +90,24 @@ async fn a_spent_limit_is_still_spent_after_a_restart_and_no_longer_than_its_win
 }
 
 #[tokio::test]
+async fn what_was_used_of_a_month_stays_used_after_a_restart() {
+    let (backend, directory) = (backend().await, tempfile::tempdir().unwrap());
+    let key = json!([{"type": "Header", "name": "x-user"}]);
+    let quotas =
+        json!([{"name": "monthly", "requests": 2, "every": "Month", "timeZone": "Asia/Tokyo", "key": key}]);
+    let quota = || policy("RateLimitPolicy", (TargetKind::HTTPRoute, "all"), json!({"quotas": quotas}));
+    let proxy = start(directory.path(), &backend, quota()).await;
+    assert_eq!([ask(&proxy, "ann").await, ask(&proxy, "ann").await, ask(&proxy, "bob").await], [200; 3]);
+    stop(proxy).await;
+    let proxy = start(directory.path(), &backend, quota()).await;
+    assert_eq!(
+        [ask(&proxy, "ann").await, ask(&proxy, "bob").await, ask(&proxy, "bob").await],
+        [429, 200, 429]
+    );
+    stop(proxy).await;
+}
+
+#[tokio::test]
 async fn what_waits_for_its_limit_survives_another_restart() {
     let (backend, directory) = (backend().await, tempfile::tempdir().unwrap());
     let proxy = start(directory.path(), &backend, limit(&[])).await;

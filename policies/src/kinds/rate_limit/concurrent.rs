@@ -68,6 +68,10 @@ impl ConcurrentSpec {
         &self.name
     }
 
+    pub(super) fn key(&self) -> &[KeySpec] {
+        &self.key
+    }
+
     pub(super) fn compile(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Concurrent> {
         check::name(cx, &format!("{at}/name"), &self.name);
         if self.at_most == 0 {

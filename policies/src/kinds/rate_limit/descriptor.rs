@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::Level;
-use super::key::KeyType;
-use super::key::{self, KeyPart, Source};
+use super::key::{self, KeyPart, KeySpec, KeyType, Source};
 use super::scope::{Scope, Sharing};
 use super::{BoundLimit, RateLimitPolicy, RateLimitPolicySpec};
 use crate::kind::{CompileContext, PolicyKind};
@@ -85,6 +84,19 @@ pub(super) fn check(spec: &RateLimitPolicySpec, cx: &mut CompileContext<'_>) {
             }
         }
     }
+    for (at, key) in keys_of_requests(spec).filter(|_| spec.domain.is_none()) {
+        for (n, _) in key.iter().enumerate().filter(|(_, part)| part.r#type == KeyType::Descriptor) {
+            cx.error(format!("{at}/key/{n}/type"), "Descriptor goes with a `domain` only");
+        }
+    }
+}
+
+/// Those keys that no descriptor has.
+fn keys_of_requests(spec: &RateLimitPolicySpec) -> impl Iterator<Item = (String, &[KeySpec])> {
+    let concurrent =
+        spec.concurrent.iter().enumerate().map(|(i, one)| (format!("/concurrent/{i}"), one.key()));
+    let quotas = spec.quotas.iter().enumerate().map(|(i, quota)| (format!("/quotas/{i}"), quota.key()));
+    concurrent.chain(quotas)
 }
 
 /// There is a descriptor and no request, and refusals are written by who asked.
@@ -94,6 +106,7 @@ fn refuse_what_asks_of_requests(spec: &RateLimitPolicySpec, cx: &mut CompileCont
         (String::from("/when"), spec.when.is_some()),
         (String::from("/onLimit"), spec.on_limit.is_some()),
         (String::from("/concurrent"), !spec.concurrent.is_empty()),
+        (String::from("/quotas"), !spec.quotas.is_empty()),
     ];
     for (i, limit) in spec.limits.iter().enumerate() {
         fields.push((format!("/limits/{i}/when"), limit.when.is_some()));

@@ -5,6 +5,8 @@
 //! `r` starts from.
 //! `RateLimit` tells of the limit closest to exhaustion: `r` requests would pass at once, and after `t` seconds there
 //! is at least one more. On a refusal `t` equals `Retry-After`.
+//! Quotas of the calendar are told beside that, in the same way: `w` is as long as their window is this time, and `t` is
+//! until its end.
 
 use std::fmt::Write;
 use std::num::NonZeroU32;

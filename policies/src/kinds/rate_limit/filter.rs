@@ -1,4 +1,5 @@
-//! WHERE A LIMIT IS DECIDED: all limits of one policy are looked at, then all are spent, or none.
+//! WHERE A LIMIT IS DECIDED: all limits of one policy are looked at, then all are spent, or none. Places and quotas are
+//! taken before, and given back where the limits refuse.
 //!
 //! Limits in Shadow are judged after those that hold, for requests that these let through, and in the same way among
 //! themselves: so their counters stand where they would if only they held.
@@ -20,6 +21,7 @@ use super::fields::{RATE_LIMIT, RATE_LIMIT_POLICY, rate_limit};
 use super::key::{self, Key, KeyPart};
 use super::on_limit::OnLimit;
 use super::overrides::{Own, OwnLimit};
+use super::quotas::BoundQuota;
 use super::response_cost::{ResponseCost, Settle};
 use super::scope::{Bucket, Counters};
 use super::told::{Standing, Told};
@@ -38,6 +40,7 @@ pub(super) struct RateLimitFilter {
     /// Ordered by name: what keeps the locks of two versions of a policy in one order.
     pub(super) limits: Box<[BoundLimit]>,
     pub(super) concurrent: Box<[BoundConcurrent]>,
+    pub(super) quotas: Box<[BoundQuota]>,
     /// `RateLimit-Policy`, pre-rendered.
     pub(super) policy_field: HeaderValue,
     pub(super) told: Told,
@@ -103,14 +106,19 @@ impl Filter for RateLimitFilter {
         if !holds(self.when.as_deref(), cx) {
             return Verdict::Continue;
         }
+        let before = cx.held.len();
         // First: a place is given back as if it had never been taken.
         if let Err(verdict) = self.take_places(cx) {
             return verdict;
         }
-        match self.exact {
+        let verdict = match self.exact {
             Some(exact) => self.ask(exact, cx),
             None => self.judge(cx),
+        };
+        if let Verdict::Reply(_) = verdict {
+            cx.held.truncate(before);
         }
+        verdict
     }
 
     fn on_effect(&self, cx: &mut RequestContext<'_>, performed: &Performed) -> Verdict {
@@ -147,10 +155,7 @@ impl RateLimitFilter {
                 Ok(place) => cx.held.extend(place.map(|place| Box::new(place) as Box<dyn Held>)),
                 Err(()) => {
                     cx.held.truncate(before);
-                    let OnLimit { headers, written, .. } = &self.on_limit;
-                    let (reason, headers) = (Reason::RateLimited, headers.clone());
-                    let written = written.clone();
-                    return Err(Verdict::Reply(LocalReply { reason, headers, written, again: None }));
+                    return Err(self.refuse(None));
                 }
             }
         }
@@ -166,7 +171,25 @@ impl RateLimitFilter {
     }
 
     fn judge_of(&self, shadow: bool, cx: &mut RequestContext<'_>) -> Verdict {
-        let Some((ruling, wishes)) = self.decide(cx, shadow) else { return Verdict::Continue };
+        // Given back if the limits refuse.
+        let quotas = match self.take_quotas(shadow, cx) {
+            Ok(quotas) => quotas,
+            Err(verdict) => return verdict,
+        };
+        let decided = self.decide(cx, shadow);
+        match &decided {
+            Some((Ruling::Refused(..), _)) => drop(quotas),
+            // In Shadow nobody waits, so nobody gives up.
+            Some((Ruling::Delayed(..), _)) if !shadow => {
+                self.tell_quotas(&quotas, cx);
+                quotas.keep_if_resumed(cx);
+            }
+            _ => {
+                self.tell_quotas(&quotas, cx);
+                quotas.keep();
+            }
+        }
+        let Some((ruling, wishes)) = decided else { return Verdict::Continue };
         if let Ruling::Allowed(..) = ruling {
             wishes.iter().for_each(|wish| wish.settle_later(cx));
         }
@@ -189,14 +212,17 @@ impl RateLimitFilter {
         match ruling {
             Ruling::Allowed(..) => Verdict::Continue,
             Ruling::Delayed(_, wait) => Verdict::Effect(Effect::Wait(wait)),
-            Ruling::Refused(_, wait) => {
-                let again = wait.map(|wait| (RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
-                let OnLimit { headers, written, .. } = &self.on_limit;
-                let headers = again.into_iter().chain(headers.iter().cloned()).collect();
-                let (reason, written) = (Reason::RateLimited, written.clone());
-                Verdict::Reply(LocalReply { reason, headers, written, again: wait })
-            }
+            Ruling::Refused(_, wait) => self.refuse(wait),
         }
+    }
+
+    /// `wait`: after which another try may be worth it, where that is known.
+    pub(super) fn refuse(&self, wait: Option<Duration>) -> Verdict {
+        let again = wait.map(|wait| (RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
+        let OnLimit { headers, written, .. } = &self.on_limit;
+        let headers = again.into_iter().chain(headers.iter().cloned()).collect();
+        let (reason, written) = (Reason::RateLimited, written.clone());
+        Verdict::Reply(LocalReply { reason, headers, written, again: wait })
     }
 
     fn tell(&self, ruling: Ruling<'_>, wishes: &[Wish<'_>], cx: &mut RequestContext<'_>) {

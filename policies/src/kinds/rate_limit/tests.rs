@@ -1,4 +1,5 @@
 use std::thread;
+use std::time::Duration;
 
 use http::{HeaderMap, Request, request};
 use proptest::prelude::*;
@@ -18,6 +19,7 @@ mod delay;
 mod held;
 mod mesh;
 mod parts;
+mod quotas;
 mod restart;
 mod shared;
 
@@ -64,6 +66,7 @@ fn judge(filter: &dyn Filter, head: request::Builder, peer: &Peer, millis: u64) 
         peer,
         route: None,
         now: Timestamp::from_millis(millis),
+        unix: &|| Duration::from_millis(millis),
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut decisions,
         response_headers: &mut headers,

@@ -29,6 +29,7 @@ fn ask(filter: &Arc<dyn Filter>, path: &str, millis: u64) -> Queued {
         peer: &peer("192.0.2.1:1", None),
         route: None,
         now: Timestamp::from_millis(millis),
+        unix: &|| Duration::from_millis(millis),
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut decisions,
         response_headers: &mut headers,

@@ -150,6 +150,10 @@ fn faults_of_what_lasts_until_the_answer() {
         (json!({}), "spec/limits: 0 limits: write 1 to 16"),
         (json!({"concurrent": [{"name": "a", "atMost": 0}]}), "spec/concurrent/0/atMost: 0 is out of range"),
         (
+            json!({"concurrent": [{"name": "a", "atMost": 1, "key": [{"type": "Descriptor", "name": "u"}]}]}),
+            "spec/concurrent/0/key/0/type: Descriptor goes with a `domain` only",
+        ),
+        (
             json!({"concurrent": [{"name": "a", "atMost": 1}], "limits": [{"name": "a", "requests": 1, "per": "1s"}]}),
             "spec/concurrent/0/name: a limit of this policy has the same name",
         ),

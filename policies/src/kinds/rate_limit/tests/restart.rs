@@ -47,6 +47,7 @@ fn what_passes_without_a_store_goes_on_where_it_was() {
                 peer: &peer("192.0.2.1:1000", None),
                 route: None,
                 now: Timestamp::from_millis(500),
+                unix: &|| Duration::ZERO,
                 rng: &mut fastrand::Rng::with_seed(1),
                 decisions: &mut Decisions::new(),
                 response_headers: &mut HeaderMap::new(),

@@ -1,0 +1,168 @@
+//! `quotas`: how many requests of a key in an hour, a day, a week or a month of the calendar. Beside `limits`, which know
+//! no calendar: those say how fast, these how much in all.
+//!
+//! A request spends one of each quota that counts it, and one of its limits, or nothing of any. While two race, one may be
+//! refused for what the other gives back a moment later; never are more let through than is written.
+
+mod calendar;
+mod counts;
+mod taken;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::key::{self, KeyPart, KeySpec};
+use super::scope::Scope;
+use super::{
+    LimitMode, MOST_KEY_PARTS, MOST_LIMITS, RateLimitPolicySpec, at_least_one, condition, key_parts,
+};
+use crate::decision::RuleRef;
+use crate::expression::Expression;
+use crate::kind::CompileContext;
+use crate::kinds::check;
+use crate::model::Mode;
+use crate::state::{StateKey, StateStore};
+use calendar::{Calendar, Every, Window};
+use counts::{Counts, Taken};
+
+/// At most so many requests from one begin to the next, in each proxy. Each request is one.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct QuotaSpec {
+    /// For logs, traces, metrics and the RateLimit response fields; unique in the policy, its limits included.
+    #[schemars(length(min = 1, max = 63))]
+    name: String,
+    /// At least 1.
+    #[schemars(range(min = 1))]
+    requests: u32,
+    /// A week begins on Monday. A day is as long as it is: 23 or 25 hours where the clock is changed.
+    every: Every,
+    /// Whose calendar, by its IANA name (`Europe/Berlin`). Default: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    time_zone: Option<String>,
+    /// What is counted apart. Default: nothing, one count for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    key: Vec<KeySpec>,
+    /// The requests that are counted, as `when` of a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    when: Option<String>,
+    /// Shadow: only tells whom it would have refused. Default: the mode of the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mode: Option<LimitMode>,
+}
+
+/// The same, valid.
+#[derive(Debug)]
+pub(super) struct Quota {
+    rule: Arc<RuleRef>,
+    requests: NonZeroU32,
+    calendar: Calendar,
+    key: Arc<[KeyPart]>,
+    when: Option<Arc<Expression>>,
+    shadow: bool,
+}
+
+/// Joined to its counts.
+#[derive(Debug)]
+pub(super) struct BoundQuota {
+    rule: Arc<RuleRef>,
+    requests: NonZeroU32,
+    calendar: Calendar,
+    key: Arc<[KeyPart]>,
+    when: Option<Arc<Expression>>,
+    shadow: bool,
+    counts: Arc<Counts>,
+}
+
+impl RateLimitPolicySpec {
+    pub(super) fn quotas(&self, cx: &mut CompileContext<'_>) -> Option<Vec<Quota>> {
+        let count = self.quotas.len();
+        if count > MOST_LIMITS {
+            cx.error("/quotas", format!("{count} of them: write at most {MOST_LIMITS}"));
+        }
+        if count > 0 && self.scope != Scope::Local && self.domain.is_none() {
+            cx.error("/quotas", "`quotas` go with `scope: Local` only: each proxy counts its own");
+        }
+        check::unique(cx, "/quotas", self.quotas.iter().map(|quota| Some(quota.name.as_str())));
+        for (i, QuotaSpec { name, .. }) in self.quotas.iter().enumerate() {
+            if self.limits.iter().any(|limit| limit.name == *name) {
+                cx.error(format!("/quotas/{i}/name"), "a limit of this policy has the same name");
+            }
+            if self.concurrent.iter().any(|one| one.name() == name) {
+                cx.error(format!("/quotas/{i}/name"), "one of `concurrent` has the same name");
+            }
+        }
+        let each = self.quotas.iter().enumerate();
+        let compiled: Vec<_> = each.map(|(i, quota)| quota.compile(&format!("/quotas/{i}"), cx)).collect();
+        let mut quotas: Vec<Quota> = compiled.into_iter().collect::<Option<_>>()?;
+        // Of several that refuse, the first is told: the one that takes longest to begin anew.
+        quotas.sort_by_key(|quota| std::cmp::Reverse(quota.calendar.every()));
+        Some(quotas)
+    }
+}
+
+impl QuotaSpec {
+    pub(super) fn key(&self) -> &[KeySpec] {
+        &self.key
+    }
+
+    fn compile(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Quota> {
+        check::name(cx, &format!("{at}/name"), &self.name);
+        let requests = at_least_one(self.requests, &format!("{at}/requests"), cx);
+        let calendar = self.calendar(at, cx);
+        let key = key_parts(&self.key, MOST_KEY_PARTS, at, cx);
+        let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
+        Some(Quota {
+            rule: cx.rule(&self.name, at),
+            requests: requests?,
+            calendar: calendar?,
+            key: key?,
+            when,
+            shadow: cx.mode() == Mode::Shadow || self.mode == Some(LimitMode::Shadow),
+        })
+    }
+
+    fn calendar(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Calendar> {
+        let zone = self.time_zone.as_deref().unwrap_or("UTC");
+        let calendar = Calendar::new(self.every, zone);
+        let say = |near: Option<String>| {
+            let hint = near.map_or(String::from("use an IANA name, such as `Europe/Berlin`"), |near| {
+                format!("did you mean `{near}`?")
+            });
+            cx.error(format!("{at}/timeZone"), format!("`{zone}` is no time zone: {hint}"));
+        };
+        calendar.map_err(say).ok()
+    }
+}
+
+impl Quota {
+    /// Another number finds the same counts; another calendar begins anew.
+    pub(super) fn bind(&self, owner: &Arc<str>, store: &StateStore) -> BoundQuota {
+        let (name, parts, calendar) = (&self.rule.name, key::describe(&self.key), self.calendar.describe());
+        let part = StateKey::new(Arc::clone(owner), format!("{name}{parts}|quota|{calendar}"));
+        BoundQuota {
+            rule: Arc::clone(&self.rule),
+            requests: self.requests,
+            calendar: self.calendar.clone(),
+            key: Arc::clone(&self.key),
+            when: self.when.clone(),
+            shadow: self.shadow,
+            counts: store.get_or_restore(part, Counts::new),
+        }
+    }
+}
+
+impl BoundQuota {
+    fn take(&self, key: u128, wall: Duration) -> Result<Taken, Window> {
+        self.counts.take(key, self.requests.get(), |window| {
+            if window.is_over(wall) { self.calendar.window(wall) } else { window }
+        })
+    }
+}
