@@ -99,9 +99,19 @@ impl PolicyTargetRef {
         if self.section_name.is_some() && matches!(kind, TargetKind::Namespace | TargetKind::Backend) {
             faults.error(format!("{at}/sectionName"), format!("a {} has no sections", self.kind));
         }
+        for (field, text) in [("name", Some(&self.name)), ("sectionName", self.section_name.as_ref())] {
+            if let Some(text) = text.filter(|text| !is_name(text)) {
+                faults.error(format!("{at}/{field}"), format!("`{}` is not a name", text.escape_debug()));
+            }
+        }
         let object = ResourceName::new(namespace, self.name.as_str());
         Some(TargetRef { kind, object, section: self.section_name.as_deref().map(Into::into) })
     }
+}
+
+/// What no object can be called, no proxy takes either.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control())
 }
 
 fn group_of(kind: TargetKind) -> &'static str {
@@ -165,5 +175,19 @@ mod tests {
                 ("/targetRefs/6", "Service shop/s is written twice"),
             ]
         );
+    }
+
+    #[test]
+    fn a_target_that_nothing_can_be_called_is_refused_here_and_not_by_every_proxy() {
+        let refs = serde_json::json!([
+            {"kind": "Service", "name": "a\u{7f}b"},
+            {"kind": "Service", "name": "a/b"},
+            {"kind": "HTTPRoute", "name": "r", "sectionName": "two words"},
+            {"kind": "Service", "name": "fine"},
+        ]);
+        let (targets, faults) = resolve(&refs, &TargetKind::ALL);
+        assert_eq!(targets, ["Service shop/fine"]);
+        let places: Vec<_> = faults.iter().map(|(place, _)| place.as_str()).collect();
+        assert_eq!(places, ["/targetRefs/0/name", "/targetRefs/1/name", "/targetRefs/2/sectionName"]);
     }
 }
