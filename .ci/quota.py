@@ -8,7 +8,6 @@ Both are asked for more than the limit, by one user. What they let through toget
 import collections
 import json
 import pathlib
-import subprocess
 import tempfile
 import threading
 import time
@@ -121,13 +120,8 @@ def main():
             config = directory / f"envoy-{i}.json"
             config.write_text(json.dumps(envoy.config(port, backend, grpc, filtered(), answers=i == 0)))
             commands.append(envoy.command(config))
-        processes = [subprocess.Popen([str(word) for word in command]) for command in commands]
-        try:
+        with envoy.running(commands):
             check(ports)
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ each user has three requests, and the fourth is refused with what the control pl
 
 import json
 import pathlib
-import subprocess
 import tempfile
 
 import envoy
@@ -63,13 +62,8 @@ def main():
             envoy.control_plane(directory / "policies", grpc, admin),
             envoy.command(directory / "envoy.json"),
         ]
-        processes = [subprocess.Popen([str(word) for word in command]) for command in commands]
-        try:
+        with envoy.running(commands):
             check(port)
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
 
 
 if __name__ == "__main__":

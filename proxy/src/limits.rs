@@ -3,7 +3,8 @@
 //! A limit must never be worse than the thing it protects from. So every question has a timeout in milliseconds, a
 //! [`breaker`] that stops asking who does not answer, and a bound on questions that are open at one time; whoever asks
 //! gets an answer or a [`NoAnswer`] and falls back to what its policy says. What is counted where, the core says. So far it
-//! asks the [`store`]; no policy asks a [`service`] yet.
+//! asks the [`store`]; no policy asks a [`service`] yet. Of what is lent, requests ask nobody: [`mesh`] carries reports and
+//! shares beside them.
 
 pub mod breaker;
 pub mod counts;

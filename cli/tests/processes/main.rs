@@ -5,4 +5,5 @@
 mod commands;
 mod process;
 mod run;
+mod shared_limits;
 mod sidecar;

@@ -35,7 +35,7 @@ mod store;
 pub use cell::{Cell, Level, Rate};
 pub use client::{Fallback, Lease, State};
 pub use message::{
-    Assignment, BucketId, ClientId, Held, Limit, Report, Share, Terms, Tokens, Usage, Version,
+    Assignment, BucketId, ClientId, Held, Limit, MESH_DOMAIN, Report, Share, Terms, Tokens, Usage, Version,
 };
 pub use owner::owner;
 pub use server::{Most, Server};

@@ -7,6 +7,9 @@ use sha2::{Digest, Sha256};
 
 use crate::Rate;
 
+/// The domain that our own proxies ask by.
+pub const MESH_DOMAIN: &str = "tidegate.io/mesh";
+
 /// A client, in one of its lives: one that restarts must take another.
 pub type ClientId = u64;
 

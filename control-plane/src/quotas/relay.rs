@@ -77,7 +77,8 @@ impl Relay {
     }
 
     async fn connect(&mut self) -> Result<(Messages, Streaming<RateLimitQuotaResponse>), String> {
-        let endpoint = grpc::endpoint(format!("http://{}", self.peer)).map_err(|error| text(&error))?;
+        let endpoint =
+            grpc::endpoint(format!("http://{}", self.peer)).map_err(|error| grpc::cause(&error))?;
         let (messages, queue) = mpsc::channel(UNDER_WAY);
         let queue =
             stream::unfold(queue, async |mut queue: mpsc::Receiver<_>| Some((queue.recv().await?, queue)));
@@ -114,7 +115,7 @@ impl Relay {
                 match answers.message().await {
                     Ok(Some(answer)) => quotas.desk.lock().pass(answer, quotas.start.elapsed()),
                     Ok(None) => return String::from("it closed the stream"),
-                    Err(status) => return text(&status),
+                    Err(status) => return grpc::explain(&status),
                 }
             }
         };
@@ -131,10 +132,10 @@ async fn open(
     endpoint: Endpoint,
     request: Request<impl futures_util::Stream<Item = RateLimitQuotaUsageReports> + Send + 'static>,
 ) -> Result<Streaming<RateLimitQuotaResponse>, String> {
-    let channel = endpoint.connect().await.map_err(|error| text(&error))?;
+    let channel = endpoint.connect().await.map_err(|error| grpc::cause(&error))?;
     let mut client = RateLimitQuotaServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let answers = client.stream_rate_limit_quotas(request).await;
-    answers.map(tonic::Response::into_inner).map_err(|status| text(&status))
+    answers.map(tonic::Response::into_inner).map_err(|status| grpc::explain(&status))
 }
 
 /// Until the stream is closed.
@@ -176,17 +177,6 @@ impl Drop for Connected<'_> {
     fn drop(&mut self) {
         self.0.desk.lock().connected(false);
     }
-}
-
-/// With its causes: what tonic says first is seldom the point.
-fn text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -21,9 +21,7 @@ pub use tidegate_proto::envoy::service::rate_limit_quota::v3::rate_limit_quota_u
 pub use tidegate_proto::envoy::service::rate_limit_quota::v3::{
     BucketId as BucketNames, RateLimitQuotaResponse, RateLimitQuotaUsageReports,
 };
-
-/// The domain of the limits that the sidecars and gateways of a mesh share.
-pub const MESH_DOMAIN: &str = "tidegate.io/mesh";
+pub use tidegate_quota::MESH_DOMAIN;
 
 /// A request header: the stream is that of a server, named so, which passes on what its own clients report of buckets that
 /// the other one owns. Then every message names its domain, and the reports are those of many clients.

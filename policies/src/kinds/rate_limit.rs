@@ -144,6 +144,13 @@ enum LimitMode {
     Shadow,
 }
 
+impl LimitMode {
+    /// Whether what is written so holds nobody back.
+    fn is_shadow(own: Option<Self>, cx: &CompileContext<'_>) -> bool {
+        cx.mode() == Mode::Shadow || own == Some(Self::Shadow)
+    }
+}
+
 /// A policy that has passed validation.
 #[derive(Debug)]
 struct RateLimit {
@@ -271,7 +278,7 @@ impl LimitSpec {
             cost: cost.unwrap_or(Some(Cost::One))?,
             response_cost: response_cost?,
             overrides,
-            shadow: cx.mode() == Mode::Shadow || self.mode == Some(LimitMode::Shadow),
+            shadow: LimitMode::is_shadow(self.mode, cx),
             member: fields::policy_member(&self.name, requests, per),
         })
     }

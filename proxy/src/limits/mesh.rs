@@ -110,7 +110,7 @@ impl Carrier {
 
     async fn connect(&self, leave: &CancellationToken) -> Option<Result<Channel, String>> {
         let connected = leave.run_until_cancelled(self.meanwhile(self.endpoint.connect())).await?;
-        Some(connected.map_err(|error| text(&error)))
+        Some(connected.map_err(|error| grpc::cause(&error)))
     }
 
     /// Waits for something without a stream: leases grow old.
@@ -137,7 +137,7 @@ impl Carrier {
             tokio::select! {
                 answer = &mut opened => match answer {
                     Ok(answer) => break answer.into_inner(),
-                    Err(status) => return text(&status),
+                    Err(status) => return grpc::explain(&status),
                 },
                 _ = tick.tick() => self.report(&reports),
                 () = leave.cancelled() => return String::new(),
@@ -149,7 +149,7 @@ impl Carrier {
                 answer = answers.message() => match answer {
                     Ok(Some(answer)) => self.take(&answer, &reports),
                     Ok(None) => return String::from("the control plane closed the stream"),
-                    Err(status) => return text(&status),
+                    Err(status) => return grpc::explain(&status),
                 },
                 _ = tick.tick() => self.report(&reports),
                 () = leave.cancelled() => {
@@ -190,15 +190,4 @@ fn ticks() -> tokio::time::Interval {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
-}
-
-/// With its causes: what tonic says first is seldom the point.
-fn text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

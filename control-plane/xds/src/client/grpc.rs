@@ -152,12 +152,13 @@ async fn open(
     Ok(response.map_err(|status| explain(&status))?.into_inner())
 }
 
-fn explain(status: &Status) -> String {
+/// What a stream ended of, for people.
+pub fn explain(status: &Status) -> String {
     format!("the stream failed: {:?}: {}", status.code(), status.message())
 }
 
 /// The innermost error: tonic's own says no more than "transport error".
-fn cause(error: &dyn std::error::Error) -> String {
+pub fn cause(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

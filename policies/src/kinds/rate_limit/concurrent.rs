@@ -13,7 +13,7 @@ use crate::decision::{Decision, Detail, Outcome, RuleRef};
 use crate::expression::Expression;
 use crate::kind::CompileContext;
 use crate::kinds::check;
-use crate::model::{Mode, PolicyRef};
+use crate::model::PolicyRef;
 use crate::pipeline::RequestContext;
 use crate::reason::Reason;
 use crate::state::{StateKey, StateStore};
@@ -84,7 +84,7 @@ impl ConcurrentSpec {
             most: self.at_most,
             key: key?,
             when,
-            shadow: cx.mode() == Mode::Shadow || self.mode == Some(LimitMode::Shadow),
+            shadow: LimitMode::is_shadow(self.mode, cx),
         })
     }
 }

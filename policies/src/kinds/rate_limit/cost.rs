@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -62,13 +62,7 @@ impl CostSpec {
                 }
                 Some(Cost::Fixed(fixed))
             }
-            (None, Some(header), None) => match HeaderName::try_from(header) {
-                Ok(name) => Some(Cost::Header(name, most)),
-                Err(_) => {
-                    cx.error(format!("{at}/header"), format!("`{header}` is not the name of a header"));
-                    None
-                }
-            },
+            (None, Some(header), None) => Some(Cost::Header(header_name(header, at, cx)?, most)),
             (None, None, Some(text)) => {
                 let compiled = check::expression(cx, &format!("{at}/expression"), text, Kind::Int);
                 compiled.map(|expression| Cost::Expression(expression, most))
@@ -81,6 +75,27 @@ impl CostSpec {
     }
 }
 
+/// The header of a cost.
+pub(super) fn header_name(text: &str, at: &str, cx: &mut CompileContext<'_>) -> Option<HeaderName> {
+    let name = HeaderName::try_from(text).ok();
+    if name.is_none() {
+        cx.error(format!("{at}/header"), format!("`{text}` is not the name of a header"));
+    }
+    name
+}
+
+/// The number in a header, if there is one. More digits than fit are more than anybody believes.
+pub(super) fn written(headers: &HeaderMap, name: &HeaderName) -> Option<u32> {
+    let text = headers.get(name)?.to_str().ok()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u32::MAX))
+}
+
+/// What an expression says; less than nothing is nothing.
+pub(super) fn cost(number: i64) -> u32 {
+    u32::try_from(number.max(0)).unwrap_or(u32::MAX)
+}
+
 impl Cost {
     /// 0 for a request that spends nothing. `burst`: what there is to be spent at once.
     pub(super) fn of(&self, cx: &RequestContext<'_>, burst: NonZeroU32) -> u32 {
@@ -89,16 +104,11 @@ impl Cost {
             Self::One => 1,
             Self::Fixed(cost) => *cost,
             Self::Header(name, most) => {
-                let text = cx.head.headers.get(name).and_then(|value| value.to_str().ok());
-                // More digits than fit are more than is believed.
-                let digits =
-                    text.map(str::trim).filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()));
-                digits.map_or(1, |digits| believed(digits.parse().unwrap_or(u32::MAX), most))
+                written(&cx.head.headers, name).map_or(1, |cost| believed(cost, most))
             }
             Self::Expression(expression, most) => {
                 let facts = Facts { head: cx.head, peer: cx.peer, route: cx.route };
-                let number = expression.number(&facts).unwrap_or(1).max(0);
-                believed(u32::try_from(number).unwrap_or(u32::MAX), most)
+                believed(cost(expression.number(&facts).unwrap_or(1)), most)
             }
         }
     }

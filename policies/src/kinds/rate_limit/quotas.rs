@@ -24,7 +24,6 @@ use crate::decision::RuleRef;
 use crate::expression::Expression;
 use crate::kind::CompileContext;
 use crate::kinds::check;
-use crate::model::Mode;
 use crate::state::{StateKey, StateStore};
 use calendar::{Calendar, Every, Window};
 use counts::{Counts, Taken};
@@ -125,7 +124,7 @@ impl QuotaSpec {
             calendar: calendar?,
             key: key?,
             when,
-            shadow: cx.mode() == Mode::Shadow || self.mode == Some(LimitMode::Shadow),
+            shadow: LimitMode::is_shadow(self.mode, cx),
         })
     }
 

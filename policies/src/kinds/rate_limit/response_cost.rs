@@ -8,6 +8,7 @@ use http::{HeaderName, response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cost;
 use super::mesh::LentBucket;
 use super::state::LimitState;
 use crate::expression::{Expression, Kind, ResponseFacts};
@@ -73,13 +74,7 @@ impl ResponseCostSpec {
         }
         let most = self.at_most.unwrap_or(burst.get());
         let source = match (&self.header, &self.expression) {
-            (Some(header), None) => match HeaderName::try_from(header) {
-                Ok(name) => Source::Header(name),
-                Err(_) => {
-                    cx.error(format!("{at}/header"), format!("`{header}` is not the name of a header"));
-                    return None;
-                }
-            },
+            (Some(header), None) => Source::Header(cost::header_name(header, at, cx)?),
             (None, Some(text)) => Source::Expression(check::response_expression(
                 cx,
                 &format!("{at}/expression"),
@@ -98,14 +93,9 @@ impl ResponseCostSpec {
 impl ResponseCost {
     fn of(&self, head: &response::Parts) -> u32 {
         let said = match &self.source {
-            Source::Header(name) => {
-                let text = head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-                let digits = text.filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()));
-                digits.map_or(0, |digits| digits.parse().unwrap_or(u32::MAX))
-            }
+            Source::Header(name) => cost::written(&head.headers, name).unwrap_or(0),
             Source::Expression(expression) => {
-                let number = expression.number(&ResponseFacts(head)).unwrap_or(0).max(0);
-                u32::try_from(number).unwrap_or(u32::MAX)
+                cost::cost(expression.number(&ResponseFacts(head)).unwrap_or(0))
             }
         };
         said.min(self.most)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
-use tidegate_quota::{BucketId, Cell, Fallback, Lease, Rate, Report};
+use tidegate_quota::{BucketId, Cell, Fallback, Lease, MESH_DOMAIN, Rate, Report};
 
 use super::{Leases, Mesh, rate};
 use crate::kinds::rate_limit::cell::Level;
@@ -101,7 +101,7 @@ impl LentBuckets {
     fn make(&self, key: String, now: Timestamp) -> LentBucket {
         let mut names = self.names.clone();
         names.insert(String::from("key"), key);
-        let id = BucketId::named(super::served::DOMAIN, &names);
+        let id = BucketId::named(MESH_DOMAIN, &names);
         let (rate, fallback) = *self.written.lock();
         let lease = Lease::new(0, id, rate, fallback, since_start(now));
         let (cell, burst) = (Arc::clone(lease.cell()), AtomicU64::new(rate.burst));

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tidegate_quota::{Limit, Terms};
+use tidegate_quota::{Limit, MESH_DOMAIN, Terms};
 
 use super::bucket::{Names, own_name};
 use super::{TTL, rate};
@@ -12,9 +12,6 @@ use crate::kinds::rate_limit::key::{KeyPart, Source};
 use crate::kinds::rate_limit::scope::Sharing;
 use crate::kinds::rate_limit::{RateLimitPolicy, RateLimitPolicySpec};
 use crate::model::{Mode, Policy};
-
-/// The domain that our own proxies ask by.
-pub(crate) const DOMAIN: &str = "tidegate.io/mesh";
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -32,7 +29,7 @@ struct DomainLimit {
 }
 
 impl QuotaLimits {
-    /// Policies with faults are left out.
+    /// Limits with faults are left out.
     pub fn new<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
         let mut this = Self::default();
         for policy in policies.into_iter().filter(|policy| &*policy.kind == RateLimitPolicy::KIND) {
@@ -67,7 +64,7 @@ impl QuotaLimits {
 
     /// The limit of the bucket that `names` says; `None` if there is none.
     pub fn limit(&self, domain: &str, names: &Names) -> Option<Limit> {
-        if domain == DOMAIN {
+        if domain == MESH_DOMAIN {
             let name = |name: &str| names.get(name).cloned();
             return self.mesh.get(&(name("policy")?, name("limit")?, name("own"))).copied();
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_quota::{BucketId, Most, Report, Server};
+use tidegate_quota::{BucketId, MESH_DOMAIN, Most, Report, Server};
 
 use super::*;
 use crate::kinds::rate_limit::{Leases, QuotaLimits, Standing};
@@ -23,7 +23,6 @@ struct Mesh {
 }
 
 const STEP: u64 = 50;
-const DOMAIN: &str = "tidegate.io/mesh";
 
 fn limits(spec: Value) -> QuotaLimits {
     QuotaLimits::new([&policy(KIND, Mode::Enforce, spec)])
@@ -56,9 +55,9 @@ impl Mesh {
     }
 
     fn take(&mut self, (names, report): &(BTreeMap<String, String>, Report)) {
-        assert_eq!(BucketId::named(DOMAIN, names), report.bucket);
+        assert_eq!(BucketId::named(MESH_DOMAIN, names), report.bucket);
         assert_ne!(report.client, 0, "whoever says it says who it is");
-        let limit = self.limits.limit(DOMAIN, names).expect("a limit that the control plane knows");
+        let limit = self.limits.limit(MESH_DOMAIN, names).expect("a limit that the control plane knows");
         self.server.report(report, limit, self.now());
     }
 
@@ -248,7 +247,7 @@ fn who_asks_by_a_domain_gets_the_limit_that_says_most_of_the_bucket() {
     assert_eq!(of("edge", &["user", "more"]), Some(5));
     assert_eq!(of("edge", &["more"]), Some(100));
     assert_eq!(of("other", &["user"]), None);
-    assert_eq!(of(DOMAIN, &["policy", "limit"]), None);
+    assert_eq!(of(MESH_DOMAIN, &["policy", "limit"]), None);
 }
 
 #[test]
