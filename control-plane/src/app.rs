@@ -18,6 +18,7 @@ use crate::admin;
 use crate::grpc::{Hub, TYPES};
 use crate::limits::Limits;
 use crate::news;
+use crate::outliers::{self, Outliers};
 use crate::quotas::{self, Peers, PeersError, QuotaArgs, Quotas};
 use crate::source::Reading;
 use crate::source::file::{self, CannotOpen};
@@ -134,7 +135,9 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let worlds = watch::Sender::new(first);
     let world = worlds.subscribe();
     let (quotas, relays) = Quotas::new(world.clone(), args.is_first, peers, shutdown.clone());
-    let reporter = Arc::new(Reporter::new(world.clone(), hub.clone(), quotas.clone()));
+    let outliers = Outliers::new(world.clone(), shutdown.clone());
+    let shared = (quotas.clone(), outliers.clone());
+    let reporter = Arc::new(Reporter::new(world.clone(), hub.clone(), shared.clone()));
     if let Some(left) = args.status_file.as_deref().and_then(status::left_behind) {
         reporter.recall(&left);
     }
@@ -143,11 +146,12 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let (grpc_address, grpc) = grpc;
     let (admin_address, admin) = admin;
     tasks.spawn(follow(fold, readings, worlds, hub.clone(), shutdown.clone()));
-    tasks.spawn(quotas.clone().keep_lending());
+    tasks.spawn(quotas.keep_lending());
+    tasks.spawn(outliers.keep_judging());
     for relay in relays {
         tasks.spawn(relay.carry());
     }
-    tasks.spawn(serve_grpc(grpc, hub.clone(), (world.clone(), quotas), shutdown.clone()));
+    tasks.spawn(serve_grpc(grpc, hub.clone(), (world.clone(), shared), shutdown.clone()));
     let file = args.status_file.clone();
     let following = status::keep(reporter.clone(), reporter.worlds(), hub.changes(), file, shutdown.clone());
     tasks.spawn(following);
@@ -275,7 +279,7 @@ async fn follow(
 async fn serve_grpc(
     listener: TcpListener,
     hub: Arc<Hub>,
-    (world, quotas): (watch::Receiver<Arc<World>>, Arc<Quotas>),
+    (world, (quotas, outliers)): (watch::Receiver<Arc<World>>, (Arc<Quotas>, Arc<Outliers>)),
     shutdown: CancellationToken,
 ) {
     let limits = RateLimitServiceServer::new(Limits::new(world));
@@ -285,6 +289,7 @@ async fn serve_grpc(
         .add_service(service)
         .add_service(limits)
         .add_service(quotas::service(quotas))
+        .add_service(outliers::service(outliers))
         .serve_with_incoming_shutdown(incoming, shutdown.cancelled());
     if let Err(error) = served.await {
         tracing::error!(%error, "serving proxies failed");

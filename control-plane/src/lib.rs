@@ -10,6 +10,7 @@ pub mod index;
 mod limits;
 pub mod metrics;
 mod news;
+mod outliers;
 pub mod publish;
 mod quotas;
 pub mod source;

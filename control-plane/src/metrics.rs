@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::outliers;
 use crate::quotas::Counts;
 use crate::status::{InForce, Reporter, Status};
 
@@ -24,6 +25,7 @@ pub fn render(reporter: &Reporter) -> Result<String, fmt::Error> {
         status: reporter.status(),
         files: world.files,
         lent: reporter.lent(),
+        outliers: reporter.outliers(),
     }));
     let mut page = String::new();
     text::encode(&mut page, &registry)?;
@@ -35,6 +37,7 @@ struct Numbers {
     status: Status,
     files: usize,
     lent: Counts,
+    outliers: outliers::Counts,
 }
 
 impl Collector for Numbers {
@@ -46,7 +49,8 @@ impl Collector for Numbers {
         self.objects(&mut encoder)?;
         self.diagnostics(&mut encoder)?;
         self.nodes(&mut encoder)?;
-        self.quotas(&mut encoder)
+        self.quotas(&mut encoder)?;
+        self.outliers(&mut encoder)
     }
 }
 
@@ -117,6 +121,23 @@ impl Numbers {
             ("misdirected", lent.misdirected),
         ];
         for (message, count) in messages {
+            ConstCounter::new(count).encode(family.encode_family(&[("message", message)])?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Numbers {
+    fn outliers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let outliers::Counts { proxies, suspects, statements, unheard, suspicions, dropped } = self.outliers;
+        gauge(encoder, "outlier_proxies", "Proxies that tell which endpoints fail", proxies)?;
+        gauge(encoder, "outlier_suspects", "Endpoints that proxies are told to leave alone", suspects)?;
+        let help = "What was said of failing endpoints: statements of proxies, and of those the ones of what no policy \
+                    shares or that there is no room for; endpoints that became suspect; proxies that did not read in time";
+        let mut family = encoder.encode_descriptor("outlier_messages", help, None, MetricType::Counter)?;
+        for (message, count) in
+            [("statement", statements), ("unheard", unheard), ("suspicion", suspicions), ("dropped", dropped)]
+        {
             ConstCounter::new(count).encode(family.encode_family(&[("message", message)])?)?;
         }
         Ok(())

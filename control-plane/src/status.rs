@@ -36,6 +36,24 @@ pub struct Status {
     pub diagnostics: Vec<Diagnostic>,
     /// Connected proxies, by id.
     pub nodes: Vec<NodeStatus>,
+    /// Endpoints that fail for several proxies, where a policy shares what they see.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspects: Vec<Suspected>,
+}
+
+/// An endpoint that all proxies are told to leave alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Suspected {
+    /// `KIND/NAMESPACE/NAME` of the policy that shares.
+    pub policy: String,
+    pub backend: String,
+    pub endpoint: String,
+    /// Seconds since it became suspect.
+    pub for_seconds: u64,
+    /// Proxies that said so when it began, of so many that had called it.
+    pub failing: u32,
+    pub asked: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

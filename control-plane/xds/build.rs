@@ -1,4 +1,4 @@
-//! Generates the gRPC clients and servers of discovery, rate limits and quotas; their messages are those of `tidegate-proto`.
+//! Generates the gRPC clients and servers of discovery, rate limits, quotas and load reports; their messages are those of `tidegate-proto`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let include = ["../../proto/xds", "../../proto"];
@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "envoy/service/discovery/v3/discovery.proto",
         "envoy/service/ratelimit/v3/rls.proto",
         "envoy/service/rate_limit_quota/v3/rlqs.proto",
+        "envoy/service/load_stats/v3/lrs.proto",
     ];
     let descriptors = protox::compile(services, include)?;
     tonic_prost_build::configure()

@@ -3,6 +3,7 @@
 mod breaker;
 mod caps;
 mod guard;
+mod shared;
 mod window;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use breaker::{
 pub use caps::{Cap, CapCounters, CapLimits, CapPermit, CapUsage};
 pub(crate) use guard::BoundBreaker;
 pub use guard::{BreakerStatus, CircuitGuard, Transition};
+pub use shared::{SharedEndpoint, Suspect};
 pub use window::{Counts, Window};
 
 /// A `CircuitBreakerPolicy`, compiled: which caps and which breakers, without any state.
@@ -30,6 +32,15 @@ pub struct CircuitBreaker {
     /// On the whole backend.
     pub caps: Option<CapRule>,
     pub breakers: Box<[BreakerRule]>,
+    /// What other proxies know counts too.
+    pub shared: Option<SharedRule>,
+}
+
+/// When others are believed.
+#[derive(Clone, Debug)]
+pub struct SharedRule {
+    pub rule: Arc<RuleRef>,
+    pub rules: tidegate_outliers::Rules,
 }
 
 /// The caps of one scope, as one rule.

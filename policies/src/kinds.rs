@@ -2,7 +2,7 @@
 //! nothing else is here.
 
 mod check;
-mod circuit_breaker;
+pub mod circuit_breaker;
 mod cohort;
 pub mod rate_limit;
 

@@ -10,6 +10,11 @@ pub mod envoy {
                 include!(concat!(env!("OUT_DIR"), "/envoy.config.core.v3.rs"));
             }
         }
+        pub mod endpoint {
+            pub mod v3 {
+                include!(concat!(env!("OUT_DIR"), "/envoy.config.endpoint.v3.rs"));
+            }
+        }
     }
     pub mod extensions {
         pub mod common {
@@ -24,6 +29,11 @@ pub mod envoy {
         pub mod discovery {
             pub mod v3 {
                 include!(concat!(env!("OUT_DIR"), "/envoy.service.discovery.v3.rs"));
+            }
+        }
+        pub mod load_stats {
+            pub mod v3 {
+                include!(concat!(env!("OUT_DIR"), "/envoy.service.load_stats.v3.rs"));
             }
         }
         pub mod ratelimit {

@@ -99,6 +99,7 @@ impl Proxy {
         // First, so that what is on disk is in force when the sockets open.
         xds::start(&state, &control, stop.clone())?;
         let lent = mesh::start(&state, &control)?;
+        outliers::start(&state, &control, stop.clone())?;
         let counters = Counters::keep(&state, &control, stop.clone());
         listen(&data, &acceptor)?;
         let admin = start_admin(&state, &telemetry, &control)?;

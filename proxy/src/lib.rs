@@ -17,6 +17,7 @@ mod intake;
 pub mod limits;
 mod listener;
 mod outbound;
+mod outliers;
 mod proxy_protocol;
 pub mod state;
 mod tcp;

@@ -6,4 +6,5 @@ mod commands;
 mod process;
 mod run;
 mod shared_limits;
+mod shared_outliers;
 mod sidecar;

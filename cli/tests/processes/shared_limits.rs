@@ -32,7 +32,7 @@ spec:
   limits: [{name: all, requests: 40, per: 1h, key: [{type: Header, name: x-user}]}]
 ";
 
-fn args(policies: &Path) -> ControlPlaneArgs {
+pub(crate) fn args(policies: &Path) -> ControlPlaneArgs {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     ControlPlaneArgs {
         policies: policies.to_owned(),

@@ -76,13 +76,6 @@ impl Board {
         votes.take(reporter, said, self.most.reporters, now)
     }
 
-    /// A proxy has gone, and what it said with it.
-    pub fn forget(&mut self, reporter: u64) {
-        for backend in self.backends.values_mut() {
-            backend.endpoints.values_mut().for_each(|votes| votes.forget(reporter));
-        }
-    }
-
     /// Looks at everything anew; returns the backends whose suspects are not what they were.
     pub fn judge(&mut self, now: Duration) -> BTreeSet<Arc<str>> {
         let mut changed = BTreeSet::new();
@@ -107,6 +100,16 @@ impl Board {
     /// The backends that anything is known of.
     pub fn backends(&self) -> impl Iterator<Item = &Arc<str>> {
         self.backends.keys()
+    }
+
+    /// The number of the last suspicion.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether nobody has a word of failure.
+    pub fn is_empty(&self) -> bool {
+        self.backends.is_empty()
     }
 
     /// The suspects of a backend.

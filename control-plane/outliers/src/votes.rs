@@ -71,10 +71,6 @@ impl Votes {
         true
     }
 
-    pub(crate) fn forget(&mut self, reporter: u64) {
-        self.votes.remove(&reporter);
-    }
-
     /// Whether others are to say what they know.
     pub(crate) fn is_asked(&self) -> bool {
         self.asked_since.is_some()

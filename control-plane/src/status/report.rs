@@ -15,6 +15,7 @@ use super::{
 };
 use crate::grpc::{Hub, NodeState};
 use crate::index::Indexed;
+use crate::outliers::{self, Outliers};
 use crate::publish::{ResourceId, Role};
 use crate::quotas::{Counts, Quotas};
 use crate::world::World;
@@ -25,12 +26,22 @@ pub struct Reporter {
     world: watch::Receiver<Arc<World>>,
     hub: Arc<Hub>,
     quotas: Arc<Quotas>,
+    outliers: Arc<Outliers>,
     transitions: Mutex<Transitions>,
 }
 
 impl Reporter {
-    pub(crate) fn new(world: watch::Receiver<Arc<World>>, hub: Arc<Hub>, quotas: Arc<Quotas>) -> Self {
-        Self { world, hub, quotas, transitions: Mutex::default() }
+    pub(crate) fn new(
+        world: watch::Receiver<Arc<World>>,
+        hub: Arc<Hub>,
+        (quotas, outliers): (Arc<Quotas>, Arc<Outliers>),
+    ) -> Self {
+        Self { world, hub, quotas, outliers, transitions: Mutex::default() }
+    }
+
+    /// What proxies say of failing endpoints.
+    pub(crate) fn outliers(&self) -> outliers::Counts {
+        self.outliers.counts()
     }
 
     /// What is lent of limits that proxies share.
@@ -53,7 +64,7 @@ impl Reporter {
     }
 
     pub fn status(&self) -> Status {
-        report(&self.world(), &self.hub.nodes())
+        Status { suspects: self.outliers.suspects(), ..report(&self.world(), &self.hub.nodes()) }
     }
 
     /// Every object that `filter` picks, as Kubernetes would show it, in a List.
@@ -113,6 +124,7 @@ pub fn report(world: &World, nodes: &[Arc<Mutex<NodeState>>]) -> Status {
         objects: objects.collect(),
         diagnostics: world.diagnostics.clone(),
         nodes: statuses,
+        suspects: Vec::new(),
     }
 }
 

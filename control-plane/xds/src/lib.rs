@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod client;
+pub mod outliers;
 pub mod quota;
 mod resources;
 pub mod rls;

@@ -40,7 +40,7 @@ fn circuit(mode: Mode, limits: Option<CapLimits>, breakers: Vec<BreakerRule>) ->
     let source = SourceRef::File { path: "p.yaml".into(), line: 1 };
     let policy = PolicyRef { kind: "CircuitBreakerPolicy".into(), name, source };
     let caps = limits.map(|limits| CapRule { rule: rule("caps[0]"), limits });
-    Arc::new(CircuitBreaker { policy: Arc::new(policy), mode, caps, breakers: breakers.into() })
+    Arc::new(CircuitBreaker { policy: Arc::new(policy), mode, caps, breakers: breakers.into(), shared: None })
 }
 
 fn requests(limit: u32) -> Option<CapLimits> {

@@ -2,6 +2,8 @@
 //!
 //! This file checks what was written; [`crate::health`] does the counting and [`crate::call`] the refusing.
 
+mod shared;
+
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -9,11 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::check;
 use crate::health::{
-    BreakerParams, BreakerRule, BreakerScope, CapLimits, CapRule, CircuitBreaker, FailureRate,
+    BreakerParams, BreakerRule, BreakerScope, CapLimits, CapRule, CircuitBreaker, FailureRate, SharedRule,
 };
 use crate::kind::{CompileContext, Compiled, PolicyKind};
 use crate::model::TargetKind;
 use crate::objects::GepDuration;
+use shared::SharedSpec;
+
+pub use shared::SharedRules;
 
 #[derive(Debug)]
 pub(super) struct CircuitBreakerPolicy;
@@ -28,6 +33,9 @@ pub(super) struct CircuitBreakerPolicySpec {
     /// What stops calls when too many of them fail.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     breakers: Vec<BreakerSpec>,
+    /// What other proxies know counts too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared: Option<SharedSpec>,
 }
 
 /// At least one of `connections`, `pending` and `requests`. Strict: never one more, across all threads of a proxy.
@@ -102,13 +110,17 @@ impl PolicyKind for CircuitBreakerPolicy {
     type Spec = CircuitBreakerPolicySpec;
 
     fn compile(spec: Self::Spec, cx: &mut CompileContext<'_>) -> Option<Compiled> {
-        if spec.caps.is_empty() && spec.breakers.is_empty() {
-            cx.error("", "nothing to do: write `caps`, `breakers` or both");
+        if spec.caps.is_empty() && spec.breakers.is_empty() && spec.shared.is_none() {
+            cx.error("", "nothing to do: write `caps`, `breakers` or `shared`");
         }
         check::unique(cx, "/breakers", spec.breakers.iter().map(|breaker| breaker.name.as_deref()));
         let caps = caps(&spec.caps, cx);
         let breakers = spec.breakers.iter().enumerate().map(|(i, breaker)| breaker.compile(i, cx)).collect();
-        let circuit = CircuitBreaker { policy: cx.policy().clone(), mode: cx.mode(), caps, breakers };
+        let shared = spec
+            .shared
+            .as_ref()
+            .map(|shared| SharedRule { rule: cx.rule("shared", "/shared"), rules: shared.compile(cx) });
+        let circuit = CircuitBreaker { policy: cx.policy().clone(), mode: cx.mode(), caps, breakers, shared };
         Some(Compiled::CircuitBreaker(circuit.into()))
     }
 }

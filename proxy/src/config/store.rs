@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use quinn::crypto::rustls::QuicServerConfig;
+use tidegate_policy::health::Outliers;
 use tidegate_policy::kinds::rate_limit::Leases;
 use tidegate_policy::model::Resources;
 use tidegate_policy::snapshot::{BindAddress, Local, Rejected, Snapshot};
@@ -55,6 +56,11 @@ impl Store {
     /// What is lent of the limits that all proxies share.
     pub(crate) fn leases(&self) -> Arc<Leases> {
         Leases::of(&self.state)
+    }
+
+    /// What is shared of failing endpoints.
+    pub(crate) fn outliers(&self) -> Arc<Outliers> {
+        Outliers::of(&self.state)
     }
 
     /// What limits have counted, and how many of them there was no room for in `most` bytes.

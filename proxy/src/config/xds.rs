@@ -107,7 +107,8 @@ fn restore(
     seeds
 }
 
-fn node(config: &ProxyConfig) -> Node {
+/// As the control plane knows this proxy.
+pub(crate) fn node(config: &ProxyConfig) -> Node {
     let text = |text: String| Value { kind: Some(Kind::StringValue(text)) };
     let services = config.local.services.iter().map(|service| text(service.to_string())).collect();
     let fields = [

@@ -160,14 +160,6 @@ fn a_second_suspicion_has_a_greater_number() {
 }
 
 #[test]
-fn who_goes_takes_along_what_it_said() {
-    let mut board = suspicious();
-    (0..3).for_each(|reporter| board.forget(reporter));
-    assert!(!board.judge(at(1300)).is_empty());
-    assert!(suspects(&board).is_empty());
-}
-
-#[test]
 fn only_where_something_fails_is_anybody_asked() {
     let mut board = board();
     assert!(!board.take(1, ("b", "e"), fine(0), RULES, at(0)), "nobody asked");

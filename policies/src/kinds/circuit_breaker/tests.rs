@@ -57,7 +57,7 @@ fn open_time_probes_and_name_have_defaults() {
 
 #[test]
 fn a_policy_that_does_nothing_is_refused() {
-    assert_eq!(faults(KIND, json!({})), ["spec: nothing to do: write `caps`, `breakers` or both"]);
+    assert_eq!(faults(KIND, json!({})), ["spec: nothing to do: write `caps`, `breakers` or `shared`"]);
     let spec = json!({"caps": [{"scope": "Backend"}], "breakers": [{"scope": "Backend"}]});
     assert_eq!(
         faults(KIND, spec),
@@ -116,4 +116,13 @@ fn unknown_fields_scopes_and_wrong_types_are_refused() {
     ] {
         assert!(!faults(KIND, bad.clone()).is_empty(), "{bad}");
     }
+}
+
+#[test]
+fn what_is_shared_has_defaults_and_bounds() {
+    let rules = circuit(json!({"shared": {}})).shared.as_ref().unwrap().rules;
+    assert_eq!((rules.quorum, rules.failures, rules.percent), (3, 5, 60));
+    assert_eq!((rules.settle, rules.hold), (Duration::from_millis(200), Duration::from_secs(30)));
+    let spec = json!({"shared": {"quorum": 1, "failures": 0, "percent": 101, "settle": "11s", "hold": "0s"}});
+    assert_eq!(faults(KIND, spec).len(), 5);
 }
