@@ -2,10 +2,16 @@
 
 mod breaker;
 mod caps;
+mod ejection;
+mod failures;
 mod guard;
+mod peers;
+mod report;
+mod told;
 mod window;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,28 +20,34 @@ use crate::decision::RuleRef;
 use crate::model::{Mode, PolicyRef};
 
 pub use breaker::{
-    Admission, Breaker, BreakerParams, BreakerPhase, BreakerView, FailureRate, Permit, PhaseChange,
-    TransitionCounts,
+    Admission, Among, Breaker, BreakerParams, BreakerPhase, BreakerView, Evidence, PeerLatency, Permit,
+    PhaseChange, Rate, Recorded, Report, SlowCalls, SuccessRate, TransitionCounts, Trip,
 };
-pub use caps::{Cap, CapCounters, CapLimits, CapPermit, CapUsage};
-pub(crate) use guard::BoundBreaker;
+pub(crate) use caps::{BoundCap, CapPermit};
+pub use caps::{Cap, CapLimits, CapUsage};
+pub use ejection::EjectionLimits;
+pub use failures::Failures;
+pub(crate) use guard::{BoundBreaker, GuardedEndpoint, Reading};
 pub use guard::{BreakerStatus, CircuitGuard, Transition};
-pub use window::{Counts, Window};
+pub use report::{BreakerReport, CapReport, GuardReport};
+pub use window::{Counts, Span, Window};
 
 /// A `CircuitBreakerPolicy`, compiled: which caps and which breakers, without any state.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     pub policy: Arc<PolicyRef>,
     pub mode: Mode,
-    /// On the whole backend.
-    pub caps: Option<CapRule>,
-    pub breakers: Box<[BreakerRule]>,
+    /// At most one for each scope.
+    pub caps: Box<[CapRule]>,
+    pub breakers: Box<[Arc<BreakerRule>]>,
+    pub ejection: EjectionLimits,
 }
 
 /// The caps of one scope, as one rule.
 #[derive(Clone, Debug)]
 pub struct CapRule {
     pub rule: Arc<RuleRef>,
+    pub scope: CapScope,
     pub limits: CapLimits,
 }
 
@@ -44,6 +56,20 @@ pub struct BreakerRule {
     pub rule: Arc<RuleRef>,
     pub scope: BreakerScope,
     pub params: BreakerParams,
+    pub failures: Failures,
+    /// Opens for as long as a response asks for, but no longer than this; `None`: not at all.
+    pub honor_retry_after: Option<Duration>,
+}
+
+/// What a cap counts together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum CapScope {
+    /// All calls to the backend.
+    Backend,
+    /// Each endpoint by itself: calls go to the others while it is full.
+    Endpoint,
+    /// The calls of each route rule to the backend.
+    Rule,
 }
 
 /// What one breaker watches and holds back.
@@ -53,4 +79,16 @@ pub enum BreakerScope {
     Backend,
     /// Each endpoint by itself: calls go to the others while it is open.
     Endpoint,
+}
+
+impl CircuitBreaker {
+    /// The caps of a scope.
+    pub fn cap(&self, scope: CapScope) -> Option<&CapRule> {
+        self.caps.iter().find(|cap| cap.scope == scope)
+    }
+
+    /// Whether calls of different rules are counted apart.
+    pub fn caps_rules(&self) -> bool {
+        self.cap(CapScope::Rule).is_some()
+    }
 }
