@@ -163,3 +163,6 @@ impl Member {
         self.breakers.iter().any(|breaker| breaker.phase().holds_back())
     }
 }
+
+#[cfg(test)]
+mod tests;
