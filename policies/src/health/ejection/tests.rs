@@ -84,7 +84,8 @@ fn threads_that_trip_at_once_eject_no_more_than_the_share() {
         let members = members(9);
         let ejections = ejections(limits(40), &members);
         let tripped: usize = thread::scope(|scope| {
-            let one = |chunk: usize| (0..9).filter(|i| trips(&ejections, &members[(i + chunk) % 9], 0)).count();
+            let one =
+                |chunk: usize| (0..9).filter(|i| trips(&ejections, &members[(i + chunk) % 9], 0)).count();
             let threads: Vec<_> = (0..4).map(|chunk| scope.spawn(move || one(chunk * 2))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
