@@ -1,5 +1,7 @@
 //! `tidegate status`: what a running control plane says of every object.
 
+mod backends;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,14 +19,20 @@ Examples:
   tidegate status                                that of this machine
   tidegate status --url http://10.0.0.7:15014    another one
   tidegate status --json | jq '.items[].status'  as Kubernetes shows it
+  tidegate status backends                       breakers and caps of a proxy
 
 Exit code 1 when something was refused, so that a pipeline can stop there.";
 
 /// A status page that takes longer than this is not worth waiting for.
 const DEADLINE: Duration = Duration::from_secs(5);
 
+const CONTROL_PLANE: &str = "a control plane";
+
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct StatusArgs {
+    #[command(subcommand)]
+    of: Option<Of>,
     /// The control plane's admin address
     #[arg(long, env = "TIDEGATE_STATUS_URL", value_name = "URL", default_value = "http://127.0.0.1:15014")]
     url: Uri,
@@ -33,21 +41,32 @@ pub(crate) struct StatusArgs {
     json: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Of {
+    /// Ask a proxy how each backend and endpoint does: breakers, their evidence, and caps
+    #[command(after_help = backends::EXAMPLES)]
+    Backends(backends::BackendsArgs),
+}
+
 pub(crate) fn command(args: &StatusArgs) -> Result<Done> {
+    if let Some(Of::Backends(args)) = &args.of {
+        return backends::command(args);
+    }
     logging::start("warn");
     let runtime = runtime::one()?;
-    let text = runtime.block_on(fetch(&args.url, "/status"))?;
+    let text = runtime.block_on(fetch(&args.url, "/status", CONTROL_PLANE))?;
     let status: Status = serde_json::from_str(&text)
         .with_context(|| format!("{} does not answer like a control plane of this version", args.url))?;
     say::text(&if args.json {
-        runtime.block_on(fetch(&args.url, "/objects"))?
+        runtime.block_on(fetch(&args.url, "/objects", CONTROL_PLANE))?
     } else {
         render(&status, logging::colour(&io::stdout()))
     });
     Ok(if is_clean(&status) { Done::Well } else { Done::ChecksFailed })
 }
 
-async fn fetch(url: &Uri, path: &str) -> Result<String> {
+/// `who` is asked, for the message if nobody answers.
+async fn fetch(url: &Uri, path: &str, who: &str) -> Result<String> {
     let authority =
         url.authority().ok_or_else(|| anyhow!("--url {url}: write it like http://127.0.0.1:15014"))?;
     if url.scheme_str().is_some_and(|scheme| scheme != "http") {
@@ -55,9 +74,7 @@ async fn fetch(url: &Uri, path: &str) -> Result<String> {
     }
     let address = resolve(authority.host(), authority.port_u16().unwrap_or(80)).await?;
     Client::new(address, DEADLINE).get_text(path).await.with_context(|| {
-        format!(
-            "cannot read the status from {url}; is a control plane running there? (--url points to another)"
-        )
+        format!("cannot read the status from {url}; is {who} running there? (--url points to another)")
     })
 }
 

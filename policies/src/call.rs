@@ -5,33 +5,35 @@
 
 mod admission;
 mod budget;
-mod classify;
 mod retry;
 
 use std::sync::Arc;
 
+use http::{HeaderMap, response};
+
 use crate::balance::p2c::Wish;
 use crate::balance::{EndpointState, InFlight, p2c};
 use crate::decision::{CallOutcome, Decisions};
-use crate::health::{Cap, CapPermit, CircuitGuard, PhaseChange, Transition};
+use crate::health::{CircuitGuard, SharedEndpoint, Transition};
 use crate::pipeline::LocalReply;
 use crate::reason::Reason;
 use crate::snapshot::{BackendState, Target};
 use crate::time::Timestamp;
 
-use admission::{Asking, HeldPermit, HeldPermits};
+use admission::{Asking, CapPermits, HeldPermit, HeldPermits};
 
 pub use budget::RetryBudget;
 pub use retry::{Ended, Next, Retries, Settled, is_idempotent};
 
-/// Leave to call one endpoint once. Holds the endpoint's in-flight count, a place under the cap on requests and the
+/// Leave to call one endpoint once. Holds the endpoint's in-flight count, places under the caps on requests and the
 /// breakers' permits; dropping it gives everything back, reported or not.
 #[derive(Debug)]
 pub struct Attempt {
     pub endpoint: Arc<EndpointState>,
     guard: Option<Arc<CircuitGuard>>,
     permits: HeldPermits,
-    _request: Option<CapPermit>,
+    shared: Option<Arc<SharedEndpoint>>,
+    _requests: CapPermits,
     _in_flight: InFlight,
 }
 
@@ -39,18 +41,25 @@ pub struct Attempt {
 #[derive(Debug)]
 #[must_use = "counts only while it is held"]
 pub struct PendingPermit {
-    _place: Option<CapPermit>,
+    _places: CapPermits,
 }
 
 /// An open connection holds this; it counts against the cap on connections.
 #[derive(Debug)]
 #[must_use = "counts only while it is held"]
 pub struct ConnectionPermit {
-    _place: Option<CapPermit>,
+    _places: CapPermits,
 }
 
-/// Decides whether and where the next attempt goes: backend breaker, request cap, then P2C among the endpoints
-/// whose own breakers admit, with this `wish`. What the rules said is appended to `decisions`: the refusing rule, or one word per
+/// An attempt after a request's first holds this; it counts against the caps on retries.
+#[derive(Debug)]
+#[must_use = "counts only while it is held"]
+pub struct RetryPermit {
+    _places: CapPermits,
+}
+
+/// Decides whether and where the next attempt goes: backend breakers, request caps, then P2C among the endpoints
+/// whose own breakers and caps admit, with this `wish`. What the rules said is appended to `decisions`: the refusing rule, or one word per
 /// guard.
 ///
 /// # Errors
@@ -67,14 +76,28 @@ pub fn admit(
     let endpoints = &backend.endpoints;
     let Some(guard) = &target.guard else {
         let index = p2c::pick_other(endpoints, wish, |_| true, rng).ok_or(Reason::NoEndpoint)?;
-        return Ok(Attempt::new(&endpoints[index], None, HeldPermits::new(), None));
+        return Ok(Attempt::new(&endpoints[index], None, HeldPermits::new(), CapPermits::new()));
     };
     let mut asking = Asking::new(guard, wish, now, decisions);
-    asking.backend_breakers()?;
-    let request = asking.request_cap()?;
+    asking.backend_breakers(rng)?;
+    asking.shared_caps()?;
     let index = asking.endpoint(endpoints, rng)?;
     asking.allow();
-    Ok(Attempt::new(&endpoints[index], Some(guard), asking.permits, request))
+    let Asking { permits, places, shared, .. } = asking;
+    Ok(Attempt { shared, ..Attempt::new(&endpoints[index], Some(guard), permits, places) })
+}
+
+/// Leave to try a request once more; asked before what the last attempt gave is thrown away, for that is the answer where
+/// there is no leave.
+///
+/// # Errors
+/// [`Reason::RetryCap`] at the cap, whose rule goes to `decisions`.
+pub fn retry(target: &Target, decisions: &mut Decisions) -> Result<RetryPermit, LocalReply> {
+    let places = match &target.guard {
+        Some(guard) => admission::retry(guard, decisions)?,
+        None => CapPermits::new(),
+    };
+    Ok(RetryPermit { _places: places })
 }
 
 impl Attempt {
@@ -82,19 +105,27 @@ impl Attempt {
         endpoint: &Arc<EndpointState>,
         guard: Option<&Arc<CircuitGuard>>,
         permits: HeldPermits,
-        request: Option<CapPermit>,
+        requests: CapPermits,
     ) -> Self {
         let endpoint = Arc::clone(endpoint);
         let in_flight = endpoint.start();
-        Self { endpoint, guard: guard.cloned(), permits, _request: request, _in_flight: in_flight }
+        Self {
+            endpoint,
+            guard: guard.cloned(),
+            permits,
+            shared: None,
+            _requests: requests,
+            _in_flight: in_flight,
+        }
     }
 
     /// Leave to open one more connection, or `None` at the cap: wait for a pooled one, as pending.
     pub fn open_connection(&self) -> Option<ConnectionPermit> {
-        match &self.guard {
-            Some(guard) => Some(ConnectionPermit { _place: Some(guard.acquire(Cap::Connections)?) }),
-            None => Some(ConnectionPermit { _place: None }),
-        }
+        let places = match &self.guard {
+            Some(guard) => admission::connection(guard, &self.endpoint)?,
+            None => CapPermits::new(),
+        };
+        Some(ConnectionPermit { _places: places })
     }
 
     /// Leave to wait for a pooled connection.
@@ -102,33 +133,49 @@ impl Attempt {
     /// # Errors
     /// [`Reason::PendingCap`] at the cap.
     pub fn wait_pending(&self, decisions: &mut Decisions) -> Result<PendingPermit, LocalReply> {
-        let place = match &self.guard {
-            Some(guard) => admission::take_cap(guard, Cap::Pending, decisions)?,
-            None => None,
+        let places = match &self.guard {
+            Some(guard) => admission::pending(guard, &self.endpoint, decisions)?,
+            None => CapPermits::new(),
         };
-        Ok(PendingPermit { _place: place })
+        Ok(PendingPermit { _places: places })
     }
 
     /// The reply for a request that waited for a connection under the cap and got none in time; the cap's rule goes
     /// to `decisions`.
     pub fn connection_cap_reached(&self, decisions: &mut Decisions) -> LocalReply {
-        let guard = self.guard.as_ref();
-        let written =
-            guard.map_or(Ok(()), |guard| admission::cap_reached(guard, Cap::Connections, decisions));
+        let reached = |guard| admission::connection_cap_reached(guard, &self.endpoint, decisions);
+        let written = self.guard.as_deref().map_or(Ok(()), reached);
         written.err().unwrap_or_else(|| Reason::ConnectionCap.into())
+    }
+
+    /// Shows the breakers the head of the response: some look for failures in it, or for when to come back. To be called
+    /// before [`Attempt::record`]; costs nothing where no breaker looks.
+    pub fn read(&mut self, head: &response::Parts) {
+        for HeldPermit { bound, reading, .. } in self.permits.iter_mut().filter(|held| held.bound.reads()) {
+            bound.read(head, reading);
+        }
+    }
+
+    /// The same for the trailers of a gRPC response.
+    pub fn read_trailers(&mut self, trailers: &HeaderMap) {
+        for HeldPermit { bound, reading, .. } in &mut self.permits {
+            bound.read_trailers(trailers, reading);
+        }
     }
 
     /// Tells the breakers how the call ended, once; what follows the first report is not counted. Returns the change
     /// of phase that this made (the backend's, where it changed the endpoint's too). The in-flight count is kept
     /// until the attempt is dropped (the response body may still stream).
     pub fn record(&mut self, outcome: CallOutcome, now: Timestamp) -> Option<Transition> {
-        let permits = std::mem::take(&mut self.permits);
-        let ok = classify::is_success(outcome.result)?;
+        if let (Some(shared), Some(guard)) = (self.shared.take(), &self.guard)
+            && let Some(ok) = guard.sharing().and_then(|rule| rule.failures.is_success(outcome.result, false))
+        {
+            shared.record(ok, now);
+        }
         let mut first = None;
-        for HeldPermit { rule, of_endpoint, permit } in permits {
-            let Some(PhaseChange { from, to }) = permit.record(ok, now) else { continue };
-            let endpoint = of_endpoint.then(|| Arc::clone(&self.endpoint.label));
-            first = first.or(Some(Transition { rule, endpoint, from, to }));
+        for HeldPermit { bound, permit, reading } in std::mem::take(&mut self.permits) {
+            let transition = bound.record(permit, (outcome, reading), now);
+            first = first.or(transition);
         }
         first
     }

@@ -37,6 +37,8 @@ pub enum Detail {
     State(BreakerPhase),
     /// The cap that is reached.
     Cap(u32),
+    /// So many endpoints are ejected that all are used: how many are left, and of how many.
+    Panic { left: u32, all: u32 },
     /// Where the key of the user was found; never the key itself.
     Key(KeySource),
     /// The store of shared counters gave no answer: the proxy decided by its own.
@@ -83,6 +85,7 @@ impl fmt::Display for Detail {
             Self::Delayed(d) => write!(f, "delayed={:.3}s", d.as_secs_f64()),
             Self::State(phase) => write!(f, "state={}", phase.as_str()),
             Self::Cap(n) => write!(f, "cap={n}"),
+            Self::Panic { left, all } => write!(f, "panic={left}/{all}"),
             Self::Key(source) => write!(f, "key={}", source.as_str()),
             Self::StoreUnanswered => f.write_str("store=unanswered"),
         }

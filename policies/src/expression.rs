@@ -92,7 +92,7 @@ impl Expression {
 
     /// # Errors
     /// It asks for what the request does not have, or its result is no truth value.
-    pub(crate) fn holds(&self, facts: &Facts<'_>) -> Result<bool, NoResult> {
+    pub(crate) fn holds(&self, facts: &impl VariableResolver) -> Result<bool, NoResult> {
         match self.evaluate(facts)? {
             Value::Bool(holds) => Ok(holds),
             _ => Err(NoResult),

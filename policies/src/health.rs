@@ -2,11 +2,18 @@
 
 mod breaker;
 mod caps;
+mod ejection;
+mod failures;
 mod guard;
+mod outliers;
+mod peers;
+mod report;
 mod shared;
+mod told;
 mod window;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,23 +22,29 @@ use crate::decision::RuleRef;
 use crate::model::{Mode, PolicyRef};
 
 pub use breaker::{
-    Admission, Breaker, BreakerParams, BreakerPhase, BreakerView, FailureRate, Permit, PhaseChange,
-    TransitionCounts,
+    Admission, Among, Breaker, BreakerParams, BreakerPhase, BreakerView, Evidence, PeerLatency, Permit,
+    PhaseChange, Rate, Recorded, Report, SlowCalls, SuccessRate, TransitionCounts, Trip,
 };
-pub use caps::{Cap, CapCounters, CapLimits, CapPermit, CapUsage};
-pub(crate) use guard::BoundBreaker;
+pub(crate) use caps::{BoundCap, CapPermit};
+pub use caps::{Cap, CapLimits, CapUsage};
+pub use ejection::EjectionLimits;
+pub use failures::Failures;
+pub(crate) use guard::{BoundBreaker, GuardedEndpoint, Reading};
 pub use guard::{BreakerStatus, CircuitGuard, Transition};
+pub use outliers::Outliers;
+pub use report::{BreakerReport, CapReport, GuardReport};
 pub use shared::{SharedEndpoint, Suspect};
-pub use window::{Counts, Window};
+pub use window::{Counts, Span, Window};
 
 /// A `CircuitBreakerPolicy`, compiled: which caps and which breakers, without any state.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     pub policy: Arc<PolicyRef>,
     pub mode: Mode,
-    /// On the whole backend.
-    pub caps: Option<CapRule>,
-    pub breakers: Box<[BreakerRule]>,
+    /// At most one for each scope.
+    pub caps: Box<[CapRule]>,
+    pub breakers: Box<[Arc<BreakerRule>]>,
+    pub ejection: EjectionLimits,
     /// What other proxies know counts too.
     pub shared: Option<SharedRule>,
 }
@@ -41,12 +54,15 @@ pub struct CircuitBreaker {
 pub struct SharedRule {
     pub rule: Arc<RuleRef>,
     pub rules: tidegate_outliers::Rules,
+    /// What proxies tell each other of: as the first breaker of endpoints says.
+    pub failures: Failures,
 }
 
 /// The caps of one scope, as one rule.
 #[derive(Clone, Debug)]
 pub struct CapRule {
     pub rule: Arc<RuleRef>,
+    pub scope: CapScope,
     pub limits: CapLimits,
 }
 
@@ -55,6 +71,20 @@ pub struct BreakerRule {
     pub rule: Arc<RuleRef>,
     pub scope: BreakerScope,
     pub params: BreakerParams,
+    pub failures: Failures,
+    /// Opens for as long as a response asks for, but no longer than this; `None`: not at all.
+    pub honor_retry_after: Option<Duration>,
+}
+
+/// What a cap counts together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum CapScope {
+    /// All calls to the backend.
+    Backend,
+    /// Each endpoint by itself: calls go to the others while it is full.
+    Endpoint,
+    /// The calls of each route rule to the backend.
+    Rule,
 }
 
 /// What one breaker watches and holds back.
@@ -64,4 +94,21 @@ pub enum BreakerScope {
     Backend,
     /// Each endpoint by itself: calls go to the others while it is open.
     Endpoint,
+}
+
+impl CircuitBreaker {
+    /// The caps of a scope.
+    pub fn cap(&self, scope: CapScope) -> Option<&CapRule> {
+        self.caps.iter().find(|cap| cap.scope == scope)
+    }
+
+    /// Whether calls of different rules are counted apart.
+    pub fn caps_rules(&self) -> bool {
+        self.cap(CapScope::Rule).is_some()
+    }
+
+    /// What is shared with other proxies; one that is only tried has nothing to say to them.
+    pub fn sharing(&self) -> Option<&SharedRule> {
+        self.shared.as_ref().filter(|_| self.mode == Mode::Enforce)
+    }
 }

@@ -43,6 +43,8 @@ pub enum Reason {
     PendingCap,
     /// The cap on requests in flight is reached.
     RequestCap,
+    /// The cap on retries in flight is reached: what the attempt before gave is the answer.
+    RetryCap,
     /// The endpoint refused the connection or could not be reached.
     ConnectFailed,
     /// No connection within the connect timeout.
@@ -98,7 +100,7 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
 impl Reason {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::BadRequest,
         Self::ConnectRefused,
         Self::UpgradeUnsupported,
@@ -115,6 +117,7 @@ impl Reason {
         Self::ConnectionCap,
         Self::PendingCap,
         Self::RequestCap,
+        Self::RetryCap,
         Self::ConnectFailed,
         Self::ConnectTimeout,
         Self::UpstreamTlsInvalid,
@@ -192,6 +195,9 @@ impl Reason {
                 true,
                 false,
             ),
+            Self::RetryCap => {
+                row(503, UNAVAILABLE, "retry_cap", "too many retries in flight to the backend", true, false)
+            }
             Self::ConnectFailed => {
                 row(503, UNAVAILABLE, "connect_failed", "the endpoint cannot be reached", true, false)
             }

@@ -35,7 +35,7 @@ use rustc_hash::FxHashMap;
 
 use crate::balance::EndpointState;
 use crate::call::RetryBudget;
-use crate::health::CircuitGuard;
+use crate::health::{CircuitGuard, GuardReport};
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
 use crate::model::{
@@ -46,6 +46,7 @@ use crate::pick::{BoundCohort, PickContext, Session, Sessions};
 use crate::pipeline::{Filter, Phase, announced};
 use crate::reason::Reason;
 use crate::state::StateStore;
+use crate::time::Timestamp;
 
 pub use describe::Description;
 pub use destination::Expected;
@@ -281,9 +282,30 @@ impl Snapshot {
         self.backends.values()
     }
 
-    /// Every circuit breaker at work, with the backend that it guards, for status and metrics.
-    pub fn guards(&self) -> impl Iterator<Item = (&BackendName, &Arc<CircuitGuard>)> {
+    /// Every circuit breaker at work, with the backend that it guards, for status and metrics; where each route rule has
+    /// caps of its own, one for each of them, with the same breakers.
+    pub fn rule_guards(&self) -> impl Iterator<Item = (&BackendName, &Arc<CircuitGuard>)> {
         self.guards.iter().map(|(backend, guard)| (backend, guard))
+    }
+
+    /// The same, each breaker once.
+    pub fn guards(&self) -> impl Iterator<Item = (&BackendName, &Arc<CircuitGuard>)> {
+        let mut last: Option<&Arc<str>> = None;
+        self.rule_guards().filter(move |(_, guard)| last.replace(&guard.id).is_none_or(|id| *id != guard.id))
+    }
+
+    /// How each backend does under its circuit breaker, and why.
+    pub fn health(&self, now: Timestamp) -> Vec<GuardReport> {
+        let mut reports = Vec::<GuardReport>::new();
+        let mut last: Option<&Arc<str>> = None;
+        for (backend, guard) in self.rule_guards() {
+            match reports.last_mut().filter(|_| last == Some(&guard.id)) {
+                Some(report) => report.caps.extend(GuardReport::of_rule(guard)),
+                None => reports.push(GuardReport::of(guard, backend, now)),
+            }
+            last = Some(&guard.id);
+        }
+        reports
     }
 
     /// Every set of TLS settings that calls are made with, each with one of the backends.

@@ -13,12 +13,12 @@ use anyhow::Context as _;
 use futures_util::stream;
 use tidegate_policy::Timestamp;
 use tidegate_policy::health::{Outliers, Suspect};
+use tidegate_xds::Node;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
 use tidegate_xds::client::grpc;
 use tidegate_xds::outliers::{
     LoadReportingServiceClient, LoadStatsRequest, LoadStatsResponse, Said, request, suspects,
 };
-use tidegate_xds::Node;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -51,7 +51,11 @@ struct Carrier {
 ///
 /// # Errors
 /// The control plane's address cannot be used.
-pub(crate) fn start(proxy: &Arc<ProxyState>, runtime: &Handle, stop: CancellationToken) -> anyhow::Result<()> {
+pub(crate) fn start(
+    proxy: &Arc<ProxyState>,
+    runtime: &Handle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let Some(url) = &proxy.config.control_plane else { return Ok(()) };
     let endpoint =
         grpc::endpoint(url.to_string()).with_context(|| format!("--control-plane {url} cannot be used"))?;

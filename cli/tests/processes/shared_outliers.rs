@@ -61,7 +61,8 @@ struct Mesh {
 
 impl Mesh {
     fn start() -> Self {
-        let (dir, runtime, failing) = (tempfile::tempdir().unwrap(), Runtime::new().unwrap(), Failing::default());
+        let (dir, runtime, failing) =
+            (tempfile::tempdir().unwrap(), Runtime::new().unwrap(), Failing::default());
         let (good, bad) = (app().port(), failing.serve().port());
         let documents = format!(
             "\

@@ -1,5 +1,8 @@
 //! The questions that one admission asks of a guard, each with its decision.
 
+mod admitting;
+mod places;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,19 +13,25 @@ use smallvec::SmallVec;
 use crate::balance::p2c::Wish;
 use crate::balance::{EndpointState, p2c};
 use crate::decision::{Decision, Decisions, Detail, Outcome, RuleRef};
-use crate::health::{Admission, BoundBreaker, BreakerPhase, Cap, CapPermit, CircuitGuard, Permit};
+use crate::health::{
+    Admission, BoundBreaker, BreakerPhase, Cap, CircuitGuard, GuardedEndpoint, Permit, Reading,
+    SharedEndpoint,
+};
 use crate::model::Mode;
 use crate::pipeline::LocalReply;
 use crate::reason::Reason;
 use crate::time::{Timestamp, whole_seconds};
+use admitting::Admitting;
+use places::take;
+pub(crate) use places::{CapPermits, connection, connection_cap_reached, pending, retry};
 
 /// A breaker's leave, with the rule that it is reported under.
 #[derive(Debug)]
 pub(crate) struct HeldPermit {
-    pub(crate) rule: Arc<RuleRef>,
-    /// Whether the breaker guards the endpoint and not the whole backend.
-    pub(crate) of_endpoint: bool,
+    pub(crate) bound: Arc<BoundBreaker>,
     pub(crate) permit: Permit,
+    /// Of the response, as far as it has come.
+    pub(crate) reading: Reading,
 }
 
 /// Two breakers (one per scope) fit without an allocation.
@@ -30,13 +39,19 @@ pub(crate) type HeldPermits = SmallVec<[HeldPermit; 2]>;
 
 /// One guard asked at one moment.
 pub(crate) struct Asking<'a> {
-    pub(crate) guard: &'a CircuitGuard,
+    guard: &'a CircuitGuard,
     wish: Wish<'a>,
-    pub(crate) now: Timestamp,
-    pub(crate) decisions: &'a mut Decisions,
+    now: Timestamp,
+    decisions: &'a mut Decisions,
     pub(crate) permits: HeldPermits,
+    /// The endpoint, as it is shared with other proxies.
+    pub(crate) shared: Option<Arc<SharedEndpoint>>,
+    /// Under the caps on requests.
+    pub(crate) places: CapPermits,
     /// Enforcement would have refused already: nothing further is asked, as it would not have been.
     shadowed: bool,
+    /// How many of how many endpoints are left, where that is so few that all are used.
+    panic: Option<(u32, u32)>,
 }
 
 /// What a breaker said no with.
@@ -54,27 +69,33 @@ impl<'a> Asking<'a> {
         now: Timestamp,
         decisions: &'a mut Decisions,
     ) -> Self {
-        Self { guard, wish, now, decisions, permits: HeldPermits::new(), shadowed: false }
+        guard.settle(now);
+        let (permits, places) = (HeldPermits::new(), CapPermits::new());
+        let panic = guard.panic();
+        Self { guard, wish, now, decisions, permits, shared: None, places, shadowed: false, panic }
     }
 
-    pub(crate) fn backend_breakers(&mut self) -> Result<(), LocalReply> {
+    pub(crate) fn backend_breakers(&mut self, rng: &mut fastrand::Rng) -> Result<(), LocalReply> {
+        let breakers = self.guard.backend_breakers();
+        let left_out = breakers.iter().find(|bound| !bound.breaker.ramp_admits(self.now, rng));
+        let taken = match left_out {
+            Some(bound) => {
+                let phase = BreakerPhase::Ramping;
+                Err(Held { rule: &bound.rule.rule, phase, retry_in: Duration::ZERO })
+            }
+            None => self.take_breakers(breakers, false),
+        };
+        taken.or_else(|held| self.held_back(Reason::CircuitOpen, held))
+    }
+
+    /// The caps on requests that hold whichever endpoint is called.
+    pub(crate) fn shared_caps(&mut self) -> Result<(), LocalReply> {
         let guard = self.guard;
-        match self.take(guard.backend_breakers(), false) {
-            Ok(()) => Ok(()),
-            Err(held) => self.held_back(Reason::CircuitOpen, held),
-        }
+        let shared = guard.shared_caps();
+        take((guard, Cap::Requests), shared, &mut self.places, (&mut self.shadowed, self.decisions))
     }
 
-    pub(crate) fn request_cap(&mut self) -> Result<Option<CapPermit>, LocalReply> {
-        if self.shadowed {
-            return Ok(Some(self.guard.count_excess(Cap::Requests)));
-        }
-        let permit = take_cap(self.guard, Cap::Requests, self.decisions)?;
-        self.shadowed = permit.as_ref().is_some_and(CapPermit::is_excess);
-        Ok(permit)
-    }
-
-    /// Picks an endpoint and takes its breakers' leave.
+    /// Picks an endpoint and takes its breakers' leave and a place under its cap.
     pub(crate) fn endpoint(
         &mut self,
         endpoints: &[Arc<EndpointState>],
@@ -92,20 +113,68 @@ impl<'a> Asking<'a> {
         rng: &mut fastrand::Rng,
     ) -> Result<usize, LocalReply> {
         let (guard, now) = (self.guard, self.now);
-        let admits = |i| guard.endpoint_admits(i, &endpoints[i], now);
-        let mut last = None;
-        // Between the look and the taking another call may get the last probe: then look again.
-        for _ in 0..=endpoints.len() {
-            let Some(index) = p2c::pick_other(endpoints, self.wish, admits, rng) else { break };
-            match self.take(guard.endpoint_breakers(index, &endpoints[index]), true) {
-                Ok(()) => return Ok(index),
+        let mut admitting = match self.panic {
+            Some(_) => Admitting::all(endpoints.len()),
+            None => Admitting::ask(guard, endpoints, now, rng),
+        };
+        let mut full = admitting.without_full(guard, endpoints);
+        let (mut last, mut relaxed) = (None, false);
+        loop {
+            let Some(index) = p2c::pick_other(endpoints, self.wish, |i| admitting.has(i), rng) else {
+                // A ramp has no room where the rest of the calls would go: it takes them all the same.
+                if std::mem::replace(&mut relaxed, true) || self.panic.is_some() {
+                    break;
+                }
+                admitting = Admitting::ask_whatever_ramps(guard, endpoints, now);
+                full = admitting.without_full(guard, endpoints);
+                continue;
+            };
+            // Between the look and the taking another call may get the last probe or place: then look again.
+            match self.take_endpoint(index, &endpoints[index]) {
+                Ok(true) => return Ok(index),
+                Ok(false) => {
+                    full = guard.endpoint(index, &endpoints[index]).and_then(|e| e.caps.as_ref()).or(full)
+                }
                 Err(held) => last = Some(held),
             }
+            admitting.bar(index);
+        }
+        if let Some(cap) = full {
+            places::refused(guard, (cap, Cap::Requests), self.decisions)?;
         }
         if let Some(held) = soonest(guard, endpoints, now).or(last) {
             self.held_back(Reason::EndpointsOpen, held)?;
         }
         Err(Reason::NoEndpoint.into())
+    }
+
+    /// Whether there was a place under the endpoint's cap.
+    fn take_endpoint(&mut self, index: usize, endpoint: &Arc<EndpointState>) -> Result<bool, Held<'a>> {
+        let Some(guarded) = self.guard.endpoint(index, endpoint) else { return Ok(true) };
+        let before = self.permits.len();
+        self.take_breakers(&guarded.breakers, self.panic.is_some())?;
+        if let Err(held) = self.take_shared(guarded) {
+            self.permits.truncate(before);
+            return Err(held);
+        }
+        let Some(cap) = &guarded.caps else { return Ok(true) };
+        let Some(place) = cap.acquire(Cap::Requests, Mode::Enforce) else {
+            self.permits.truncate(before);
+            return Ok(false);
+        };
+        self.places.push(place);
+        Ok(true)
+    }
+
+    /// The leave of those who say that it fails.
+    fn take_shared(&mut self, guarded: &'a GuardedEndpoint) -> Result<(), Held<'a>> {
+        let (Some(rule), Some(shared)) = (self.guard.sharing(), &guarded.shared) else { return Ok(()) };
+        if self.panic.is_none() && !shared.admit(&rule.rules, self.now) {
+            let retry_in = shared.retry_in(self.now);
+            return Err(Held { rule: &rule.rule, phase: BreakerPhase::Open, retry_in });
+        }
+        self.shared = Some(Arc::clone(shared));
+        Ok(())
     }
 
     /// Shadow must not move traffic: the pick ignores the breakers, which are then asked about it.
@@ -116,15 +185,18 @@ impl<'a> Asking<'a> {
     ) -> Result<usize, LocalReply> {
         let (guard, now) = (self.guard, self.now);
         let index = p2c::pick_other(endpoints, self.wish, |_| true, rng).ok_or(Reason::NoEndpoint)?;
-        if self.shadowed || self.take(guard.endpoint_breakers(index, &endpoints[index]), true).is_ok() {
-            return Ok(index);
+        let Some(guarded) = guard.endpoint(index, &endpoints[index]) else { return Ok(index) };
+        if !self.shadowed && self.take_breakers(&guarded.breakers, self.panic.is_some()).is_err() {
+            let admitting = Admitting::ask_whatever_ramps(guard, endpoints, now);
+            let admits = |i: usize| endpoints[i].weight() > 0 && admitting.has(i);
+            if !(0..endpoints.len()).any(admits)
+                && let Some(held) = soonest(guard, endpoints, now)
+            {
+                self.held_back(Reason::EndpointsOpen, held)?;
+            }
         }
-        let admits = |i: usize| endpoints[i].weight() > 0 && guard.endpoint_admits(i, &endpoints[i], now);
-        if !(0..endpoints.len()).any(admits)
-            && let Some(held) = soonest(guard, endpoints, now)
-        {
-            self.held_back(Reason::EndpointsOpen, held)?;
-        }
+        let (told, capped) = ((&mut self.shadowed, &mut *self.decisions), guarded.caps.iter());
+        take((guard, Cap::Requests), capped, &mut self.places, told)?;
         Ok(index)
     }
 
@@ -134,25 +206,27 @@ impl<'a> Asking<'a> {
             return;
         }
         let probe = self.permits.iter().find(|held| held.permit.is_probe());
-        let rule = probe.map(|held| &held.rule).or_else(|| self.guard.lead_rule());
+        let rule = probe.map(|held| &held.bound.rule.rule).or_else(|| self.guard.lead_rule());
         let Some(rule) = rule.cloned() else { return };
         let phase = if probe.is_some() { BreakerPhase::HalfOpen } else { BreakerPhase::Closed };
-        let has_breakers = !self.guard.circuit.breakers.is_empty();
-        let detail = has_breakers.then_some(Detail::State(phase));
-        decide(self.guard, self.decisions, &rule, Outcome::Allowed, detail);
+        let state = (!self.guard.circuit.breakers.is_empty()).then_some(Detail::State(phase));
+        let panic = self.panic.map(|(left, all)| Detail::Panic { left, all });
+        decide(self.guard, self.decisions, &rule, (Outcome::Allowed, panic.or(state)));
     }
 
-    /// All or none of these breakers' leave.
-    fn take(&mut self, breakers: &'a [BoundBreaker], of_endpoint: bool) -> Result<(), Held<'a>> {
+    /// All or none of these breakers' leave; in a panic, that of those that give it.
+    fn take_breakers(&mut self, breakers: &'a [Arc<BoundBreaker>], panic: bool) -> Result<(), Held<'a>> {
         let before = self.permits.len();
-        for BoundBreaker { rule, breaker } in breakers {
-            match breaker.admit(self.now) {
+        for bound in breakers {
+            match bound.breaker.admit(self.now) {
                 Admission::Admitted(permit) => {
-                    self.permits.push(HeldPermit { rule: Arc::clone(rule), of_endpoint, permit });
+                    let bound = Arc::clone(bound);
+                    self.permits.push(HeldPermit { bound, permit, reading: Reading::default() });
                 }
+                Admission::Refused { .. } if panic => {}
                 Admission::Refused { phase, retry_in } => {
                     self.permits.truncate(before);
-                    return Err(Held { rule, phase, retry_in });
+                    return Err(Held { rule: &bound.rule.rule, phase, retry_in });
                 }
             }
         }
@@ -161,7 +235,7 @@ impl<'a> Asking<'a> {
 
     fn held_back(&mut self, reason: Reason, held: Held<'_>) -> Result<(), LocalReply> {
         let detail = Some(Detail::State(held.phase));
-        let Some(mut reply) = refuse(self.guard, self.decisions, held.rule, reason, detail) else {
+        let Some(mut reply) = refuse(self.guard, self.decisions, held.rule, (reason, detail)) else {
             self.shadowed = true;
             // What a refused call holds it gives back at once.
             self.permits.clear();
@@ -172,47 +246,18 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// A place under one cap; `None` where the guard has no caps.
-pub(crate) fn take_cap(
-    guard: &CircuitGuard,
-    cap: Cap,
-    decisions: &mut Decisions,
-) -> Result<Option<CapPermit>, LocalReply> {
-    let permit = guard.acquire(cap);
-    if permit.as_ref().is_none_or(CapPermit::is_excess) {
-        cap_reached(guard, cap, decisions)?;
-    }
-    Ok(permit)
-}
-
-/// Writes down that `cap` is reached: the reply, unless the policy is in Shadow.
-pub(crate) fn cap_reached(
-    guard: &CircuitGuard,
-    cap: Cap,
-    decisions: &mut Decisions,
-) -> Result<(), LocalReply> {
-    let reason = match cap {
-        Cap::Connections => Reason::ConnectionCap,
-        Cap::Pending => Reason::PendingCap,
-        Cap::Requests => Reason::RequestCap,
-    };
-    let Some(caps) = &guard.circuit.caps else { return Ok(()) };
-    refuse(guard, decisions, &caps.rule, reason, guard.limit(cap).map(Detail::Cap)).map_or(Ok(()), Err)
-}
-
 /// Writes the refusal down; `None` in Shadow, where nothing follows from it.
 fn refuse(
     guard: &CircuitGuard,
     decisions: &mut Decisions,
     rule: &Arc<RuleRef>,
-    reason: Reason,
-    detail: Option<Detail>,
+    (reason, detail): (Reason, Option<Detail>),
 ) -> Option<LocalReply> {
     let (outcome, reply) = match guard.circuit.mode {
         Mode::Enforce => (Outcome::Refused(reason), Some(reason.into())),
         Mode::Shadow => (Outcome::WouldRefuse(reason), None),
     };
-    decide(guard, decisions, rule, outcome, detail);
+    decide(guard, decisions, rule, (outcome, detail));
     reply
 }
 
@@ -220,8 +265,7 @@ fn decide(
     guard: &CircuitGuard,
     decisions: &mut Decisions,
     rule: &Arc<RuleRef>,
-    outcome: Outcome,
-    detail: Option<Detail>,
+    (outcome, detail): (Outcome, Option<Detail>),
 ) {
     let policy = Arc::clone(&guard.circuit.policy);
     decisions.push(Decision { policy, rule: Arc::clone(rule), outcome, detail });
@@ -234,11 +278,21 @@ fn soonest<'a>(
     now: Timestamp,
 ) -> Option<Held<'a>> {
     let of_endpoint = |(i, endpoint)| {
-        let holding = guard.endpoint_breakers(i, endpoint).iter().filter(|b| !b.breaker.would_admit(now));
-        holding.map(|b| (b, b.breaker.retry_in(now))).max_by_key(|(_, retry_in)| *retry_in)
+        let guarded = guard.endpoint(i, endpoint)?;
+        let holding = guarded.breakers.iter().filter(|b| !b.breaker.would_admit(now)).map(|b| Held {
+            rule: &b.rule.rule,
+            phase: b.breaker.phase(),
+            retry_in: b.breaker.retry_in(now),
+        });
+        let shared = guarded.shared.as_ref().filter(|shared| !shared.would_admit(now));
+        let shared = guard.sharing().zip(shared).map(|(rule, shared)| Held {
+            rule: &rule.rule,
+            phase: BreakerPhase::Open,
+            retry_in: shared.retry_in(now),
+        });
+        holding.chain(shared).max_by_key(|held| held.retry_in)
     };
     let takes_calls = |(_, endpoint): &(usize, &Arc<EndpointState>)| endpoint.weight() > 0;
     let holding = endpoints.iter().enumerate().filter(takes_calls).filter_map(of_endpoint);
-    let (bound, retry_in) = holding.min_by_key(|(_, retry_in)| *retry_in)?;
-    Some(Held { rule: &bound.rule, phase: bound.breaker.view().phase, retry_in })
+    holding.min_by_key(|held| held.retry_in)
 }

@@ -154,6 +154,7 @@ fn is_connection_failure(reason: Reason) -> bool {
         | Reason::ConnectionCap
         | Reason::PendingCap
         | Reason::RequestCap
+        | Reason::RetryCap
         | Reason::ClientGone
         | Reason::ClientStalled
         | Reason::IdleTimeout

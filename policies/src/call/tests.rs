@@ -8,7 +8,8 @@ use super::*;
 use crate::balance::p2c::Wish;
 use crate::decision::{CallResult, Detail, Outcome, RuleRef};
 use crate::health::{
-    BreakerParams, BreakerPhase, BreakerRule, BreakerScope, CapLimits, CapRule, CircuitBreaker, CircuitGuard,
+    Among, BreakerParams, BreakerPhase, BreakerRule, BreakerScope, CapLimits, CapRule, CapScope,
+    CircuitBreaker, CircuitGuard, EjectionLimits, Failures, PeerLatency, Rate, SlowCalls, Span, SuccessRate,
 };
 use crate::model::{
     Address, AppProtocol, BackendKind, BackendName, Mode, PolicyRef, ResourceName, SourceRef,
@@ -31,16 +32,31 @@ fn rule(name: &str) -> Arc<RuleRef> {
 
 fn breaker(name: &str, scope: BreakerScope, failures: u32) -> BreakerRule {
     let open = Duration::from_millis(4500);
-    let params = BreakerParams { failure_rate: None, consecutive_failures: Some(failures), open, probes: 1 };
-    BreakerRule { rule: rule(name), scope, params }
+    let params = BreakerParams { consecutive_failures: Some(failures), open, ..BreakerParams::default() };
+    BreakerRule { rule: rule(name), scope, params, failures: Failures::default(), honor_retry_after: None }
 }
 
 fn circuit(mode: Mode, limits: Option<CapLimits>, breakers: Vec<BreakerRule>) -> Arc<CircuitBreaker> {
     let name = ResourceName::new("shop", "breaker");
     let source = SourceRef::File { path: "p.yaml".into(), line: 1 };
     let policy = PolicyRef { kind: "CircuitBreakerPolicy".into(), name, source };
-    let caps = limits.map(|limits| CapRule { rule: rule("caps[0]"), limits });
-    Arc::new(CircuitBreaker { policy: Arc::new(policy), mode, caps, breakers: breakers.into(), shared: None })
+    let caps = limits.map(|limits| CapRule { rule: rule("caps[0]"), scope: CapScope::Backend, limits });
+    let caps = caps.into_iter().collect();
+    let breakers = breakers.into_iter().map(Arc::new).collect();
+    Arc::new(CircuitBreaker { policy: Arc::new(policy), mode, caps, breakers, ejection: ALL, shared: None })
+}
+
+/// Endpoints are ejected whatever is left of them.
+const ALL: EjectionLimits =
+    EjectionLimits { max_percent: 100, at_least_one: true, panic_percent: 0, last_too: true };
+
+fn with(circuit: &Arc<CircuitBreaker>, change: impl FnOnce(&mut CircuitBreaker)) -> Arc<CircuitBreaker> {
+    let CircuitBreaker { policy, mode, caps, breakers, ejection, shared } = &**circuit;
+    let (caps, breakers) = (caps.clone(), breakers.clone());
+    let (policy, shared) = (policy.clone(), shared.clone());
+    let mut changed = CircuitBreaker { policy, mode: *mode, caps, breakers, ejection: *ejection, shared };
+    change(&mut changed);
+    Arc::new(changed)
 }
 
 fn requests(limit: u32) -> Option<CapLimits> {
@@ -90,8 +106,11 @@ impl Setup {
 
     /// A push: the same backend, bound anew.
     fn push(&mut self, circuit: &Arc<CircuitBreaker>) {
-        let guard = CircuitGuard::bind(circuit, &self.backend.name, &self.backend.endpoints, &self.store);
-        self.target.guard = Some(guard);
+        self.target.guard = Some(self.bound(circuit, "r"));
+    }
+
+    fn bound(&self, circuit: &Arc<CircuitBreaker>, rule: &str) -> Arc<CircuitGuard> {
+        CircuitGuard::bind(circuit, (&self.backend.name, rule), &self.backend.endpoints, &self.store)
     }
 
     fn guard(&self) -> &CircuitGuard {
@@ -256,7 +275,7 @@ fn a_call_is_counted_once_however_often_it_reports() {
 
 #[test]
 fn connections_and_pending_requests_are_capped() {
-    let limits = CapLimits { connections: Some(1), pending: Some(1), requests: None };
+    let limits = CapLimits { connections: Some(1), pending: Some(1), ..CapLimits::default() };
     let mut setup = Setup::new(1, &circuit(Mode::Enforce, Some(limits), vec![]));
     let attempt = setup.admit(0).unwrap();
     assert_eq!(setup.decided(), (Outcome::Allowed, None, "caps[0]"));
@@ -467,3 +486,7 @@ proptest! {
         }
     }
 }
+
+mod ejection;
+mod places;
+mod responses;

@@ -153,7 +153,7 @@ pub struct Then {
     pub rule: Option<String>,
     /// The backend that is called: `name`, `name:port`, `namespace/name` or all.
     pub backend: Option<String>,
-    /// Of many requests: percent by backend, or by status where there is none. Within three points; 0 and 100 exactly.
+    /// Of many requests: percent by backend, or by status where none is called. Within three points; 0 and 100 exactly.
     pub shares: BTreeMap<String, f64>,
     pub status: Option<u16>,
     /// Why the mesh answers in the backend's place, as in the access log: `no_route`.

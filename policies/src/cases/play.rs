@@ -7,7 +7,7 @@ use super::format::{AnswerSpec, FailureSpec, Step};
 use super::request::{Sent, headers, sent};
 use super::world::World;
 use crate::balance::p2c::Wish;
-use crate::call::{Ended, Next, Retries, admit};
+use crate::call::{Ended, Next, Retries, admit, retry};
 use crate::decision::{CallOutcome, CallResult, Decision};
 use crate::model::{AppProtocol, BackendName, Timeouts};
 use crate::pick::PickContext;
@@ -106,7 +106,8 @@ impl<'w> Player<'w> {
         for number in 0..step.times {
             last = self.request(step, number)?;
             let status = || Whither::Status(last.response.status.as_u16());
-            *counts.entry(last.backend.clone().map_or_else(status, Whither::Backend)).or_default() += 1;
+            let called = last.backend.clone().filter(|_| last.attempts > 0);
+            *counts.entry(called.map_or_else(status, Whither::Backend)).or_default() += 1;
         }
         Ok(Observed { last, counts, times: step.times })
     }
@@ -233,14 +234,19 @@ impl<'w> Player<'w> {
             let left = ends.map(|ends| ends.since(self.now));
             let (result, latency) = ended(answer, sent.grpc, timeouts, left);
             self.now = self.now + latency;
+            if let Some(head) = head(answer, result)? {
+                attempt.read(&head);
+            }
             attempt.record(CallOutcome { result, latency }, self.now);
             let over = ends.is_some_and(|ends| self.now >= ends && latency > Duration::ZERO);
             let ended = Ended { result, unsent: false, replayable: true };
             let next = retries.as_mut().filter(|_| !over);
             let next = next.map(|next| next.next(ended, &backend.retry_budget, self.now, &mut self.rng));
             match next {
-                Some(Next::Again { after }) => self.now = self.now + after,
-                Some(Next::Settled(_)) | None => {
+                Some(Next::Again { after }) if retry(target, decisions).is_ok() => {
+                    self.now = self.now + after
+                }
+                Some(_) | None => {
                     let mut head = answered(answer, result, seen)?;
                     let at = (false, EPOCH + self.now.since(START));
                     selected.remember(&attempt.endpoint, || at, &mut head.headers);
@@ -276,17 +282,26 @@ fn ended(
 }
 
 fn answered(answer: &AnswerSpec, result: CallResult, seen: &mut Seen) -> Result<response::Parts, LocalReply> {
-    let mut head = Response::new(()).into_parts().0;
     match result {
         CallResult::Failed(reason) => return Err(reason.into()),
         CallResult::Grpc(code) => seen.grpc = Some(code),
-        CallResult::Connected => {}
+        CallResult::Connected | CallResult::Status(_) => {}
+    }
+    Ok(head(answer, result)?.ok_or(Reason::Internal)?)
+}
+
+/// The head of the backend's response, if there is one.
+fn head(answer: &AnswerSpec, result: CallResult) -> Result<Option<response::Parts>, Reason> {
+    let mut head = Response::new(()).into_parts().0;
+    match result {
+        CallResult::Failed(_) => return Ok(None),
+        CallResult::Grpc(_) | CallResult::Connected => {}
         CallResult::Status(status) => head.status = status.try_into().map_err(|_| Reason::Internal)?,
     }
     for (name, value) in headers(&answer.headers).map_err(|_| Reason::Internal)? {
         head.headers.append(name, value);
     }
-    Ok(head)
+    Ok(Some(head))
 }
 
 /// `RateLimitPolicy shop/strict everyone: refused remaining=0`.

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::CapRule;
 use crate::model::Mode;
 
 /// What a cap counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cap {
     /// Open connections to the backend.
@@ -20,6 +21,8 @@ pub enum Cap {
     Pending,
     /// Requests in flight, from admission to the end of the response.
     Requests,
+    /// Attempts after a request's first, from the decision to make one to its response head.
+    Retries,
 }
 
 /// The limits as written; `None` where there is none.
@@ -28,19 +31,28 @@ pub struct CapLimits {
     pub connections: Option<u32>,
     pub pending: Option<u32>,
     pub requests: Option<u32>,
+    pub retries: Option<u32>,
 }
 
-/// The counters of one (policy, backend).
+/// The counters of one (policy, backend), or of one endpoint or rule of it.
 #[derive(Debug, Default)]
-pub struct CapCounters {
+pub(crate) struct CapCounters {
     connections: Gauge,
     pending: Gauge,
     requests: Gauge,
+    retries: Gauge,
+}
+
+/// Limits with their counters. Without a rule it only counts, so that a push that sets a limit knows what is in flight.
+#[derive(Debug)]
+pub(crate) struct BoundCap {
+    rule: Option<CapRule>,
+    counters: Arc<CapCounters>,
 }
 
 /// Counts as long as it lives.
 #[derive(Debug)]
-pub struct CapPermit {
+pub(crate) struct CapPermit {
     counters: Arc<CapCounters>,
     cap: Cap,
     excess: bool,
@@ -69,24 +81,57 @@ impl CapLimits {
             Cap::Connections => self.connections,
             Cap::Pending => self.pending,
             Cap::Requests => self.requests,
+            Cap::Retries => self.retries,
         }
+    }
+}
+
+impl BoundCap {
+    pub(super) fn new(rule: Option<CapRule>, counters: Arc<CapCounters>) -> Self {
+        Self { rule, counters }
+    }
+
+    pub(crate) fn rule(&self) -> Option<&CapRule> {
+        self.rule.as_ref()
+    }
+
+    pub(crate) fn limit(&self, cap: Cap) -> Option<u32> {
+        self.rule.as_ref().and_then(|rule| rule.limits.of(cap))
+    }
+
+    /// As [`CapCounters::acquire`].
+    pub(crate) fn acquire(&self, cap: Cap, mode: Mode) -> Option<CapPermit> {
+        self.counters.acquire(cap, self.limit(cap), mode)
+    }
+
+    pub(crate) fn count_excess(&self, cap: Cap) -> CapPermit {
+        self.counters.count_excess(cap)
+    }
+
+    /// Whether there is none left.
+    pub(crate) fn is_full(&self, cap: Cap) -> bool {
+        self.limit(cap).is_some_and(|limit| self.counters.used(cap) >= limit)
+    }
+
+    pub(super) fn usage(&self, cap: Cap) -> CapUsage {
+        CapUsage { cap, used: self.counters.used(cap), limit: self.limit(cap) }
     }
 }
 
 impl CapCounters {
     /// Takes one place. `None` at the limit; in Shadow there is always a place, and [`CapPermit::is_excess`] tells.
-    pub fn acquire(self: &Arc<Self>, cap: Cap, limit: Option<u32>, mode: Mode) -> Option<CapPermit> {
+    pub(crate) fn acquire(self: &Arc<Self>, cap: Cap, limit: Option<u32>, mode: Mode) -> Option<CapPermit> {
         let excess = self.gauge(cap).add(limit.unwrap_or(u32::MAX), mode)?;
         Some(CapPermit { counters: Arc::clone(self), cap, excess })
     }
 
     /// Takes a place above any limit: in Shadow, for a request that another rule would have refused.
-    pub fn count_excess(self: &Arc<Self>, cap: Cap) -> CapPermit {
+    pub(crate) fn count_excess(self: &Arc<Self>, cap: Cap) -> CapPermit {
         self.gauge(cap).0.fetch_add(EXCESS, Ordering::Relaxed);
         CapPermit { counters: Arc::clone(self), cap, excess: true }
     }
 
-    pub fn used(&self, cap: Cap) -> u32 {
+    pub(crate) fn used(&self, cap: Cap) -> u32 {
         let (admitted, excess) = split(self.gauge(cap).0.load(Ordering::Relaxed));
         admitted.saturating_add(excess)
     }
@@ -96,14 +141,22 @@ impl CapCounters {
             Cap::Connections => &self.connections,
             Cap::Pending => &self.pending,
             Cap::Requests => &self.requests,
+            Cap::Retries => &self.retries,
         }
     }
 }
 
 impl CapPermit {
     /// Whether enforcement would have refused this place.
-    pub fn is_excess(&self) -> bool {
+    pub(crate) fn is_excess(&self) -> bool {
         self.excess
+    }
+
+    /// Another cap would have refused: enforcement had not taken this place either.
+    pub(crate) fn turn_excess(&mut self) {
+        if !std::mem::replace(&mut self.excess, true) {
+            self.counters.gauge(self.cap).0.fetch_add(EXCESS - ADMITTED, Ordering::Relaxed);
+        }
     }
 }
 

@@ -1,19 +1,24 @@
-//! A compiled circuit breaker at work on one backend: its state found in the store, and what status shows of it.
+//! A compiled circuit breaker at work on one backend: its state found in the store.
 
-use std::fmt::Write;
+mod bound;
+mod shared;
+mod status;
+
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use super::{
-    Breaker, BreakerParams, BreakerPhase, BreakerRule, BreakerScope, Cap, CapCounters, CapPermit, CapUsage,
-    CircuitBreaker, TransitionCounts,
-};
+use super::caps::BoundCap;
+use super::ejection::{Ejections, Member};
+use super::peers::Peers;
+use super::{Breaker, BreakerRule, BreakerScope, CapScope, CircuitBreaker, Outliers, SharedEndpoint};
 use crate::balance::EndpointState;
 use crate::decision::RuleRef;
 use crate::model::BackendName;
 use crate::state::{StateKey, StateStore};
 use crate::time::Timestamp;
+use bound::OfEndpoint;
+pub use bound::Transition;
+pub(crate) use bound::{BoundBreaker, Reading};
+pub use status::BreakerStatus;
 
 /// One [`CircuitBreaker`] at work on one backend: its counters and its breakers' states.
 #[derive(Debug)]
@@ -21,170 +26,207 @@ pub struct CircuitGuard {
     /// `kind/namespace/name|backend`: equal for equal guards across pushes; connection pools are kept apart by it.
     pub id: Arc<str>,
     pub circuit: Arc<CircuitBreaker>,
-    caps: Arc<CapCounters>,
-    backend: Box<[BoundBreaker]>,
-    endpoints: Box<[EndpointBreakers]>,
+    /// The route rule whose calls these are, where there are caps for each; empty where there are none.
+    pub rule: Arc<str>,
+    caps: BoundCap,
+    rule_caps: Option<BoundCap>,
+    backend: Box<[Arc<BoundBreaker>]>,
+    endpoints: Box<[GuardedEndpoint]>,
+    ejections: Arc<Ejections>,
 }
 
-/// A breaker with the rule that wants it.
+/// One endpoint with what guards it.
 #[derive(Debug)]
-pub(crate) struct BoundBreaker {
-    pub(crate) rule: Arc<RuleRef>,
-    pub(crate) breaker: Arc<Breaker>,
-}
-
-#[derive(Debug)]
-struct EndpointBreakers {
+pub(crate) struct GuardedEndpoint {
     endpoint: Arc<EndpointState>,
-    breakers: Box<[BoundBreaker]>,
+    pub(crate) breakers: Box<[Arc<BoundBreaker>]>,
+    pub(crate) caps: Option<BoundCap>,
+    /// What others say of it, and what they are told.
+    pub(crate) shared: Option<Arc<SharedEndpoint>>,
 }
 
-/// One breaker, for metrics and status; as of the last call that it judged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BreakerStatus {
-    pub rule: Arc<RuleRef>,
-    pub scope: BreakerScope,
-    /// The endpoint's label, where the scope is Endpoint.
-    pub endpoint: Option<Arc<str>>,
-    pub phase: BreakerPhase,
-    pub since: Timestamp,
-    /// Open: when it starts to probe.
-    pub until: Option<Timestamp>,
-    /// Within the window; what tripped it, while it is not closed.
-    pub failures: u32,
-    pub calls: u32,
-    pub transitions: TransitionCounts,
-}
-
-/// A breaker changed its phase: for spans, logs and events.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Transition {
-    pub rule: Arc<RuleRef>,
-    /// The endpoint's label, where the breaker guards one endpoint.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<Arc<str>>,
-    pub from: BreakerPhase,
-    pub to: BreakerPhase,
+/// Where a guard finds its state.
+struct Places<'a> {
+    owner: Arc<str>,
+    id: Arc<str>,
+    backend: &'a BackendName,
+    state: &'a StateStore,
 }
 
 impl CircuitGuard {
     /// Joins `circuit` to its state for one backend. Counts of caps are found again whatever changed in the policy; a
     /// breaker's state as long as its name, scope and parameters are the same.
     ///
-    /// `endpoints` must be the backend's own, in their order.
+    /// `endpoints` must be the backend's own, in their order. `rule`: whose calls these are, for caps on each rule.
     pub fn bind(
         circuit: &Arc<CircuitBreaker>,
-        backend: &BackendName,
+        (backend, rule): (&BackendName, &str),
         endpoints: &[Arc<EndpointState>],
         state: &StateStore,
     ) -> Arc<Self> {
         let owner: Arc<str> = format!("{}/{}", circuit.policy.kind, circuit.policy.name).into();
         let id: Arc<str> = format!("{owner}|{backend}").into();
-        let caps = state.get_or_insert(StateKey::new(owner, format!("{backend}|caps")), CapCounters::default);
-        let bound = |scope, place: &str| {
-            let rules = circuit.breakers.iter().filter(|rule| rule.scope == scope);
-            rules.map(|rule| BoundBreaker::bind(&id, rule, place, state)).collect()
-        };
-        let of_endpoint = |endpoint: &Arc<EndpointState>| EndpointBreakers {
-            endpoint: Arc::clone(endpoint),
-            breakers: bound(BreakerScope::Endpoint, &endpoint.label),
-        };
-        let of_backend = bound(BreakerScope::Backend, "");
-        let of_endpoints = endpoints.iter().map(of_endpoint).collect();
-        let circuit = Arc::clone(circuit);
-        Arc::new(Self { circuit, caps, backend: of_backend, endpoints: of_endpoints, id })
-    }
-
-    /// Every breaker's state, those of the backend first.
-    pub fn status(&self) -> impl Iterator<Item = BreakerStatus> + '_ {
-        let of_endpoints = self.endpoints.iter().flat_map(|e| {
-            e.breakers.iter().map(|b| b.status(BreakerScope::Endpoint, Some(&e.endpoint.label)))
+        let places = Places { owner, id, backend, state };
+        let ejections: Arc<Ejections> =
+            state.get_or_insert(StateKey::new(places.id.clone(), "ejections"), Ejections::default);
+        let of_backend = circuit.breakers.iter().filter(|rule| rule.scope == BreakerScope::Backend);
+        let of_backend = of_backend.map(|rule| {
+            let breaker = places.breaker(rule, "");
+            Arc::new(BoundBreaker { rule: Arc::clone(rule), breaker, of_endpoint: None })
         });
-        self.backend.iter().map(|b| b.status(BreakerScope::Backend, None)).chain(of_endpoints)
-    }
-
-    /// What is taken of each cap, limited or not.
-    pub fn usage(&self) -> [CapUsage; 3] {
-        [Cap::Connections, Cap::Pending, Cap::Requests].map(|cap| CapUsage {
-            cap,
-            used: self.caps.used(cap),
-            limit: self.limit(cap),
-        })
+        let guarded = places.endpoints(circuit, endpoints, &ejections);
+        ejections.set(circuit.ejection, guarded.iter().map(GuardedEndpoint::member).collect());
+        let rule: Arc<str> = if circuit.caps_rules() { rule.into() } else { Arc::default() };
+        let of_rule = circuit.cap(CapScope::Rule);
+        let this = Arc::new(Self {
+            caps: places.cap(circuit.cap(CapScope::Backend), ""),
+            rule_caps: of_rule.map(|cap| places.cap(Some(cap), &format!("|rule {rule}"))),
+            backend: of_backend.collect(),
+            endpoints: guarded,
+            ejections,
+            rule,
+            circuit: Arc::clone(circuit),
+            id: places.id,
+        });
+        if circuit.sharing().is_some() {
+            Outliers::of(state).adopt(&this);
+        }
+        this
     }
 
     /// The rule that a decision names where no particular one decided.
     pub(crate) fn lead_rule(&self) -> Option<&Arc<RuleRef>> {
         let breakers = self.circuit.breakers.first().map(|breaker| &breaker.rule);
-        breakers.or_else(|| self.circuit.caps.as_ref().map(|caps| &caps.rule))
+        let caps = || self.circuit.caps.first().map(|cap| &cap.rule);
+        breakers.or_else(caps).or_else(|| self.circuit.shared.as_ref().map(|shared| &shared.rule))
     }
 
-    pub(crate) fn acquire(&self, cap: Cap) -> Option<CapPermit> {
-        self.caps.acquire(cap, self.limit(cap), self.circuit.mode)
+    /// The caps that hold whichever endpoint is called.
+    pub(crate) fn shared_caps(&self) -> impl Iterator<Item = &BoundCap> {
+        std::iter::once(&self.caps).chain(&self.rule_caps)
     }
 
-    /// Counts one that Shadow let through although another rule would have refused it.
-    pub(crate) fn count_excess(&self, cap: Cap) -> CapPermit {
-        self.caps.count_excess(cap)
+    /// The caps that hold for calls to this endpoint.
+    pub(crate) fn caps_on(&self, endpoint: &Arc<EndpointState>) -> impl Iterator<Item = &BoundCap> {
+        let guarded = self.endpoints.iter().filter(|_| self.caps_endpoints());
+        let own = guarded.filter(|guarded| Arc::ptr_eq(&guarded.endpoint, endpoint));
+        self.shared_caps().chain(own.filter_map(|guarded| guarded.caps.as_ref()))
     }
 
-    pub(crate) fn limit(&self, cap: Cap) -> Option<u32> {
-        self.circuit.caps.as_ref().and_then(|caps| caps.limits.of(cap))
+    pub(crate) fn caps_endpoints(&self) -> bool {
+        self.endpoints.first().is_some_and(|guarded| guarded.caps.is_some())
     }
 
-    pub(crate) fn backend_breakers(&self) -> &[BoundBreaker] {
+    pub(in crate::health) fn caps(&self) -> &BoundCap {
+        &self.caps
+    }
+
+    pub(in crate::health) fn rule_caps(&self) -> Option<&BoundCap> {
+        self.rule_caps.as_ref()
+    }
+
+    pub(in crate::health) fn endpoints(&self) -> &[GuardedEndpoint] {
+        &self.endpoints
+    }
+
+    pub(crate) fn backend_breakers(&self) -> &[Arc<BoundBreaker>] {
         &self.backend
     }
 
-    /// The breakers of the backend's endpoint number `index`.
-    pub(crate) fn endpoint_breakers(&self, index: usize, endpoint: &Arc<EndpointState>) -> &[BoundBreaker] {
-        let is_it = |e: &&EndpointBreakers| Arc::ptr_eq(&e.endpoint, endpoint);
+    /// What guards the backend's endpoint number `index`.
+    pub(crate) fn endpoint(&self, index: usize, endpoint: &Arc<EndpointState>) -> Option<&GuardedEndpoint> {
+        let is_it = |e: &&GuardedEndpoint| Arc::ptr_eq(&e.endpoint, endpoint);
         let found = self.endpoints.get(index).filter(is_it);
-        found.or_else(|| self.endpoints.iter().find(is_it)).map_or(&[], |e| &e.breakers)
+        found.or_else(|| self.endpoints.iter().find(is_it))
     }
 
-    pub(crate) fn endpoint_admits(
+    /// How many of how many endpoints are left, where that is so few that all are to be used.
+    pub(crate) fn panic(&self) -> Option<(u32, u32)> {
+        self.ejections.panic(self.circuit.ejection)
+    }
+
+    /// After a push there may be too many ejected among the endpoints that are left.
+    pub(crate) fn settle(&self, now: Timestamp) {
+        self.ejections.settle(now);
+    }
+}
+
+impl Places<'_> {
+    fn breaker(&self, rule: &BreakerRule, place: &str) -> Arc<Breaker> {
+        let BreakerRule { params, failures, honor_retry_after, .. } = rule;
+        let part = format!("{place}|{}|{params:?}{failures:?}{honor_retry_after:?}", rule.rule.name);
+        let key = StateKey::new(Arc::clone(&self.id), part);
+        let seed = self.seed(&key);
+        self.state.get_or_insert(key, || Breaker::new(rule.params, seed))
+    }
+
+    /// Differs between breakers and between proxies, so that not all of them come back at the same moment.
+    fn seed(&self, key: &StateKey) -> u64 {
+        let [a, b] = self.state.hash_seed();
+        let bytes = key.owner.bytes().chain(key.part.bytes());
+        // FNV-1a.
+        bytes
+            .fold(a ^ b.rotate_left(32), |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+
+    fn cap(&self, rule: Option<&super::CapRule>, place: &str) -> BoundCap {
+        let key = StateKey::new(Arc::clone(&self.owner), format!("{}|caps{place}", self.backend));
+        BoundCap::new(rule.cloned(), self.state.get_or_insert(key, Default::default))
+    }
+
+    fn endpoints(
         &self,
-        index: usize,
-        endpoint: &Arc<EndpointState>,
-        now: Timestamp,
-    ) -> bool {
-        self.endpoint_breakers(index, endpoint).iter().all(|bound| bound.breaker.would_admit(now))
-    }
-}
-
-impl BoundBreaker {
-    fn bind(id: &Arc<str>, rule: &BreakerRule, place: &str, state: &StateStore) -> Self {
-        let part = format!("{place}|{}|{}", rule.rule.name, fingerprint(&rule.params));
-        let breaker = state.get_or_insert(StateKey::new(Arc::clone(id), part), || Breaker::new(rule.params));
-        Self { rule: Arc::clone(&rule.rule), breaker }
-    }
-
-    fn status(&self, scope: BreakerScope, endpoint: Option<&Arc<str>>) -> BreakerStatus {
-        let view = self.breaker.view();
-        BreakerStatus {
-            rule: Arc::clone(&self.rule),
-            scope,
-            endpoint: endpoint.cloned(),
-            phase: view.phase,
-            since: view.since,
-            until: view.until,
-            failures: view.counts.failures,
-            calls: view.counts.calls,
-            transitions: view.transitions,
+        circuit: &CircuitBreaker,
+        endpoints: &[Arc<EndpointState>],
+        ejections: &Arc<Ejections>,
+    ) -> Box<[GuardedEndpoint]> {
+        let capped = circuit.cap(CapScope::Endpoint);
+        let guarded = endpoints.iter().map(|endpoint| {
+            let caps = capped.map(|cap| self.cap(Some(cap), &format!("|endpoint {}", endpoint.label)));
+            (Arc::clone(endpoint), Vec::new(), caps)
+        });
+        let mut guarded: Vec<_> = guarded.collect();
+        for rule in circuit.breakers.iter().filter(|rule| rule.scope == BreakerScope::Endpoint) {
+            let all: Box<[_]> = endpoints.iter().map(|e| self.breaker(rule, &e.label)).collect();
+            let peers = Peers::new(rule.params, all.clone()).map(Arc::new);
+            for ((index, breaker), (endpoint, breakers, _)) in all.into_iter().enumerate().zip(&mut guarded) {
+                let of = OfEndpoint {
+                    index,
+                    endpoint: Arc::clone(endpoint),
+                    peers: peers.clone(),
+                    ejections: Arc::clone(ejections),
+                };
+                let rule = Arc::clone(rule);
+                breakers.push(Arc::new(BoundBreaker { rule, breaker, of_endpoint: Some(of) }));
+            }
         }
+        let shared = |endpoint: &EndpointState| {
+            let key = StateKey::new(Arc::clone(&self.id), format!("shared|{}", endpoint.label));
+            circuit.sharing().map(|_| self.state.get_or_insert(key, SharedEndpoint::default))
+        };
+        let whole = |(endpoint, breakers, caps): (Arc<EndpointState>, Vec<_>, _)| GuardedEndpoint {
+            shared: shared(&endpoint),
+            endpoint,
+            breakers: breakers.into(),
+            caps,
+        };
+        guarded.into_iter().map(whole).collect()
     }
 }
 
-/// What must be equal for a breaker's state to carry over.
-fn fingerprint(params: &BreakerParams) -> String {
-    let mut text = format!("open={}ns probes={}", params.open.as_nanos(), params.probes);
-    if let Some(rate) = params.failure_rate {
-        let (percent, calls, window) = (rate.percent, rate.minimum_calls, rate.window.as_nanos());
-        // Writing to a String cannot fail.
-        let _ = write!(text, " rate={percent}%/{calls}/{window}ns");
+impl GuardedEndpoint {
+    pub(in crate::health) fn label(&self) -> &str {
+        &self.endpoint.label
     }
-    if let Some(limit) = params.consecutive_failures {
-        let _ = write!(text, " consecutive={limit}");
+
+    fn member(&self) -> Member {
+        let breakers = self.breakers.iter().map(|bound| Arc::clone(&bound.breaker)).collect();
+        Member { endpoint: Arc::clone(&self.endpoint), breakers, shared: self.shared.clone() }
     }
-    text
+
+    /// Whether its breakers, and what others say of it, would let a call through.
+    pub(crate) fn would_admit(&self, now: Timestamp) -> bool {
+        self.breakers.iter().all(|bound| bound.breaker.would_admit(now))
+            && self.shared.as_ref().is_none_or(|shared| shared.would_admit(now))
+    }
 }

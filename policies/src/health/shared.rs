@@ -83,10 +83,14 @@ impl SharedEndpoint {
     /// How a call ended. One that went well is worth more than what others say.
     pub(crate) fn record(&self, ok: bool, now: Timestamp) {
         self.witness.record(ok, Duration::from_nanos(now.as_nanos()));
-        let suspected = self.suspected.load(Ordering::Relaxed);
-        if ok && suspected != 0 && self.overruled.load(Ordering::Relaxed) != suspected {
-            self.overruled.store(suspected, Ordering::Relaxed);
+        if ok && self.is_avoided() {
+            self.overrule();
         }
+    }
+
+    /// What is suspected now no longer counts.
+    pub(super) fn overrule(&self) {
+        self.overruled.store(self.suspected.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// The control plane's word: it is suspect, or not any more. The first call is tried after a while that differs from
@@ -158,7 +162,7 @@ impl SharedEndpoint {
         self.told.lock().said = None;
     }
 
-    fn is_avoided(&self) -> bool {
+    pub(super) fn is_avoided(&self) -> bool {
         let suspected = self.suspected.load(Ordering::Relaxed);
         suspected != 0 && self.overruled.load(Ordering::Relaxed) != suspected
     }

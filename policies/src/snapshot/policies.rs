@@ -43,7 +43,8 @@ pub(super) struct InForce {
 #[derive(Debug)]
 pub(super) struct Policies<'a> {
     by_key: BTreeMap<(&'a str, &'a ResourceName), Bound>,
-    guards: BTreeMap<(ResourceName, BackendName), Arc<CircuitGuard>>,
+    /// By policy, backend and, where that makes a difference, route rule.
+    guards: BTreeMap<(ResourceName, BackendName, Arc<str>), Arc<CircuitGuard>>,
     state: &'a StateStore,
 }
 
@@ -75,19 +76,20 @@ impl<'a> Policies<'a> {
         self.by_key.get(&(&*policy.kind, &policy.meta.name))
     }
 
-    /// The one guard of a breaker on a backend, shared by every rule that leads there.
+    /// The one guard of a breaker on a backend, shared by every rule that leads there, unless each has caps of its own.
     pub(super) fn guard(
         &mut self,
         circuit: &Arc<CircuitBreaker>,
-        backend: &BackendState,
+        (backend, rule): (&BackendState, &str),
     ) -> Arc<CircuitGuard> {
-        let key = (circuit.policy.name.clone(), backend.name.clone());
-        let bind = || CircuitGuard::bind(circuit, &backend.name, &backend.endpoints, self.state);
+        let rule = if circuit.caps_rules() { rule } else { "" };
+        let key = (circuit.policy.name.clone(), backend.name.clone(), rule.into());
+        let bind = || CircuitGuard::bind(circuit, (&backend.name, rule), &backend.endpoints, self.state);
         self.guards.entry(key).or_insert_with(bind).clone()
     }
 
     pub(super) fn guards(&self) -> Vec<(BackendName, Arc<CircuitGuard>)> {
-        self.guards.iter().map(|((_, backend), guard)| (backend.clone(), guard.clone())).collect()
+        self.guards.iter().map(|((_, backend, _), guard)| (backend.clone(), guard.clone())).collect()
     }
 
     pub(super) fn in_force(&self, resources: &Resources) -> Vec<InForce> {

@@ -33,6 +33,8 @@ pub(super) struct Filters(Vec<(Phase, usize, Arc<dyn Filter>)>);
 #[derive(Default)]
 struct Own {
     kind: RouteKind,
+    /// Kind, route and name; empty where a Service has no route.
+    scope: Arc<str>,
     /// The policies among them are looked up with the others.
     written: Vec<RouteFilter>,
     filters: Vec<Arc<dyn Filter>>,
@@ -74,8 +76,11 @@ impl<'a> Builder<'a> {
     ) -> Rule {
         let place = Place { resources: self.resources, rule: Some((route, rule.name.as_ref())) };
         let entry = self.entry(side);
+        let name = rule.name.clone().unwrap_or_else(|| index.to_string().into());
+        let scope: Arc<str> = format!("{}/{label}/{name}", route.kind.as_str()).into();
         let own = Own {
             kind: route.kind,
+            scope: scope.clone(),
             written: rule.filters.clone(),
             filters: self.filters(&rule.filters, entry),
             mirrors: self.mirrors(&rule.filters, route.kind, side),
@@ -85,8 +90,6 @@ impl<'a> Builder<'a> {
         if rule.backends.iter().all(|backend| backend.weight == 0) {
             targets.push(self.nowhere(place, side, &own));
         }
-        let name = rule.name.clone().unwrap_or_else(|| index.to_string().into());
-        let scope = format!("{}/{label}/{name}", route.kind.as_str());
         let sessions = rule.session.as_ref().map(|session| {
             let leads = |(backend, (target, _)): (&'_ BackendRef, &'_ Applied)| {
                 let endpoints = target.backend.as_ref().map_or(&[][..], |backend| &backend.endpoints);
@@ -179,7 +182,7 @@ impl<'a> Builder<'a> {
             filters.push(ROUTE_ORDER, filter);
         }
         let state = name.and_then(|name| self.backends.get(name)).cloned();
-        let (guard, breaker) = self.guard(&breaking, state.as_ref());
+        let (guard, breaker) = self.guard(&breaking, state.as_ref(), &own.scope);
         applied.extend(breaker);
         let backend_state = state.ok_or(Reason::InvalidBackend);
         let mut mirrors = own.mirrors.clone();
@@ -195,11 +198,12 @@ impl<'a> Builder<'a> {
         (target, applied.into())
     }
 
-    /// The guard of a backend, with the policy that wants it.
+    /// The guard of a backend for the calls of a rule, with the policy that wants it.
     pub(super) fn guard(
         &mut self,
         breaking: &[&Policy],
         backend: Option<&Arc<BackendState>>,
+        rule: &str,
     ) -> (Option<Arc<CircuitGuard>>, Option<Arc<PolicyRef>>) {
         let circuit = breaking.iter().rev().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::CircuitBreaker(circuit) => Some(circuit.clone()),
@@ -207,7 +211,7 @@ impl<'a> Builder<'a> {
         });
         match (backend, circuit) {
             (Some(backend), Some(circuit)) => {
-                (Some(self.policies.guard(&circuit, backend)), Some(circuit.policy.clone()))
+                (Some(self.policies.guard(&circuit, (backend, rule))), Some(circuit.policy.clone()))
             }
             _ => (None, None),
         }

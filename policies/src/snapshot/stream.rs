@@ -128,18 +128,21 @@ impl Builder<'_> {
             source: Some(rule.source.clone()),
             ..Rule::empty()
         };
+        let scope = format!("stream/{label}/{}", named.name);
         let none = [StreamBackend { target: Err(InvalidRef::BackendNotFound), weight: 1 }];
         let backends = if rule.backends.is_empty() { &none[..] } else { &rule.backends };
-        named.leading_to(backends.iter().map(|backend| self.stream_target(listener, backend)).collect())
+        named.leading_to(
+            backends.iter().map(|backend| self.stream_target(listener, &scope, backend)).collect(),
+        )
     }
 
     /// Of the policies only circuit breakers mean something to a connection: filters judge requests.
-    fn stream_target(&mut self, listener: &ListenerName, backend: &StreamBackend) -> Applied {
+    fn stream_target(&mut self, listener: &ListenerName, scope: &str, backend: &StreamBackend) -> Applied {
         let place = Place { resources: self.resources, rule: None };
         let name = backend.target.as_ref().ok();
         let (_, breaking) = self.effective(place, Side::Gateway(listener), (name, &|chain| chain));
         let state = name.and_then(|name| self.backends.get(name)).cloned();
-        let (guard, applied) = self.guard(&breaking, state.as_ref());
+        let (guard, applied) = self.guard(&breaking, state.as_ref(), scope);
         // What passes through has TLS of its own, or is not ours to wrap.
         let tls = name
             .filter(|_| self.ends_tls(listener))

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use http::StatusCode;
+use tidegate_policy::health::Transition;
 use tidegate_policy::pipeline::Held;
 use tidegate_policy::{Decisions, Reason};
 use tokio::time::Instant;
@@ -48,6 +49,13 @@ impl Record {
     /// `None` only after [`Record::complete`].
     pub(crate) fn exchange(&mut self) -> Option<&mut Exchange> {
         self.exchange.as_mut()
+    }
+
+    /// The end of an attempt may have made a breaker change its state.
+    pub(crate) fn transition(&mut self, transition: Option<Transition>) {
+        if let (Some(exchange), Some(transition)) = (&mut self.0.exchange, transition) {
+            exchange.transition(&transition);
+        }
     }
 
     /// The answer is out, or has failed for `self.reason`. Later calls do nothing.

@@ -136,10 +136,12 @@ impl ResponseBody {
 
     /// What the client is sent of a frame, once it is counted.
     fn passed(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        if let Some(status) = frame.trailers_ref().and_then(grpc_status) {
+        if let Some((trailers, status)) = frame.trailers_ref().and_then(|map| Some((map, grpc_status(map)?)))
+        {
             self.record.grpc_status = Some(status);
             if let Source::Upstream { call, .. } = &mut self.source {
-                call.trailers(status);
+                let transition = call.trailers(trailers, status);
+                self.record.transition(transition);
             }
         }
         let frame = match &mut self.packing {

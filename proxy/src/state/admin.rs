@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tidegate_policy::health::CircuitGuard;
-use tidegate_policy::model::BackendName;
 
 use super::ProxyState;
 use crate::admin::{AdminSource, to_yaml};
 use crate::limits::store::ExactStore;
-use crate::telemetry::{BreakerSample, Scrape};
+use crate::telemetry::{BreakerSample, EjectedSample, Scrape};
 
 impl AdminSource for ProxyState {
     fn ready(&self) -> Result<(), String> {
@@ -30,7 +28,7 @@ impl AdminSource for ProxyState {
             "draining": self.draining.is_cancelled(),
             "listeners": self.listeners.all(),
             "control_plane": self.control_plane_status(),
-            "circuit_breakers": self.guard_status(),
+            "circuit_breakers": self.store.load().health(self.clock.now()),
         })
     }
 
@@ -39,6 +37,7 @@ impl AdminSource for ProxyState {
             xds_connected: self.config.control_plane.is_some().then(|| self.xds.is_connected()),
             config_age: self.store.applied_at().map(|at| at.elapsed()),
             breakers: self.breakers(),
+            ejected: self.ejected(),
             exact: self.exact.as_ref().map(ExactStore::counted),
             lent: self.leases.standing(self.clock.now()),
         }
@@ -65,25 +64,11 @@ impl ProxyState {
         samples
     }
 
-    fn guard_status(&self) -> Vec<Value> {
+    fn ejected(&self) -> Vec<EjectedSample> {
         let snapshot = self.store.load();
-        let status = |(backend, guard): (&BackendName, &Arc<CircuitGuard>)| {
-            json!({
-                "policy": guard.circuit.policy.name,
-                "source": guard.circuit.policy.source,
-                "mode": guard.circuit.mode,
-                "backend": backend,
-                "caps": guard.usage(),
-                "breakers": guard.status().map(|breaker| json!({
-                    "rule": breaker.rule.name,
-                    "source": breaker.rule.source,
-                    "endpoint": breaker.endpoint,
-                    "state": breaker.phase.as_str(),
-                    "failures": breaker.failures,
-                    "calls": breaker.calls,
-                })).collect::<Vec<_>>(),
-            })
-        };
-        snapshot.guards().map(status).collect()
+        snapshot
+            .guards()
+            .map(|(backend, guard)| EjectedSample::of(guard, &Arc::from(backend.to_string())))
+            .collect()
     }
 }

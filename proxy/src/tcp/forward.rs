@@ -85,7 +85,7 @@ pub(crate) async fn open(
         let connected = connect_opaque(&attempt.endpoint.address, limit, &first, settings).await;
         let result =
             connected.as_ref().map_or_else(|why| CallResult::Failed(*why), |_| CallResult::Connected);
-        report(&mut attempt, result, proxy.clock, now);
+        let _ = report(&mut attempt, result, proxy.clock, now);
         record.attempted(&attempt.endpoint.label, result);
         match connected {
             Ok(stream) => {

@@ -44,7 +44,11 @@ pub(super) const POLICY_RULE: &str = "tidegate.policy.rule";
 pub(super) const POLICY_SOURCE: &str = "tidegate.policy.source";
 /// What the rule knew, in its own words.
 pub(super) const POLICY_DETAIL: &str = "tidegate.policy.detail";
-/// `closed`, `half_open` or `open`, as the circuit breaker that judged last said.
+/// `closed`, `half_open`, `open` or `ramping`, as the circuit breaker that judged last said.
 pub(super) const BREAKER_STATE: &str = "tidegate.breaker.state";
+/// Name of the event on a client span whose call made a breaker change its state; what that was before; and why it opened.
+pub(super) const BREAKER_EVENT: &str = "tidegate.breaker";
+pub(super) const BREAKER_BEFORE: &str = "tidegate.breaker.before";
+pub(super) const BREAKER_EVIDENCE: &str = "tidegate.breaker.evidence";
 /// Name of the span event that each decision of a policy leaves.
 pub(super) const DECISION_EVENT: &str = "tidegate.decision";

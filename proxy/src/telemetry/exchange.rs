@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
 use tidegate_policy::decision::CallResult;
+use tidegate_policy::health::Transition;
 use tidegate_policy::model::{Identity, Peer};
 use tidegate_policy::snapshot::Selected;
 use tidegate_policy::{Decisions, Reason};
@@ -154,6 +155,13 @@ impl Exchange {
         if let Some(open) = &mut self.0 {
             open.telemetry.metrics.attempted(&open.record, result);
             open.trace.attempt_done(&open.record, result);
+        }
+    }
+
+    /// The end of the attempt made a breaker change its state.
+    pub fn transition(&mut self, transition: &Transition) {
+        if let Some(open) = &mut self.0 {
+            open.trace.transition(transition);
         }
     }
 

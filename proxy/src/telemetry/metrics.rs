@@ -29,7 +29,7 @@ use labels::{
     AttemptLabels, DirectionLabel, RequestLabels, ResultLabel, RetryLabels, RouteLabels, SideLabel,
     SignalLabel, VersionLabel, Word,
 };
-pub use scrape::{BreakerSample, Scrape};
+pub use scrape::{BreakerSample, EjectedSample, Scrape};
 use series::Series;
 use streams::StreamCounts;
 

@@ -15,6 +15,7 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, Span};
 use tidegate_policy::decision::CallResult;
+use tidegate_policy::health::Transition;
 use tidegate_policy::{Decision, Outcome};
 use tokio::runtime::Handle;
 
@@ -107,6 +108,12 @@ impl Tracing {
 impl RequestTrace {
     pub(super) fn context(&self) -> Option<&SpanContext> {
         self.context.as_ref()
+    }
+
+    pub(super) fn transition(&mut self, transition: &Transition) {
+        if let Some(client) = &mut self.client {
+            client.transition(transition);
+        }
     }
 
     /// The span of a failed attempt ends here; that of a response lives on until its body has ended.

@@ -16,7 +16,7 @@ use tidegate_policy::{Reason, Timestamp};
 use tokio::time::Instant;
 
 use super::lease::{Lease, Unanswered};
-use super::open_call::{OpenCall, report};
+use super::open_call::{OpenCall, Unheard, report};
 use super::pool::{Checkout, Pools, Protocol};
 use super::retry::{Course, Failure, X_TIDEGATE_ATTEMPT};
 use super::spare::Spare;
@@ -75,7 +75,7 @@ pub(super) async fn attempt(
     let admitted = cx.clock.at(course.begun);
     let prefer = cx.selected.session.as_ref().map(|session| &session.endpoint);
     let wish = Wish { prefer, avoid: &course.tried };
-    let mut attempt = admit(target, backend, wish, admitted, cx.rng, &mut record.decisions)?;
+    let attempt = admit(target, backend, wish, admitted, cx.rng, &mut record.decisions)?;
     if course.retries {
         course.tried.push(attempt.endpoint.clone());
         head.headers.insert(X_TIDEGATE_ATTEMPT, course.number.into());
@@ -94,11 +94,14 @@ pub(super) async fn attempt(
     }
     let limit = cx.selected.rule.timeouts.backend_request.map(|limit| Instant::now() + limit);
     let mut request = Some(Request::from_parts(*head, body));
+    let unheard = Unheard::new(attempt, cx.clock, admitted);
     let ended = {
+        let attempt = unheard.attempt().ok_or(Reason::Internal)?;
         let stalled = pin!(stalled(&cx, record.upload.clone()));
-        let exchange = pin!(exchange(&cx, backend, &attempt, &mut request, record));
+        let exchange = pin!(exchange(&cx, backend, attempt, &mut request, record));
         within(course, limit, stalled, exchange).await
     };
+    let mut attempt = unheard.ended().ok_or(Reason::Internal)?;
     match ended {
         Ok((response, lease)) => {
             let mut call = OpenCall::new(attempt, lease, cx.clock, admitted);
@@ -121,11 +124,13 @@ fn answered(
     record: &mut Record,
 ) -> Answered {
     let (head, body) = response.into_parts();
+    call.read(&head);
     let early = if grpc { grpc_status(&head.headers) } else { None };
     let result = early.map_or(CallResult::Status(head.status.as_u16()), CallResult::Grpc);
     record.grpc_status = early;
     if early.is_some() || !grpc || head.status != StatusCode::OK {
-        call.record(result);
+        let transition = call.record(result);
+        record.transition(transition);
     }
     if let Some(exchange) = record.exchange() {
         exchange.attempt_done(result);
@@ -135,7 +140,8 @@ fn answered(
 
 fn failed(attempt: &mut Attempt, reason: Reason, clock: Clock, admitted: Timestamp, record: &mut Record) {
     let result = CallResult::Failed(reason);
-    report(attempt, result, clock, admitted);
+    let transition = report(attempt, result, clock, admitted);
+    record.transition(transition);
     if let Some(exchange) = record.exchange() {
         exchange.attempt_done(result);
     }

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use smallvec::SmallVec;
 use tidegate_policy::Reason;
 use tidegate_policy::balance::EndpointState;
-use tidegate_policy::call::{Ended, Next, Retries, RetryBudget, Settled};
+use tidegate_policy::call::{Ended, Next, Retries, RetryBudget, RetryPermit, Settled, retry};
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::model::Retry;
 use tidegate_policy::pipeline::LocalReply;
@@ -125,16 +125,21 @@ impl Attempts<'_, '_> {
         let replay = body.kept();
         let first = replay.as_ref().map_or(Some(RequestBody::EMPTY), RequestBody::again);
         let mut body = first.unwrap_or(RequestBody::EMPTY);
+        // Under the caps on retries, while one is on its way.
+        let mut place = None;
         loop {
             let outcome = attempt(cx.again(), head.clone(), body, &mut self.course, record).await;
+            drop(place.take());
             let next = match &outcome {
                 Err(failure) if failure.over => None,
                 outcome => self.next(&mut retries, &mut cx, ended(outcome, replay.as_ref()), record),
             };
             let again = || replay.as_ref().map_or(Some(RequestBody::EMPTY), RequestBody::again);
-            let Some((after, again)) = next.and_then(|after| Some((after, again()?))) else {
+            // Before what came is thrown away: it is the answer where there is no room for another attempt.
+            let Some(((after, taken), again)) = next.and_then(|next| Some((next, again()?))) else {
                 return outcome.map_err(|failure| failure.reply);
             };
+            place = Some(taken);
             body = again;
             if let Ok(answered) = outcome {
                 record.grpc_status = None;
@@ -146,16 +151,19 @@ impl Attempts<'_, '_> {
         }
     }
 
-    /// How long to wait for the next attempt; `None` if there is none.
+    /// How long to wait for the next attempt, and leave to make it; `None` if there is none.
     fn next(
         &self,
         retries: &mut Retries<'_>,
         cx: &mut Call<'_>,
         ended: Ended,
         record: &mut Record,
-    ) -> Option<Duration> {
-        let (after, told) = match retries.next(ended, self.budget, cx.clock.now(), cx.rng) {
-            Next::Again { after } => (Some(after), Some("made")),
+    ) -> Option<(Duration, RetryPermit)> {
+        let (next, told) = match retries.next(ended, self.budget, cx.clock.now(), cx.rng) {
+            Next::Again { after } => match retry(cx.selected.target(), &mut record.decisions) {
+                Ok(place) => (Some((after, place)), Some("made")),
+                Err(_) => (None, Some("over_cap")),
+            },
             Next::Settled(settled) => {
                 tracing::debug!(?settled, ?ended, attempt = self.course.number, "not tried again");
                 (None, name(settled))
@@ -166,7 +174,7 @@ impl Attempts<'_, '_> {
         {
             exchange.retry(&backend.label, told);
         }
-        after
+        next
     }
 
     async fn pause(&mut self, wait: Duration) -> Result<(), Reason> {

@@ -1,6 +1,7 @@
 //! Requests told about, end to end: real collector, real files, real scrapes.
 
 mod support;
+mod transitions;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use tidegate_policy::decision::CallResult;
 use tidegate_policy::kinds::rate_limit::Standing;
 use tidegate_policy::{Outcome, Reason};
 use tidegate_proxy::telemetry::{
-    ConnectionSide, Direction, LogTarget, Sampling, Scrape, Telemetry, TelemetryConfig, TraceSettings,
+    ConnectionSide, Direction, EjectedSample, LogTarget, Sampling, Scrape, Telemetry, TelemetryConfig,
+    TraceSettings,
 };
 use tidegate_testkit::otlp::OtlpCollector;
 use tokio::runtime::Handle;
@@ -364,6 +366,11 @@ async fn metrics_count_requests_decisions_connections_and_what_is_scraped() {
         xds_connected: Some(true),
         config_age: Some(Duration::from_secs(5)),
         breakers: vec![support::breaker_sample()],
+        ejected: vec![EjectedSample {
+            policy: "shop/checkout-circuit".into(),
+            backend: "shop/checkout:8080".into(),
+            ejected: 1,
+        }],
         exact: None,
         lent: Standing { assigned: 2, reused: 0, fallback: 1 },
     };
@@ -389,6 +396,7 @@ async fn metrics_count_requests_decisions_connections_and_what_is_scraped() {
          endpoint=\"10.0.0.2:8080\",rule=\"failures\"} 2",
         "tidegate_breaker_transitions_total{policy=\"shop/checkout-circuit\",backend=\"shop/checkout:8080\",\
          endpoint=\"10.0.0.2:8080\",rule=\"failures\",to=\"open\"} 2",
+        "tidegate_ejected_endpoints{policy=\"shop/checkout-circuit\",backend=\"shop/checkout:8080\"} 1",
         "tidegate_mesh_limit_buckets{standing=\"assigned\"} 2",
         "tidegate_mesh_limit_buckets{standing=\"fallback\"} 1",
         "tidegate_telemetry_dropped_total{signal=\"traces\"} 0",

@@ -3,7 +3,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::health::{BreakerParams, BreakerScope, CapLimits, CircuitBreaker, FailureRate};
+use crate::health::{
+    Among, BreakerParams, BreakerScope, CapLimits, CapScope, CircuitBreaker, EjectionLimits, Failures,
+    PeerLatency, Rate, SlowCalls, Span, SuccessRate,
+};
 use crate::kind::Compiled;
 use crate::kinds::tests::{compile, faults};
 
@@ -16,34 +19,80 @@ fn circuit(spec: Value) -> Arc<CircuitBreaker> {
     }
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+
 #[test]
 fn a_full_spec_becomes_its_parameters() {
     let circuit = circuit(json!({
-        "caps": [{"scope": "Backend", "connections": 64, "pending": 0, "requests": 128}],
+        "caps": [
+            {"scope": "Backend", "connections": 64, "pending": 0, "requests": 128, "retries": 3},
+            {"scope": "Endpoint", "requests": 16},
+            {"scope": "Rule", "requests": 32},
+        ],
         "breakers": [{
             "name": "errors",
             "scope": "Endpoint",
             "failureRate": {"percent": 50, "minimumCalls": 20, "window": "10s"},
+            "slowCallRate": {"percent": 80, "slowerThan": "250ms", "minimumCalls": 10, "calls": 100},
             "consecutiveFailures": 5,
+            "successRate": {"minimumCalls": 100, "window": "30s"},
+            "latency": {"factor": 3, "minimumEndpoints": 5, "minimumCalls": 50, "window": "30s"},
+            "honorRetryAfter": {"max": "30s"},
             "open": "2s",
+            "maxOpen": "5m",
             "probes": 3,
+            "ramp": "10s",
         }],
+        "ejection": {"maxPercent": 30, "panicPercent": 20, "lastEndpoint": "Eject"},
     }));
-    let caps = circuit.caps.as_ref().unwrap();
-    assert_eq!(caps.limits, CapLimits { connections: Some(64), pending: Some(0), requests: Some(128) });
-    assert_eq!(&*caps.rule.name, "caps[0]");
+    let caps = circuit.cap(CapScope::Backend).unwrap();
+    let limits = CapLimits { connections: Some(64), pending: Some(0), requests: Some(128), retries: Some(3) };
+    assert_eq!((caps.limits, &*caps.rule.name), (limits, "caps[0]"));
+    assert_eq!(circuit.cap(CapScope::Rule).unwrap().limits.requests, Some(32));
     let breaker = &circuit.breakers[0];
     assert_eq!(&*breaker.rule.name, "errors");
     assert_eq!(breaker.rule.source.to_string(), "policies.yaml:21");
     assert_eq!(breaker.scope, BreakerScope::Endpoint);
-    let rate = FailureRate { percent: 50, minimum_calls: 20, window: Duration::from_secs(10) };
+    assert_eq!(breaker.failures, Failures::default());
+    assert_eq!(breaker.honor_retry_after, Some(30 * SECOND));
+    let among =
+        |minimum_endpoints, minimum_calls| Among { minimum_endpoints, minimum_calls, window: 30 * SECOND };
+    let (minimum, rate) =
+        (Duration::from_millis(10), Rate { percent: 80, minimum_calls: 10, window: Span::Calls(100) });
     let params = BreakerParams {
-        failure_rate: Some(rate),
+        failure_rate: Some(Rate { percent: 50, minimum_calls: 20, window: Span::Time(10 * SECOND) }),
+        slow_calls: Some(SlowCalls { rate, slower_than: Duration::from_millis(250) }),
         consecutive_failures: Some(5),
-        open: Duration::from_secs(2),
+        success_rate: Some(SuccessRate { standard_deviations: 1.9, among: among(3, 100) }),
+        latency: Some(PeerLatency { factor: 3.0, minimum, among: among(5, 50) }),
+        open: 2 * SECOND,
+        max_open: Some(300 * SECOND),
+        jitter: 10,
         probes: 3,
+        ramp: 10 * SECOND,
     };
     assert_eq!(breaker.params, params);
+    let ejection = EjectionLimits { max_percent: 30, at_least_one: true, panic_percent: 20, last_too: true };
+    assert_eq!(circuit.ejection, ejection);
+}
+
+#[test]
+fn failures_are_what_is_written_and_nothing_else() {
+    let circuit = circuit(json!({"breakers": [{
+        "scope": "Backend",
+        "consecutiveFailures": 5,
+        "failures": {
+            "statuses": ["429", "502-504"],
+            "grpc": ["CANCELLED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "UNAUTHENTICATED"],
+            "reset": true,
+            "expression": "response.status == 200 && response.headers['x-degraded'] == 'yes'",
+        },
+    }]}));
+    let failures = &circuit.breakers[0].failures;
+    assert_eq!(*failures.statuses, [429..=429, 502..=504]);
+    assert_eq!(*failures.grpc, [1, 8, 14, 16]);
+    assert_eq!((failures.connect, failures.timeout, failures.reset), (false, false, true));
+    assert!(failures.expression.is_some());
 }
 
 #[test]
@@ -62,8 +111,9 @@ fn a_policy_that_does_nothing_is_refused() {
     assert_eq!(
         faults(KIND, spec),
         [
-            "spec/caps/0: caps nothing: write at least one of `connections`, `pending` and `requests`",
-            "spec/breakers/0: never trips: write `failureRate`, `consecutiveFailures` or both",
+            "spec/caps/0: caps nothing: write at least one of `connections`, `pending`, `requests` and `retries`",
+            "spec/breakers/0: never trips: write at least one of `failureRate`, `slowCallRate`, \
+             `consecutiveFailures`, `successRate`, `latency` and `honorRetryAfter`",
         ]
     );
 }
@@ -80,7 +130,23 @@ fn every_value_out_of_range_is_named_with_its_place() {
                 "failureRate": {"percent": 101, "minimumCalls": 0, "window": "11m"},
             },
             {"name": "no spaces", "scope": "Backend", "consecutiveFailures": 1},
+            {
+                "scope": "Backend",
+                "slowCallRate": {"percent": 0, "slowerThan": "0s", "minimumCalls": 11, "calls": 10},
+                "failureRate": {"percent": 1, "minimumCalls": 1},
+                "successRate": {"standardDeviations": 0, "minimumEndpoints": 1, "minimumCalls": 1, "window": "0s"},
+                "failures": {"statuses": ["99", "600-500"], "expression": "response.stat"},
+                "honorRetryAfter": {"max": "0s"},
+                "open": "5s", "maxOpen": "1s", "jitter": 101, "ramp": "0s",
+            },
+            {
+                "scope": "Endpoint",
+                "latency": {"factor": 1, "atLeast": "2h", "minimumCalls": 0, "window": "1s"},
+                "failureRate": {"percent": 1, "minimumCalls": 1, "window": "1s", "calls": 1},
+                "failures": {"connect": false},
+            },
         ],
+        "ejection": {"maxPercent": 0, "panicPercent": 101},
     });
     let faults = faults(KIND, spec);
     let places = [
@@ -95,6 +161,28 @@ fn every_value_out_of_range_is_named_with_its_place() {
         "/breakers/1/failureRate/minimumCalls",
         "/breakers/1/failureRate/window",
         "/breakers/2/name",
+        "/breakers/3/slowCallRate/percent",
+        "/breakers/3/slowCallRate/slowerThan",
+        "/breakers/3/slowCallRate/minimumCalls",
+        "/breakers/3/failureRate",
+        "/breakers/3/successRate",
+        "/breakers/3/successRate/standardDeviations",
+        "/breakers/3/successRate/minimumEndpoints",
+        "/breakers/3/successRate/window",
+        "/breakers/3/failures/statuses/0",
+        "/breakers/3/failures/statuses/1",
+        "/breakers/3/failures/expression",
+        "/breakers/3/honorRetryAfter/max",
+        "/breakers/3/maxOpen",
+        "/breakers/3/jitter",
+        "/breakers/3/ramp",
+        "/breakers/4/latency/factor",
+        "/breakers/4/latency/atLeast",
+        "/breakers/4/latency/minimumCalls",
+        "/breakers/4/failureRate/calls",
+        "/breakers/4/failures",
+        "/ejection/maxPercent",
+        "/ejection/panicPercent",
     ];
     for place in places {
         assert!(
@@ -110,7 +198,12 @@ fn unknown_fields_scopes_and_wrong_types_are_refused() {
     for bad in [
         json!({"breakers": [{"scope": "Backend", "consecutivefailures": 1}]}),
         json!({"breakers": [{"scope": "Route", "consecutiveFailures": 1}]}),
-        json!({"caps": [{"scope": "Endpoint", "requests": 1}]}),
+        json!({"caps": [{"scope": "Endpoint", "retries": 1}]}),
+        json!({"caps": [{"scope": "Rule", "connections": 1}]}),
+        json!({"caps": [{"scope": "Rule", "pending": 1}]}),
+        json!({"caps": [{"scope": "Pod", "requests": 1}]}),
+        json!({"breakers": [{"scope": "Backend", "consecutiveFailures": 1}], "ejection": {}}),
+        json!({"breakers": [{"scope": "Backend", "consecutiveFailures": 1, "failures": {"grpc": ["OK"]}}]}),
         json!({"caps": [{"scope": "Backend", "requests": -1}]}),
         json!({"breakers": [{"scope": "Backend", "consecutiveFailures": 1, "open": 5}]}),
     ] {

@@ -78,12 +78,18 @@ pub(super) struct BreakerLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct EjectedLabels {
+    pub(super) policy: Arc<str>,
+    pub(super) backend: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct TransitionLabels {
     pub(super) policy: Arc<str>,
     pub(super) backend: Arc<str>,
     pub(super) endpoint: Option<Arc<str>>,
     pub(super) rule: Arc<str>,
-    /// `closed`, `open` or `half_open`.
+    /// `closed`, `open`, `half_open` or `ramping`.
     pub(super) to: &'static str,
 }
 
@@ -161,7 +167,7 @@ impl Labels for RouteLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RetryLabels {
     pub(super) backend: Arc<str>,
-    /// `made`, or why it was not: `over_budget`, `exhausted`, `unsafe`, `body_gone`.
+    /// `made`, or why it was not: `over_budget`, `over_cap`, `exhausted`, `unsafe`, `body_gone`.
     pub(super) decision: &'static str,
 }
 

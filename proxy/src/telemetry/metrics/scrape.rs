@@ -11,7 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidegate_policy::health::{BreakerPhase, CircuitGuard, TransitionCounts};
 use tidegate_policy::kinds::rate_limit::Standing;
 
-use super::labels::{BreakerLabels, ResultLabel, StandingLabel, TransitionLabels};
+use super::labels::{BreakerLabels, EjectedLabels, ResultLabel, StandingLabel, TransitionLabels};
 use crate::limits::counts::Counted;
 
 /// What only the rest of the proxy knows, asked for at each scrape.
@@ -22,6 +22,7 @@ pub struct Scrape {
     /// Since the configuration in force was applied; `None` while there is none.
     pub config_age: Option<Duration>,
     pub breakers: Vec<BreakerSample>,
+    pub ejected: Vec<EjectedSample>,
     /// What became of the questions to the store of exact limits; `None` for a proxy without one.
     pub exact: Option<Counted>,
     /// The buckets of limits that all proxies share.
@@ -37,7 +38,7 @@ pub struct BreakerSample {
     /// `None` for a rule over the whole backend.
     pub endpoint: Option<Arc<str>>,
     pub rule: Arc<str>,
-    /// 0 closed, 1 half-open, 2 open.
+    /// 0 closed, 1 half-open, 2 open, 3 ramping.
     pub state: u8,
     /// Since the breaker was first written as it is now: a rule with other parameters counts from zero.
     pub transitions: TransitionCounts,
@@ -56,9 +57,26 @@ impl BreakerSample {
                 BreakerPhase::Closed => 0,
                 BreakerPhase::HalfOpen => 1,
                 BreakerPhase::Open => 2,
+                BreakerPhase::Ramping => 3,
             },
             transitions: status.transitions,
         })
+    }
+}
+
+/// How many endpoints of a backend are held back by breakers of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EjectedSample {
+    /// `namespace/name` of the policy.
+    pub policy: Arc<str>,
+    pub backend: Arc<str>,
+    pub ejected: u32,
+}
+
+impl EjectedSample {
+    pub fn of(guard: &CircuitGuard, backend: &Arc<str>) -> Self {
+        let policy = guard.circuit.policy.name.to_string().into();
+        Self { policy, backend: backend.clone(), ejected: guard.ejected().0 }
     }
 }
 
@@ -76,6 +94,13 @@ pub(super) fn registry(scrape: &Scrape, cap: usize) -> Registry {
     }
     if !scrape.breakers.is_empty() {
         register_breakers(&mut registry, &scrape.breakers[..scrape.breakers.len().min(cap)]);
+    }
+    if !scrape.ejected.is_empty() {
+        let ejected = Family::<EjectedLabels, Gauge>::default();
+        for EjectedSample { policy, backend, ejected: count } in scrape.ejected.iter().take(cap).cloned() {
+            ejected.get_or_create(&EjectedLabels { policy, backend }).set(count.into());
+        }
+        registry.register("tidegate_ejected_endpoints", "Endpoints held back by their own breakers", ejected);
     }
     if let Some(counted) = &scrape.exact {
         register_exact(&mut registry, counted);
@@ -95,18 +120,19 @@ fn register_breakers(registry: &mut Registry, breakers: &[BreakerSample]) {
     let turns = Family::<TransitionLabels, Counter>::default();
     for breaker in breakers {
         let BreakerSample { policy, backend, endpoint, rule, state, transitions } = breaker.clone();
-        let TransitionCounts { closed, opened, half_opened } = transitions;
+        let TransitionCounts { closed, opened, half_opened, ramped } = transitions;
         let labels = BreakerLabels { policy, backend, endpoint, rule };
         for (to, count) in [
             (BreakerPhase::Closed, closed),
             (BreakerPhase::Open, opened),
             (BreakerPhase::HalfOpen, half_opened),
+            (BreakerPhase::Ramping, ramped),
         ] {
             turns.get_or_create(&TransitionLabels::new(&labels, to.as_str())).inc_by(count);
         }
         states.get_or_create(&labels).set(state.into());
     }
-    registry.register("tidegate_breaker_state", "0 closed, 1 half-open, 2 open", states);
+    registry.register("tidegate_breaker_state", "0 closed, 1 half-open, 2 open, 3 ramping", states);
     registry.register("tidegate_breaker_transitions", "How often a breaker entered each state", turns);
 }
 
@@ -178,7 +204,7 @@ mod tests {
         let backend = BackendName { kind: BackendKind::Service, object, port: 80 };
         let endpoint = Address::Socket(([10, 0, 0, 2], 8080).into());
         let endpoints = [Arc::new(EndpointState::new(endpoint))];
-        CircuitGuard::bind(&circuit, &backend, &endpoints, &StateStore::new([0, 0]))
+        CircuitGuard::bind(&circuit, (&backend, ""), &endpoints, &StateStore::new([0, 0]))
     }
 
     #[test]

@@ -6,6 +6,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span as _, Status};
 use opentelemetry_sdk::trace::Span;
 use tidegate_policy::decision::CallResult;
+use tidegate_policy::health::Transition;
 
 use crate::telemetry::attributes as name;
 use crate::telemetry::exchange::{AttemptInfo, Record};
@@ -25,6 +26,22 @@ impl ClientSpan {
 
     pub(super) fn set_result(&mut self, result: CallResult) {
         self.result = Some(result);
+    }
+
+    pub(super) fn transition(&mut self, transition: &Transition) {
+        if !self.span.is_recording() {
+            return;
+        }
+        let Transition { rule, endpoint, from, to, evidence } = transition;
+        let mut attributes = vec![
+            KeyValue::new(name::POLICY_RULE, rule.name.clone()),
+            KeyValue::new(name::POLICY_SOURCE, rule.source.to_string()),
+            KeyValue::new(name::BREAKER_BEFORE, from.as_str()),
+            KeyValue::new(name::BREAKER_STATE, to.as_str()),
+        ];
+        attributes.extend(endpoint.as_ref().map(|endpoint| KeyValue::new(name::ENDPOINT, endpoint.clone())));
+        attributes.extend(evidence.map(|why| KeyValue::new(name::BREAKER_EVIDENCE, why.to_string())));
+        self.span.add_event(name::BREAKER_EVENT, attributes);
     }
 
     /// `grpc_status` is that of the whole response, where it has come by now.

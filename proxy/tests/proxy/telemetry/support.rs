@@ -116,7 +116,7 @@ pub(crate) fn breaker_sample() -> BreakerSample {
         endpoint: Some("10.0.0.2:8080".into()),
         rule: "failures".into(),
         state: 2,
-        transitions: TransitionCounts { closed: 1, opened: 2, half_opened: 1 },
+        transitions: TransitionCounts { closed: 1, opened: 2, half_opened: 1, ramped: 0 },
     }
 }
 
