@@ -9,9 +9,9 @@ mod classify;
 mod retry;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::balance::p2c::Wish;
-use crate::balance::{EndpointState, InFlight, p2c};
+use crate::balance::{Choice, EndpointState, InFlight, Sample, Wish};
 use crate::decision::{CallOutcome, Decisions};
 use crate::health::{Cap, CapPermit, CircuitGuard, PhaseChange, Transition};
 use crate::pipeline::LocalReply;
@@ -31,6 +31,8 @@ pub struct Attempt {
     pub endpoint: Arc<EndpointState>,
     guard: Option<Arc<CircuitGuard>>,
     permits: HeldPermits,
+    /// The time constant with which its latency is averaged; none once that is done.
+    decay: Option<Duration>,
     _request: Option<CapPermit>,
     _in_flight: InFlight,
 }
@@ -49,9 +51,9 @@ pub struct ConnectionPermit {
     _place: Option<CapPermit>,
 }
 
-/// Decides whether and where the next attempt goes: backend breaker, request cap, then P2C among the endpoints
-/// whose own breakers admit, with this `wish`. What the rules said is appended to `decisions`: the refusing rule, or one word per
-/// guard.
+/// Decides whether and where the next attempt goes: backend breaker, request cap, then the balancer's choice among the
+/// endpoints whose own breakers admit, with this `wish`. What the rules said is appended to `decisions`: the refusing rule,
+/// or one word per guard, then the balancer's where somebody has written how to balance.
 ///
 /// # Errors
 /// The refusal, with its headers (`retry-after` while a circuit is open): [`Reason::CircuitOpen`],
@@ -65,30 +67,33 @@ pub fn admit(
     decisions: &mut Decisions,
 ) -> Result<Attempt, LocalReply> {
     let endpoints = &backend.endpoints;
-    let Some(guard) = &target.guard else {
-        let index = p2c::pick_other(endpoints, wish, |_| true, rng).ok_or(Reason::NoEndpoint)?;
-        return Ok(Attempt::new(&endpoints[index], None, HeldPermits::new(), None));
+    let balancer = target.balancer.as_ref().unwrap_or(&backend.balancer);
+    let choice = Choice { balancer, endpoints, wish, now };
+    let (index, permits, request) = match &target.guard {
+        None => (choice.pick(|_| true, rng).ok_or(Reason::NoEndpoint)?, HeldPermits::new(), None),
+        Some(guard) => {
+            let mut asking = Asking::new(guard, choice, now, decisions);
+            asking.backend_breakers()?;
+            let request = asking.request_cap()?;
+            let index = asking.endpoint(endpoints, rng)?;
+            asking.allow();
+            (index, asking.permits, request)
+        }
     };
-    let mut asking = Asking::new(guard, wish, now, decisions);
-    asking.backend_breakers()?;
-    let request = asking.request_cap()?;
-    let index = asking.endpoint(endpoints, rng)?;
-    asking.allow();
-    Ok(Attempt::new(&endpoints[index], Some(guard), asking.permits, request))
+    decisions.extend(choice.told(index, rng));
+    let endpoint = Arc::clone(&endpoints[index]);
+    let in_flight = endpoint.start(now);
+    Ok(Attempt {
+        endpoint,
+        guard: target.guard.clone(),
+        permits,
+        decay: Some(balancer.decay()),
+        _request: request,
+        _in_flight: in_flight,
+    })
 }
 
 impl Attempt {
-    fn new(
-        endpoint: &Arc<EndpointState>,
-        guard: Option<&Arc<CircuitGuard>>,
-        permits: HeldPermits,
-        request: Option<CapPermit>,
-    ) -> Self {
-        let endpoint = Arc::clone(endpoint);
-        let in_flight = endpoint.start();
-        Self { endpoint, guard: guard.cloned(), permits, _request: request, _in_flight: in_flight }
-    }
-
     /// Leave to open one more connection, or `None` at the cap: wait for a pooled one, as pending.
     pub fn open_connection(&self) -> Option<ConnectionPermit> {
         match &self.guard {
@@ -118,12 +123,15 @@ impl Attempt {
         written.err().unwrap_or_else(|| Reason::ConnectionCap.into())
     }
 
-    /// Tells the breakers how the call ended, once; what follows the first report is not counted. Returns the change
+    /// Tells the breakers and the endpoint's average how the call ended, once; what follows the first report is not counted. Returns the change
     /// of phase that this made (the backend's, where it changed the endpoint's too). The in-flight count is kept
     /// until the attempt is dropped (the response body may still stream).
     pub fn record(&mut self, outcome: CallOutcome, now: Timestamp) -> Option<Transition> {
-        let permits = std::mem::take(&mut self.permits);
+        let (permits, decay) = (std::mem::take(&mut self.permits), self.decay.take());
         let ok = classify::is_success(outcome.result)?;
+        if let Some(decay) = decay {
+            self.endpoint.latency.record(Sample { latency: outcome.latency, ok }, decay, now);
+        }
         let mut first = None;
         for HeldPermit { rule, of_endpoint, permit } in permits {
             let Some(PhaseChange { from, to }) = permit.record(ok, now) else { continue };

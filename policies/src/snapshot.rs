@@ -33,7 +33,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, request};
 use rustc_hash::FxHashMap;
 
-use crate::balance::EndpointState;
+use crate::balance::{Balancer, EndpointState};
 use crate::call::RetryBudget;
 use crate::health::CircuitGuard;
 use crate::matching::target::decoded;
@@ -133,6 +133,8 @@ pub struct Target {
     /// Policies and route filters, ordered by phase.
     pub filters: Box<[Arc<dyn Filter>]>,
     pub guard: Option<Arc<CircuitGuard>>,
+    /// `None`: that of the backend.
+    pub balancer: Option<Arc<Balancer>>,
     /// Where copies of the request go.
     pub mirrors: Box<[MirrorTarget]>,
     /// `None`: without TLS.
@@ -151,6 +153,8 @@ pub struct BackendState {
     pub tls: Option<BackendTls>,
     pub proxy_protocol: Option<ProxyProtocol>,
     pub endpoints: Box<[Arc<EndpointState>]>,
+    /// What holds where nobody has written how to balance.
+    pub balancer: Arc<Balancer>,
     pub retry_budget: Arc<RetryBudget>,
 }
 

@@ -7,8 +7,7 @@ use http::HeaderValue;
 use http::header::RETRY_AFTER;
 use smallvec::SmallVec;
 
-use crate::balance::p2c::Wish;
-use crate::balance::{EndpointState, p2c};
+use crate::balance::{Choice, EndpointState};
 use crate::decision::{Decision, Decisions, Detail, Outcome, RuleRef};
 use crate::health::{Admission, BoundBreaker, BreakerPhase, Cap, CapPermit, CircuitGuard, Permit};
 use crate::model::Mode;
@@ -31,7 +30,7 @@ pub(crate) type HeldPermits = SmallVec<[HeldPermit; 2]>;
 /// One guard asked at one moment.
 pub(crate) struct Asking<'a> {
     pub(crate) guard: &'a CircuitGuard,
-    wish: Wish<'a>,
+    choice: Choice<'a>,
     pub(crate) now: Timestamp,
     pub(crate) decisions: &'a mut Decisions,
     pub(crate) permits: HeldPermits,
@@ -50,11 +49,11 @@ struct Held<'a> {
 impl<'a> Asking<'a> {
     pub(crate) fn new(
         guard: &'a CircuitGuard,
-        wish: Wish<'a>,
+        choice: Choice<'a>,
         now: Timestamp,
         decisions: &'a mut Decisions,
     ) -> Self {
-        Self { guard, wish, now, decisions, permits: HeldPermits::new(), shadowed: false }
+        Self { guard, choice, now, decisions, permits: HeldPermits::new(), shadowed: false }
     }
 
     pub(crate) fn backend_breakers(&mut self) -> Result<(), LocalReply> {
@@ -96,7 +95,7 @@ impl<'a> Asking<'a> {
         let mut last = None;
         // Between the look and the taking another call may get the last probe: then look again.
         for _ in 0..=endpoints.len() {
-            let Some(index) = p2c::pick_other(endpoints, self.wish, admits, rng) else { break };
+            let Some(index) = self.choice.pick(admits, rng) else { break };
             match self.take(guard.endpoint_breakers(index, &endpoints[index]), true) {
                 Ok(()) => return Ok(index),
                 Err(held) => last = Some(held),
@@ -115,7 +114,7 @@ impl<'a> Asking<'a> {
         rng: &mut fastrand::Rng,
     ) -> Result<usize, LocalReply> {
         let (guard, now) = (self.guard, self.now);
-        let index = p2c::pick_other(endpoints, self.wish, |_| true, rng).ok_or(Reason::NoEndpoint)?;
+        let index = self.choice.pick(|_| true, rng).ok_or(Reason::NoEndpoint)?;
         if self.shadowed || self.take(guard.endpoint_breakers(index, &endpoints[index]), true).is_ok() {
             return Ok(index);
         }

@@ -9,7 +9,7 @@ use super::policies::Policies;
 use super::tls;
 use super::{BackendState, Local, Origination, Rejected, Snapshot};
 use crate::attach::Attachments;
-use crate::balance::EndpointState;
+use crate::balance::{Balancer, EndpointState};
 use crate::call::RetryBudget;
 use crate::model::{Backend, BackendName, Resources};
 use crate::state::{StateKey, StateStore};
@@ -67,6 +67,7 @@ fn backend_state(backend: &Backend, resources: &Resources, state: &StateStore) -
         found.set_weight(endpoint.weight);
         found
     });
+    let endpoints: Box<[_]> = endpoints.collect();
     let budget = StateKey::new(owner.clone(), "retry-budget");
     BackendState {
         name: backend.name.clone(),
@@ -75,7 +76,8 @@ fn backend_state(backend: &Backend, resources: &Resources, state: &StateStore) -
         connect_timeout: backend.connect_timeout,
         tls: backend.tls.clone(),
         proxy_protocol: backend.proxy_protocol,
-        endpoints: endpoints.collect(),
+        balancer: Balancer::plain(&endpoints).into(),
+        endpoints,
         retry_budget: state.get_or_insert(budget, RetryBudget::default),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::outbound::PortRules;
 use super::{BackendState, Rule, Selected, Snapshot, Target};
-use crate::balance::EndpointState;
+use crate::balance::{Balancer, EndpointState};
 use crate::model::{Address, AppProtocol, Backend, BackendKind, BackendName, Declared, ResourceName};
 use crate::reason::Reason;
 
@@ -71,6 +71,7 @@ impl Selected {
     /// To `address` itself. Made once for each connection: whoever shares it shares connections to the address.
     pub fn passthrough(address: SocketAddr, protocol: AppProtocol) -> Self {
         let name = ResourceName::new("", NAME);
+        let endpoints = Box::new([Arc::new(EndpointState::new(Address::Socket(address)))]);
         let backend = BackendState {
             name: BackendName { kind: BackendKind::Backend, object: name, port: address.port() },
             // One label for all addresses: there may be any number of them.
@@ -79,7 +80,8 @@ impl Selected {
             connect_timeout: None,
             proxy_protocol: None,
             tls: None,
-            endpoints: Box::new([Arc::new(EndpointState::new(Address::Socket(address)))]),
+            balancer: Balancer::plain(&endpoints[..]).into(),
+            endpoints,
             retry_budget: Arc::default(),
         };
         let target = Target {
@@ -87,6 +89,7 @@ impl Selected {
             weight: 1,
             filters: Box::default(),
             guard: None,
+            balancer: None,
             mirrors: Box::default(),
             tls: None,
         };

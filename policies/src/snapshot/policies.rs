@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{BackendState, Rejected};
+use crate::balance::{Backing, Balancer, LoadBalancing};
 use crate::health::{CircuitBreaker, CircuitGuard};
 use crate::kind::Compiled;
 use crate::kinds::KINDS;
@@ -28,6 +29,7 @@ pub(super) struct Bound {
 pub(super) enum Behaviour {
     Filter(Arc<dyn Filter>),
     CircuitBreaker(Arc<CircuitBreaker>),
+    LoadBalancing(Arc<LoadBalancing>),
     Cohort(Arc<Cohort>),
 }
 
@@ -39,11 +41,15 @@ pub(super) struct InForce {
     pub(super) targets: Vec<TargetRef>,
 }
 
-/// All policies that could be compiled, and the guards made from them.
+/// The policy that says how to balance, the one whose breakers say who is well, and the backend.
+type BalancerKey = (ResourceName, Option<ResourceName>, BackendName);
+
+/// All policies that could be compiled, and what was made from them for each backend.
 #[derive(Debug)]
 pub(super) struct Policies<'a> {
     by_key: BTreeMap<(&'a str, &'a ResourceName), Bound>,
     guards: BTreeMap<(ResourceName, BackendName), Arc<CircuitGuard>>,
+    balancers: BTreeMap<BalancerKey, Arc<Balancer>>,
     state: &'a StateStore,
 }
 
@@ -64,7 +70,7 @@ impl<'a> Policies<'a> {
                 }),
             }
         }
-        Self { by_key, guards: BTreeMap::new(), state }
+        Self { by_key, guards: BTreeMap::new(), balancers: BTreeMap::new(), state }
     }
 
     pub(super) fn has(&self, key: &PolicyKey) -> bool {
@@ -84,6 +90,21 @@ impl<'a> Policies<'a> {
         let key = (circuit.policy.name.clone(), backend.name.clone());
         let bind = || CircuitGuard::bind(circuit, &backend.name, &backend.endpoints, self.state);
         self.guards.entry(key).or_insert_with(bind).clone()
+    }
+
+    /// The one balancer of a policy on a backend, shared by every rule that leads there with the same guard: what it
+    /// knows of who is well is what that guard says.
+    pub(super) fn balancer(
+        &mut self,
+        settings: &Arc<LoadBalancing>,
+        guard: Option<&CircuitGuard>,
+        backend: &BackendState,
+    ) -> Option<Arc<Balancer>> {
+        let policy = settings.origin.as_ref()?.policy.name.clone();
+        let guarded = guard.map(|guard| guard.circuit.policy.name.clone());
+        let backing = Backing { backend: &backend.label, endpoints: &backend.endpoints };
+        let bind = || Arc::new(Balancer::bind(settings, backing, self.state));
+        Some(self.balancers.entry((policy, guarded, backend.name.clone())).or_insert_with(bind).clone())
     }
 
     pub(super) fn guards(&self) -> Vec<(BackendName, Arc<CircuitGuard>)> {
@@ -112,6 +133,7 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
     let behaviour = match compiled {
         Compiled::Filter(filter) => Behaviour::Filter(filter.bind(state)),
         Compiled::CircuitBreaker(circuit) => Behaviour::CircuitBreaker(circuit),
+        Compiled::LoadBalancing(settings) => Behaviour::LoadBalancing(settings),
         Compiled::Cohort(cohort) => Behaviour::Cohort(cohort),
     };
     Ok(Bound { reference: Arc::new(policy.reference()), order, behaviour })
