@@ -1,9 +1,10 @@
-//! THE REGISTRY: one module and one entry per policy kind. `check` holds the few validations that kinds share;
-//! nothing else is here.
+//! THE REGISTRY: one module and one entry per policy kind. `check` holds the few validations that kinds share, `key` what
+//! tells requests apart; nothing else is here.
 
 mod check;
 mod circuit_breaker;
 mod cohort;
+mod key;
 mod load_balancing;
 pub mod rate_limit;
 
