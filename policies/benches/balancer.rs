@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tidegate_policy::Timestamp;
 use tidegate_policy::balance::{
-    Algorithm, Backing, Balancer, Choice, EndpointState, LoadBalancing, Sample, Wish,
+    Algorithm, Backing, Balancer, Choice, EndpointState, HashTable, Keyless, LoadBalancing, Sample, Wish,
 };
 use tidegate_policy::model::Address;
 use tidegate_policy::state::StateStore;
@@ -34,6 +34,8 @@ fn picks(criterion: &mut Criterion) {
         Algorithm::LeastRequest { choices: 2 },
         Algorithm::RoundRobin,
         Algorithm::Random,
+        Algorithm::Hash { table: HashTable::Ring { least: 4096, most: 262_144 }, keyless: Keyless::Random },
+        Algorithm::Hash { table: HashTable::Maglev { size: 65_537 }, keyless: Keyless::Random },
     ];
     for algorithm in algorithms {
         for many in [10, 1_000] {
@@ -41,7 +43,7 @@ fn picks(criterion: &mut Criterion) {
             let _busy: Vec<_> = endpoints.iter().step_by(7).map(|endpoint| endpoint.start(NOW)).collect();
             let name = algorithm.as_str();
             let settings = Arc::new(LoadBalancing { algorithm: algorithm.clone(), ..LoadBalancing::new() });
-            let backing = Backing { backend: "shop/cart:80", endpoints: &endpoints };
+            let backing = Backing { backend: "shop/cart:80", endpoints: &endpoints, ..Backing::default() };
             let balancer = Balancer::bind(&settings, backing, &StateStore::new([0, 0]));
             let mut rng = fastrand::Rng::with_seed(7);
             let mut key = 0_u64;

@@ -8,9 +8,15 @@ mod alias;
 mod balanced;
 mod balancer;
 mod choice;
+#[cfg(test)]
+mod grouped_tests;
 mod latency;
+mod places;
 mod pool;
 mod settings;
+mod slow_start;
+mod spill;
+mod table;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -20,12 +26,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::Address;
 use crate::time::Timestamp;
+use slow_start::Warmth;
 
 pub use balanced::{Balanced, By};
 pub use balancer::{Backing, Balancer};
 pub use choice::{Choice, Wish};
 pub use latency::{Latency, Sample};
-pub use settings::{Algorithm, Asker, HashKey, LoadBalancing, Origin};
+pub use pool::Carried;
+pub use settings::{Algorithm, Asker, HashKey, HashTable, Keyless, LoadBalancing, Locality, Origin, Prefer};
+pub(crate) use settings::{DECAY, OVERPROVISIONING};
+pub(crate) use slow_start::Roster;
+pub use slow_start::SlowStart;
 
 /// What is known of one endpoint of one backend. Lives in the state store, so it survives pushes.
 #[derive(Debug)]
@@ -36,6 +47,7 @@ pub struct EndpointState {
     pub latency: Latency,
     weight: AtomicU32,
     in_flight: AtomicU32,
+    warmth: Warmth,
 }
 
 /// One call in flight to an endpoint: counted from [`EndpointState::start`] until this is dropped.
@@ -52,6 +64,7 @@ impl EndpointState {
             latency: Latency::default(),
             weight: AtomicU32::new(1),
             in_flight: AtomicU32::new(0),
+            warmth: Warmth::default(),
         }
     }
 
@@ -69,9 +82,15 @@ impl EndpointState {
         self.weight.store(weight, Ordering::Relaxed);
     }
 
+    /// It is in push number `push` of its backend; see [`Roster`].
+    pub(crate) fn seen(&self, push: u64) {
+        self.warmth.seen(push);
+    }
+
     /// Counts one more call until the returned guard is dropped.
     pub fn start(self: &Arc<Self>, now: Timestamp) -> InFlight {
         self.latency.touch(now);
+        self.warmth.touch(now);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
     }

@@ -11,7 +11,7 @@ mod retry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::balance::{Choice, EndpointState, InFlight, Sample, Wish};
+use crate::balance::{Carried, Choice, EndpointState, InFlight, Sample, Wish};
 use crate::decision::{CallOutcome, Decisions};
 use crate::health::{Cap, CapPermit, CircuitGuard, PhaseChange, Transition};
 use crate::pipeline::LocalReply;
@@ -35,6 +35,7 @@ pub struct Attempt {
     decay: Option<Duration>,
     _request: Option<CapPermit>,
     _in_flight: InFlight,
+    _carried: Option<Carried>,
 }
 
 /// A request that waits for a connection holds this; it counts against the cap on pending requests.
@@ -90,6 +91,7 @@ pub fn admit(
         decay: Some(balancer.decay()),
         _request: request,
         _in_flight: in_flight,
+        _carried: balancer.carry(index),
     })
 }
 

@@ -24,6 +24,9 @@ pub enum By {
     Load,
     Turn,
     Chance,
+    Key,
+    /// The request has no key, and so something else.
+    NoKey,
 }
 
 impl fmt::Display for Balanced {
@@ -33,6 +36,8 @@ impl fmt::Display for Balanced {
             By::Load => "load",
             By::Turn => "turn",
             By::Chance => "chance",
+            By::Key => "key",
+            By::NoKey => "no_key",
         };
         let spilled = if self.spilled { " spilled" } else { "" };
         let elsewhere = if self.elsewhere { " elsewhere" } else { "" };
@@ -73,6 +78,8 @@ impl Choice<'_> {
             Algorithm::PeakEwma | Algorithm::LeastRequest { .. } => By::Load,
             Algorithm::RoundRobin => By::Turn,
             Algorithm::Random => By::Chance,
+            Algorithm::Hash { .. } if self.wish.key.is_some() => By::Key,
+            Algorithm::Hash { .. } => By::NoKey,
         }
     }
 }

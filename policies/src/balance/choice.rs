@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Balancer, EndpointState};
+use super::{Balancer, EndpointState, SlowStart};
 use crate::time::Timestamp;
 
 /// What is wanted of a choice besides balance.
@@ -34,6 +34,7 @@ pub(super) struct Asked<'a, A> {
     pub(super) barred: &'a [Arc<EndpointState>],
     pub(super) admits: &'a A,
     pub(super) key: Option<u64>,
+    pub(super) slow_start: Option<&'a SlowStart>,
     pub(super) now: Timestamp,
 }
 
@@ -58,8 +59,14 @@ impl Choice<'_> {
         }
         let Wish { avoid, key, .. } = self.wish;
         (0..=avoid.len()).find_map(|forgiven| {
-            let (endpoints, now) = (self.endpoints, self.now);
-            let asked = Asked { endpoints, barred: &avoid[forgiven..], admits: &admits, key, now };
+            let asked = Asked {
+                endpoints: self.endpoints,
+                barred: &avoid[forgiven..],
+                admits: &admits,
+                key,
+                slow_start: self.balancer.settings.slow_start.as_ref(),
+                now: self.now,
+            };
             self.balancer.among(&asked, rng)
         })
     }

@@ -4,9 +4,10 @@ use std::fmt::Debug;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use super::slow_start::SlowStart;
 use crate::decision::RuleRef;
 use crate::expression::Facts;
-use crate::model::{Mode, PolicyRef};
+use crate::model::{Mode, Peer, PolicyRef};
 
 /// A `LoadBalancingPolicy`, compiled; or what holds where nothing is written.
 #[derive(Debug)]
@@ -14,6 +15,18 @@ pub struct LoadBalancing {
     /// `None` where nothing is written: nobody has to be told of it.
     pub origin: Option<Origin>,
     pub algorithm: Algorithm,
+    /// The time constant of the endpoints' averages.
+    pub decay: Duration,
+    /// For algorithms that hash.
+    pub key: Option<Arc<dyn HashKey>>,
+    /// For algorithms that hash: how many times its share of what is in flight an endpoint may have. Above 1.
+    pub max_load: Option<f64>,
+    pub locality: Locality,
+    /// How many times the traffic that is its share the healthy part of a priority or zone can take. At least 1.
+    pub overprovisioning: f64,
+    pub slow_start: Option<SlowStart>,
+    /// How many endpoints of each priority and zone this proxy calls.
+    pub subset: Option<u32>,
 }
 
 /// Where it is written, for decisions.
@@ -36,6 +49,44 @@ pub enum Algorithm {
     RoundRobin,
     /// By weight and chance.
     Random,
+    /// By the key of the request.
+    Hash { table: HashTable, keyless: Keyless },
+}
+
+/// How keys are spread over endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HashTable {
+    /// With so many points on it.
+    Ring { least: u32, most: u32 },
+    /// With so many slots, a prime.
+    Maglev { size: u32 },
+}
+
+/// What chooses for requests without a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keyless {
+    PeakEwma,
+    Random,
+}
+
+/// Which zones are called first.
+#[derive(Clone, Debug, Default)]
+pub struct Locality {
+    pub prefer: Prefer,
+    /// Where calls go that their own zone cannot take, in this order; then all other zones.
+    pub failover: Vec<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// Zones mean nothing.
+    #[default]
+    Nothing,
+    /// The zone of the proxy.
+    SameZone,
+    /// The endpoints that are meant for the zone of the proxy (EndpointSlice `hints.forZones`); zones mean nothing where
+    /// an endpoint has no hint.
+    Hints,
 }
 
 /// Who asks, for the key that requests are hashed by.
@@ -46,8 +97,16 @@ pub struct Asker<'a>(pub(crate) &'a Facts<'a>);
 pub trait HashKey: Debug + Send + Sync {
     /// `None` for one that does not have it.
     fn of(&self, asker: Asker<'_>) -> Option<u64>;
+
+    /// The same for a connection that is carried as a whole.
+    fn of_connection(&self, peer: &Peer) -> Option<u64>;
+
+    /// For people.
+    fn describe(&self) -> String;
 }
 
+/// Envoy's: a zone with 71 % of its endpoints well takes all of its traffic, one with fewer spills some.
+pub(crate) const OVERPROVISIONING: f64 = 1.4;
 /// The time constant of averages, where nothing is written.
 pub(crate) const DECAY: Duration = Duration::from_secs(10);
 
@@ -56,7 +115,28 @@ static UNWRITTEN: LazyLock<Arc<LoadBalancing>> = LazyLock::new(|| Arc::new(LoadB
 impl LoadBalancing {
     /// What holds where nothing is written, to begin with.
     pub fn new() -> Self {
-        Self { origin: None, algorithm: Algorithm::PeakEwma }
+        Self {
+            origin: None,
+            algorithm: Algorithm::PeakEwma,
+            decay: DECAY,
+            key: None,
+            max_load: None,
+            locality: Locality::default(),
+            overprovisioning: OVERPROVISIONING,
+            slow_start: None,
+            subset: None,
+        }
+    }
+
+    /// For people: `Maglev by header:x-user`, `LeastRequest of 2`; `None` where nothing is written.
+    pub fn describe(&self) -> Option<String> {
+        self.origin.as_ref()?;
+        let name = self.algorithm.as_str();
+        Some(match (&self.algorithm, &self.key) {
+            (Algorithm::LeastRequest { choices }, _) => format!("{name} of {choices}"),
+            (Algorithm::Hash { .. }, Some(key)) => format!("{name} by {}", key.describe()),
+            _ => name.to_owned(),
+        })
     }
 
     /// The one that holds where nothing is written.
@@ -78,6 +158,8 @@ impl Algorithm {
             Self::LeastRequest { .. } => "LeastRequest",
             Self::RoundRobin => "RoundRobin",
             Self::Random => "Random",
+            Self::Hash { table: HashTable::Ring { .. }, .. } => "RingHash",
+            Self::Hash { table: HashTable::Maglev { .. }, .. } => "Maglev",
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn by(algorithm: Algorithm) -> LoadBalancing {
 }
 
 pub(super) fn bind(settings: LoadBalancing, endpoints: &[Arc<EndpointState>]) -> Balancer {
-    let backing = Backing { backend: "shop/cart:80", endpoints };
+    let backing = Backing { backend: "shop/cart:80", endpoints, ..Backing::default() };
     Balancer::bind(&Arc::new(settings), backing, &StateStore::new([0, 0]))
 }
 
@@ -37,6 +37,7 @@ fn algorithm() -> impl Strategy<Value = Algorithm> {
         (2_u32..5).prop_map(|choices| Algorithm::LeastRequest { choices }),
         Just(Algorithm::RoundRobin),
         Just(Algorithm::Random),
+        Just(Algorithm::Hash { table: HashTable::Maglev { size: 251 }, keyless: Keyless::Random }),
     ]
 }
 
@@ -149,7 +150,7 @@ fn turns_go_on_after_a_push() {
     let (three, state) = (endpoints(&[1; 3]), StateStore::new([0, 0]));
     let mut seen = Vec::new();
     for _ in 0..6 {
-        let backing = Backing { backend: "shop/cart:80", endpoints: &three };
+        let backing = Backing { backend: "shop/cart:80", endpoints: &three, ..Backing::default() };
         let balancer = Balancer::bind(&Arc::new(by(Algorithm::RoundRobin)), backing, &state);
         seen.extend(choice(&balancer, &three).pick(|_| true, &mut fastrand::Rng::with_seed(1)));
     }

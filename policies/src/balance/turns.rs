@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct Turn(AtomicU64);
 
 /// Weights in a round.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Round {
     heaviest: u64,
     members: u64,

@@ -73,6 +73,8 @@ impl Setup {
             tls: None,
             balancer: Balancer::plain(&endpoints).into(),
             endpoints,
+            placements: Box::default(),
+            _roster: Arc::default(),
             retry_budget: Arc::default(),
         });
         let target = Target {

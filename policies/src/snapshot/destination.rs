@@ -53,7 +53,7 @@ impl Snapshot {
     pub fn stream(&self, address: SocketAddr) -> Result<Selected, Reason> {
         match self.outbound.port_at(address) {
             Some(PortRules::Direct { rule, .. }) => {
-                Ok(Selected { rule: rule.clone(), target: 0, session: None })
+                Ok(Selected { rule: rule.clone(), target: 0, session: None, key: None })
             }
             Some(PortRules::Routed(_)) => Err(Reason::NoRoute),
             None => Ok(Selected::passthrough(address, AppProtocol::default())),
@@ -82,6 +82,8 @@ impl Selected {
             tls: None,
             balancer: Balancer::plain(&endpoints[..]).into(),
             endpoints,
+            placements: Box::default(),
+            _roster: Arc::default(),
             retry_budget: Arc::default(),
         };
         let target = Target {
@@ -94,6 +96,6 @@ impl Selected {
             tls: None,
         };
         let rule = Rule { name: NAME.into(), ..Rule::empty() }.leading_to(vec![(target, Box::default())]);
-        Self { rule: Arc::new(rule), target: 0, session: None }
+        Self { rule: Arc::new(rule), target: 0, session: None, key: None }
     }
 }

@@ -61,6 +61,8 @@ impl Builder<'_> {
             tls: None,
             balancer: Balancer::plain(std::slice::from_ref(&endpoint)).into(),
             endpoints: Box::new([endpoint]),
+            placements: Box::default(),
+            _roster: Arc::default(),
             retry_budget: Arc::default(),
         }))
     }

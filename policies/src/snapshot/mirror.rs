@@ -45,6 +45,6 @@ impl Builder<'_> {
         };
         let named = Rule { name: "mirror".into(), grpc: kind == RouteKind::Grpc, ..Rule::empty() };
         let rule = Arc::new(named.leading_to(vec![(target, Box::default())]));
-        Some(MirrorTarget { selected: Selected { rule, target: 0, session: None }, share: *share })
+        Some(MirrorTarget { selected: Selected { rule, target: 0, session: None, key: None }, share: *share })
     }
 }

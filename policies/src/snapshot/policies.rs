@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{BackendState, Rejected};
-use crate::balance::{Backing, Balancer, LoadBalancing};
+use super::{BackendState, Local, Rejected};
+use crate::balance::{Balancer, LoadBalancing};
 use crate::health::{CircuitBreaker, CircuitGuard};
 use crate::kind::Compiled;
 use crate::kinds::KINDS;
@@ -42,7 +42,7 @@ pub(super) struct InForce {
 }
 
 /// The policy that says how to balance, the one whose breakers say who is well, and the backend.
-type BalancerKey = (ResourceName, Option<ResourceName>, BackendName);
+type BalancerKey = (Option<ResourceName>, Option<ResourceName>, BackendName);
 
 /// All policies that could be compiled, and what was made from them for each backend.
 #[derive(Debug)]
@@ -93,17 +93,19 @@ impl<'a> Policies<'a> {
     }
 
     /// The one balancer of a policy on a backend, shared by every rule that leads there with the same guard: what it
-    /// knows of who is well is what that guard says.
+    /// knows of who is well is what that guard says. Without a policy, where that matters: not all endpoints are alike.
     pub(super) fn balancer(
         &mut self,
-        settings: &Arc<LoadBalancing>,
+        settings: Option<&Arc<LoadBalancing>>,
         guard: Option<&CircuitGuard>,
         backend: &BackendState,
+        local: &Local,
     ) -> Option<Arc<Balancer>> {
-        let policy = settings.origin.as_ref()?.policy.name.clone();
+        let unwritten = || (guard.is_some() && backend.balancer.is_spread()).then(LoadBalancing::unwritten);
+        let settings = settings.cloned().or_else(unwritten)?;
+        let policy = settings.origin.as_ref().map(|origin| origin.policy.name.clone());
         let guarded = guard.map(|guard| guard.circuit.policy.name.clone());
-        let backing = Backing { backend: &backend.label, endpoints: &backend.endpoints };
-        let bind = || Arc::new(Balancer::bind(settings, backing, self.state));
+        let bind = || Arc::new(Balancer::bind(&settings, backend.backing(local), self.state));
         Some(self.balancers.entry((policy, guarded, backend.name.clone())).or_insert_with(bind).clone())
     }
 

@@ -228,9 +228,10 @@ impl<'a> Builder<'a> {
             Behaviour::LoadBalancing(settings) => Some(settings.clone()),
             Behaviour::Filter(_) | Behaviour::CircuitBreaker(_) | Behaviour::Cohort(_) => None,
         });
-        let (Some(backend), Some(settings)) = (backend, settings) else { return (None, None) };
-        let policy = settings.origin.as_ref().map(|origin| origin.policy.clone());
-        (self.policies.balancer(&settings, guard, backend), policy)
+        let Some(backend) = backend else { return (None, None) };
+        let policy = settings.as_ref().and_then(|settings| settings.origin.as_ref());
+        let balancer = self.policies.balancer(settings.as_ref(), guard, backend, self.local);
+        (balancer, policy.map(|origin| origin.policy.clone()))
     }
 
     /// What a rule or a backendRef does itself. A policy that it names and that is not here must not be skipped.

@@ -74,7 +74,7 @@ pub(super) async fn attempt(
     let backend = target.backend.as_ref().map_err(|reason| *reason)?;
     let admitted = cx.clock.at(course.begun);
     let prefer = cx.selected.session.as_ref().map(|session| &session.endpoint);
-    let wish = Wish { prefer, avoid: &course.tried, key: None };
+    let wish = Wish { prefer, avoid: &course.tried, key: cx.selected.key };
     let mut attempt = admit(target, backend, wish, admitted, cx.rng, &mut record.decisions)?;
     if course.retries {
         course.tried.push(attempt.endpoint.clone());
