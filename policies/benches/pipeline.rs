@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, request};
-use tidegate_policy::balance::p2c::Wish;
+use tidegate_policy::balance::Wish;
 use tidegate_policy::call::admit;
 use tidegate_policy::model::Peer;
 use tidegate_policy::pipeline::{Progress, RequestContext, on_request};

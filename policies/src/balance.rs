@@ -1,11 +1,42 @@
-//! Load balancing: which endpoint takes the next call. Pure: the caller brings the random numbers.
+//! Load balancing: which endpoint takes the next call. Pure: the caller brings time and random numbers.
+//!
+//! A [`LoadBalancing`] is what a policy says, a [`Balancer`] is that joined to the endpoints of one backend, once per
+//! snapshot, with all tables built. What calls have shown of an endpoint is in its [`EndpointState`], which survives
+//! pushes. A [`Choice`] is the question for one call.
 
-pub mod p2c;
+mod alias;
+mod balanced;
+mod balancer;
+mod choice;
+#[cfg(test)]
+mod grouped_tests;
+mod latency;
+mod places;
+mod pool;
+mod settings;
+mod slow_start;
+mod spill;
+mod table;
+#[cfg(test)]
+mod tests;
+mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::Address;
+use crate::time::Timestamp;
+use slow_start::Warmth;
+
+pub use balanced::{Balanced, By};
+pub use balancer::{Backing, Balancer};
+pub use choice::{Choice, Wish};
+pub use latency::{Latency, Sample};
+pub use pool::Carried;
+pub use settings::{Algorithm, Asker, HashKey, HashTable, Keyless, LoadBalancing, Locality, Origin, Prefer};
+pub(crate) use settings::{DECAY, OVERPROVISIONING};
+pub(crate) use slow_start::Roster;
+pub use slow_start::SlowStart;
 
 /// What is known of one endpoint of one backend. Lives in the state store, so it survives pushes.
 #[derive(Debug)]
@@ -13,8 +44,10 @@ pub struct EndpointState {
     pub address: Address,
     /// Pre-rendered `address`, for labels.
     pub label: Arc<str>,
+    pub latency: Latency,
     weight: AtomicU32,
     in_flight: AtomicU32,
+    warmth: Warmth,
 }
 
 /// One call in flight to an endpoint: counted from [`EndpointState::start`] until this is dropped.
@@ -25,25 +58,39 @@ impl EndpointState {
     /// With weight 1 and nothing in flight.
     pub fn new(address: Address) -> Self {
         let label = address.to_string().into();
-        Self { address, label, weight: AtomicU32::new(1), in_flight: AtomicU32::new(0) }
+        Self {
+            address,
+            label,
+            latency: Latency::default(),
+            weight: AtomicU32::new(1),
+            in_flight: AtomicU32::new(0),
+            warmth: Warmth::default(),
+        }
     }
 
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Relative share of the backend's calls; 0 takes none.
+    /// Relative share of the backend's calls, as of the last push; 0 takes none. A [`Balancer`] has its own.
     pub fn weight(&self) -> u32 {
         self.weight.load(Ordering::Relaxed)
     }
 
-    /// Told by each push. Calls that still use the snapshot before see it too, which only moves their share early.
+    /// Told by each push.
     pub fn set_weight(&self, weight: u32) {
         self.weight.store(weight, Ordering::Relaxed);
     }
 
+    /// It is in push number `push` of its backend; see [`Roster`].
+    pub(crate) fn seen(&self, push: u64) {
+        self.warmth.seen(push);
+    }
+
     /// Counts one more call until the returned guard is dropped.
-    pub fn start(self: &Arc<Self>) -> InFlight {
+    pub fn start(self: &Arc<Self>, now: Timestamp) -> InFlight {
+        self.latency.touch(now);
+        self.warmth.touch(now);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
     }
@@ -52,19 +99,5 @@ impl EndpointState {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_call_counts_until_its_guard_is_dropped() {
-        let endpoint = Arc::new(EndpointState::new(Address::Name { host: "cart".into(), port: 80 }));
-        let (a, b) = (endpoint.start(), endpoint.start());
-        assert_eq!(endpoint.in_flight(), 2);
-        drop((a, b));
-        assert_eq!(endpoint.in_flight(), 0);
     }
 }

@@ -8,19 +8,19 @@ mod budget;
 mod retry;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, response};
 
-use crate::balance::p2c::Wish;
-use crate::balance::{EndpointState, InFlight, p2c};
+use crate::balance::{Carried, Choice, EndpointState, InFlight, Sample, Wish};
 use crate::decision::{CallOutcome, Decisions};
-use crate::health::{CircuitGuard, SharedEndpoint, Transition};
+use crate::health::{CircuitGuard, SharedEndpoint, Transition, failures};
 use crate::pipeline::LocalReply;
 use crate::reason::Reason;
 use crate::snapshot::{BackendState, Target};
 use crate::time::Timestamp;
 
-use admission::{Asking, CapPermits, HeldPermit, HeldPermits};
+use admission::{Asking, CapPermits, Given, HeldPermit, HeldPermits};
 
 pub use budget::RetryBudget;
 pub use retry::{Ended, Next, Retries, Settled, is_idempotent};
@@ -33,8 +33,11 @@ pub struct Attempt {
     guard: Option<Arc<CircuitGuard>>,
     permits: HeldPermits,
     shared: Option<Arc<SharedEndpoint>>,
+    /// The time constant with which its latency is averaged; none once that is done.
+    decay: Option<Duration>,
     _requests: CapPermits,
     _in_flight: InFlight,
+    _carried: Option<Carried>,
 }
 
 /// A request that waits for a connection holds this; it counts against the cap on pending requests.
@@ -58,9 +61,9 @@ pub struct RetryPermit {
     _places: CapPermits,
 }
 
-/// Decides whether and where the next attempt goes: backend breakers, request caps, then P2C among the endpoints
-/// whose own breakers and caps admit, with this `wish`. What the rules said is appended to `decisions`: the refusing rule, or one word per
-/// guard.
+/// Decides whether and where the next attempt goes: backend breakers, request caps, then the balancer's choice among the
+/// endpoints whose own breakers and caps admit, with this `wish`. What the rules said is appended to `decisions`: the
+/// refusing rule, or one word per guard, then the balancer's where somebody has written how to balance.
 ///
 /// # Errors
 /// The refusal, with its headers (`retry-after` while a circuit is open): [`Reason::CircuitOpen`],
@@ -74,17 +77,34 @@ pub fn admit(
     decisions: &mut Decisions,
 ) -> Result<Attempt, LocalReply> {
     let endpoints = &backend.endpoints;
-    let Some(guard) = &target.guard else {
-        let index = p2c::pick_other(endpoints, wish, |_| true, rng).ok_or(Reason::NoEndpoint)?;
-        return Ok(Attempt::new(&endpoints[index], None, HeldPermits::new(), CapPermits::new()));
+    let balancer = target.balancer.as_ref().unwrap_or(&backend.balancer);
+    let choice = Choice { balancer, endpoints, wish, now };
+    let mut given = Given::default();
+    let index = match &target.guard {
+        None => choice.pick(|_| true, rng).ok_or(Reason::NoEndpoint)?,
+        Some(guard) => {
+            let mut asking = Asking::new(guard, choice, now, decisions);
+            asking.backend_breakers(rng)?;
+            asking.shared_caps()?;
+            let index = asking.endpoint(endpoints, rng)?;
+            asking.allow();
+            given = asking.given;
+            index
+        }
     };
-    let mut asking = Asking::new(guard, wish, now, decisions);
-    asking.backend_breakers(rng)?;
-    asking.shared_caps()?;
-    let index = asking.endpoint(endpoints, rng)?;
-    asking.allow();
-    let Asking { permits, places, shared, .. } = asking;
-    Ok(Attempt { shared, ..Attempt::new(&endpoints[index], Some(guard), permits, places) })
+    decisions.extend(choice.told(index, rng));
+    let endpoint = Arc::clone(&endpoints[index]);
+    let in_flight = endpoint.start(now);
+    Ok(Attempt {
+        endpoint,
+        guard: target.guard.clone(),
+        permits: given.permits,
+        shared: given.shared,
+        decay: Some(balancer.decay()),
+        _requests: given.places,
+        _in_flight: in_flight,
+        _carried: balancer.carry(index),
+    })
 }
 
 /// Leave to try a request once more; asked before what the last attempt gave is thrown away, for that is the answer where
@@ -101,24 +121,6 @@ pub fn retry(target: &Target, decisions: &mut Decisions) -> Result<RetryPermit, 
 }
 
 impl Attempt {
-    fn new(
-        endpoint: &Arc<EndpointState>,
-        guard: Option<&Arc<CircuitGuard>>,
-        permits: HeldPermits,
-        requests: CapPermits,
-    ) -> Self {
-        let endpoint = Arc::clone(endpoint);
-        let in_flight = endpoint.start();
-        Self {
-            endpoint,
-            guard: guard.cloned(),
-            permits,
-            shared: None,
-            _requests: requests,
-            _in_flight: in_flight,
-        }
-    }
-
     /// Leave to open one more connection, or `None` at the cap: wait for a pooled one, as pending.
     pub fn open_connection(&self) -> Option<ConnectionPermit> {
         let places = match &self.guard {
@@ -163,10 +165,13 @@ impl Attempt {
         }
     }
 
-    /// Tells the breakers how the call ended, once; what follows the first report is not counted. Returns the change
-    /// of phase that this made (the backend's, where it changed the endpoint's too). The in-flight count is kept
-    /// until the attempt is dropped (the response body may still stream).
+    /// Tells the breakers, other proxies and the endpoint's average how the call ended, once; what follows the first report
+    /// is not counted. Returns the change of phase that this made (the backend's, where it changed the endpoint's too). The
+    /// in-flight count is kept until the attempt is dropped (the response body may still stream).
     pub fn record(&mut self, outcome: CallOutcome, now: Timestamp) -> Option<Transition> {
+        if let (Some(decay), Some(ok)) = (self.decay.take(), failures::usual(outcome.result)) {
+            self.endpoint.latency.record(Sample { latency: outcome.latency, ok }, decay, now);
+        }
         if let (Some(shared), Some(guard)) = (self.shared.take(), &self.guard)
             && let Some(ok) = guard.sharing().and_then(|rule| rule.failures.is_success(outcome.result, false))
         {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
+use crate::balance::Balanced;
 use crate::health::BreakerPhase;
 use crate::model::{PolicyRef, SourceRef};
 use crate::pick::KeySource;
@@ -41,6 +42,8 @@ pub enum Detail {
     Panic { left: u32, all: u32 },
     /// Where the key of the user was found; never the key itself.
     Key(KeySource),
+    /// How the endpoint was chosen.
+    Balanced(Balanced),
     /// The store of shared counters gave no answer: the proxy decided by its own.
     StoreUnanswered,
 }
@@ -87,6 +90,7 @@ impl fmt::Display for Detail {
             Self::Cap(n) => write!(f, "cap={n}"),
             Self::Panic { left, all } => write!(f, "panic={left}/{all}"),
             Self::Key(source) => write!(f, "key={}", source.as_str()),
+            Self::Balanced(how) => write!(f, "{how}"),
             Self::StoreUnanswered => f.write_str("store=unanswered"),
         }
     }

@@ -3,7 +3,7 @@
 mod breaker;
 mod caps;
 mod ejection;
-mod failures;
+pub(crate) mod failures;
 mod guard;
 mod outliers;
 mod peers;

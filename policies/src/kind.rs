@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::balance::LoadBalancing;
 use crate::decision::RuleRef;
 use crate::health::CircuitBreaker;
 use crate::model::{Mode, Policy, PolicyRef, TargetKind};
@@ -45,6 +46,8 @@ pub enum Compiled {
     Filter(Arc<dyn BindFilter>),
     /// Guards calls to a backend; one state per (policy, backend).
     CircuitBreaker(Arc<CircuitBreaker>),
+    /// Chooses among the endpoints of a backend.
+    LoadBalancing(Arc<LoadBalancing>),
     /// Picks the backend of a rule by user.
     Cohort(Arc<Cohort>),
 }

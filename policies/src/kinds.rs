@@ -1,9 +1,11 @@
-//! THE REGISTRY: one module and one entry per policy kind. `check` holds the few validations that kinds share;
-//! nothing else is here.
+//! THE REGISTRY: one module and one entry per policy kind. `check` holds the few validations that kinds share, `key` what
+//! tells requests apart; nothing else is here.
 
 mod check;
 pub mod circuit_breaker;
 mod cohort;
+mod key;
+mod load_balancing;
 pub mod rate_limit;
 
 use crate::kind::KindEntry;
@@ -12,6 +14,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<rate_limit::RateLimitPolicy>(),
     KindEntry::of::<circuit_breaker::CircuitBreakerPolicy>(),
     KindEntry::of::<cohort::CohortPolicy>(),
+    KindEntry::of::<load_balancing::LoadBalancingPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

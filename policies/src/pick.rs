@@ -6,7 +6,7 @@
 
 mod cohort;
 mod cookie;
-mod hash;
+pub(crate) mod hash;
 mod rendezvous;
 mod session;
 mod user;

@@ -33,14 +33,15 @@ use std::time::Duration;
 use http::{HeaderMap, Method, request};
 use rustc_hash::FxHashMap;
 
-use crate::balance::EndpointState;
+use crate::balance::{Asker, Balancer, EndpointState, HashKey, Roster};
 use crate::call::RetryBudget;
+use crate::expression::Facts;
 use crate::health::{CircuitGuard, GuardReport};
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
 use crate::model::{
-    AppProtocol, BackendName, BackendTls, Listener, PolicyRef, ProxyProtocol, ResourceName, ResourceType,
-    Resources, Retry, SourceRef, Timeouts,
+    AppProtocol, BackendName, BackendTls, Listener, Peer, Placement, PolicyRef, ProxyProtocol, ResourceName,
+    ResourceType, Resources, Retry, SourceRef, Timeouts,
 };
 use crate::pick::{BoundCohort, PickContext, Session, Sessions};
 use crate::pipeline::{Filter, Phase, announced};
@@ -75,6 +76,10 @@ pub struct Local {
     pub app: Option<(SocketAddr, AppProtocol)>,
     /// The workload's namespace: short names of outbound hosts are looked up here first.
     pub namespace: Arc<str>,
+    /// Where it runs, if anybody has said so.
+    pub zone: Option<Arc<str>>,
+    /// What tells this proxy from all others.
+    pub node: Arc<str>,
 }
 
 /// A socket of a gateway; several listeners (told apart by host name) may share one.
@@ -134,6 +139,8 @@ pub struct Target {
     /// Policies and route filters, ordered by phase.
     pub filters: Box<[Arc<dyn Filter>]>,
     pub guard: Option<Arc<CircuitGuard>>,
+    /// `None`: that of the backend.
+    pub balancer: Option<Arc<Balancer>>,
     /// Where copies of the request go.
     pub mirrors: Box<[MirrorTarget]>,
     /// `None`: without TLS.
@@ -152,6 +159,12 @@ pub struct BackendState {
     pub tls: Option<BackendTls>,
     pub proxy_protocol: Option<ProxyProtocol>,
     pub endpoints: Box<[Arc<EndpointState>]>,
+    /// Where these are, in their order.
+    pub placements: Box<[Placement]>,
+    /// What holds where nobody has written how to balance.
+    pub balancer: Arc<Balancer>,
+    /// Tells which endpoints are new; held so that it is not forgotten.
+    pub(crate) _roster: Arc<Roster>,
     pub retry_budget: Arc<RetryBudget>,
 }
 
@@ -160,6 +173,8 @@ pub struct BackendState {
 pub struct Selected {
     pub rule: Arc<Rule>,
     target: usize,
+    /// The hash of what the request has to go by, where its target goes by that.
+    pub key: Option<u64>,
     /// What the request brought: the endpoint that it is to go back to.
     pub session: Option<Session>,
 }
@@ -340,18 +355,25 @@ impl Selected {
     /// [`Reason::NoBackend`] where no target has a weight.
     pub fn pick(rule: &Arc<Rule>, cx: &mut PickContext<'_>) -> Result<Self, Reason> {
         if let Some((target, session)) = rule.sessions.as_ref().and_then(|sessions| sessions.find(cx)) {
-            return Ok(Self { rule: rule.clone(), target, session: Some(session) });
+            return Ok(Self::of(rule, target, Some(session), cx));
         }
         let target = match &rule.cohort {
             Some(cohort) => cohort.pick(cx, |rng| rule.draw(rng))?,
             None => rule.draw(cx.rng)?,
         };
-        Ok(Self { rule: rule.clone(), target, session: None })
+        Ok(Self::of(rule, target, None, cx))
+    }
+
+    fn of(rule: &Arc<Rule>, target: usize, session: Option<Session>, cx: &PickContext<'_>) -> Self {
+        let key = rule.targets[target].hash_key().and_then(|key| {
+            key.of(Asker(&Facts { head: cx.head, peer: cx.peer, route: rule.route.as_deref() }))
+        });
+        Self { rule: rule.clone(), target, session, key }
     }
 
     /// Picks a target of the rule by weight, whoever asks.
     pub(super) fn by_chance(rule: &Arc<Rule>, rng: &mut fastrand::Rng) -> Result<Self, Reason> {
-        Ok(Self { rule: rule.clone(), target: rule.draw(rng)?, session: None })
+        Ok(Self { rule: rule.clone(), target: rule.draw(rng)?, session: None, key: None })
     }
 
     /// Where the rule has sessions, tells the client by `headers` that it was answered by this endpoint, if it does not
@@ -369,5 +391,16 @@ impl Selected {
 
     pub fn target(&self) -> &Target {
         &self.rule.targets[self.target]
+    }
+
+    /// The hash by which a connection goes that is carried as a whole, where its target goes by one.
+    pub fn key_of(&self, peer: &Peer) -> Option<u64> {
+        self.target().hash_key()?.of_connection(peer)
+    }
+}
+
+impl Target {
+    fn hash_key(&self) -> Option<&Arc<dyn HashKey>> {
+        self.balancer.as_ref()?.settings.key.as_ref()
     }
 }

@@ -69,7 +69,7 @@ fn ground() -> Vec<Resource> {
         let backend =
             BackendName { kind: BackendKind::Service, object: name(&format!("service-{i}")), port: 80 };
         let address = tidegate_policy::model::Address::Socket(([127, 0, 0, 1], 9_000 + i).into());
-        let endpoints = vec![Endpoint { address, weight: 1 }];
+        let endpoints = vec![Endpoint::at(address)];
         all.push(Resource::Endpoints(Endpoints { backend: backend.clone(), endpoints }));
         all.push(Resource::Backend(Backend {
             name: backend,

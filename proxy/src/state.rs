@@ -6,6 +6,7 @@ mod xds;
 use std::sync::Arc;
 
 use tidegate_policy::kinds::rate_limit::Leases;
+use tidegate_policy::snapshot::Local;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,7 +51,8 @@ impl ProxyState {
     pub(crate) fn new(config: ProxyConfig, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let configured = watch::Sender::new(config.control_plane.is_none());
         let clock = Clock::start();
-        let store = Store::new(config.local.clone(), clock, config.state_dir.as_deref());
+        let local = Local { node: config.node.as_str().into(), ..config.local.clone() };
+        let store = Store::new(local, clock, config.state_dir.as_deref());
         Arc::new(Self {
             leases: store.leases(),
             store,

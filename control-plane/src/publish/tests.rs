@@ -144,7 +144,7 @@ fn what_no_message_can_carry_is_told_and_the_last_version_stays() {
     let mut huge = resources(MESH);
     let endpoint = |i: u32| {
         let host = format!("{i:0>240}.example").into();
-        Endpoint { address: Address::Name { host, port: 1 }, weight: 1 }
+        Endpoint::at(Address::Name { host, port: 1 })
     };
     let endpoints = (0..70_000).map(endpoint).collect();
     huge.endpoints.insert(name.clone(), Endpoints { backend: name, endpoints });

@@ -10,8 +10,7 @@ use http::HeaderValue;
 use http::header::RETRY_AFTER;
 use smallvec::SmallVec;
 
-use crate::balance::p2c::Wish;
-use crate::balance::{EndpointState, p2c};
+use crate::balance::{Choice, EndpointState};
 use crate::decision::{Decision, Decisions, Detail, Outcome, RuleRef};
 use crate::health::{
     Admission, BoundBreaker, BreakerPhase, Cap, CircuitGuard, GuardedEndpoint, Permit, Reading,
@@ -37,17 +36,23 @@ pub(crate) struct HeldPermit {
 /// Two breakers (one per scope) fit without an allocation.
 pub(crate) type HeldPermits = SmallVec<[HeldPermit; 2]>;
 
+/// What a call has been given for its way.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    pub(crate) permits: HeldPermits,
+    /// Under the caps on requests.
+    pub(crate) places: CapPermits,
+    /// The endpoint, as it is shared with other proxies.
+    pub(crate) shared: Option<Arc<SharedEndpoint>>,
+}
+
 /// One guard asked at one moment.
 pub(crate) struct Asking<'a> {
     guard: &'a CircuitGuard,
-    wish: Wish<'a>,
+    choice: Choice<'a>,
     now: Timestamp,
     decisions: &'a mut Decisions,
-    pub(crate) permits: HeldPermits,
-    /// The endpoint, as it is shared with other proxies.
-    pub(crate) shared: Option<Arc<SharedEndpoint>>,
-    /// Under the caps on requests.
-    pub(crate) places: CapPermits,
+    pub(crate) given: Given,
     /// Enforcement would have refused already: nothing further is asked, as it would not have been.
     shadowed: bool,
     /// How many of how many endpoints are left, where that is so few that all are used.
@@ -65,14 +70,13 @@ struct Held<'a> {
 impl<'a> Asking<'a> {
     pub(crate) fn new(
         guard: &'a CircuitGuard,
-        wish: Wish<'a>,
+        choice: Choice<'a>,
         now: Timestamp,
         decisions: &'a mut Decisions,
     ) -> Self {
         guard.settle(now);
-        let (permits, places) = (HeldPermits::new(), CapPermits::new());
-        let panic = guard.panic();
-        Self { guard, wish, now, decisions, permits, shared: None, places, shadowed: false, panic }
+        let (given, panic) = (Given::default(), guard.panic());
+        Self { guard, choice, now, decisions, given, shadowed: false, panic }
     }
 
     pub(crate) fn backend_breakers(&mut self, rng: &mut fastrand::Rng) -> Result<(), LocalReply> {
@@ -92,7 +96,7 @@ impl<'a> Asking<'a> {
     pub(crate) fn shared_caps(&mut self) -> Result<(), LocalReply> {
         let guard = self.guard;
         let shared = guard.shared_caps();
-        take((guard, Cap::Requests), shared, &mut self.places, (&mut self.shadowed, self.decisions))
+        take((guard, Cap::Requests), shared, &mut self.given.places, (&mut self.shadowed, self.decisions))
     }
 
     /// Picks an endpoint and takes its breakers' leave and a place under its cap.
@@ -120,7 +124,7 @@ impl<'a> Asking<'a> {
         let mut full = admitting.without_full(guard, endpoints);
         let (mut last, mut relaxed) = (None, false);
         loop {
-            let Some(index) = p2c::pick_other(endpoints, self.wish, |i| admitting.has(i), rng) else {
+            let Some(index) = self.choice.pick(|i| admitting.has(i), rng) else {
                 // A ramp has no room where the rest of the calls would go: it takes them all the same.
                 if std::mem::replace(&mut relaxed, true) || self.panic.is_some() {
                     break;
@@ -151,18 +155,18 @@ impl<'a> Asking<'a> {
     /// Whether there was a place under the endpoint's cap.
     fn take_endpoint(&mut self, index: usize, endpoint: &Arc<EndpointState>) -> Result<bool, Held<'a>> {
         let Some(guarded) = self.guard.endpoint(index, endpoint) else { return Ok(true) };
-        let before = self.permits.len();
+        let before = self.given.permits.len();
         self.take_breakers(&guarded.breakers, self.panic.is_some())?;
         if let Err(held) = self.take_shared(guarded) {
-            self.permits.truncate(before);
+            self.given.permits.truncate(before);
             return Err(held);
         }
         let Some(cap) = &guarded.caps else { return Ok(true) };
         let Some(place) = cap.acquire(Cap::Requests, Mode::Enforce) else {
-            self.permits.truncate(before);
+            self.given.permits.truncate(before);
             return Ok(false);
         };
-        self.places.push(place);
+        self.given.places.push(place);
         Ok(true)
     }
 
@@ -173,7 +177,7 @@ impl<'a> Asking<'a> {
             let retry_in = shared.retry_in(self.now);
             return Err(Held { rule: &rule.rule, phase: BreakerPhase::Open, retry_in });
         }
-        self.shared = Some(Arc::clone(shared));
+        self.given.shared = Some(Arc::clone(shared));
         Ok(())
     }
 
@@ -184,7 +188,7 @@ impl<'a> Asking<'a> {
         rng: &mut fastrand::Rng,
     ) -> Result<usize, LocalReply> {
         let (guard, now) = (self.guard, self.now);
-        let index = p2c::pick_other(endpoints, self.wish, |_| true, rng).ok_or(Reason::NoEndpoint)?;
+        let index = self.choice.pick(|_| true, rng).ok_or(Reason::NoEndpoint)?;
         let Some(guarded) = guard.endpoint(index, &endpoints[index]) else { return Ok(index) };
         if !self.shadowed && self.take_breakers(&guarded.breakers, self.panic.is_some()).is_err() {
             let admitting = Admitting::ask_whatever_ramps(guard, endpoints, now);
@@ -196,7 +200,7 @@ impl<'a> Asking<'a> {
             }
         }
         let (told, capped) = ((&mut self.shadowed, &mut *self.decisions), guarded.caps.iter());
-        take((guard, Cap::Requests), capped, &mut self.places, told)?;
+        take((guard, Cap::Requests), capped, &mut self.given.places, told)?;
         Ok(index)
     }
 
@@ -205,7 +209,7 @@ impl<'a> Asking<'a> {
         if self.shadowed {
             return;
         }
-        let probe = self.permits.iter().find(|held| held.permit.is_probe());
+        let probe = self.given.permits.iter().find(|held| held.permit.is_probe());
         let rule = probe.map(|held| &held.bound.rule.rule).or_else(|| self.guard.lead_rule());
         let Some(rule) = rule.cloned() else { return };
         let phase = if probe.is_some() { BreakerPhase::HalfOpen } else { BreakerPhase::Closed };
@@ -216,16 +220,16 @@ impl<'a> Asking<'a> {
 
     /// All or none of these breakers' leave; in a panic, that of those that give it.
     fn take_breakers(&mut self, breakers: &'a [Arc<BoundBreaker>], panic: bool) -> Result<(), Held<'a>> {
-        let before = self.permits.len();
+        let before = self.given.permits.len();
         for bound in breakers {
             match bound.breaker.admit(self.now) {
                 Admission::Admitted(permit) => {
                     let bound = Arc::clone(bound);
-                    self.permits.push(HeldPermit { bound, permit, reading: Reading::default() });
+                    self.given.permits.push(HeldPermit { bound, permit, reading: Reading::default() });
                 }
                 Admission::Refused { .. } if panic => {}
                 Admission::Refused { phase, retry_in } => {
-                    self.permits.truncate(before);
+                    self.given.permits.truncate(before);
                     return Err(Held { rule: &bound.rule.rule, phase, retry_in });
                 }
             }
@@ -238,7 +242,7 @@ impl<'a> Asking<'a> {
         let Some(mut reply) = refuse(self.guard, self.decisions, held.rule, (reason, detail)) else {
             self.shadowed = true;
             // What a refused call holds it gives back at once.
-            self.permits.clear();
+            self.given.permits.clear();
             return Ok(());
         };
         reply.headers.push((RETRY_AFTER, HeaderValue::from(whole_seconds(held.retry_in))));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::balance::p2c::Wish;
+use crate::balance::{Balancer, Wish};
 use crate::decision::{CallResult, Detail, Outcome, RuleRef};
 use crate::health::{
     Among, BreakerParams, BreakerPhase, BreakerRule, BreakerScope, CapLimits, CapRule, CapScope,
@@ -77,7 +77,7 @@ const OK: CallResult = CallResult::Status(200);
 impl Setup {
     fn new(endpoints: u16, circuit: &Arc<CircuitBreaker>) -> Self {
         let make = |i| EndpointState::new(Address::Socket(([127, 0, 0, 1], 8000 + i).into()));
-        let endpoints = (0..endpoints).map(|i| Arc::new(make(i))).collect();
+        let endpoints: Box<[_]> = (0..endpoints).map(|i| Arc::new(make(i))).collect();
         let name =
             BackendName { kind: BackendKind::Service, object: ResourceName::new("shop", "cart"), port: 80 };
         let backend = Arc::new(BackendState {
@@ -87,7 +87,10 @@ impl Setup {
             connect_timeout: None,
             proxy_protocol: None,
             tls: None,
+            balancer: Balancer::plain(&endpoints).into(),
             endpoints,
+            placements: Box::default(),
+            _roster: Arc::default(),
             retry_budget: Arc::default(),
         });
         let target = Target {
@@ -95,6 +98,7 @@ impl Setup {
             weight: 1,
             filters: Box::default(),
             guard: None,
+            balancer: None,
             mirrors: Box::default(),
             tls: None,
         };
@@ -174,6 +178,7 @@ fn no_endpoint_is_a_refusal_of_its_own() {
     assert_eq!(Setup::new(0, &none).refusal(0), Reason::NoEndpoint.into());
     let mut weightless = Setup::new(1, &none);
     weightless.backend.endpoints[0].set_weight(0);
+    weightless.target.balancer = Some(Balancer::plain(&weightless.backend.endpoints).into());
     assert_eq!(weightless.refusal(0), Reason::NoEndpoint.into());
 }
 

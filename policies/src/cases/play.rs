@@ -6,7 +6,7 @@ use http::{HeaderMap, Response, request, response};
 use super::format::{AnswerSpec, FailureSpec, Step};
 use super::request::{Sent, headers, sent};
 use super::world::World;
-use crate::balance::p2c::Wish;
+use crate::balance::Wish;
 use crate::call::{Ended, Next, Retries, admit, retry};
 use crate::decision::{CallOutcome, CallResult, Decision};
 use crate::model::{AppProtocol, BackendName, Timeouts};
@@ -225,7 +225,7 @@ impl<'w> Player<'w> {
         let (usual, mut tried) = (AnswerSpec::default(), Vec::new());
         loop {
             let prefer = selected.session.as_ref().map(|session| &session.endpoint);
-            let wish = Wish { prefer, avoid: &tried };
+            let wish = Wish { prefer, avoid: &tried, key: None };
             let mut attempt = admit(target, backend, wish, self.now, &mut self.rng, decisions)?;
             tried.push(attempt.endpoint.clone());
             let answer = step.answers.get(seen.attempts as usize).or(step.answers.last()).unwrap_or(&usual);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::{At, CodecError, proto};
 use crate::model::{
     Accepts, Address, AppProtocol, Backend, BackendKind, BackendName, Certificate, Declared, Endpoint,
-    Endpoints, HostPattern, Listener, ListenerName, Meta, Mode, Policy, PrivateKey, ProxyProtocol,
+    Endpoints, HostPattern, Listener, ListenerName, Meta, Mode, Placement, Policy, PrivateKey, ProxyProtocol,
     ResourceName, SourceMap, SourceRef, TargetKind, TargetRef, TlsMode,
 };
 
@@ -78,7 +78,12 @@ impl TryFrom<proto::Endpoint> for Endpoint {
             Err(_) if is_dns_name(&host) => Address::Name { host: host.into(), port },
             Err(_) => return fault(format!("`{host}` is neither an IP address nor a DNS name")).at("host"),
         };
-        Ok(Self { address, weight: message.weight })
+        let placement = Placement {
+            zone: (!message.zone.is_empty()).then(|| message.zone.into()),
+            for_zones: message.for_zones.into_iter().map(Into::into).collect(),
+            priority: message.priority,
+        };
+        Ok(Self { address, weight: message.weight, placement })
     }
 }
 

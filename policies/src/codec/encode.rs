@@ -4,9 +4,9 @@ use super::proto;
 use crate::model::{Accepts, Address, HostPattern};
 use crate::model::{
     AppProtocol, Backend, BackendKind, BackendName, BackendRef, Certificate, Declared, Endpoint, Endpoints,
-    InvalidRef, Listener, ListenerName, Meta, Mode, PathMatch, Policy, ProxyProtocol, ResourceName, Retry,
-    Route, RouteKind, RouteMatch, RouteParent, RouteRule, SessionCarrier, SessionPersistence, SourceRef,
-    StringMatch, TargetKind, TargetRef,
+    InvalidRef, Listener, ListenerName, Meta, Mode, PathMatch, Placement, Policy, ProxyProtocol,
+    ResourceName, Retry, Route, RouteKind, RouteMatch, RouteParent, RouteRule, SessionCarrier,
+    SessionPersistence, SourceRef, StringMatch, TargetKind, TargetRef,
 };
 
 impl From<&Backend> for proto::Backend {
@@ -52,7 +52,15 @@ impl From<&Endpoint> for proto::Endpoint {
             Address::Socket(address) => (address.ip().to_string(), address.port()),
             Address::Name { host, port } => (host.to_string(), *port),
         };
-        Self { host, port: port.into(), weight: endpoint.weight }
+        let Placement { zone, for_zones, priority } = &endpoint.placement;
+        Self {
+            host,
+            port: port.into(),
+            weight: endpoint.weight,
+            zone: zone.as_deref().unwrap_or_default().to_owned(),
+            for_zones: for_zones.iter().map(ToString::to_string).collect(),
+            priority: *priority,
+        }
     }
 }
 

@@ -101,7 +101,10 @@ fn endpoints() -> impl Strategy<Value = Endpoints> {
         (any::<std::net::IpAddr>(), 1_u16..).prop_map(|address| Address::Socket(address.into())),
         (text(), 1_u16..).prop_map(|(host, port)| Address::Name { host, port }),
     ];
-    let endpoint = (address, any::<u32>()).prop_map(|(address, weight)| Endpoint { address, weight });
+    let placement = (option::of(text()), vec(text(), 0..3), any::<u32>());
+    let placement = placement.prop_map(|(zone, for_zones, priority)| Placement { zone, for_zones, priority });
+    let endpoint = (address, any::<u32>(), placement);
+    let endpoint = endpoint.prop_map(|(address, weight, placement)| Endpoint { address, weight, placement });
     (backend_name(), vec(endpoint, 0..4)).prop_map(|(backend, endpoints)| Endpoints { backend, endpoints })
 }
 

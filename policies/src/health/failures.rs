@@ -51,6 +51,16 @@ impl Default for Failures {
     }
 }
 
+/// Whether a call went well by default, whatever breakers there are.
+pub(crate) fn usual(result: CallResult) -> Option<bool> {
+    match result {
+        CallResult::Status(status) => Some(status < 500),
+        CallResult::Connected => Some(true),
+        CallResult::Grpc(code) => Some(!GRPC_FAILURES.contains(&code)),
+        CallResult::Failed(reason) => silence(reason).map(|_| false),
+    }
+}
+
 impl Failures {
     /// Whether the call went well; `None` where its end says nothing about the endpoint. `by_head`: what
     /// [`Failures::in_head`] said, where there was a head.

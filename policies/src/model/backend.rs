@@ -128,6 +128,31 @@ pub struct Endpoint {
     pub address: Address,
     /// Relative share of the backend's traffic; 1 unless written otherwise, 0 takes none.
     pub weight: u32,
+    pub placement: Placement,
+}
+
+/// Where an endpoint is, and when its turn comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Placement {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Arc<str>>,
+    /// The zones whose proxies are to call it (EndpointSlice `hints.forZones`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub for_zones: Vec<Arc<str>>,
+    /// 0 is called first; the next only if those before cannot take it.
+    #[serde(skip_serializing_if = "is_first")]
+    pub priority: u32,
+}
+
+fn is_first(priority: &u32) -> bool {
+    *priority == 0
+}
+
+impl Endpoint {
+    /// With weight 1, nowhere in particular.
+    pub fn at(address: Address) -> Self {
+        Self { address, weight: 1, placement: Placement::default() }
+    }
 }
 
 /// Where an endpoint is reached.

@@ -46,10 +46,7 @@ pub(crate) fn service_name(text: &str, port: u16) -> BackendName {
 
 /// A Service's port with the endpoints `127.0.0.1:port`.
 pub(crate) fn service(text: &str, port: u16, endpoints: &[u16]) -> [Resource; 2] {
-    let endpoint = |port: &u16| Endpoint {
-        address: Address::Socket(SocketAddr::from(([127, 0, 0, 1], *port))),
-        weight: 1,
-    };
+    let endpoint = |port: &u16| Endpoint::at(Address::Socket(SocketAddr::from(([127, 0, 0, 1], *port))));
     let backend = Backend {
         name: service_name(text, port),
         source: source(1),

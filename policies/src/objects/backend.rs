@@ -42,6 +42,13 @@ pub struct BackendEndpoint {
     #[serde(default = "one")]
     #[schemars(range(max = 1_000_000))]
     pub weight: u32,
+    /// Where it is: a LoadBalancingPolicy may prefer the caller's own zone.
+    #[schemars(length(min = 1, max = 253))]
+    pub zone: Option<String>,
+    /// Endpoints of priority 0 are called first; those of the next only where too few of these are well.
+    #[serde(default)]
+    #[schemars(range(max = 127))]
+    pub priority: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

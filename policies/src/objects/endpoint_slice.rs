@@ -34,7 +34,7 @@ pub enum AddressType {
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-ignored" = ["deprecatedTopology", "hints", "targetRef"]))]
+#[schemars(extend("x-ignored" = ["deprecatedTopology", "targetRef"]))]
 pub struct SliceEndpoint {
     /// All addresses of one endpoint; consumers take the first.
     #[schemars(length(min = 1, max = 100))]
@@ -43,7 +43,26 @@ pub struct SliceEndpoint {
     pub conditions: EndpointConditions,
     pub hostname: Option<String>,
     pub node_name: Option<String>,
+    /// Where it is: a LoadBalancingPolicy may prefer the caller's own zone.
+    #[schemars(length(max = 253))]
     pub zone: Option<String>,
+    pub hints: Option<EndpointHints>,
+}
+
+/// Whom an endpoint is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-ignored" = ["forNodes"]))]
+pub struct EndpointHints {
+    /// The zones whose clients are to call it.
+    #[schemars(length(max = 8))]
+    pub for_zones: Vec<ForZone>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct ForZone {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

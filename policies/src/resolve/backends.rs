@@ -1,12 +1,14 @@
 //! Services with their EndpointSlices, and Backends: what can be called.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::objects::Objects;
 use super::{Condition, Resolved};
 use crate::model::{
-    Address, AppProtocol, Backend, BackendKind, BackendName, Declared, Endpoint, Endpoints, Resource,
+    Address, AppProtocol, Backend, BackendKind, BackendName, Declared, Endpoint, Endpoints, Placement,
+    Resource,
 };
 use crate::objects::{
     AddressType, Backend as WrittenBackend, BackendProtocol, EndpointSlice, PROXY_PROTOCOL, Service,
@@ -107,7 +109,8 @@ fn endpoints(backend: &BackendName, port_name: &str, slices: &[&EndpointSlice]) 
     let ready = addresses(port_name, slices, SliceEndpoint::is_ready);
     let found =
         if ready.is_empty() { addresses(port_name, slices, SliceEndpoint::is_last_resort) } else { ready };
-    let endpoints = found.into_iter().map(|address| Endpoint { address, weight: 1 });
+    let endpoints =
+        found.into_iter().map(|(address, placement)| Endpoint { placement, ..Endpoint::at(address) });
     Endpoints { backend: backend.clone(), endpoints: endpoints.collect() }
 }
 
@@ -115,8 +118,8 @@ fn addresses(
     port_name: &str,
     slices: &[&EndpointSlice],
     wanted: fn(&SliceEndpoint) -> bool,
-) -> BTreeSet<Address> {
-    let mut found = BTreeSet::new();
+) -> BTreeMap<Address, Placement> {
+    let mut found = BTreeMap::new();
     for slice in slices {
         let ports = slice.spec.ports.iter();
         let meant = ports.filter(|p| p.name == port_name && p.protocol == TransportProtocol::Tcp);
@@ -124,12 +127,26 @@ fn addresses(
             for endpoint in slice.spec.endpoints.iter().filter(|endpoint| wanted(endpoint)) {
                 let first = endpoint.addresses.first();
                 if let Some(address) = first.and_then(|text| address(slice.spec.address_type, text, port)) {
-                    found.insert(address);
+                    found.entry(address).or_insert_with(|| placement(endpoint));
                 }
             }
         }
     }
     found
+}
+
+fn placement(endpoint: &SliceEndpoint) -> Placement {
+    let hints = endpoint.hints.iter().flat_map(|hints| &hints.for_zones);
+    Placement {
+        zone: zone(endpoint.zone.as_deref()),
+        for_zones: hints.map(|hint| hint.name.as_str().into()).collect(),
+        priority: 0,
+    }
+}
+
+/// An empty name is none.
+fn zone(written: Option<&str>) -> Option<Arc<str>> {
+    written.filter(|zone| !zone.is_empty()).map(Into::into)
 }
 
 fn address(kind: AddressType, text: &str, port: u16) -> Option<Address> {
@@ -193,9 +210,15 @@ fn written_backend(objects: &Objects<'_>, written: &WrittenBackend) -> (Backend,
     };
     let mut found = BTreeMap::new();
     for endpoint in &spec.endpoints {
-        found.entry(named(&endpoint.address, endpoint.port)).or_insert(endpoint.weight);
+        let placement = Placement {
+            zone: zone(endpoint.zone.as_deref()),
+            for_zones: Vec::new(),
+            priority: endpoint.priority,
+        };
+        found.entry(named(&endpoint.address, endpoint.port)).or_insert((endpoint.weight, placement));
     }
-    let endpoints = found.into_iter().map(|(address, weight)| Endpoint { address, weight });
+    let endpoints =
+        found.into_iter().map(|(address, (weight, placement))| Endpoint { address, weight, placement });
     let endpoints = Endpoints { backend: backend.name.clone(), endpoints: endpoints.collect() };
     (backend, endpoints)
 }

@@ -9,7 +9,7 @@ use super::policies::Policies;
 use super::tls;
 use super::{BackendState, Local, Origination, Rejected, Snapshot};
 use crate::attach::Attachments;
-use crate::balance::EndpointState;
+use crate::balance::{Backing, Balancer, EndpointState, LoadBalancing, Roster};
 use crate::call::RetryBudget;
 use crate::model::{Backend, BackendName, Resources};
 use crate::state::{StateKey, StateStore};
@@ -34,7 +34,8 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
     let usable = resources.policies.values().filter(|policy| policies.get(policy).is_some());
     let attachments = Attachments::new(usable);
     let backends = resources.backends.values();
-    let backends = backends.map(|b| (b.name.clone(), Arc::new(backend_state(b, resources, state)))).collect();
+    let backends =
+        backends.map(|b| (b.name.clone(), Arc::new(backend_state(b, resources, (local, state))))).collect();
     let mut builder = Builder {
         resources,
         local,
@@ -57,25 +58,52 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
     (snapshot, builder.rejected)
 }
 
-fn backend_state(backend: &Backend, resources: &Resources, state: &StateStore) -> BackendState {
+fn backend_state(
+    backend: &Backend,
+    resources: &Resources,
+    (local, state): (&Local, &StateStore),
+) -> BackendState {
     let owner: Arc<str> = format!("endpoint/{}", backend.name).into();
     let mut seen = BTreeSet::new();
     let listed = resources.endpoints.get(&backend.name).map_or(&[][..], |e| e.endpoints.as_slice());
-    let endpoints = listed.iter().filter(|endpoint| seen.insert(&endpoint.address)).map(|endpoint| {
+    let roster = state.get_or_insert(StateKey::new(owner.clone(), "roster"), Roster::default);
+    let push = roster.push(listed.is_empty());
+    let listed = listed.iter().filter(|endpoint| seen.insert(&endpoint.address));
+    let endpoints = listed.map(|endpoint| {
         let key = StateKey::new(owner.clone(), endpoint.address.to_string());
         let found = state.get_or_insert(key, || EndpointState::new(endpoint.address.clone()));
         found.set_weight(endpoint.weight);
-        found
+        found.seen(push);
+        (found, endpoint.placement.clone())
     });
+    let (endpoints, placements): (Vec<_>, Vec<_>) = endpoints.unzip();
     let budget = StateKey::new(owner.clone(), "retry-budget");
-    BackendState {
+    let mut built = BackendState {
         name: backend.name.clone(),
         label: backend.name.to_string().into(),
         protocol: backend.protocol,
         connect_timeout: backend.connect_timeout,
         tls: backend.tls.clone(),
         proxy_protocol: backend.proxy_protocol,
-        endpoints: endpoints.collect(),
+        balancer: Balancer::plain(&[]).into(),
+        endpoints: endpoints.into(),
+        placements: placements.into(),
+        _roster: roster,
         retry_budget: state.get_or_insert(budget, RetryBudget::default),
+    };
+    built.balancer = Balancer::bind(&LoadBalancing::unwritten(), built.backing(local), state).into();
+    built
+}
+
+impl BackendState {
+    /// What a balancer of it is joined to.
+    pub(super) fn backing<'a>(&'a self, local: &'a Local) -> Backing<'a> {
+        Backing {
+            backend: &self.label,
+            endpoints: &self.endpoints,
+            placements: &self.placements,
+            zone: local.zone.as_deref(),
+            node: &local.node,
+        }
     }
 }

@@ -75,6 +75,9 @@ struct TargetView {
     /// The backend, or the reason why there is none.
     backend: String,
     weight: u32,
+    /// `Maglev by header:x-user`; nothing where nothing is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    balancing: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     policies: Vec<String>,
 }
@@ -164,7 +167,8 @@ impl TargetView {
             Err(reason) => format!("none ({})", reason.flag()),
         };
         let policies = applied.iter().map(|policy| format!("{} {}", policy.kind, policy.name)).collect();
-        Self { backend, weight: target.weight, policies }
+        let balancing = target.balancer.as_ref().and_then(|balancer| balancer.settings.describe());
+        Self { backend, weight: target.weight, balancing, policies }
     }
 }
 

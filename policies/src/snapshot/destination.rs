@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::outbound::PortRules;
 use super::{BackendState, Rule, Selected, Snapshot, Target};
-use crate::balance::EndpointState;
+use crate::balance::{Balancer, EndpointState};
 use crate::model::{Address, AppProtocol, Backend, BackendKind, BackendName, Declared, ResourceName};
 use crate::reason::Reason;
 
@@ -53,7 +53,7 @@ impl Snapshot {
     pub fn stream(&self, address: SocketAddr) -> Result<Selected, Reason> {
         match self.outbound.port_at(address) {
             Some(PortRules::Direct { rule, .. }) => {
-                Ok(Selected { rule: rule.clone(), target: 0, session: None })
+                Ok(Selected { rule: rule.clone(), target: 0, session: None, key: None })
             }
             Some(PortRules::Routed(_)) => Err(Reason::NoRoute),
             None => Ok(Selected::passthrough(address, AppProtocol::default())),
@@ -71,6 +71,7 @@ impl Selected {
     /// To `address` itself. Made once for each connection: whoever shares it shares connections to the address.
     pub fn passthrough(address: SocketAddr, protocol: AppProtocol) -> Self {
         let name = ResourceName::new("", NAME);
+        let endpoints = Box::new([Arc::new(EndpointState::new(Address::Socket(address)))]);
         let backend = BackendState {
             name: BackendName { kind: BackendKind::Backend, object: name, port: address.port() },
             // One label for all addresses: there may be any number of them.
@@ -79,7 +80,10 @@ impl Selected {
             connect_timeout: None,
             proxy_protocol: None,
             tls: None,
-            endpoints: Box::new([Arc::new(EndpointState::new(Address::Socket(address)))]),
+            balancer: Balancer::plain(&endpoints[..]).into(),
+            endpoints,
+            placements: Box::default(),
+            _roster: Arc::default(),
             retry_budget: Arc::default(),
         };
         let target = Target {
@@ -87,10 +91,11 @@ impl Selected {
             weight: 1,
             filters: Box::default(),
             guard: None,
+            balancer: None,
             mirrors: Box::default(),
             tls: None,
         };
         let rule = Rule { name: NAME.into(), ..Rule::empty() }.leading_to(vec![(target, Box::default())]);
-        Self { rule: Arc::new(rule), target: 0, session: None }
+        Self { rule: Arc::new(rule), target: 0, session: None, key: None }
     }
 }

@@ -8,7 +8,7 @@ use super::policies::Behaviour;
 use super::rule::Filters;
 use super::{BackendState, Rule, Target};
 use crate::attach::Chain;
-use crate::balance::EndpointState;
+use crate::balance::{Balancer, EndpointState};
 use crate::model::{Address, BackendKind, BackendName, ResourceName};
 use crate::state::StateKey;
 
@@ -36,6 +36,7 @@ impl Builder<'_> {
             weight: 1,
             filters: filters.ordered(),
             guard: None,
+            balancer: None,
             mirrors: Box::default(),
             tls: None,
         };
@@ -58,7 +59,10 @@ impl Builder<'_> {
             connect_timeout: None,
             proxy_protocol: None,
             tls: None,
+            balancer: Balancer::plain(std::slice::from_ref(&endpoint)).into(),
             endpoints: Box::new([endpoint]),
+            placements: Box::default(),
+            _roster: Arc::default(),
             retry_budget: Arc::default(),
         }))
     }

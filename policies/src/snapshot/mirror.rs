@@ -39,11 +39,12 @@ impl Builder<'_> {
             weight: 1,
             filters: Box::default(),
             guard: None,
+            balancer: None,
             mirrors: Box::default(),
             tls: self.origination(backend, side),
         };
         let named = Rule { name: "mirror".into(), grpc: kind == RouteKind::Grpc, ..Rule::empty() };
         let rule = Arc::new(named.leading_to(vec![(target, Box::default())]));
-        Some(MirrorTarget { selected: Selected { rule, target: 0, session: None }, share: *share })
+        Some(MirrorTarget { selected: Selected { rule, target: 0, session: None, key: None }, share: *share })
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{BackendState, Rejected};
+use super::{BackendState, Local, Rejected};
+use crate::balance::{Balancer, LoadBalancing};
 use crate::health::{CircuitBreaker, CircuitGuard};
 use crate::kind::Compiled;
 use crate::kinds::KINDS;
@@ -28,6 +29,7 @@ pub(super) struct Bound {
 pub(super) enum Behaviour {
     Filter(Arc<dyn Filter>),
     CircuitBreaker(Arc<CircuitBreaker>),
+    LoadBalancing(Arc<LoadBalancing>),
     Cohort(Arc<Cohort>),
 }
 
@@ -39,12 +41,16 @@ pub(super) struct InForce {
     pub(super) targets: Vec<TargetRef>,
 }
 
-/// All policies that could be compiled, and the guards made from them.
+/// The policy that says how to balance, the one whose breakers say who is well, and the backend.
+type BalancerKey = (Option<ResourceName>, Option<ResourceName>, BackendName);
+
+/// All policies that could be compiled, and what was made from them for each backend.
 #[derive(Debug)]
 pub(super) struct Policies<'a> {
     by_key: BTreeMap<(&'a str, &'a ResourceName), Bound>,
     /// By policy, backend and, where that makes a difference, route rule.
     guards: BTreeMap<(ResourceName, BackendName, Arc<str>), Arc<CircuitGuard>>,
+    balancers: BTreeMap<BalancerKey, Arc<Balancer>>,
     state: &'a StateStore,
 }
 
@@ -65,7 +71,7 @@ impl<'a> Policies<'a> {
                 }),
             }
         }
-        Self { by_key, guards: BTreeMap::new(), state }
+        Self { by_key, guards: BTreeMap::new(), balancers: BTreeMap::new(), state }
     }
 
     pub(super) fn has(&self, key: &PolicyKey) -> bool {
@@ -86,6 +92,23 @@ impl<'a> Policies<'a> {
         let key = (circuit.policy.name.clone(), backend.name.clone(), rule.into());
         let bind = || CircuitGuard::bind(circuit, (&backend.name, rule), &backend.endpoints, self.state);
         self.guards.entry(key).or_insert_with(bind).clone()
+    }
+
+    /// The one balancer of a policy on a backend, shared by every rule that leads there with the same guard: what it
+    /// knows of who is well is what that guard says. Without a policy, where that matters: not all endpoints are alike.
+    pub(super) fn balancer(
+        &mut self,
+        settings: Option<&Arc<LoadBalancing>>,
+        guard: Option<&CircuitGuard>,
+        backend: &BackendState,
+        local: &Local,
+    ) -> Option<Arc<Balancer>> {
+        let unwritten = || (guard.is_some() && backend.balancer.is_spread()).then(LoadBalancing::unwritten);
+        let settings = settings.cloned().or_else(unwritten)?;
+        let policy = settings.origin.as_ref().map(|origin| origin.policy.name.clone());
+        let guarded = guard.map(|guard| guard.circuit.policy.name.clone());
+        let bind = || Arc::new(Balancer::bind(&settings, backend.backing(local), self.state));
+        Some(self.balancers.entry((policy, guarded, backend.name.clone())).or_insert_with(bind).clone())
     }
 
     pub(super) fn guards(&self) -> Vec<(BackendName, Arc<CircuitGuard>)> {
@@ -114,6 +137,7 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
     let behaviour = match compiled {
         Compiled::Filter(filter) => Behaviour::Filter(filter.bind(state)),
         Compiled::CircuitBreaker(circuit) => Behaviour::CircuitBreaker(circuit),
+        Compiled::LoadBalancing(settings) => Behaviour::LoadBalancing(settings),
         Compiled::Cohort(cohort) => Behaviour::Cohort(cohort),
     };
     Ok(Bound { reference: Arc::new(policy.reference()), order, behaviour })

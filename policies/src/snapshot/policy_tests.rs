@@ -27,7 +27,7 @@ fn breaker(text: &str, targets: Vec<TargetRef>) -> Resource {
 
 fn local() -> Local {
     let app = Some(("127.0.0.1:3000".parse().unwrap(), AppProtocol::Http1));
-    Local { services: vec![name("cart")], app, namespace: "shop".into() }
+    Local { services: vec![name("cart")], app, namespace: "shop".into(), ..Local::default() }
 }
 
 /// A gateway and a mesh route to `cart`.

@@ -8,6 +8,7 @@ use super::build::Builder;
 use super::policies::Behaviour;
 use super::{BackendState, MirrorTarget, Rule, Target};
 use crate::attach::{Chain, Place};
+use crate::balance::Balancer;
 use crate::health::CircuitGuard;
 use crate::model::{
     BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Route, RouteFilter, RouteKind,
@@ -125,7 +126,7 @@ impl<'a> Builder<'a> {
         let (effective, _) = self.effective(place, side, (None, &|chain| chain.past(&rule.filters)));
         effective.into_iter().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::Cohort(cohort) => Some(cohort.clone()),
-            Behaviour::Filter(_) | Behaviour::CircuitBreaker(_) => None,
+            Behaviour::Filter(_) | Behaviour::CircuitBreaker(_) | Behaviour::LoadBalancing(_) => None,
         })
     }
 
@@ -184,6 +185,8 @@ impl<'a> Builder<'a> {
         let state = name.and_then(|name| self.backends.get(name)).cloned();
         let (guard, breaker) = self.guard(&breaking, state.as_ref(), &own.scope);
         applied.extend(breaker);
+        let (balancer, balancing) = self.balancer(&breaking, guard.as_deref(), state.as_deref());
+        applied.extend(balancing);
         let backend_state = state.ok_or(Reason::InvalidBackend);
         let mut mirrors = own.mirrors.clone();
         mirrors.extend(self.mirrors(&backend.filters, own.kind, side));
@@ -192,6 +195,7 @@ impl<'a> Builder<'a> {
             weight: backend.weight,
             filters: filters.ordered(),
             guard,
+            balancer,
             mirrors: mirrors.into(),
             tls: name.and_then(|name| self.origination(name, side)),
         };
@@ -207,7 +211,7 @@ impl<'a> Builder<'a> {
     ) -> (Option<Arc<CircuitGuard>>, Option<Arc<PolicyRef>>) {
         let circuit = breaking.iter().rev().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::CircuitBreaker(circuit) => Some(circuit.clone()),
-            Behaviour::Filter(_) | Behaviour::Cohort(_) => None,
+            Behaviour::Filter(_) | Behaviour::LoadBalancing(_) | Behaviour::Cohort(_) => None,
         });
         match (backend, circuit) {
             (Some(backend), Some(circuit)) => {
@@ -215,6 +219,23 @@ impl<'a> Builder<'a> {
             }
             _ => (None, None),
         }
+    }
+
+    /// What balances over a backend, with the policy that says how.
+    pub(super) fn balancer(
+        &mut self,
+        calling: &[&Policy],
+        guard: Option<&CircuitGuard>,
+        backend: Option<&BackendState>,
+    ) -> (Option<Arc<Balancer>>, Option<Arc<PolicyRef>>) {
+        let settings = calling.iter().rev().find_map(|policy| match &self.policies.get(policy)?.behaviour {
+            Behaviour::LoadBalancing(settings) => Some(settings.clone()),
+            Behaviour::Filter(_) | Behaviour::CircuitBreaker(_) | Behaviour::Cohort(_) => None,
+        });
+        let Some(backend) = backend else { return (None, None) };
+        let policy = settings.as_ref().and_then(|settings| settings.origin.as_ref());
+        let balancer = self.policies.balancer(settings.as_ref(), guard, backend, self.local);
+        (balancer, policy.map(|origin| origin.policy.clone()))
     }
 
     /// What a rule or a backendRef does itself. A policy that it names and that is not here must not be skipped.

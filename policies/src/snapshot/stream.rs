@@ -136,13 +136,14 @@ impl Builder<'_> {
         )
     }
 
-    /// Of the policies only circuit breakers mean something to a connection: filters judge requests.
+    /// Of the policies only circuit breakers and balancing mean something to a connection: filters judge requests.
     fn stream_target(&mut self, listener: &ListenerName, scope: &str, backend: &StreamBackend) -> Applied {
         let place = Place { resources: self.resources, rule: None };
         let name = backend.target.as_ref().ok();
         let (_, breaking) = self.effective(place, Side::Gateway(listener), (name, &|chain| chain));
         let state = name.and_then(|name| self.backends.get(name)).cloned();
-        let (guard, applied) = self.guard(&breaking, state.as_ref(), scope);
+        let (guard, breaker) = self.guard(&breaking, state.as_ref(), scope);
+        let (balancer, balancing) = self.balancer(&breaking, guard.as_deref(), state.as_deref());
         // What passes through has TLS of its own, or is not ours to wrap.
         let tls = name
             .filter(|_| self.ends_tls(listener))
@@ -152,10 +153,11 @@ impl Builder<'_> {
             weight: backend.weight,
             filters: Box::default(),
             guard,
+            balancer,
             mirrors: Box::default(),
             tls,
         };
-        (target, applied.into_iter().collect())
+        (target, breaker.into_iter().chain(balancing).collect())
     }
 
     fn ends_tls(&self, listener: &ListenerName) -> bool {

@@ -332,7 +332,7 @@ fn no_targets_or_only_zero_weights_is_no_backend() {
 #[test]
 fn inbound_leads_to_the_app_whatever_the_host() {
     let app = Some(("127.0.0.1:3000".parse().unwrap(), AppProtocol::Http1));
-    let local = Local { services: vec![name("cart")], app, namespace: "shop".into() };
+    let local = Local { services: vec![name("cart")], app, ..local() };
     let (snapshot, rejected) = Snapshot::build(&Resources::default(), &local, &StateStore::new([0, 0]));
     assert_eq!(rejected, []);
     let bare = http::Request::builder().uri("/").body(()).unwrap().into_parts().0;

@@ -26,6 +26,11 @@ pub struct ProxyArgs {
     #[arg(long, env = "TIDEGATE_NAMESPACE", value_name = "NAME", default_value = "default")]
     pub namespace: String,
 
+    /// Where this proxy runs: policies may prefer endpoints of the same zone. In Kubernetes, that of the node
+    /// (`topology.kubernetes.io/zone`).
+    #[arg(long, env = "TIDEGATE_ZONE", value_name = "NAME")]
+    pub zone: Option<String>,
+
     /// The workload beside this proxy, by the name that status and telemetry show.
     #[arg(long, env = "TIDEGATE_WORKLOAD", value_name = "NAME")]
     pub workload: Option<String>,

@@ -150,7 +150,13 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             control_plane: args.control_plane,
             node: args.node.or(named).unwrap_or_else(host_name),
             workload: args.workload,
-            local: Local { services, app: args.app.map(|app| (app, args.app_protocol)), namespace },
+            local: Local {
+                services,
+                app: args.app.map(|app| (app, args.app_protocol)),
+                namespace,
+                zone: args.zone.filter(|zone| !zone.is_empty()).map(Into::into),
+                ..Local::default()
+            },
             inbound: args.inbound,
             outbound: args.outbound,
             accept_proxy_protocol: ProxyHeaders {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tidegate_policy::snapshot::BackendState;
 
 use super::ProxyState;
 use crate::admin::{AdminSource, to_yaml};
@@ -29,6 +30,7 @@ impl AdminSource for ProxyState {
             "listeners": self.listeners.all(),
             "control_plane": self.control_plane_status(),
             "circuit_breakers": self.store.load().health(self.clock.now()),
+            "endpoints": self.endpoint_status(),
         })
     }
 
@@ -62,6 +64,26 @@ impl ProxyState {
             samples.extend(BreakerSample::of(guard, &Arc::from(backend.to_string())));
         }
         samples
+    }
+
+    /// What calls have shown of each endpoint, by backend.
+    fn endpoint_status(&self) -> Value {
+        let snapshot = self.store.load();
+        let of = |backend: &Arc<BackendState>| {
+            let placed = backend.endpoints.iter().zip(backend.placements.iter());
+            let endpoints = placed.map(|(endpoint, placement)| {
+                json!({
+                    "endpoint": endpoint.label,
+                    "weight": endpoint.weight(),
+                    "zone": placement.zone,
+                    "priority": placement.priority,
+                    "in_flight": endpoint.in_flight(),
+                    "latency_ms": endpoint.latency.average().map(|average| average.as_secs_f64() * 1000.0),
+                })
+            });
+            (backend.label.to_string(), endpoints.collect::<Value>())
+        };
+        Value::Object(snapshot.backends().map(of).collect())
     }
 
     fn ejected(&self) -> Vec<EjectedSample> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use socket2::SockRef;
 use tidegate_policy::Reason;
-use tidegate_policy::balance::p2c::Wish;
+use tidegate_policy::balance::Wish;
 use tidegate_policy::call::{Attempt, ConnectionPermit, admit};
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::snapshot::{Origination, Selected};
@@ -73,9 +73,10 @@ pub(crate) async fn open(
     let first =
         backend.proxy_protocol.map(|version| header(version, Some(&record.addresses()))).unwrap_or_default();
     let mut tried = SmallVec::<[_; TRIES]>::new();
+    let key = selected.key_of(record.client());
     loop {
         let now = proxy.clock.now();
-        let wish = Wish { prefer: None, avoid: &tried };
+        let wish = Wish { prefer: None, avoid: &tried, key };
         let admitted = admit(target, backend, wish, now, rng, &mut record.decisions);
         let mut attempt = admitted.map_err(|reply| reply.reason)?;
         let Some(permit) = attempt.open_connection() else {

@@ -59,6 +59,10 @@ impl StreamRecord {
         }
     }
 
+    pub(crate) fn client(&self) -> &Peer {
+        &self.client
+    }
+
     /// Between which addresses the client believes to speak.
     pub(crate) fn addresses(&self) -> Addresses {
         Addresses { source: self.client.address, destination: self.server }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::uri::Scheme;
 use http::{Request, StatusCode, request, response};
 use hyper::body::Incoming;
-use tidegate_policy::balance::p2c::Wish;
+use tidegate_policy::balance::Wish;
 use tidegate_policy::call::{Attempt, admit};
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::model::AppProtocol;
@@ -74,7 +74,7 @@ pub(super) async fn attempt(
     let backend = target.backend.as_ref().map_err(|reason| *reason)?;
     let admitted = cx.clock.at(course.begun);
     let prefer = cx.selected.session.as_ref().map(|session| &session.endpoint);
-    let wish = Wish { prefer, avoid: &course.tried };
+    let wish = Wish { prefer, avoid: &course.tried, key: cx.selected.key };
     let attempt = admit(target, backend, wish, admitted, cx.rng, &mut record.decisions)?;
     if course.retries {
         course.tried.push(attempt.endpoint.clone());

@@ -236,7 +236,7 @@ mod tests {
                 object: ResourceName::new("shop", name),
                 port: 80,
             },
-            endpoints: port.map(|port| Endpoint { address: address(port), weight: 1 }).into_iter().collect(),
+            endpoints: port.map(|port| Endpoint::at(address(port))).into_iter().collect(),
         })
     }
 

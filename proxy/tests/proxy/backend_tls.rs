@@ -152,8 +152,7 @@ async fn a_handshake_that_never_ends_is_cut_off_with_the_connect_timeout() {
         match resource {
             Resource::Backend(backend) => backend.connect_timeout = Some(Duration::from_millis(100)),
             Resource::Endpoints(all) => {
-                all.endpoints =
-                    vec![Endpoint { address: Address::Socket(silent.local_addr().unwrap()), weight: 1 }];
+                all.endpoints = vec![Endpoint::at(Address::Socket(silent.local_addr().unwrap()))];
             }
             _ => {}
         }

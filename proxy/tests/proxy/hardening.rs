@@ -320,10 +320,7 @@ async fn an_endpoint_may_be_a_name() {
     let mut all = everything_to("v1", &[]);
     let named = |host: &str| Endpoints {
         backend: mesh::backend_name("v1"),
-        endpoints: vec![Endpoint {
-            address: Address::Name { host: host.into(), port: backend.address().port() },
-            weight: 1,
-        }],
+        endpoints: vec![Endpoint::at(Address::Name { host: host.into(), port: backend.address().port() })],
     };
     all.push(Resource::Endpoints(named("localhost")));
     gateway.apply(all);

@@ -98,7 +98,7 @@ pub(crate) fn service_at(service: &str, protocol: AppProtocol, endpoints: &[Sock
         declared: Declared::Nothing,
         tls: None,
     };
-    let endpoint = |address: &SocketAddr| Endpoint { address: Address::Socket(*address), weight: 1 };
+    let endpoint = |address: &SocketAddr| Endpoint::at(Address::Socket(*address));
     let endpoints =
         Endpoints { backend: backend.name.clone(), endpoints: endpoints.iter().map(endpoint).collect() };
     vec![Resource::Backend(backend), Resource::Endpoints(endpoints)]

@@ -1,4 +1,4 @@
-//! What a limit counts apart: parts of the request, hashed in place. Nothing is allocated but for expressions.
+//! What tells requests apart: parts of them, hashed in place. Nothing is allocated but for expressions.
 
 mod address;
 mod spec;
@@ -12,7 +12,7 @@ use http::{HeaderName, request};
 
 use crate::expression::{Expression, Facts};
 use crate::matching::RequestView;
-use crate::pick::cookie_values;
+use crate::pick::{cookie_values, hash};
 use crate::pipeline::RequestContext;
 use address::ClientAddress;
 pub(super) use spec::{KeySpec, KeyType};
@@ -98,11 +98,16 @@ trait Sink {
 /// Two independent hashes side by side, under a seed that clients do not know.
 struct KeyHasher(DefaultHasher, DefaultHasher);
 
+/// What a key is read from.
+fn facts<'a>(cx: &'a RequestContext<'_>) -> Facts<'a> {
+    Facts { head: &*cx.head, peer: cx.peer, route: cx.route }
+}
+
 /// The key of a request under a limit.
 pub(super) fn of(parts: &[KeyPart], cx: &RequestContext<'_>, seed: [u64; 2]) -> Key {
-    let mut hasher = KeyHasher::new(seed);
+    let (mut hasher, facts) = (KeyHasher::new(seed), facts(cx));
     for part in parts {
-        match (part.source.write(&mut hasher, cx), part.missing) {
+        match (part.source.write(&mut hasher, &facts), part.missing) {
             (true, _) | (false, Missing::Share) => hasher.end_of_part(),
             (false, Missing::Skip) => return Key::Skip,
             (false, Missing::Deny) => return Key::Deny,
@@ -113,12 +118,24 @@ pub(super) fn of(parts: &[KeyPart], cx: &RequestContext<'_>, seed: [u64; 2]) -> 
 
 /// The values of a key that is [`Key::Of`], one after the other: the same at every proxy.
 pub(super) fn bytes(parts: &[KeyPart], cx: &RequestContext<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let (mut bytes, facts) = (Vec::new(), facts(cx));
     for part in parts {
-        part.source.write(&mut bytes, cx);
+        part.source.write(&mut bytes, &facts);
         bytes.end_of_part();
     }
     bytes
+}
+
+/// The hash by which a request goes to an endpoint: the same at every proxy. `None` for one that is without some part.
+pub(super) fn steady(parts: &[KeyPart], facts: &Facts<'_>) -> Option<u64> {
+    let mut hasher = hash::Hasher::new(hash::REQUEST);
+    for part in parts {
+        if !part.source.write(&mut hasher, facts) {
+            return None;
+        }
+        hasher.end_of_part();
+    }
+    Some(hasher.finish())
 }
 
 /// The key of values that were found elsewhere, in the order of the parts.
@@ -161,12 +178,19 @@ pub(super) fn describe(parts: &[KeyPart]) -> String {
     text
 }
 
+impl KeyPart {
+    /// Whether a connection has it, before any request.
+    pub(super) fn is_of_connection(&self) -> bool {
+        matches!(self.source, Source::ClientAddress(_) | Source::PeerIdentity)
+    }
+}
+
 impl Source {
     /// Whether the request has it.
-    fn write(&self, hasher: &mut impl Sink, cx: &RequestContext<'_>) -> bool {
-        let head = &*cx.head;
+    fn write(&self, hasher: &mut impl Sink, facts: &Facts<'_>) -> bool {
+        let head = facts.head;
         match self {
-            Self::ClientAddress(address) => hasher.all([address.of(head, cx.peer).bytes()]),
+            Self::ClientAddress(address) => hasher.all([address.of(head, facts.peer).bytes()]),
             Self::Header(name) => {
                 hasher.all(head.headers.get_all(name).iter().map(http::HeaderValue::as_bytes))
             }
@@ -175,15 +199,16 @@ impl Source {
             Self::Path => hasher.all([head.uri.path().as_bytes()]),
             Self::PathTemplate(templates) => hasher.all(templates.of(head.uri.path()).map(str::as_bytes)),
             Self::Method => hasher.all([head.method.as_str().as_bytes()]),
-            Self::PeerIdentity => hasher.all(cx.peer.identity.iter().map(|identity| identity.0.as_bytes())),
+            Self::PeerIdentity => {
+                hasher.all(facts.peer.identity.iter().map(|identity| identity.0.as_bytes()))
+            }
             Self::Host => host(head).is_some_and(|host| {
                 hasher.lower_case(host);
                 true
             }),
-            Self::Route => hasher.all(cx.route.map(str::as_bytes)),
+            Self::Route => hasher.all(facts.route.map(str::as_bytes)),
             Self::Expression(expression) => {
-                let facts = Facts { head, peer: cx.peer, route: cx.route };
-                hasher.all(expression.value(&facts).ok().iter().map(|value| value.as_bytes()))
+                hasher.all(expression.value(facts).ok().iter().map(|value| value.as_bytes()))
             }
             Self::Descriptor(_) => false,
         }
@@ -239,6 +264,20 @@ impl Sink for KeyHasher {
 
     fn end_of_part(&mut self) {
         self.both(|h| h.write_usize(usize::MAX));
+    }
+}
+
+impl Sink for hash::Hasher {
+    fn value(&mut self, bytes: &[u8]) {
+        self.part(bytes);
+    }
+
+    fn lower_case(&mut self, bytes: &[u8]) {
+        self.part_of(bytes.len(), bytes.iter().map(u8::to_ascii_lowercase));
+    }
+
+    fn end_of_part(&mut self) {
+        self.part_of(usize::MAX, std::iter::empty());
     }
 }
 

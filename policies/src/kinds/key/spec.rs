@@ -14,7 +14,7 @@ use crate::kind::CompileContext;
 use crate::kinds::check;
 use crate::pick::is_cookie_name;
 
-/// One part of what is counted apart.
+/// One part of what tells requests apart.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(in super::super) struct KeySpec {
@@ -121,6 +121,11 @@ impl KeySpec {
             Some(MissingSpec::Deny) => Missing::Deny,
         };
         Some(KeyPart { source, missing })
+    }
+
+    /// Whether it is written what becomes of requests without it.
+    pub(in super::super) fn says_missing(&self) -> bool {
+        self.missing.is_some()
     }
 
     /// Whether a value of it can be written as text.
