@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
+use crate::call::Settled;
 use crate::health::BreakerPhase;
 use crate::model::{PolicyRef, SourceRef};
 use crate::pick::KeySource;
@@ -41,6 +42,10 @@ pub enum Detail {
     Key(KeySource),
     /// The store of shared counters gave no answer: the proxy decided by its own.
     StoreUnanswered,
+    /// The number of the attempt that follows, from 2.
+    Attempt(u32),
+    /// Why there is no further attempt.
+    Settled(Settled),
 }
 
 /// One rule inside a policy: its name and the line it was written on.
@@ -60,6 +65,13 @@ pub enum Outcome {
     /// The backend after which the rule is named.
     Picked,
     WouldPick,
+    /// The request is sent again.
+    Retried,
+    /// The request is sent to another endpoint too.
+    Hedged,
+    /// It would have been sent again, but for what the detail says.
+    NotRetried,
+    WouldRetry,
 }
 
 impl Outcome {
@@ -71,6 +83,10 @@ impl Outcome {
             Self::WouldRefuse(_) => "would_refuse",
             Self::Picked => "picked",
             Self::WouldPick => "would_pick",
+            Self::Retried => "retried",
+            Self::Hedged => "hedged",
+            Self::NotRetried => "not_retried",
+            Self::WouldRetry => "would_retry",
         }
     }
 }
@@ -84,6 +100,8 @@ impl fmt::Display for Detail {
             Self::State(phase) => write!(f, "state={}", phase.as_str()),
             Self::Cap(n) => write!(f, "cap={n}"),
             Self::Key(source) => write!(f, "key={}", source.as_str()),
+            Self::Attempt(n) => write!(f, "attempt={n}"),
+            Self::Settled(settled) => write!(f, "retry={}", settled.as_str()),
             Self::StoreUnanswered => f.write_str("store=unanswered"),
         }
     }

@@ -5,6 +5,8 @@ mod check;
 mod circuit_breaker;
 mod cohort;
 pub mod rate_limit;
+mod retry;
+mod timeout;
 
 use crate::kind::KindEntry;
 
@@ -12,6 +14,8 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<rate_limit::RateLimitPolicy>(),
     KindEntry::of::<circuit_breaker::CircuitBreakerPolicy>(),
     KindEntry::of::<cohort::CohortPolicy>(),
+    KindEntry::of::<retry::RetryPolicy>(),
+    KindEntry::of::<timeout::TimeoutPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

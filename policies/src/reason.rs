@@ -59,6 +59,8 @@ pub enum Reason {
     UpstreamProtocol,
     /// The whole request took longer than its timeout.
     RequestTimeout,
+    /// The time that the caller gave the request is over, or what is left of it is too short for a call.
+    DeadlineExceeded,
     /// The client stopped in the middle of its request body.
     ClientStalled,
     /// Nothing has moved on an opaque connection for its idle timeout.
@@ -98,7 +100,7 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
 impl Reason {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::BadRequest,
         Self::ConnectRefused,
         Self::UpgradeUnsupported,
@@ -123,6 +125,7 @@ impl Reason {
         Self::UpstreamReset,
         Self::UpstreamProtocol,
         Self::RequestTimeout,
+        Self::DeadlineExceeded,
         Self::ClientStalled,
         Self::IdleTimeout,
         Self::ClientGone,
@@ -231,6 +234,14 @@ impl Reason {
             Self::RequestTimeout => {
                 row(504, DEADLINE_EXCEEDED, "request_timeout", "the request timed out", false, false)
             }
+            Self::DeadlineExceeded => row(
+                504,
+                DEADLINE_EXCEEDED,
+                "deadline_exceeded",
+                "the time given for the request is over",
+                false,
+                false,
+            ),
             Self::ClientStalled => {
                 row(408, CANCELLED, "client_stalled", "the request body stopped coming", false, true)
             }

@@ -34,7 +34,7 @@ use http::{HeaderMap, Method, request};
 use rustc_hash::FxHashMap;
 
 use crate::balance::EndpointState;
-use crate::call::RetryBudget;
+use crate::call::{CallPlan, RetryBudget};
 use crate::health::CircuitGuard;
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
@@ -106,6 +106,7 @@ pub struct Rule {
     /// Rule name, else its index; with its line.
     pub name: Arc<str>,
     pub source: Option<SourceRef>,
+    /// As the rule itself writes them; what holds is said by [`Target::plan`].
     pub timeouts: Timeouts,
     pub retry: Option<Retry>,
     /// A GRPCRoute's: backends are spoken to as HTTP/2.
@@ -133,6 +134,8 @@ pub struct Target {
     /// Policies and route filters, ordered by phase.
     pub filters: Box<[Arc<dyn Filter>]>,
     pub guard: Option<Arc<CircuitGuard>>,
+    /// Retries and timeouts of calls to it.
+    pub plan: CallPlan,
     /// Where copies of the request go.
     pub mirrors: Box<[MirrorTarget]>,
     /// `None`: without TLS.

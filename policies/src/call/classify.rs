@@ -21,6 +21,7 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
             | Reason::UpstreamReset
             | Reason::UpstreamProtocol
             | Reason::RequestTimeout
+            | Reason::DeadlineExceeded
             | Reason::Internal => Some(false),
             Reason::ClientGone
             | Reason::ClientStalled

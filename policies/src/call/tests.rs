@@ -80,6 +80,7 @@ impl Setup {
             filters: Box::default(),
             guard: None,
             mirrors: Box::default(),
+            plan: CallPlan::default(),
             tls: None,
         };
         let (rng, decisions) = (fastrand::Rng::with_seed(1), Decisions::new());

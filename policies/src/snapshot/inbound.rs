@@ -9,6 +9,7 @@ use super::rule::Filters;
 use super::{BackendState, Rule, Target};
 use crate::attach::Chain;
 use crate::balance::EndpointState;
+use crate::call::CallPlan;
 use crate::model::{Address, BackendKind, BackendName, ResourceName};
 use crate::state::StateKey;
 
@@ -37,6 +38,7 @@ impl Builder<'_> {
             filters: filters.ordered(),
             guard: None,
             mirrors: Box::default(),
+            plan: CallPlan::default(),
             tls: None,
         };
         let named = Rule { name: "inbound".into(), ..Rule::empty() };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{BackendState, Rejected};
+use crate::call::{RetryRule, TimeoutRule};
 use crate::health::{CircuitBreaker, CircuitGuard};
 use crate::kind::Compiled;
 use crate::kinds::KINDS;
@@ -29,6 +30,8 @@ pub(super) enum Behaviour {
     Filter(Arc<dyn Filter>),
     CircuitBreaker(Arc<CircuitBreaker>),
     Cohort(Arc<Cohort>),
+    Retry(Arc<RetryRule>),
+    Timeout(Arc<TimeoutRule>),
 }
 
 /// What descriptions say of a policy.
@@ -113,6 +116,8 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
         Compiled::Filter(filter) => Behaviour::Filter(filter.bind(state)),
         Compiled::CircuitBreaker(circuit) => Behaviour::CircuitBreaker(circuit),
         Compiled::Cohort(cohort) => Behaviour::Cohort(cohort),
+        Compiled::Retry(rule) => Behaviour::Retry(rule),
+        Compiled::Timeout(rule) => Behaviour::Timeout(rule),
     };
     Ok(Bound { reference: Arc::new(policy.reference()), order, behaviour })
 }

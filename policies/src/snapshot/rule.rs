@@ -8,14 +8,16 @@ use super::build::Builder;
 use super::policies::Behaviour;
 use super::{BackendState, MirrorTarget, Rule, Target};
 use crate::attach::{Chain, Place};
+use crate::call::{CallPlan, Latency};
 use crate::health::CircuitGuard;
 use crate::model::{
-    BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Route, RouteFilter, RouteKind,
-    RouteRule, Timeouts, WebScheme,
+    BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Retry, Route, RouteFilter,
+    RouteKind, RouteRule, Timeouts, WebScheme,
 };
 use crate::pick::{Cohort, Seat, Sessions};
 use crate::pipeline::{Entry, Filter, InvalidFilter, Phase, route_filter};
 use crate::reason::Reason;
+use crate::state::StateKey;
 
 /// From where a rule is reached.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,8 @@ struct Own {
     written: Vec<RouteFilter>,
     filters: Vec<Arc<dyn Filter>>,
     mirrors: Vec<MirrorTarget>,
+    timeouts: Timeouts,
+    retry: Option<Retry>,
 }
 
 /// A target with the policies that hold for it.
@@ -79,6 +83,8 @@ impl<'a> Builder<'a> {
             written: rule.filters.clone(),
             filters: self.filters(&rule.filters, entry),
             mirrors: self.mirrors(&rule.filters, route.kind, side),
+            timeouts: rule.timeouts,
+            retry: rule.retry.clone(),
         };
         let mut targets: Vec<_> =
             rule.backends.iter().map(|backend| self.target(place, side, &own, backend)).collect();
@@ -122,7 +128,7 @@ impl<'a> Builder<'a> {
         let (effective, _) = self.effective(place, side, (None, &|chain| chain.past(&rule.filters)));
         effective.into_iter().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::Cohort(cohort) => Some(cohort.clone()),
-            Behaviour::Filter(_) | Behaviour::CircuitBreaker(_) => None,
+            _ => None,
         })
     }
 
@@ -181,6 +187,7 @@ impl<'a> Builder<'a> {
         let state = name.and_then(|name| self.backends.get(name)).cloned();
         let (guard, breaker) = self.guard(&breaking, state.as_ref());
         applied.extend(breaker);
+        let plan = self.plan(&breaking, own, state.as_ref(), &mut applied);
         let backend_state = state.ok_or(Reason::InvalidBackend);
         let mut mirrors = own.mirrors.clone();
         mirrors.extend(self.mirrors(&backend.filters, own.kind, side));
@@ -189,6 +196,7 @@ impl<'a> Builder<'a> {
             weight: backend.weight,
             filters: filters.ordered(),
             guard,
+            plan,
             mirrors: mirrors.into(),
             tls: name.and_then(|name| self.origination(name, side)),
         };
@@ -203,7 +211,7 @@ impl<'a> Builder<'a> {
     ) -> (Option<Arc<CircuitGuard>>, Option<Arc<PolicyRef>>) {
         let circuit = breaking.iter().rev().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::CircuitBreaker(circuit) => Some(circuit.clone()),
-            Behaviour::Filter(_) | Behaviour::Cohort(_) => None,
+            _ => None,
         });
         match (backend, circuit) {
             (Some(backend), Some(circuit)) => {
@@ -211,6 +219,35 @@ impl<'a> Builder<'a> {
             }
             _ => (None, None),
         }
+    }
+
+    /// What holds for calls to a backend; the policies that say so are added to `applied`.
+    fn plan(
+        &self,
+        calling: &[&Policy],
+        own: &Own,
+        backend: Option<&Arc<BackendState>>,
+        applied: &mut Vec<Arc<PolicyRef>>,
+    ) -> CallPlan {
+        let bound = || calling.iter().rev().filter_map(|policy| self.policies.get(policy));
+        let retry = bound().find_map(|bound| match &bound.behaviour {
+            Behaviour::Retry(rule) => Some((rule, &bound.reference)),
+            _ => None,
+        });
+        let times = bound().find_map(|bound| match &bound.behaviour {
+            Behaviour::Timeout(rule) => Some((rule, &bound.reference)),
+            _ => None,
+        });
+        applied.extend(
+            [retry.map(|(_, policy)| policy), times.map(|(_, policy)| policy)].into_iter().flatten().cloned(),
+        );
+        let written = (own.timeouts, own.retry.as_ref());
+        let mut plan = CallPlan::new(written, retry.map(|(rule, _)| rule), times.map(|(rule, _)| rule));
+        if let Some(backend) = backend.filter(|_| plan.asks_latency()) {
+            let key = StateKey::new(format!("endpoint/{}", backend.name), "latency");
+            plan.latency = Some(self.state.get_or_insert(key, Latency::default));
+        }
+        plan
     }
 
     /// What a rule or a backendRef does itself. A policy that it names and that is not here must not be skipped.

@@ -9,6 +9,7 @@ use super::gateway::{Routes, Socket};
 use super::rule::{Applied, Side};
 use super::{BindAddress, Rule, Selected, Snapshot, Target};
 use crate::attach::Place;
+use crate::call::CallPlan;
 use crate::matching::HostMap;
 use crate::model::{
     Accepts, InvalidRef, Listener, ListenerName, RouteParent, StreamBackend, StreamRoute, TlsMode,
@@ -150,6 +151,7 @@ impl Builder<'_> {
             filters: Box::default(),
             guard,
             mirrors: Box::default(),
+            plan: CallPlan::default(),
             tls,
         };
         (target, applied.into_iter().collect())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidegate_policy::balance::EndpointState;
-use tidegate_policy::call::Attempt;
+use tidegate_policy::call::{Attempt, Limit};
 use tidegate_policy::decision::{CallOutcome, CallResult};
 use tidegate_policy::{Reason, Timestamp};
 use tokio::time::Instant;
@@ -20,8 +20,18 @@ pub(crate) struct OpenCall {
     admitted: Timestamp,
     /// The breakers have not been told yet: the result of a gRPC call is in its trailers.
     awaits_trailers: bool,
-    /// When the whole response must have come; `None` without timeouts in the rule.
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) ends: Ends,
+}
+
+/// When a response is cut short, and who says so.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    /// When all of it must have come; `None` without such a limit.
+    pub(crate) at: Option<Instant>,
+    pub(crate) limit: Option<Limit>,
+    /// The limit is for tunnels too.
+    pub(crate) of_streams: bool,
+    pub(crate) idle: Option<Limit>,
 }
 
 /// Tells the breakers how a call ended, and the log if one of them changes its phase for it.
@@ -41,7 +51,7 @@ pub(crate) fn report(attempt: &mut Attempt, result: CallResult, clock: Clock, ad
 
 impl OpenCall {
     pub(super) fn new(attempt: Attempt, lease: Lease, clock: Clock, admitted: Timestamp) -> Self {
-        Self { attempt, lease, clock, admitted, awaits_trailers: true, deadline: None }
+        Self { attempt, lease, clock, admitted, awaits_trailers: true, ends: Ends::default() }
     }
 
     /// Whose answer it is.
