@@ -5,6 +5,12 @@
 
 mod admission;
 mod budget;
+mod conditions;
+mod deadline;
+mod hedge;
+mod latency;
+mod plan;
+mod pushback;
 mod retry;
 
 use std::sync::Arc;
@@ -22,7 +28,15 @@ use crate::time::Timestamp;
 
 use admission::{Asking, CapPermits, Given, HeldPermit, HeldPermits};
 
-pub use budget::RetryBudget;
+pub use budget::{BudgetShare, MAX_INTERVAL, RetryBudget};
+pub use conditions::{Condition, RetryOn};
+pub use deadline::{DEFAULT_HEADER, DeadlineRule, parse_grpc_timeout};
+pub use hedge::{Hedge, HedgeAfter, has_other};
+pub use latency::Latency;
+pub use plan::{
+    Allowed, Backoff, CallPlan, DEFAULT_BODY_LIMIT, Limit, RetryRule, Said, Shadow, TimeLimits, TimeoutRule,
+};
+pub use pushback::Pushback;
 pub use retry::{Ended, Next, Retries, Settled, is_idempotent};
 
 /// Leave to call one endpoint once. Holds the endpoint's in-flight count, places under the caps on requests and the

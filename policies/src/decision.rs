@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
 use crate::balance::Balanced;
+use crate::call::Settled;
 use crate::health::BreakerPhase;
 use crate::model::{PolicyRef, SourceRef};
 use crate::pick::KeySource;
@@ -46,6 +47,10 @@ pub enum Detail {
     Balanced(Balanced),
     /// The store of shared counters gave no answer: the proxy decided by its own.
     StoreUnanswered,
+    /// The number of the attempt that follows, from 2.
+    Attempt(u32),
+    /// Why there is no further attempt.
+    Settled(Settled),
 }
 
 /// One rule inside a policy: its name and the line it was written on.
@@ -65,6 +70,13 @@ pub enum Outcome {
     /// The backend after which the rule is named.
     Picked,
     WouldPick,
+    /// The request is sent again.
+    Retried,
+    /// The request is sent to another endpoint too.
+    Hedged,
+    /// It would have been sent again, but for what the detail says.
+    NotRetried,
+    WouldRetry,
 }
 
 impl Outcome {
@@ -76,6 +88,10 @@ impl Outcome {
             Self::WouldRefuse(_) => "would_refuse",
             Self::Picked => "picked",
             Self::WouldPick => "would_pick",
+            Self::Retried => "retried",
+            Self::Hedged => "hedged",
+            Self::NotRetried => "not_retried",
+            Self::WouldRetry => "would_retry",
         }
     }
 }
@@ -91,6 +107,8 @@ impl fmt::Display for Detail {
             Self::Panic { left, all } => write!(f, "panic={left}/{all}"),
             Self::Key(source) => write!(f, "key={}", source.as_str()),
             Self::Balanced(how) => write!(f, "{how}"),
+            Self::Attempt(n) => write!(f, "attempt={n}"),
+            Self::Settled(settled) => write!(f, "retry={}", settled.as_str()),
             Self::StoreUnanswered => f.write_str("store=unanswered"),
         }
     }

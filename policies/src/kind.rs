@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::balance::LoadBalancing;
+use crate::call::{RetryRule, TimeoutRule};
 use crate::decision::RuleRef;
 use crate::health::CircuitBreaker;
 use crate::model::{Mode, Policy, PolicyRef, TargetKind};
@@ -50,6 +51,10 @@ pub enum Compiled {
     LoadBalancing(Arc<LoadBalancing>),
     /// Picks the backend of a rule by user.
     Cohort(Arc<Cohort>),
+    /// Says when calls are made again.
+    Retry(Arc<RetryRule>),
+    /// Says how long calls may take.
+    Timeout(Arc<TimeoutRule>),
 }
 
 /// Joins a compiled filter to its counters. Same policy and same rule: same counters, whatever else changed.

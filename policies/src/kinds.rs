@@ -7,6 +7,8 @@ mod cohort;
 mod key;
 mod load_balancing;
 pub mod rate_limit;
+mod retry;
+mod timeout;
 
 use crate::kind::KindEntry;
 
@@ -15,6 +17,8 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<circuit_breaker::CircuitBreakerPolicy>(),
     KindEntry::of::<cohort::CohortPolicy>(),
     KindEntry::of::<load_balancing::LoadBalancingPolicy>(),
+    KindEntry::of::<retry::RetryPolicy>(),
+    KindEntry::of::<timeout::TimeoutPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

@@ -61,6 +61,8 @@ pub enum Reason {
     UpstreamProtocol,
     /// The whole request took longer than its timeout.
     RequestTimeout,
+    /// The time that the caller gave the request is over, or what is left of it is too short for a call.
+    DeadlineExceeded,
     /// The client stopped in the middle of its request body.
     ClientStalled,
     /// Nothing has moved on an opaque connection for its idle timeout.
@@ -126,6 +128,7 @@ impl Reason {
         Self::UpstreamReset,
         Self::UpstreamProtocol,
         Self::RequestTimeout,
+        Self::DeadlineExceeded,
         Self::ClientStalled,
         Self::IdleTimeout,
         Self::ClientGone,
@@ -237,6 +240,14 @@ impl Reason {
             Self::RequestTimeout => {
                 row(504, DEADLINE_EXCEEDED, "request_timeout", "the request timed out", false, false)
             }
+            Self::DeadlineExceeded => row(
+                504,
+                DEADLINE_EXCEEDED,
+                "deadline_exceeded",
+                "the time given for the request is over",
+                false,
+                false,
+            ),
             Self::ClientStalled => {
                 row(408, CANCELLED, "client_stalled", "the request body stopped coming", false, true)
             }

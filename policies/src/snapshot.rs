@@ -34,7 +34,7 @@ use http::{HeaderMap, Method, request};
 use rustc_hash::FxHashMap;
 
 use crate::balance::{Asker, Balancer, EndpointState, HashKey, Roster};
-use crate::call::RetryBudget;
+use crate::call::{CallPlan, RetryBudget};
 use crate::expression::Facts;
 use crate::health::{CircuitGuard, GuardReport};
 use crate::matching::target::decoded;
@@ -112,6 +112,7 @@ pub struct Rule {
     /// Rule name, else its index; with its line.
     pub name: Arc<str>,
     pub source: Option<SourceRef>,
+    /// As the rule itself writes them; what holds is said by [`Target::plan`].
     pub timeouts: Timeouts,
     pub retry: Option<Retry>,
     /// A GRPCRoute's: backends are spoken to as HTTP/2.
@@ -141,6 +142,8 @@ pub struct Target {
     pub guard: Option<Arc<CircuitGuard>>,
     /// `None`: that of the backend.
     pub balancer: Option<Arc<Balancer>>,
+    /// Retries and timeouts of calls to it.
+    pub plan: CallPlan,
     /// Where copies of the request go.
     pub mirrors: Box<[MirrorTarget]>,
     /// `None`: without TLS.

@@ -109,6 +109,7 @@ impl Mirrored {
             request_timeout: None,
             stall_timeout: None,
             overtime: None,
+            from_outside: false,
         };
         match call(cx, Box::new(head_copy(&self.head)), body, &mut Record::spent()).await {
             Ok(answered) => drain(answered).await,

@@ -8,6 +8,7 @@ mod http2;
 mod lease;
 mod open_call;
 mod pool;
+mod race;
 mod retry;
 mod spare;
 mod target;

@@ -7,23 +7,25 @@ use std::time::Duration;
 use http::Method;
 
 use super::budget::RetryBudget;
-use crate::decision::CallResult;
-use crate::model::Retry;
-use crate::reason::Reason;
+use super::latency::Latency;
+use super::plan::{Backoff, RetryRule};
+use super::pushback::Pushback;
+use crate::decision::{CallResult, Decision, Detail, Outcome};
 use crate::time::Timestamp;
 
-/// The first wait where the rule sets none, and what waits then grow up to.
-const BASE: Duration = Duration::from_millis(25);
-const MAX_UNSET: Duration = Duration::from_millis(250);
-/// Jitter on top of a written backoff grows up to this, or to the backoff itself where that is longer.
+/// Jitter on top of a written least wait grows up to this, or to the wait itself where that is longer.
 const MAX_SPREAD: Duration = Duration::from_secs(10);
 
 /// The retries of one request.
 #[derive(Debug)]
 pub struct Retries<'r> {
-    rule: &'r Retry,
+    rule: &'r RetryRule,
     idempotent: bool,
+    /// A method of which the rule speaks.
+    listed: bool,
     made: u32,
+    /// Of these, made beside another attempt.
+    hedges: u32,
 }
 
 /// How an attempt ended, as far as another one depends on it.
@@ -34,6 +36,8 @@ pub struct Ended {
     pub unsent: bool,
     /// The request's body can be sent from its beginning once more.
     pub replayable: bool,
+    /// What the answer says about another attempt.
+    pub asked: Option<Pushback>,
 }
 
 /// What follows from the end of an attempt.
@@ -58,6 +62,25 @@ pub enum Settled {
     BodyGone,
     /// The backend gets as many retries as it may.
     OverBudget,
+    /// The answer asks for none, or for a longer wait than the rule has patience for.
+    PushedBack,
+    /// The whole request would be over before another attempt began.
+    OutOfTime,
+}
+
+impl Settled {
+    /// What metrics and decisions call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotRetried => "not_retried",
+            Self::Exhausted => "exhausted",
+            Self::Unsafe => "unsafe",
+            Self::BodyGone => "body_gone",
+            Self::OverBudget => "over_budget",
+            Self::PushedBack => "pushed_back",
+            Self::OutOfTime => "out_of_time",
+        }
+    }
 }
 
 /// Whether a request of this method may be repeated without being asked to (RFC 9110 section 9.2.2).
@@ -66,45 +89,48 @@ pub fn is_idempotent(method: &Method) -> bool {
 }
 
 impl<'r> Retries<'r> {
-    pub fn new(rule: &'r Retry, method: &Method) -> Self {
-        Self { rule, idempotent: is_idempotent(method), made: 0 }
+    pub fn new(rule: &'r RetryRule, method: &Method) -> Self {
+        let listed = rule.methods.is_empty() || rule.methods.contains(method);
+        Self { rule, idempotent: is_idempotent(method) || rule.allow_unsafe, listed, made: 0, hedges: 0 }
     }
 
-    /// Decides after an attempt. A retry is taken from `budget` and counted here.
+    /// Decides after an attempt, with so much time `left` for the whole request. A retry is taken from `budget` and counted
+    /// here.
     pub fn next(
         &mut self,
         ended: Ended,
+        (now, left): (Timestamp, Option<Duration>),
         budget: &RetryBudget,
-        now: Timestamp,
         rng: &mut fastrand::Rng,
     ) -> Next {
         if let Err(settled) = self.judge(ended) {
             return Next::Settled(settled);
         }
+        let after = match (self.rule.max_wait, ended.asked) {
+            (Some(_), Some(Pushback::Never)) => return Next::Settled(Settled::PushedBack),
+            (Some(most), Some(Pushback::After(asked))) if asked > most => {
+                return Next::Settled(Settled::PushedBack);
+            }
+            (Some(_), Some(Pushback::After(asked))) => asked.max(self.wait(rng)),
+            (Some(_), None) | (None, _) => self.wait(rng),
+        };
+        if left.is_some_and(|left| after >= left) {
+            return Next::Settled(Settled::OutOfTime);
+        }
         // Last, because it takes.
-        if !budget.retry(now) {
+        if !budget.retry(self.rule.budget, now) {
             return Next::Settled(Settled::OverBudget);
         }
-        let after = self.wait(rng);
         self.made += 1;
         Next::Again { after }
     }
 
-    fn judge(&self, ended: Ended) -> Result<(), Settled> {
-        let safe = match ended.result {
-            // Whoever lists a code says that such an answer may be asked for again, whatever the method.
-            CallResult::Status(status) if self.rule.codes.contains(&status) => true,
-            CallResult::Status(_) | CallResult::Grpc(_) | CallResult::Connected => {
-                return Err(Settled::NotRetried);
-            }
-            CallResult::Failed(reason) if is_connection_failure(reason) => {
-                ended.unsent || reason.answer().retry_safe || self.idempotent
-            }
-            CallResult::Failed(_) => return Err(Settled::NotRetried),
-        };
+    /// Whether the rule asks for another attempt, and may make one.
+    pub(super) fn judge(&self, ended: Ended) -> Result<(), Settled> {
+        let safe = self.rule.on.wants(&ended).filter(|_| self.listed).ok_or(Settled::NotRetried)?;
         if self.made >= self.rule.attempts {
             Err(Settled::Exhausted)
-        } else if !safe {
+        } else if !safe && !self.idempotent {
             Err(Settled::Unsafe)
         } else if !ended.replayable {
             Err(Settled::BodyGone)
@@ -113,53 +139,72 @@ impl<'r> Retries<'r> {
         }
     }
 
-    /// Exponential, with full jitter above the minimum that the rule sets (GEP-1731: never earlier than `backoff`).
+    /// The policy's word on what [`Retries::next`] has just said.
+    pub fn decision(&self, next: Next) -> Option<Decision> {
+        let said = self.rule.said.as_ref()?;
+        match next {
+            Next::Again { .. } => Some(said.decide(Outcome::Retried, Some(Detail::Attempt(self.made + 1)))),
+            Next::Settled(Settled::NotRetried) => None,
+            Next::Settled(settled) => Some(said.decide(Outcome::NotRetried, Some(Detail::Settled(settled)))),
+        }
+    }
+
+    /// The policy's word on what [`Retries::hedge`] has just said.
+    pub fn hedge_decision(&self, hedged: Result<(), Settled>) -> Option<Decision> {
+        let said = self.rule.said.as_ref()?;
+        Some(match hedged {
+            Ok(()) => said.decide(Outcome::Hedged, Some(Detail::Attempt(self.made + 1))),
+            Err(settled) => said.decide(Outcome::NotRetried, Some(Detail::Settled(settled))),
+        })
+    }
+
+    /// Whether an attempt that ended so is the answer, whatever others beside it would say.
+    pub fn is_answer(&self, ended: &Ended) -> bool {
+        self.rule.on.wants(ended).is_none()
+    }
+
+    /// How long an attempt that begins now may go unanswered before another is made beside it; `None`: none is.
+    pub fn hedge_after(&self, latency: Option<&Latency>, now: Timestamp) -> Option<Duration> {
+        let hedge = self.rule.hedge.as_ref()?;
+        let may = self.listed && self.idempotent && self.hedges < hedge.max && self.made < self.rule.attempts;
+        hedge.delay(latency, now).filter(|_| may)
+    }
+
+    /// Takes one attempt beside those under way, which is counted as a retry.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn hedge(
+        &mut self,
+        replayable: bool,
+        (now, left): (Timestamp, Option<Duration>),
+        budget: &RetryBudget,
+    ) -> Result<(), Settled> {
+        let most = self.rule.hedge.as_ref().map_or(0, |hedge| hedge.max);
+        if self.made >= self.rule.attempts || self.hedges >= most {
+            return Err(Settled::Exhausted);
+        } else if !self.listed || !self.idempotent {
+            return Err(Settled::Unsafe);
+        } else if !replayable {
+            return Err(Settled::BodyGone);
+        } else if left.is_some_and(|left| left.is_zero()) {
+            return Err(Settled::OutOfTime);
+        } else if !budget.retry(self.rule.budget, now) {
+            return Err(Settled::OverBudget);
+        }
+        (self.made, self.hedges) = (self.made + 1, self.hedges + 1);
+        Ok(())
+    }
+
     fn wait(&self, rng: &mut fastrand::Rng) -> Duration {
         let factor = 1_u32.checked_shl(self.made).unwrap_or(u32::MAX);
         match self.rule.backoff {
-            None => jitter(BASE.saturating_mul(factor).min(MAX_UNSET), rng),
-            Some(minimum) => {
+            Backoff::Exponential { base, max } => jitter(base.saturating_mul(factor).min(max), rng),
+            Backoff::AtLeast(minimum) => {
                 let spread = minimum.saturating_mul(factor).min(minimum.max(MAX_SPREAD));
                 minimum.saturating_add(jitter(spread, rng))
             }
         }
-    }
-}
-
-/// Failures of the way to the endpoint or of the endpoint itself. What the mesh refused is not retried: the caps and
-/// breakers that said no guard every endpoint of the backend.
-fn is_connection_failure(reason: Reason) -> bool {
-    match reason {
-        Reason::ConnectFailed
-        | Reason::ConnectTimeout
-        | Reason::UpstreamTlsUntrusted
-        | Reason::UpstreamTlsFailed
-        | Reason::UpstreamReset
-        | Reason::UpstreamProtocol
-        | Reason::RequestTimeout => true,
-        Reason::BadRequest
-        | Reason::ConnectRefused
-        | Reason::UpgradeUnsupported
-        | Reason::Misdirected
-        | Reason::BadHandshake
-        | Reason::NoRoute
-        | Reason::NoBackend
-        | Reason::InvalidBackend
-        | Reason::InvalidFilter
-        | Reason::UpstreamTlsInvalid
-        | Reason::NoEndpoint
-        | Reason::RateLimited
-        | Reason::CircuitOpen
-        | Reason::EndpointsOpen
-        | Reason::ConnectionCap
-        | Reason::PendingCap
-        | Reason::RequestCap
-        | Reason::RetryCap
-        | Reason::ClientGone
-        | Reason::ClientStalled
-        | Reason::IdleTimeout
-        | Reason::Draining
-        | Reason::Internal => false,
     }
 }
 
@@ -168,130 +213,4 @@ fn jitter(up_to: Duration, rng: &mut fastrand::Rng) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn rule(codes: &[u16], attempts: u32, backoff: Option<u64>) -> Retry {
-        Retry { codes: codes.into(), attempts, backoff: backoff.map(Duration::from_millis) }
-    }
-
-    fn status(code: u16) -> Ended {
-        Ended { result: CallResult::Status(code), unsent: false, replayable: true }
-    }
-
-    fn failed(reason: Reason) -> Ended {
-        Ended { result: CallResult::Failed(reason), unsent: false, replayable: true }
-    }
-
-    fn first(rule: &Retry, method: &Method, ended: Ended) -> Next {
-        let rng = &mut fastrand::Rng::with_seed(1);
-        Retries::new(rule, method).next(ended, &RetryBudget::default(), Timestamp::ZERO, rng)
-    }
-
-    fn retried(rule: &Retry, method: &Method, ended: Ended) -> bool {
-        matches!(first(rule, method, ended), Next::Again { .. })
-    }
-
-    #[test]
-    fn listed_codes_are_retried_and_others_are_not() {
-        let rule = rule(&[502, 503], 1, None);
-        assert!(retried(&rule, &Method::GET, status(503)));
-        for code in [200, 404, 500, 504] {
-            assert_eq!(first(&rule, &Method::GET, status(code)), Next::Settled(Settled::NotRetried));
-        }
-        let grpc = Ended { result: CallResult::Grpc(14), ..status(200) };
-        assert_eq!(first(&rule, &Method::POST, grpc), Next::Settled(Settled::NotRetried));
-    }
-
-    #[test]
-    fn a_listed_code_lets_a_post_be_sent_again() {
-        assert!(retried(&rule(&[503], 1, None), &Method::POST, status(503)));
-    }
-
-    #[test]
-    fn connection_errors_are_retried_without_any_code() {
-        let rule = rule(&[], 1, None);
-        for reason in
-            [Reason::ConnectFailed, Reason::ConnectTimeout, Reason::UpstreamReset, Reason::RequestTimeout]
-        {
-            assert!(retried(&rule, &Method::GET, failed(reason)), "{reason:?}");
-        }
-        assert!(!retried(&rule, &Method::GET, status(503)));
-    }
-
-    #[test]
-    fn a_post_is_sent_again_only_if_nobody_can_have_seen_it() {
-        let rule = rule(&[503], 1, None);
-        assert!(retried(&rule, &Method::POST, failed(Reason::ConnectFailed)));
-        for reason in [Reason::UpstreamReset, Reason::RequestTimeout, Reason::UpstreamProtocol] {
-            let next = first(&rule, &Method::POST, failed(reason));
-            assert_eq!(next, Next::Settled(Settled::Unsafe), "{reason:?}");
-        }
-        let unsent = Ended { unsent: true, ..failed(Reason::UpstreamReset) };
-        assert!(retried(&rule, &Method::PATCH, unsent));
-    }
-
-    #[test]
-    fn what_the_mesh_refused_is_refused() {
-        let rule = rule(&[503], 3, None);
-        for reason in Reason::ALL.into_iter().filter(|reason| !is_connection_failure(*reason)) {
-            let next = first(&rule, &Method::GET, failed(reason));
-            assert_eq!(next, Next::Settled(Settled::NotRetried), "{reason:?}");
-        }
-    }
-
-    #[test]
-    fn a_body_that_is_gone_is_not_sent_again() {
-        let gone = Ended { replayable: false, ..status(503) };
-        let next = first(&rule(&[503], 1, None), &Method::PUT, gone);
-        assert_eq!(next, Next::Settled(Settled::BodyGone));
-    }
-
-    #[test]
-    fn two_attempts_are_two_retries() {
-        let (rule, budget) = (rule(&[503], 2, None), RetryBudget::default());
-        let (mut retries, mut rng) = (Retries::new(&rule, &Method::GET), fastrand::Rng::with_seed(1));
-        let mut next = || retries.next(status(503), &budget, Timestamp::ZERO, &mut rng);
-        assert!(matches!(next(), Next::Again { .. }) && matches!(next(), Next::Again { .. }));
-        assert_eq!(next(), Next::Settled(Settled::Exhausted));
-    }
-
-    #[test]
-    fn an_empty_budget_ends_it_and_a_settled_request_takes_nothing_from_it() {
-        let (rule, budget) = (rule(&[503], 20, None), RetryBudget::default());
-        let mut rng = fastrand::Rng::with_seed(1);
-        let mut next =
-            |ended| Retries::new(&rule, &Method::GET).next(ended, &budget, Timestamp::ZERO, &mut rng);
-        for _ in 0..100 {
-            assert_eq!(next(status(200)), Next::Settled(Settled::NotRetried));
-        }
-        for _ in 0..10 {
-            assert!(matches!(next(status(503)), Next::Again { .. }));
-        }
-        assert_eq!(next(status(503)), Next::Settled(Settled::OverBudget));
-    }
-
-    proptest! {
-        #[test]
-        fn the_wait_is_never_below_the_backoff_and_never_above_its_bound(
-            backoff in 0_u64..100_000, made in 0_u32..200, seed in any::<u64>(),
-        ) {
-            let rule = rule(&[], u32::MAX, Some(backoff));
-            let retries = Retries { made, ..Retries::new(&rule, &Method::GET) };
-            let (wait, minimum) = (retries.wait(&mut fastrand::Rng::with_seed(seed)), Duration::from_millis(backoff));
-            prop_assert!(wait >= minimum);
-            prop_assert!(wait <= minimum + minimum.max(MAX_SPREAD));
-            prop_assert!(made > 0 || wait <= minimum * 2);
-        }
-
-        #[test]
-        fn without_a_backoff_the_wait_is_short_and_differs(made in 0_u32..200, seed in any::<u64>()) {
-            let rule = rule(&[], u32::MAX, None);
-            let retries = Retries { made, ..Retries::new(&rule, &Method::GET) };
-            let rng = &mut fastrand::Rng::with_seed(seed);
-            let waits = [retries.wait(rng), retries.wait(rng)];
-            prop_assert!(waits.iter().all(|wait| *wait <= MAX_UNSET) && waits[0] != waits[1]);
-        }
-    }
-}
+mod tests;

@@ -100,6 +100,7 @@ impl Setup {
             guard: None,
             balancer: None,
             mirrors: Box::default(),
+            plan: CallPlan::default(),
             tls: None,
         };
         let (rng, decisions) = (fastrand::Rng::with_seed(1), Decisions::new());

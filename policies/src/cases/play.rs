@@ -7,9 +7,9 @@ use super::format::{AnswerSpec, FailureSpec, Step};
 use super::request::{Sent, headers, sent};
 use super::world::World;
 use crate::balance::Wish;
-use crate::call::{Ended, Next, Retries, admit, retry};
+use crate::call::{Ended, Limit, Next, Pushback, Retries, admit, retry};
 use crate::decision::{CallOutcome, CallResult, Decision};
-use crate::model::{AppProtocol, BackendName, Timeouts};
+use crate::model::{AppProtocol, BackendName};
 use crate::pick::PickContext;
 use crate::pipeline::{self, Effect, Flow, LocalReply, Performed, Progress, RequestContext, Stop};
 use crate::snapshot::{Scope, Selected};
@@ -216,32 +216,57 @@ impl<'w> Player<'w> {
         seen.mirrors = copies.map(|backend| backend.name.clone()).collect();
         let backend = target.backend.as_ref().map_err(|reason| *reason)?;
         seen.backend = Some(backend.name.clone());
-        let mut retries = selected.rule.retry.as_ref().map(|rule| Retries::new(rule, &sent.head.method));
+        let (plan, outside) = (&target.plan, matches!(sent.scope, Scope::Gateway(_)));
+        let rule = plan.retry.as_deref().filter(|rule| rule.attempts > 0);
+        let mut retries = rule.map(|rule| Retries::new(rule, &sent.head.method));
         if retries.is_some() {
             backend.retry_budget.request(self.now);
         }
-        let timeouts = selected.rule.timeouts;
-        let ends = timeouts.request.map(|limit| self.now + limit);
+        decisions.extend(plan.shadow_deadline(&sent.head.headers, sent.grpc, outside));
+        let allowed = plan.allowed(&sent.head.headers, sent.grpc, outside);
+        let ends = allowed.as_ref().map(|allowed| self.now + allowed.limit.after);
         let (usual, mut tried) = (AnswerSpec::default(), Vec::new());
         loop {
+            let (left, mut head) = (ends.map(|ends| ends.since(self.now)), sent.head.clone());
+            plan.attempt((left, sent.grpc), self.now, &mut head.headers, decisions)?;
             let prefer = selected.session.as_ref().map(|session| &session.endpoint);
             let wish = Wish { prefer, avoid: &tried, key: None };
             let mut attempt = admit(target, backend, wish, self.now, &mut self.rng, decisions)?;
             tried.push(attempt.endpoint.clone());
             let answer = step.answers.get(seen.attempts as usize).or(step.answers.last()).unwrap_or(&usual);
             seen.attempts += 1;
-            seen.forwarded = Some(sent.head.clone());
-            let left = ends.map(|ends| ends.since(self.now));
-            let (result, latency) = ended(answer, sent.grpc, timeouts, left);
+            seen.forwarded = Some(head);
+            let (result, latency) = ended(answer, sent.grpc, plan.times.per_try.as_ref(), left);
             self.now = self.now + latency;
             if let Some(head) = head(answer, result)? {
                 attempt.read(&head);
             }
             attempt.record(CallOutcome { result, latency }, self.now);
-            let over = ends.is_some_and(|ends| self.now >= ends && latency > Duration::ZERO);
-            let ended = Ended { result, unsent: false, replayable: true };
-            let next = retries.as_mut().filter(|_| !over);
-            let next = next.map(|next| next.next(ended, &backend.retry_budget, self.now, &mut self.rng));
+            if let Some(sketch) = &plan.latency {
+                sketch.record(latency, self.now);
+            }
+            decisions.extend(plan.shadow_timeout(latency));
+            let over =
+                allowed.as_ref().filter(|allowed| ends == Some(self.now) && !allowed.limit.after.is_zero());
+            if let Some(allowed) = over {
+                decisions.extend(allowed.limit.reached(allowed.reason));
+                return Err(allowed.reason.into());
+            }
+            if result == CallResult::Failed(Reason::RequestTimeout) {
+                decisions.extend(
+                    plan.times.per_try.as_ref().and_then(|limit| limit.reached(Reason::RequestTimeout)),
+                );
+            }
+            let asked =
+                headers(&answer.headers).ok().and_then(|all| Pushback::of(&all.into_iter().collect()));
+            let ended = Ended { result, unsent: false, replayable: true, asked };
+            decisions.extend(plan.shadow_retry(ended, &sent.head.method));
+            let moment = (self.now, ends.map(|ends| ends.since(self.now)));
+            let next = retries.as_mut().map(|retries| {
+                let next = retries.next(ended, moment, &backend.retry_budget, &mut self.rng);
+                decisions.extend(retries.decision(next));
+                next
+            });
             match next {
                 Some(Next::Again { after }) if retry(target, decisions).is_ok() => {
                     self.now = self.now + after
@@ -253,9 +278,6 @@ impl<'w> Player<'w> {
                     return Ok(head);
                 }
             }
-            if ends.is_some_and(|ends| self.now >= ends) {
-                return Err(Reason::RequestTimeout.into());
-            }
         }
     }
 }
@@ -264,7 +286,7 @@ impl<'w> Player<'w> {
 fn ended(
     answer: &AnswerSpec,
     grpc: bool,
-    timeouts: Timeouts,
+    per_try: Option<&Limit>,
     left: Option<Duration>,
 ) -> (CallResult, Duration) {
     let result = match (answer.fails, answer.grpc) {
@@ -275,7 +297,7 @@ fn ended(
         (None, None) => CallResult::Status(answer.status.unwrap_or(200)),
     };
     let latency = answer.after.map_or(Duration::ZERO, |after| after.get());
-    match [timeouts.backend_request, left].into_iter().flatten().min() {
+    match [per_try.map(|limit| limit.after), left].into_iter().flatten().min() {
         Some(limit) if latency >= limit => (CallResult::Failed(Reason::RequestTimeout), limit),
         _ => (result, latency),
     }
@@ -313,6 +335,10 @@ fn words(decision: &Decision) -> String {
         Outcome::WouldRefuse(reason) => format!("would refuse {}", reason.flag()),
         Outcome::Picked => String::from("picked"),
         Outcome::WouldPick => String::from("would pick"),
+        Outcome::Retried => String::from("retried"),
+        Outcome::Hedged => String::from("hedged"),
+        Outcome::NotRetried => String::from("not retried"),
+        Outcome::WouldRetry => String::from("would retry"),
     };
     let detail = detail.map(|detail| format!(" {detail}")).unwrap_or_default();
     format!("{} {} {}: {outcome}{detail}", policy.kind, policy.name, rule.name)

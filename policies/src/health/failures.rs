@@ -91,7 +91,7 @@ fn silence(reason: Reason) -> Option<Silence> {
         | Reason::ConnectTimeout
         | Reason::UpstreamTlsUntrusted
         | Reason::UpstreamTlsFailed => Some(Silence::Connect),
-        Reason::RequestTimeout => Some(Silence::Timeout),
+        Reason::RequestTimeout | Reason::DeadlineExceeded => Some(Silence::Timeout),
         Reason::UpstreamReset | Reason::UpstreamProtocol => Some(Silence::Reset),
         Reason::ClientGone
         | Reason::ClientStalled

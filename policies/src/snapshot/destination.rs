@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::outbound::PortRules;
 use super::{BackendState, Rule, Selected, Snapshot, Target};
 use crate::balance::{Balancer, EndpointState};
+use crate::call::CallPlan;
 use crate::model::{Address, AppProtocol, Backend, BackendKind, BackendName, Declared, ResourceName};
 use crate::reason::Reason;
 
@@ -93,6 +94,7 @@ impl Selected {
             guard: None,
             balancer: None,
             mirrors: Box::default(),
+            plan: CallPlan::default(),
             tls: None,
         };
         let rule = Rule { name: NAME.into(), ..Rule::empty() }.leading_to(vec![(target, Box::default())]);

@@ -9,6 +9,7 @@ use super::rule::Filters;
 use super::{BackendState, Rule, Target};
 use crate::attach::Chain;
 use crate::balance::{Balancer, EndpointState};
+use crate::call::CallPlan;
 use crate::model::{Address, BackendKind, BackendName, ResourceName};
 use crate::state::StateKey;
 
@@ -38,6 +39,7 @@ impl Builder<'_> {
             guard: None,
             balancer: None,
             mirrors: Box::default(),
+            plan: CallPlan::default(),
             tls: None,
         };
         let named = Rule { name: "inbound".into(), ..Rule::empty() };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::build::Builder;
 use super::rule::Side;
 use super::{Rule, Selected, Target};
+use crate::call::CallPlan;
 use crate::model::{Mirror, RouteFilter, RouteKind, Share};
 
 /// A mirror of a rule or a backendRef.
@@ -41,6 +42,7 @@ impl Builder<'_> {
             guard: None,
             balancer: None,
             mirrors: Box::default(),
+            plan: CallPlan::default(),
             tls: self.origination(backend, side),
         };
         let named = Rule { name: "mirror".into(), grpc: kind == RouteKind::Grpc, ..Rule::empty() };

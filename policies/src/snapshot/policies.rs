@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{BackendState, Local, Rejected};
 use crate::balance::{Balancer, LoadBalancing};
+use crate::call::{RetryRule, TimeoutRule};
 use crate::health::{CircuitBreaker, CircuitGuard};
 use crate::kind::Compiled;
 use crate::kinds::KINDS;
@@ -31,6 +32,8 @@ pub(super) enum Behaviour {
     CircuitBreaker(Arc<CircuitBreaker>),
     LoadBalancing(Arc<LoadBalancing>),
     Cohort(Arc<Cohort>),
+    Retry(Arc<RetryRule>),
+    Timeout(Arc<TimeoutRule>),
 }
 
 /// What descriptions say of a policy.
@@ -139,6 +142,8 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
         Compiled::CircuitBreaker(circuit) => Behaviour::CircuitBreaker(circuit),
         Compiled::LoadBalancing(settings) => Behaviour::LoadBalancing(settings),
         Compiled::Cohort(cohort) => Behaviour::Cohort(cohort),
+        Compiled::Retry(rule) => Behaviour::Retry(rule),
+        Compiled::Timeout(rule) => Behaviour::Timeout(rule),
     };
     Ok(Bound { reference: Arc::new(policy.reference()), order, behaviour })
 }

@@ -9,14 +9,16 @@ use super::policies::Behaviour;
 use super::{BackendState, MirrorTarget, Rule, Target};
 use crate::attach::{Chain, Place};
 use crate::balance::Balancer;
+use crate::call::{CallPlan, Latency};
 use crate::health::CircuitGuard;
 use crate::model::{
-    BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Route, RouteFilter, RouteKind,
-    RouteRule, Timeouts, WebScheme,
+    BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Retry, Route, RouteFilter,
+    RouteKind, RouteRule, Timeouts, WebScheme,
 };
 use crate::pick::{Cohort, Seat, Sessions};
 use crate::pipeline::{Entry, Filter, InvalidFilter, Phase, route_filter};
 use crate::reason::Reason;
+use crate::state::StateKey;
 
 /// From where a rule is reached.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +42,8 @@ struct Own {
     written: Vec<RouteFilter>,
     filters: Vec<Arc<dyn Filter>>,
     mirrors: Vec<MirrorTarget>,
+    timeouts: Timeouts,
+    retry: Option<Retry>,
 }
 
 /// A target with the policies that hold for it.
@@ -85,6 +89,8 @@ impl<'a> Builder<'a> {
             written: rule.filters.clone(),
             filters: self.filters(&rule.filters, entry),
             mirrors: self.mirrors(&rule.filters, route.kind, side),
+            timeouts: rule.timeouts,
+            retry: rule.retry.clone(),
         };
         let mut targets: Vec<_> =
             rule.backends.iter().map(|backend| self.target(place, side, &own, backend)).collect();
@@ -126,7 +132,7 @@ impl<'a> Builder<'a> {
         let (effective, _) = self.effective(place, side, (None, &|chain| chain.past(&rule.filters)));
         effective.into_iter().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::Cohort(cohort) => Some(cohort.clone()),
-            Behaviour::Filter(_) | Behaviour::CircuitBreaker(_) | Behaviour::LoadBalancing(_) => None,
+            _ => None,
         })
     }
 
@@ -187,6 +193,7 @@ impl<'a> Builder<'a> {
         applied.extend(breaker);
         let (balancer, balancing) = self.balancer(&breaking, guard.as_deref(), state.as_deref());
         applied.extend(balancing);
+        let plan = self.plan(&breaking, own, state.as_ref(), &mut applied);
         let backend_state = state.ok_or(Reason::InvalidBackend);
         let mut mirrors = own.mirrors.clone();
         mirrors.extend(self.mirrors(&backend.filters, own.kind, side));
@@ -196,6 +203,7 @@ impl<'a> Builder<'a> {
             filters: filters.ordered(),
             guard,
             balancer,
+            plan,
             mirrors: mirrors.into(),
             tls: name.and_then(|name| self.origination(name, side)),
         };
@@ -211,7 +219,7 @@ impl<'a> Builder<'a> {
     ) -> (Option<Arc<CircuitGuard>>, Option<Arc<PolicyRef>>) {
         let circuit = breaking.iter().rev().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::CircuitBreaker(circuit) => Some(circuit.clone()),
-            Behaviour::Filter(_) | Behaviour::LoadBalancing(_) | Behaviour::Cohort(_) => None,
+            _ => None,
         });
         match (backend, circuit) {
             (Some(backend), Some(circuit)) => {
@@ -230,12 +238,41 @@ impl<'a> Builder<'a> {
     ) -> (Option<Arc<Balancer>>, Option<Arc<PolicyRef>>) {
         let settings = calling.iter().rev().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::LoadBalancing(settings) => Some(settings.clone()),
-            Behaviour::Filter(_) | Behaviour::CircuitBreaker(_) | Behaviour::Cohort(_) => None,
+            _ => None,
         });
         let Some(backend) = backend else { return (None, None) };
         let policy = settings.as_ref().and_then(|settings| settings.origin.as_ref());
         let balancer = self.policies.balancer(settings.as_ref(), guard, backend, self.local);
         (balancer, policy.map(|origin| origin.policy.clone()))
+    }
+
+    /// What holds for calls to a backend; the policies that say so are added to `applied`.
+    fn plan(
+        &self,
+        calling: &[&Policy],
+        own: &Own,
+        backend: Option<&Arc<BackendState>>,
+        applied: &mut Vec<Arc<PolicyRef>>,
+    ) -> CallPlan {
+        let bound = || calling.iter().rev().filter_map(|policy| self.policies.get(policy));
+        let retry = bound().find_map(|bound| match &bound.behaviour {
+            Behaviour::Retry(rule) => Some((rule, &bound.reference)),
+            _ => None,
+        });
+        let times = bound().find_map(|bound| match &bound.behaviour {
+            Behaviour::Timeout(rule) => Some((rule, &bound.reference)),
+            _ => None,
+        });
+        applied.extend(
+            [retry.map(|(_, policy)| policy), times.map(|(_, policy)| policy)].into_iter().flatten().cloned(),
+        );
+        let written = (own.timeouts, own.retry.as_ref());
+        let mut plan = CallPlan::new(written, retry.map(|(rule, _)| rule), times.map(|(rule, _)| rule));
+        if let Some(backend) = backend.filter(|_| plan.asks_latency()) {
+            let key = StateKey::new(format!("endpoint/{}", backend.name), "latency");
+            plan.latency = Some(self.state.get_or_insert(key, Latency::default));
+        }
+        plan
     }
 
     /// What a rule or a backendRef does itself. A policy that it names and that is not here must not be skipped.

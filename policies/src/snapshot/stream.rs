@@ -9,6 +9,7 @@ use super::gateway::{Routes, Socket};
 use super::rule::{Applied, Side};
 use super::{BindAddress, Rule, Selected, Snapshot, Target};
 use crate::attach::Place;
+use crate::call::CallPlan;
 use crate::matching::HostMap;
 use crate::model::{
     Accepts, InvalidRef, Listener, ListenerName, RouteParent, StreamBackend, StreamRoute, TlsMode,
@@ -155,6 +156,7 @@ impl Builder<'_> {
             guard,
             balancer,
             mirrors: Box::default(),
+            plan: CallPlan::default(),
             tls,
         };
         (target, breaker.into_iter().chain(balancing).collect())

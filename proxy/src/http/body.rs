@@ -123,9 +123,10 @@ impl RequestBody {
     }
 
     /// Keeps what passes from now on, for another attempt; `None` for a request without a client's body.
-    pub(crate) fn kept(self) -> Option<Replay> {
+    /// No more than `limit` bytes.
+    pub(crate) fn kept(self, limit: usize) -> Option<Replay> {
         match self.0 {
-            Kind::Once(uploading) => Some(Replay::of(uploading)),
+            Kind::Once(uploading) => Some(Replay::of(uploading, limit)),
             Kind::Empty | Kind::Replayed(_) | Kind::Copy(_) => None,
         }
     }

@@ -208,6 +208,7 @@ impl Story<'_> {
             request_timeout: proxy.config.request_timeout,
             stall_timeout: proxy.config.stall_timeout,
             overtime: Some(&self.connection.overtime).filter(|_| self.dialect.http1),
+            from_outside: matches!(self.connection.scope, Scope::Gateway(_)),
         };
         upstream::call(call, head, body, &mut self.record).await
     }
@@ -246,7 +247,8 @@ impl Story<'_> {
         let announced = head.headers.get(CONTENT_LENGTH).and_then(length);
         self.conclude(&mut head);
         let stall_timeout = self.connection.proxy.config.stall_timeout.filter(|_| !self.dialect.grpc);
-        let body = ResponseBody::upstream((body, call), (announced, stall_timeout), packing, self.record);
+        let idle = call.ends.idle.as_ref().map(|limit| limit.after).or(stall_timeout);
+        let body = ResponseBody::upstream((body, call), (announced, idle), packing, self.record);
         Response::from_parts(head, body)
     }
 

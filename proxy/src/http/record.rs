@@ -41,6 +41,24 @@ impl Record {
         Self(Box::new(Kept { exchange: Some(exchange), busy: Some(busy), ..Kept::default() }))
     }
 
+    /// For an attempt at the same time as others.
+    pub(crate) fn beside(&self) -> Self {
+        let exchange = self.0.exchange.as_ref().map(Exchange::beside);
+        Self(Box::new(Kept { exchange, upload: self.0.upload.clone(), ..Kept::default() }))
+    }
+
+    /// The decisions of such an attempt; with it all, if it `won`.
+    pub(crate) fn adopt(&mut self, mut other: Self, won: bool) {
+        let kept = &mut *self.0;
+        kept.decisions.append(&mut other.0.decisions);
+        if won {
+            kept.grpc_status = other.0.grpc_status;
+            if let (Some(own), Some(exchange)) = (&mut kept.exchange, other.0.exchange.take()) {
+                own.adopt(exchange);
+            }
+        }
+    }
+
     /// One that tells nothing.
     pub(crate) fn spent() -> Self {
         Self(Box::default())

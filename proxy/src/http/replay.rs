@@ -14,9 +14,6 @@ use parking_lot::Mutex;
 
 use super::body::{UploadError, Uploading};
 
-/// The most that is kept of one request.
-pub(crate) const MAX_KEPT: usize = 64 * 1024;
-
 /// The attempt loop's handle. Dropped, nothing more is kept, and the last body goes on alone.
 #[derive(Debug)]
 pub(crate) struct Replay(Arc<Mutex<Kept>>);
@@ -35,6 +32,8 @@ pub(super) struct Replayed {
 #[derive(Debug)]
 struct Kept {
     source: Uploading,
+    /// The most that is kept, in bytes.
+    limit: usize,
     /// Everything read from the source so far, unless `gone`.
     copy: BytesMut,
     trailers: Option<HeaderMap>,
@@ -47,9 +46,10 @@ struct Kept {
 }
 
 impl Replay {
-    pub(super) fn of(source: Uploading) -> Self {
+    pub(super) fn of(source: Uploading, limit: usize) -> Self {
         Self(Arc::new(Mutex::new(Kept {
             source,
+            limit,
             copy: BytesMut::new(),
             trailers: None,
             ended: false,
@@ -63,7 +63,13 @@ impl Replay {
         !self.0.lock().gone
     }
 
-    /// The body from its beginning. Earlier ones break off; `None` if the beginning is lost.
+    /// Whether all of it has come and is kept: it can be sent twice at once.
+    pub(crate) fn is_complete(&self) -> bool {
+        let kept = self.0.lock();
+        !kept.gone && kept.has_come()
+    }
+
+    /// The body from its beginning. Earlier ones break off, unless all of it has come; `None` if the beginning is lost.
     pub(super) fn again(&self) -> Option<Replayed> {
         let mut kept = self.0.lock();
         if kept.gone {
@@ -84,6 +90,10 @@ impl Drop for Replay {
 }
 
 impl Kept {
+    fn has_come(&self) -> bool {
+        self.ended || self.source.is_end_stream()
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let polled = Pin::new(&mut self.source).poll_frame(cx);
         match &polled {
@@ -97,7 +107,7 @@ impl Kept {
 
     fn keep(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
-            self.gone |= self.last || self.copy.len() + data.len() > MAX_KEPT;
+            self.gone |= self.last || self.copy.len() + data.len() > self.limit;
             if self.gone {
                 self.copy = BytesMut::new();
             } else {
@@ -120,7 +130,7 @@ impl Body for Replayed {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let this = self.get_mut();
         let mut kept = this.kept.lock();
-        if kept.latest != this.number {
+        if kept.latest != this.number && !kept.has_come() {
             return Poll::Ready(Some(Err(UploadError::TakenOver)));
         }
         if let Some(rest) = kept.copy.get(this.position..).filter(|rest| !rest.is_empty()) {

@@ -78,7 +78,7 @@ impl ResponseBody {
         packing: Option<Packing>,
         record: Record,
     ) -> Self {
-        let deadline = call.deadline.filter(|_| !body.is_end_stream());
+        let deadline = call.ends.at.filter(|_| !body.is_end_stream());
         let mut this = Self::of(Source::Upstream { body, call }, announced, record);
         this.deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
         this.stall = Stall { limit: stall_timeout, timer: None, moved: true };
@@ -129,6 +129,14 @@ impl ResponseBody {
         if let Some(frame) = &last {
             self.record.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
             self.record.grpc_status = Some(reason.answer().grpc);
+        }
+        if let Source::Upstream { call, .. } = &self.source {
+            let reached = match error {
+                BodyError::Late => call.ends.limit.as_ref(),
+                BodyError::Stalled => call.ends.idle.as_ref(),
+                BodyError::Upstream(_) | BodyError::Unfinished => None,
+            };
+            self.record.decisions.extend(reached.and_then(|limit| limit.reached(reason)));
         }
         self.fail(reason);
         Poll::Ready(Some(last.ok_or(error)))

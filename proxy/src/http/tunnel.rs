@@ -177,16 +177,30 @@ impl Tunnel {
                 return;
             }
         };
-        let ended = match (of_client(downstream), of_endpoint(upstream)) {
-            (Ok(mut downstream), Ok(mut upstream)) => {
-                relay.run(&mut downstream, &mut upstream, &self.passed).await
-            }
-            (downstream, upstream) => {
-                let (mut downstream, mut upstream) = (boxed(downstream), boxed(upstream));
-                relay.run(&mut downstream, &mut upstream, &self.passed).await
+        let passed = &self.passed;
+        let relayed = async move {
+            match (of_client(downstream), of_endpoint(upstream)) {
+                (Ok(mut downstream), Ok(mut upstream)) => {
+                    relay.run(&mut downstream, &mut upstream, passed).await
+                }
+                (downstream, upstream) => {
+                    let (mut downstream, mut upstream) = (boxed(downstream), boxed(upstream));
+                    relay.run(&mut downstream, &mut upstream, passed).await
+                }
             }
         };
-        self.record.reason = ended.reason();
+        let reason = match call.ends.at.filter(|_| call.ends.of_streams) {
+            None => relayed.await.reason(),
+            Some(at) => match tokio::time::timeout_at(at, relayed).await {
+                Ok(ended) => ended.reason(),
+                Err(_) => Some(Reason::RequestTimeout),
+            },
+        };
+        if reason == Some(Reason::RequestTimeout) {
+            let reached = call.ends.limit.as_ref().and_then(|limit| limit.reached(Reason::RequestTimeout));
+            self.record.decisions.extend(reached);
+        }
+        self.record.reason = reason;
         self.count();
         self.record.complete();
         drop(call);

@@ -29,6 +29,8 @@ struct Open {
     telemetry: Arc<Telemetry>,
     record: Record,
     trace: RequestTrace,
+    /// One of several attempts at the same time: of the request itself, another tells.
+    beside: bool,
 }
 
 /// Where routing sent the request.
@@ -75,7 +77,7 @@ pub struct Finished {
 
 /// What is known of a request before it ends. Cheap to take: everything is counted by reference. Where nobody is told of
 /// single requests, it says no more than what metrics count.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) direction: Direction,
     pub(super) started: Instant,
@@ -105,7 +107,7 @@ impl Exchange {
     ) -> Self {
         telemetry.metrics.begun(direction);
         let (record, trace) = (Record::new(direction, now), RequestTrace::default());
-        let mut open = Open { telemetry, record, trace };
+        let mut open = Open { telemetry, record, trace, beside: false };
         if names.has(Names::CONTENT_TYPE) {
             let content_type = head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
             open.record.grpc = content_type.starts_with(b"application/grpc");
@@ -165,6 +167,24 @@ impl Exchange {
         }
     }
 
+    /// For an attempt at the same time as others: tells of it, and of nothing else.
+    pub(crate) fn beside(&self) -> Self {
+        Self(self.0.as_ref().map(|open| Open {
+            telemetry: open.telemetry.clone(),
+            record: open.record.clone(),
+            trace: open.trace.beside(),
+            beside: true,
+        }))
+    }
+
+    /// The attempt of this other one is the answer.
+    pub(crate) fn adopt(&mut self, mut other: Self) {
+        if let (Some(open), Some(other)) = (&mut self.0, &mut other.0) {
+            open.record.attempt = other.record.attempt.take();
+            open.trace.adopt(&mut other.trace);
+        }
+    }
+
     /// A failed attempt might be made again; this is what was decided.
     pub fn retry(&mut self, backend: &Arc<str>, decision: &'static str) {
         if let Some(open) = &mut self.0 {
@@ -189,7 +209,12 @@ impl Exchange {
     }
 
     fn close(&mut self, finished: &Finished, now: Instant) {
-        let Some(Open { telemetry, record, trace }) = &mut self.0 else { return };
+        let Some(Open { telemetry, record, trace, beside }) = &mut self.0 else { return };
+        if *beside {
+            trace.end_client(record, None);
+            self.0 = None;
+            return;
+        }
         let duration = now.saturating_duration_since(record.started);
         telemetry.metrics.ended(record, finished, duration);
         telemetry.log.write(record, finished, duration, trace.context());

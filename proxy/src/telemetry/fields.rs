@@ -115,7 +115,8 @@ fn decision(finished: &Finished, visit: &mut impl FnMut(&'static str, Field<'_>)
     }
 }
 
-/// The decision that answered the request, else the first that would have, else the one that picked the backend. A
+/// The decision that answered the request, else the first that would have, else the last about more attempts,
+/// else the one that picked the backend. A
 /// refused attempt that was made good by another one decided nothing.
 pub(super) fn deciding(finished: &Finished) -> Option<&Decision> {
     let refused = |decision: &&Decision| match (decision.outcome, finished.reason) {
@@ -129,7 +130,12 @@ pub(super) fn deciding(finished: &Finished) -> Option<&Decision> {
         .rev()
         .find(refused)
         .or_else(|| decisions.iter().find(|d| matches!(d.outcome, Outcome::WouldRefuse(_))))
+        .or_else(|| decisions.iter().rev().find(|d| is_of_attempts(d.outcome)))
         .or_else(|| decisions.iter().find(|d| matches!(d.outcome, Outcome::Picked | Outcome::WouldPick)))
+}
+
+fn is_of_attempts(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Retried | Outcome::Hedged | Outcome::NotRetried | Outcome::WouldRetry)
 }
 
 /// `state=…` in the words of the circuit breaker that judged last.

@@ -116,6 +116,16 @@ impl RequestTrace {
         }
     }
 
+    /// The same place in the trace, for another attempt at the same time.
+    pub(super) fn beside(&self) -> Self {
+        Self { context: self.context.clone(), server: None, client: None }
+    }
+
+    /// Goes on with the attempt of another one.
+    pub(super) fn adopt(&mut self, other: &mut Self) {
+        self.client = other.client.take();
+    }
+
     /// The span of a failed attempt ends here; that of a response lives on until its body has ended.
     pub(super) fn attempt_done(&mut self, record: &Record, result: CallResult) {
         if let Some(client) = &mut self.client {
@@ -148,7 +158,7 @@ impl RequestTrace {
         span.end();
     }
 
-    fn end_client(&mut self, record: &Record, grpc_status: Option<u8>) {
+    pub(super) fn end_client(&mut self, record: &Record, grpc_status: Option<u8>) {
         if let Some(client) = self.client.take() {
             client.end(record, grpc_status);
         }

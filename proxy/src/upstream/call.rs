@@ -16,7 +16,7 @@ use tidegate_policy::{Reason, Timestamp};
 use tokio::time::Instant;
 
 use super::lease::{Lease, Unanswered};
-use super::open_call::{OpenCall, Unheard, report};
+use super::open_call::{Ends, OpenCall, Unheard, report};
 use super::pool::{Checkout, Pools, Protocol};
 use super::retry::{Course, Failure, X_TIDEGATE_ATTEMPT};
 use super::spare::Spare;
@@ -42,6 +42,8 @@ pub(crate) struct Call<'a> {
     pub(crate) stall_timeout: Option<Duration>,
     /// Keeps the time of an HTTP/1 request.
     pub(crate) overtime: Option<&'a Overtime>,
+    /// It comes from a client of a gateway, not from the mesh.
+    pub(crate) from_outside: bool,
 }
 
 /// A response whose body is still to come.
@@ -72,12 +74,15 @@ pub(super) async fn attempt(
 ) -> Result<Answered, Failure> {
     let target = cx.selected.target();
     let backend = target.backend.as_ref().map_err(|reason| *reason)?;
-    let admitted = cx.clock.at(course.begun);
+    let (admitted, plan) = (cx.clock.at(course.begun), &target.plan);
+    let left = course.left(course.begun);
+    plan.attempt((left, cx.grpc), admitted, &mut head.headers, &mut record.decisions)
+        .map_err(|reason| Failure { over: true, ..reason.into() })?;
     let prefer = cx.selected.session.as_ref().map(|session| &session.endpoint);
     let wish = Wish { prefer, avoid: &course.tried, key: cx.selected.key };
     let attempt = admit(target, backend, wish, admitted, cx.rng, &mut record.decisions)?;
     if course.retries {
-        course.tried.push(attempt.endpoint.clone());
+        course.goes_to(&attempt.endpoint);
         head.headers.insert(X_TIDEGATE_ATTEMPT, course.number.into());
     }
     if let Some(exchange) = record.exchange() {
@@ -92,7 +97,8 @@ pub(super) async fn attempt(
             &mut head.headers,
         );
     }
-    let limit = cx.selected.rule.timeouts.backend_request.map(|limit| Instant::now() + limit);
+    let per_try = plan.times.per_try.as_ref();
+    let limit = per_try.map(|limit| Instant::now() + limit.after);
     let mut request = Some(Request::from_parts(*head, body));
     let unheard = Unheard::new(attempt, cx.clock, admitted);
     let ended = {
@@ -105,16 +111,50 @@ pub(super) async fn attempt(
     match ended {
         Ok((response, lease)) => {
             let mut call = OpenCall::new(attempt, lease, cx.clock, admitted);
-            call.deadline = [course.ends, limit].into_iter().flatten().min();
+            call.ends = ends(&cx, course, limit);
+            told_latency(&cx, admitted, record);
             Ok(answered(response, call, cx.grpc, record))
         }
         Err(failure) => {
             let refusal = target.tls.as_ref().and_then(|tls| tls.refusal(failure.reply.reason));
             record.decisions.extend(refusal);
+            if failure.reply.reason == Reason::RequestTimeout && !failure.over {
+                record.decisions.extend(per_try.and_then(|limit| limit.reached(Reason::RequestTimeout)));
+                record.decisions.extend(plan.shadow_timeout(cx.clock.now().since(admitted)));
+            }
             failed(&mut attempt, failure.reply.reason, cx.clock, admitted, record);
             Err(failure)
         }
     }
+}
+
+/// When the answer that has begun must end.
+fn ends(cx: &Call<'_>, course: &Course<'_>, attempt: Option<Instant>) -> Ends {
+    let times = &cx.selected.target().plan.times;
+    let idle = times.idle.clone();
+    if let Some(stream) = &times.stream {
+        let at = Some(Instant::now() + stream.after);
+        return Ends { at, limit: Some(stream.clone()), of_streams: true, idle };
+    }
+    let (at, whole) = (course.ends, course.allowed.as_ref().map(|allowed| &allowed.limit));
+    let (at, limit) = match attempt {
+        Some(attempt) if at.is_none_or(|at| attempt < at) => (Some(attempt), times.per_try.as_ref()),
+        _ => (at, whole),
+    };
+    Ends { at, limit: limit.cloned(), of_streams: false, idle }
+}
+
+/// Tells whoever wants to know how long the head of the answer took.
+fn told_latency(cx: &Call<'_>, admitted: Timestamp, record: &mut Record) {
+    let plan = &cx.selected.target().plan;
+    if plan.latency.is_none() && plan.shadow.times.is_none() {
+        return;
+    }
+    let now = cx.clock.now();
+    if let Some(latency) = &plan.latency {
+        latency.record(now.since(admitted), now);
+    }
+    record.decisions.extend(plan.shadow_timeout(now.since(admitted)));
 }
 
 fn answered(
@@ -163,7 +203,7 @@ async fn within<T>(
     tokio::select! {
         biased;
         done = work => done,
-        () = course.over.as_mut() => Err(Failure { over: true, ..Reason::RequestTimeout.into() }),
+        () = course.over.as_mut() => Err(course.timed_out()),
         () = late => Err(Reason::RequestTimeout.into()),
         reason = stalled => Err(reason.into()),
     }
@@ -172,8 +212,8 @@ async fn within<T>(
 /// Comes when the upload stands still: while it moves, the default timeout does not count. Each attempt watches anew,
 /// for another endpoint may read what this one does not.
 fn stalled(cx: &Call<'_>, upload: Option<Arc<Upload>>) -> impl Future<Output = Reason> + use<> {
-    let timeouts = cx.selected.rule.timeouts;
-    let written = timeouts.request.or(timeouts.backend_request).is_some();
+    let times = &cx.selected.target().plan.times;
+    let written = times.request.as_ref().or(times.per_try.as_ref()).is_some();
     let (upload, limit) = (upload.filter(|_| !cx.grpc && !written), cx.stall_timeout);
     async move {
         if let Some(upload) = upload
@@ -203,10 +243,19 @@ async fn exchange(
     let plain = request.take().ok_or(Reason::Internal)?;
     *request = Some(addressed(plain, (protocol, scheme), &attempt.endpoint.label)?);
     let pool = cx.pools.pool(&attempt.endpoint, protocol, target);
-    let connect_timeout = backend.connect_timeout.unwrap_or(cx.connect_timeout);
+    let written = target.plan.times.connect.as_ref().filter(|_| backend.connect_timeout.is_none());
+    let connect_timeout = backend.connect_timeout.or(written.map(|limit| limit.after));
+    let connect_timeout = connect_timeout.unwrap_or(cx.connect_timeout);
     let mut checkout = Checkout { attempt, connect_timeout, fresh: false };
     loop {
-        let mut lease = pool.checkout(&checkout, &mut record.decisions).await?;
+        let mut lease = match pool.checkout(&checkout, &mut record.decisions).await {
+            Ok(lease) => lease,
+            Err(reply) => {
+                let reached = written.filter(|_| reply.reason == Reason::ConnectTimeout);
+                record.decisions.extend(reached.and_then(|limit| limit.reached(reply.reason)));
+                return Err(reply.into());
+            }
+        };
         if request.as_ref().is_some_and(wants_tunnel) && !lease.carries_tunnels().await {
             return Err(Failure { unsent: true, ..Reason::UpgradeUnsupported.into() });
         }

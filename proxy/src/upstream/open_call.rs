@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, response};
 use tidegate_policy::balance::EndpointState;
-use tidegate_policy::call::Attempt;
+use tidegate_policy::call::{Attempt, Limit};
 use tidegate_policy::decision::{CallOutcome, CallResult};
 use tidegate_policy::health::Transition;
 use tidegate_policy::{Reason, Timestamp};
@@ -24,8 +24,18 @@ pub(crate) struct OpenCall {
     latency: Duration,
     /// The breakers have not been told yet: the result of a gRPC call is in its trailers.
     awaits_trailers: bool,
-    /// When the whole response must have come; `None` without timeouts in the rule.
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) ends: Ends,
+}
+
+/// When a response is cut short, and who says so.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    /// When all of it must have come; `None` without such a limit.
+    pub(crate) at: Option<Instant>,
+    pub(crate) limit: Option<Limit>,
+    /// The limit is for tunnels too.
+    pub(crate) of_streams: bool,
+    pub(crate) idle: Option<Limit>,
 }
 
 /// An attempt that has no response yet. Dropped as such, its client has left: breakers learn how long that one has waited.
@@ -89,7 +99,7 @@ impl Drop for Unheard {
 impl OpenCall {
     pub(super) fn new(attempt: Attempt, lease: Lease, clock: Clock, admitted: Timestamp) -> Self {
         let latency = clock.now().since(admitted);
-        Self { attempt, lease, clock, latency, awaits_trailers: true, deadline: None }
+        Self { attempt, lease, clock, latency, awaits_trailers: true, ends: Ends::default() }
     }
 
     /// Shows the breakers the head of the response.

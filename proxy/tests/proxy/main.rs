@@ -29,6 +29,7 @@ mod opaque;
 mod outbound;
 mod pairings;
 mod retries;
+mod retry_policies;
 mod sessions;
 mod shared_connections;
 mod sidecar;

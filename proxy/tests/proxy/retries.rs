@@ -260,7 +260,7 @@ async fn the_request_timeout_bounds_all_attempts_and_the_waits_between_them() {
     let patient = Retry { backoff: Some(Duration::from_secs(3600)), ..retry(&[503], 5) };
     let (_gateway, mut client) = gateway(&[backend.address()], patient, timeouts).await;
     let answer = client.get("/").await;
-    assert_eq!((answer.status.as_u16(), answer.reason()), (504, Some("request_timeout")));
+    assert_eq!(answer.status, 503, "nobody waits for an attempt that would come too late");
     assert_eq!(backend.counts().requests, 1);
 
     let backend = FaultBackend::start().await;

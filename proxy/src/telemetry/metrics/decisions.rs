@@ -26,6 +26,10 @@ struct RuleCounts {
     would_refuse: Counter,
     picked: Counter,
     would_pick: Counter,
+    retried: Counter,
+    hedged: Counter,
+    not_retried: Counter,
+    would_retry: Counter,
     rule: ArcSwapOption<RuleRef>,
 }
 
@@ -52,6 +56,10 @@ impl RuleCounts {
             Outcome::WouldRefuse(_) => &self.would_refuse,
             Outcome::Picked => &self.picked,
             Outcome::WouldPick => &self.would_pick,
+            Outcome::Retried => &self.retried,
+            Outcome::Hedged => &self.hedged,
+            Outcome::NotRetried => &self.not_retried,
+            Outcome::WouldRetry => &self.would_retry,
         };
         counter.inc();
         let known = self.rule.load();
@@ -60,14 +68,22 @@ impl RuleCounts {
         }
     }
 
-    /// What a rule of this kind can decide: to let pass or not, or to pick or not.
+    /// What a rule of this kind can decide: to let pass or not, to pick or not, or to send again or not.
     fn each(&self) -> impl Iterator<Item = (&'static str, &Counter)> {
         let judges =
             [("allowed", &self.allowed), ("refused", &self.refused), ("would_refuse", &self.would_refuse)];
         let picks = [("picked", &self.picked), ("would_pick", &self.would_pick)];
+        let retries = [
+            ("retried", &self.retried),
+            ("hedged", &self.hedged),
+            ("not_retried", &self.not_retried),
+            ("would_retry", &self.would_retry),
+        ];
         let has_picked = picks.iter().any(|(_, counter)| counter.get() > 0);
-        let judges = judges.into_iter().filter(move |_| !has_picked);
-        judges.chain(picks.into_iter().filter(move |_| has_picked))
+        let has_retried = retries.iter().any(|(_, counter)| counter.get() > 0);
+        let judges = judges.into_iter().filter(move |_| !has_picked && !has_retried);
+        let picks = picks.into_iter().filter(move |_| has_picked);
+        judges.chain(picks).chain(retries.into_iter().filter(move |_| has_retried))
     }
 }
 
