@@ -13,6 +13,7 @@ mod mesh;
 mod on_limit;
 mod overrides;
 mod quotas;
+mod requests_from;
 mod response_cost;
 mod scope;
 mod state;
@@ -48,6 +49,7 @@ pub use mesh::{Leases, QuotaLimits, Standing};
 use on_limit::{OnLimit, OnLimitSpec};
 use overrides::{Override, OverrideSpec};
 use quotas::{Quota, QuotaSpec};
+use requests_from::RequestsFrom;
 use response_cost::{ResponseCost, ResponseCostSpec};
 use scope::{Place, Scope, Sharing};
 use told::Told;
@@ -107,9 +109,16 @@ struct LimitSpec {
     /// At least 1; at most 1 million per second.
     #[schemars(range(min = 1))]
     requests: u32,
+    /// The number for each request, in CEL over `request`, `source` and `destination`: a whole number. Where it fails, or is
+    /// no number that `requests` could be, `requests` holds. What clients can write themselves they will: ask for what is
+    /// set on the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    requests_from: Option<String>,
     /// 1ms to 8760h.
     per: GepDuration,
-    /// Requests that may come at once after a pause. Default: `requests`.
+    /// Requests that may come at once after a pause. Default: `requests`. With another number of `requestsFrom`, in the same
+    /// proportion to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     burst: Option<u32>,
@@ -172,6 +181,7 @@ struct Limit {
     rule: Arc<RuleRef>,
     rate: Rate,
     written: Written,
+    from: Option<RequestsFrom>,
     key: Arc<[KeyPart]>,
     when: Option<Arc<Expression>>,
     cost: Cost,
@@ -207,6 +217,7 @@ impl PolicyKind for RateLimitPolicy {
         check::unique(cx, "/limits", spec.limits.iter().map(|limit| Some(limit.name.as_str())));
         let (concurrent, quotas) = (spec.concurrent(cx), spec.quotas(cx));
         descriptor::check(&spec, cx);
+        requests_from::check(&spec, cx);
         let when = condition(spec.when.as_deref(), "/when", cx);
         let sharing = Sharing::compile(&spec, cx);
         let on_limit = spec.on_limit.as_ref().map(|on_limit| on_limit.compile(&spec, cx)).unwrap_or_default();
@@ -265,14 +276,21 @@ impl LimitSpec {
         let key = key_parts(&self.key, MOST_KEY_PARTS, at, cx);
         let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
         let overrides = self.overrides(at, cx);
-        let (requests, burst) = (requests?, burst?);
-        let cost = self.cost.as_ref().map(|cost| cost.compile(&format!("{at}/cost"), burst, cx));
-        let response_cost = self.response_cost(at, burst, cx);
+        // What is wrong in them whatever the limit holds is told even if that is not known.
+        let holds = burst.filter(|_| self.requests_from.is_none()).unwrap_or(NonZeroU32::MAX);
+        let cost = self.cost.as_ref().map(|cost| cost.compile(&format!("{at}/cost"), holds, cx));
+        let response_cost = self.response_cost(at, cx);
+        let written = requests.zip(burst).map(|(requests, burst)| Written { requests, per, burst });
+        let from = self.requests_from(at, written, cx);
+        let Written { requests, burst, .. } = written?;
         let rate = written_rate(at, (requests, (self.per, per), burst), cx)?;
+        let from = from?;
+        let unit = from.as_ref().and_then(|from| from.unit());
         Some(Limit {
             rule: cx.rule(&self.name, at),
-            rate,
+            rate: unit.unwrap_or(rate),
             written: Written { requests, per, burst },
+            from,
             key: key?,
             when,
             cost: cost.unwrap_or(Some(Cost::One))?,
@@ -297,17 +315,12 @@ impl LimitSpec {
 
     /// `None` if it is wrong.
     #[expect(clippy::option_option, reason = "wrong, or not written")]
-    fn response_cost(
-        &self,
-        at: &str,
-        burst: NonZeroU32,
-        cx: &mut CompileContext<'_>,
-    ) -> Option<Option<ResponseCost>> {
+    fn response_cost(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Option<ResponseCost>> {
         let Some(spec) = &self.response_cost else { return Some(None) };
         if self.cost.is_some() {
             cx.error(format!("{at}/responseCost"), "write `cost` or `responseCost`");
         }
-        spec.compile(&format!("{at}/responseCost"), burst, cx).map(Some)
+        spec.compile(&format!("{at}/responseCost"), cx).map(Some)
     }
 }
 
@@ -382,12 +395,19 @@ impl BindFilter for RateLimit {
 
 impl Limit {
     fn bind(&self, owner: &Arc<str>, policy: &PolicyRef, sharing: Sharing, store: &StateStore) -> BoundLimit {
-        let (limit, parts) = (&self.rule.name, key::describe(&self.key));
+        let (limit, mut parts) = (&self.rule.name, key::describe(&self.key));
+        let mut rate = sharing.rate(self.written, self.rate);
+        // Times of another kind, for whoever finds them.
+        if self.from.is_some() {
+            parts.push_str("|from");
+            rate = self.rate;
+        }
         let policy = policy.name.to_string();
         let place = Place { owner, policy: &policy, limit, parts: &parts, own: None };
         BoundLimit {
             rule: Arc::clone(&self.rule),
             written: self.written,
+            from: self.from.as_ref().map(|from| from.shared(sharing.exact())),
             member: self.member.as_str().into(),
             own: Override::bind((&self.overrides, &self.key), place, sharing, store),
             key: Arc::clone(&self.key),
@@ -395,7 +415,7 @@ impl Limit {
             cost: self.cost.clone(),
             response_cost: self.response_cost.clone(),
             shadow: self.shadow,
-            counters: sharing.counters(place, (self.written, self.rate), !self.key.is_empty(), store),
+            counters: sharing.counters(place, (self.written, rate), !self.key.is_empty(), store),
         }
     }
 }

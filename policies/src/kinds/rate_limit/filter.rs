@@ -4,6 +4,7 @@
 //! Limits in Shadow are judged after those that hold, for requests that these let through, and in the same way among
 //! themselves: so their counters stand where they would if only they held.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,16 +13,17 @@ use http::header::RETRY_AFTER;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::cell::Level;
+use super::cell::{Level, Rate};
 use super::concurrent::BoundConcurrent;
 use super::cost::Cost;
 use super::delay::take_turns;
 use super::exact::{Exact, Written};
-use super::fields::{RATE_LIMIT, RATE_LIMIT_POLICY, rate_limit};
+use super::fields::{RATE_LIMIT, RATE_LIMIT_POLICY, policy_member, rate_limit};
 use super::key::{self, Key, KeyPart};
 use super::on_limit::OnLimit;
 use super::overrides::{Own, OwnLimit};
 use super::quotas::BoundQuota;
+use super::requests_from::RequestsFrom;
 use super::response_cost::{ResponseCost, Settle};
 use super::scope::{Bucket, Counters};
 use super::told::{Standing, Told};
@@ -55,6 +57,8 @@ pub(super) struct RateLimitFilter {
 pub(super) struct BoundLimit {
     pub(super) rule: Arc<RuleRef>,
     pub(super) written: Written,
+    /// What tells the number of it, request by request.
+    pub(super) from: Option<RequestsFrom>,
     /// `RateLimit-Policy` member.
     pub(super) member: Arc<str>,
     /// Keys with a limit of their own.
@@ -75,6 +79,8 @@ pub(super) struct Wish<'a> {
     pub(super) own: Option<&'a OwnLimit>,
     pub(super) key: u128,
     pub(super) cost: u32,
+    /// The limit's number for this request, where it is told by an expression.
+    pub(super) number: Option<NonZeroU32>,
 }
 
 /// The same, with the bucket in hand.
@@ -239,19 +245,20 @@ impl RateLimitFilter {
             }
         }
         if self.told.x {
-            let written = own(wishes, limit).map_or(limit.written, |own| own.written);
+            let written = wish_of(wishes, limit).map_or(limit.written, Wish::written);
             let (limit, reset) = (written.burst.get(), next.map_or(0, whole_seconds));
             Standing { limit, remaining, reset, refused }.tell(cx.response_headers);
         }
     }
 
-    /// `RateLimit-Policy`, with what this request's keys have of their own.
+    /// `RateLimit-Policy`, with what this request and its keys have of their own.
     fn policy_field(&self, wishes: &[Wish<'_>]) -> HeaderValue {
-        if wishes.iter().all(|wish| wish.own.is_none()) {
+        if wishes.iter().all(|wish| wish.own.is_none() && wish.number.is_none()) {
             return self.policy_field.clone();
         }
-        let member =
-            |limit: &'_ BoundLimit| own(wishes, limit).map_or(&limit.member, |own| &own.member).to_string();
+        let member = |limit: &'_ BoundLimit| {
+            wish_of(wishes, limit).map_or_else(|| limit.member.to_string(), Wish::member)
+        };
         let members: Vec<_> = self.limits.iter().filter(|limit| !limit.shadow).map(member).collect();
         HeaderValue::try_from(members.join(", ")).unwrap_or_else(|_| self.policy_field.clone())
     }
@@ -331,9 +338,9 @@ fn spend<'a>(parts: &[Part<'a>], now: Timestamp) -> Option<Ruling<'a>> {
     tightest.map(|(limit, level)| Ruling::Allowed(limit, level))
 }
 
-/// What the request's key has of its own, of one limit.
-fn own<'a>(wishes: &[Wish<'a>], limit: &BoundLimit) -> Option<&'a OwnLimit> {
-    wishes.iter().find(|wish| std::ptr::eq(wish.limit, limit))?.own
+/// What the request would spend of one limit.
+fn wish_of<'w, 'a>(wishes: &'w [Wish<'a>], limit: &BoundLimit) -> Option<&'w Wish<'a>> {
+    wishes.iter().find(|wish| std::ptr::eq(wish.limit, limit))
 }
 
 impl BoundLimit {
@@ -356,11 +363,13 @@ impl BoundLimit {
             // Not counted.
             Some(None) => return Ok(None),
         };
+        let number = self.from.as_ref().filter(|_| own.is_none()).map(|from| from.number(cx));
+        let wish = Wish { limit: self, own, key, cost: 0, number };
         if self.response_cost.is_some() {
-            return Ok(Some(Wish { limit: self, own, key, cost: 0 }));
+            return Ok(Some(wish));
         }
-        let cost = self.cost.of(cx, own.map_or(self.written, |own| own.written).burst);
-        Ok((cost > 0).then_some(Wish { limit: self, own, key, cost }))
+        let cost = self.cost.of(cx, wish.written().burst);
+        Ok((cost > 0).then_some(Wish { cost, ..wish }))
     }
 }
 
@@ -368,21 +377,46 @@ impl<'a> Wish<'a> {
     /// Where the answer says what it costs, keeps the bucket until then.
     fn settle_later(&self, cx: &mut RequestContext<'_>) {
         let Some(cost) = self.limit.response_cost.clone() else { return };
-        let counters = self.own.map_or(&self.limit.counters, |own| &own.counters);
-        let bucket = counters.keep(self.key, || key::bytes(&self.limit.key, cx), cx.now);
-        cx.held.push(Box::new(Settle { bucket, cost }));
+        let bucket = self.counters().keep(self.key, || key::bytes(&self.limit.key, cx), cx.now);
+        let (rate, holds) = (self.rate(), self.written().burst);
+        cx.held.push(Box::new(Settle { bucket, cost, rate, holds }));
+    }
+
+    pub(super) fn counters(&self) -> &'a Counters {
+        self.own.map_or(&self.limit.counters, |own| &own.counters)
+    }
+
+    /// The limit as it holds for this request.
+    pub(super) fn written(&self) -> Written {
+        match (self.own, &self.limit.from, self.number) {
+            (Some(own), ..) => own.written,
+            (None, Some(from), Some(number)) => from.written(number),
+            _ => self.limit.written,
+        }
+    }
+
+    /// Where it is another one than that of its counters.
+    pub(super) fn rate(&self) -> Option<Rate> {
+        self.limit.from.as_ref()?.rate(self.number?)
+    }
+
+    /// `RateLimit-Policy` member.
+    fn member(&self) -> String {
+        match (self.own, self.number) {
+            (Some(own), _) => own.member.to_string(),
+            (None, Some(number)) => policy_member(&self.limit.rule.name, number, self.limit.written.per),
+            (None, None) => self.limit.member.to_string(),
+        }
     }
 
     fn part(self, cx: &RequestContext<'_>) -> Part<'a> {
-        let counters = self.own.map_or(&self.limit.counters, |own| &own.counters);
         let bytes = || key::bytes(&self.limit.key, cx);
-        Part { bucket: counters.bucket(self.key, bytes, cx.now), wish: self }
+        Part { bucket: self.counters().bucket(self.key, bytes, cx.now).with(self.rate()), wish: self }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::Rate;
     use super::super::state::LimitState;
     use super::*;
     use crate::model::SourceRef;
@@ -396,6 +430,7 @@ mod tests {
         BoundLimit {
             rule,
             written: Written { requests: number(1), per: Duration::from_secs(60), burst: number(burst) },
+            from: None,
             member: "".into(),
             own: FxHashMap::default(),
             key: Arc::new([]),
@@ -412,7 +447,7 @@ mod tests {
         let limits = [limit("a", 2), limit("b", 1)];
         let now = Timestamp::from_millis(1);
         fn part(limit: &BoundLimit, now: Timestamp) -> Part<'_> {
-            let wish = Wish { limit, own: None, key: 0, cost: 1 };
+            let wish = Wish { limit, own: None, key: 0, cost: 1, number: None };
             Part { bucket: limit.counters.bucket(0, Vec::new, now), wish }
         }
         let parts: Vec<_> = limits.iter().map(|limit| part(limit, now)).collect();

@@ -140,7 +140,8 @@ impl Override {
 
 impl Allowance {
     fn bind(&self, place: Place<'_>, sharing: Sharing, store: &StateStore) -> OwnLimit {
-        let counters = sharing.counters(place, (self.written, self.rate), false, store);
+        let rate = sharing.rate(self.written, self.rate);
+        let counters = sharing.counters(place, (self.written, rate), false, store);
         OwnLimit { counters, written: self.written, member: Arc::clone(&self.member) }
     }
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 mod delay;
 mod held;
 mod mesh;
+mod numbers;
 mod parts;
 mod quotas;
 mod restart;
