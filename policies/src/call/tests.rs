@@ -78,6 +78,7 @@ impl Setup {
             backend: Ok(Arc::clone(&backend)),
             weight: 1,
             filters: Box::default(),
+            gate: crate::snapshot::Gate::default(),
             guard: None,
             mirrors: Box::default(),
             tls: None,

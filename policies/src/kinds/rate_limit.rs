@@ -2,6 +2,7 @@
 
 mod cell;
 mod concurrent;
+mod connections;
 mod cost;
 mod delay;
 mod descriptor;
@@ -39,6 +40,7 @@ use crate::pipeline::Filter;
 use crate::state::StateStore;
 use cell::Rate;
 use concurrent::{Concurrent, ConcurrentSpec};
+use connections::{ConnectionSpec, Connections};
 use cost::{Cost, CostSpec};
 pub use descriptor::{Descriptor, DescriptorLimiter, Judged, Judgement};
 use exact::{ExactSpec, Written};
@@ -79,7 +81,7 @@ pub(super) struct RateLimitPolicySpec {
     /// For scope Exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     exact: Option<ExactSpec>,
-    /// At least one of these, of `concurrent` or of `quotas`.
+    /// At least one of these, of `concurrent`, of `quotas` or of `newConnections`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     limits: Vec<LimitSpec>,
@@ -91,6 +93,10 @@ pub(super) struct RateLimitPolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     quotas: Vec<QuotaSpec>,
+    /// How many connections may be opened per time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    new_connections: Vec<ConnectionSpec>,
     /// What whoever is refused is told. Default: 429 and a line of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     on_limit: Option<OnLimitSpec>,
@@ -170,6 +176,8 @@ struct RateLimit {
     concurrent: Vec<Concurrent>,
     /// Those first that take longest to begin anew.
     quotas: Vec<Quota>,
+    /// Ordered by name.
+    connections: Vec<Connections>,
     policy_field: HeaderValue,
     told: Told,
     sharing: Sharing,
@@ -210,12 +218,16 @@ impl PolicyKind for RateLimitPolicy {
     }
 
     fn compile(spec: Self::Spec, cx: &mut CompileContext<'_>) -> Option<Compiled> {
-        let has_none = spec.limits.is_empty() && spec.concurrent.is_empty() && spec.quotas.is_empty();
+        let has_none = spec.limits.is_empty()
+            && spec.concurrent.is_empty()
+            && spec.quotas.is_empty()
+            && spec.new_connections.is_empty();
         if spec.limits.len() > MOST_LIMITS || has_none {
             cx.error("/limits", format!("{} limits: write 1 to {MOST_LIMITS}", spec.limits.len()));
         }
         check::unique(cx, "/limits", spec.limits.iter().map(|limit| Some(limit.name.as_str())));
         let (concurrent, quotas) = (spec.concurrent(cx), spec.quotas(cx));
+        let connections = spec.connections(cx);
         descriptor::check(&spec, cx);
         requests_from::check(&spec, cx);
         let when = condition(spec.when.as_deref(), "/when", cx);
@@ -237,6 +249,7 @@ impl PolicyKind for RateLimitPolicy {
             limits,
             concurrent: concurrent?,
             quotas: quotas?,
+            connections: connections?,
             policy_field,
             told,
             sharing,
@@ -273,7 +286,7 @@ impl LimitSpec {
             None => requests,
         };
         // Each is looked at before any is needed, so that all faults are told at once.
-        let key = key_parts(&self.key, MOST_KEY_PARTS, at, cx);
+        let key = key_parts(&self.key, KeySpec::compile, at, cx);
         let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
         let overrides = self.overrides(at, cx);
         // What is wrong in them whatever the limit holds is told even if that is not known.
@@ -283,7 +296,7 @@ impl LimitSpec {
         let written = requests.zip(burst).map(|(requests, burst)| Written { requests, per, burst });
         let from = self.requests_from(at, written, cx);
         let Written { requests, burst, .. } = written?;
-        let rate = written_rate(at, (requests, (self.per, per), burst), cx)?;
+        let rate = written_rate(at, "requests", (requests, (self.per, per), burst), cx)?;
         let from = from?;
         let unit = from.as_ref().and_then(|from| from.unit());
         Some(Limit {
@@ -325,11 +338,16 @@ impl LimitSpec {
 }
 
 /// What is counted apart.
-fn key_parts(key: &[KeySpec], most: usize, at: &str, cx: &mut CompileContext<'_>) -> Option<Arc<[KeyPart]>> {
-    if key.len() > most {
-        cx.error(format!("{at}/key"), format!("{} parts: write at most {most}", key.len()));
+fn key_parts(
+    key: &[KeySpec],
+    compile: fn(&KeySpec, &str, &mut CompileContext<'_>) -> Option<KeyPart>,
+    at: &str,
+    cx: &mut CompileContext<'_>,
+) -> Option<Arc<[KeyPart]>> {
+    if key.len() > MOST_KEY_PARTS {
+        cx.error(format!("{at}/key"), format!("{} parts: write at most {MOST_KEY_PARTS}", key.len()));
     }
-    let parts = key.iter().enumerate().map(|(i, part)| part.compile(&format!("{at}/key/{i}"), cx));
+    let parts = key.iter().enumerate().map(|(i, part)| compile(part, &format!("{at}/key/{i}"), cx));
     let parts: Vec<KeyPart> = parts.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
     for (i, part) in parts.iter().enumerate() {
         if parts[..i].contains(part) {
@@ -349,17 +367,18 @@ fn condition(text: Option<&str>, at: &str, cx: &mut CompileContext<'_>) -> Optio
 
 fn written_rate(
     at: &str,
+    what: &str,
     (requests, (written, per), burst): (NonZeroU32, (GepDuration, Duration), NonZeroU32),
     cx: &mut CompileContext<'_>,
 ) -> Option<Rate> {
     if per < SHORTEST_INTERVAL * requests.get() {
         let message = format!("{requests} per {written}: more than 1 million per second cannot be counted");
-        cx.error(format!("{at}/requests"), message);
+        cx.error(format!("{at}/{what}"), message);
         return None;
     }
     let rate = Rate::new(requests, per, burst).filter(|rate| rate.refill() <= LONGEST_REFILL);
     if rate.is_none() {
-        let field = if burst == requests { "requests" } else { "burst" };
+        let field = if burst == requests { what } else { "burst" };
         cx.error(format!("{at}/{field}"), format!("{burst} would take more than 10 years to refill"));
     }
     rate
@@ -384,6 +403,7 @@ impl BindFilter for RateLimit {
             limits,
             concurrent: self.concurrent.iter().map(|one| one.bind(&owner, state)).collect(),
             quotas: self.quotas.iter().map(|quota| quota.bind(&owner, state)).collect(),
+            connections: self.connections.iter().map(|one| one.bind(&owner, &self.policy, state)).collect(),
             policy_field: self.policy_field.clone(),
             told: self.told,
             exact: self.sharing.exact(),

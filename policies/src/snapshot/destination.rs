@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::outbound::PortRules;
-use super::{BackendState, Rule, Selected, Snapshot, Target};
+use super::{BackendState, Gate, Rule, Selected, Snapshot, Target};
 use crate::balance::EndpointState;
 use crate::model::{Address, AppProtocol, Backend, BackendKind, BackendName, Declared, ResourceName};
 use crate::reason::Reason;
@@ -86,6 +86,7 @@ impl Selected {
             backend: Ok(Arc::new(backend)),
             weight: 1,
             filters: Box::default(),
+            gate: Gate::default(),
             guard: None,
             mirrors: Box::default(),
             tls: None,

@@ -38,6 +38,7 @@ impl Builder<'_> {
             backend: Ok(self.backends.get(backend)?.clone()),
             weight: 1,
             filters: Box::default(),
+            gate: crate::snapshot::Gate::default(),
             guard: None,
             mirrors: Box::default(),
             tls: self.origination(backend, side),

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::build::Builder;
 use super::policies::Behaviour;
-use super::{BackendState, MirrorTarget, Rule, Target};
+use super::{BackendState, Gate, MirrorTarget, Rule, Target};
 use crate::attach::{Chain, Place};
 use crate::health::CircuitGuard;
 use crate::model::{
@@ -72,7 +72,8 @@ impl<'a> Builder<'a> {
         label: &Arc<str>,
         side: Side<'_>,
     ) -> Rule {
-        let place = Place { resources: self.resources, rule: Some((route, rule.name.as_ref())) };
+        let of_rule = (route.kind.target(), &route.meta.name, rule.name.as_ref());
+        let place = Place { resources: self.resources, rule: Some(of_rule) };
         let entry = self.entry(side);
         let own = Own {
             kind: route.kind,
@@ -188,11 +189,25 @@ impl<'a> Builder<'a> {
             backend: backend_state,
             weight: backend.weight,
             filters: filters.ordered(),
+            // Here and not where it is served: a sidecar has no way in for what is not HTTP.
+            gate: match side {
+                Side::Gateway(_) => Gate::default(),
+                Side::Outbound(_) => self.gate(&breaking),
+            },
             guard,
             mirrors: mirrors.into(),
             tls: name.and_then(|name| self.origination(name, side)),
         };
         (target, applied.into())
+    }
+
+    /// What judges connections, of these policies.
+    pub(super) fn gate(&self, policies: &[&Policy]) -> Gate {
+        let judge = |policy: &&Policy| match &self.policies.get(policy)?.behaviour {
+            Behaviour::Filter(filter) if filter.judges_connections() => Some(filter.clone()),
+            Behaviour::Filter(_) | Behaviour::CircuitBreaker(_) | Behaviour::Cohort(_) => None,
+        };
+        policies.iter().filter_map(judge).collect()
     }
 
     /// The guard of a backend, with the policy that wants it.

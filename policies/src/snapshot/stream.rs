@@ -130,16 +130,25 @@ impl Builder<'_> {
         };
         let none = [StreamBackend { target: Err(InvalidRef::BackendNotFound), weight: 1 }];
         let backends = if rule.backends.is_empty() { &none[..] } else { &rule.backends };
-        named.leading_to(backends.iter().map(|backend| self.stream_target(listener, backend)).collect())
+        let of_rule = (route.kind.target(), &route.meta.name, rule.name.as_ref());
+        let place = Place { resources: self.resources, rule: Some(of_rule) };
+        named
+            .leading_to(backends.iter().map(|backend| self.stream_target(place, listener, backend)).collect())
     }
 
-    /// Of the policies only circuit breakers mean something to a connection: filters judge requests.
-    fn stream_target(&mut self, listener: &ListenerName, backend: &StreamBackend) -> Applied {
-        let place = Place { resources: self.resources, rule: None };
+    /// Of the policies only circuit breakers and what judges connections mean something here.
+    fn stream_target(
+        &mut self,
+        place: Place<'_>,
+        listener: &ListenerName,
+        backend: &StreamBackend,
+    ) -> Applied {
         let name = backend.target.as_ref().ok();
-        let (_, breaking) = self.effective(place, Side::Gateway(listener), (name, &|chain| chain));
+        let (effective, _) = self.effective(place, Side::Gateway(listener), (name, &|chain| chain));
         let state = name.and_then(|name| self.backends.get(name)).cloned();
-        let (guard, applied) = self.guard(&breaking, state.as_ref());
+        let (guard, breaker) = self.guard(&effective, state.as_ref());
+        let judges = effective.iter().filter(|policy| !self.gate(&[policy]).is_empty());
+        let applied = judges.map(|policy| Arc::new(policy.reference())).chain(breaker).collect();
         // What passes through has TLS of its own, or is not ours to wrap.
         let tls = name
             .filter(|_| self.ends_tls(listener))
@@ -148,11 +157,12 @@ impl Builder<'_> {
             backend: state.ok_or(Reason::InvalidBackend),
             weight: backend.weight,
             filters: Box::default(),
+            gate: self.gate(&effective),
             guard,
             mirrors: Box::default(),
             tls,
         };
-        (target, applied.into_iter().collect())
+        (target, applied)
     }
 
     fn ends_tls(&self, listener: &ListenerName) -> bool {

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use super::cell::{Level, Rate};
 use super::concurrent::BoundConcurrent;
+use super::connections::BoundConnections;
 use super::cost::Cost;
 use super::delay::take_turns;
 use super::exact::{Exact, Written};
@@ -27,10 +28,12 @@ use super::requests_from::RequestsFrom;
 use super::response_cost::{ResponseCost, Settle};
 use super::scope::{Bucket, Counters};
 use super::told::{Standing, Told};
-use crate::decision::{Decision, Detail, Outcome, RuleRef};
+use crate::decision::{Decision, Decisions, Detail, Outcome, RuleRef};
 use crate::expression::{Expression, Facts};
 use crate::model::PolicyRef;
-use crate::pipeline::{Effect, Filter, Held, LocalReply, Performed, Phase, RequestContext, Verdict};
+use crate::pipeline::{
+    ConnectionContext, Cut, Effect, Filter, Held, LocalReply, Performed, Phase, RequestContext, Verdict,
+};
 use crate::reason::Reason;
 use crate::time::{Timestamp, whole_seconds};
 
@@ -43,6 +46,8 @@ pub(super) struct RateLimitFilter {
     pub(super) limits: Box<[BoundLimit]>,
     pub(super) concurrent: Box<[BoundConcurrent]>,
     pub(super) quotas: Box<[BoundQuota]>,
+    /// Ordered by name as well.
+    pub(super) connections: Box<[BoundConnections]>,
     /// `RateLimit-Policy`, pre-rendered.
     pub(super) policy_field: HeaderValue,
     pub(super) told: Told,
@@ -100,7 +105,7 @@ pub(super) enum Ruling<'a> {
     Refused(&'a BoundLimit, Option<Duration>),
 }
 
-type Parts<'a> = SmallVec<[Part<'a>; 4]>;
+pub(super) type Parts<'a> = SmallVec<[Part<'a>; 4]>;
 pub(super) type Wishes<'a> = SmallVec<[Wish<'a>; 4]>;
 
 impl Filter for RateLimitFilter {
@@ -125,6 +130,15 @@ impl Filter for RateLimitFilter {
             cx.held.truncate(before);
         }
         verdict
+    }
+
+    fn judges_connections(&self) -> bool {
+        !self.connections.is_empty()
+    }
+
+    fn on_connection(&self, cx: &mut ConnectionContext<'_>) -> Result<(), Cut> {
+        self.judge_connection(false, cx)?;
+        self.judge_connection(true, cx)
     }
 
     fn on_effect(&self, cx: &mut RequestContext<'_>, performed: &Performed) -> Verdict {
@@ -209,7 +223,7 @@ impl RateLimitFilter {
         wishes: &[Wish<'_>],
         cx: &mut RequestContext<'_>,
     ) -> Verdict {
-        self.explain(ruling, cx);
+        self.explain(ruling, cx.decisions);
         let (Ruling::Allowed(limit, _) | Ruling::Delayed(limit, _) | Ruling::Refused(limit, _)) = ruling;
         if limit.shadow {
             return Verdict::Continue;
@@ -285,14 +299,8 @@ impl RateLimitFilter {
         }
         let parts: Parts<'_> = wishes.iter().map(|wish| wish.part(cx)).collect();
         let patience = self.on_limit.delay.unwrap_or_default();
-        let refusals = parts.iter().filter_map(|part| {
-            let refused = part.bucket.check(part.wish.cost.max(1), now);
-            let wait = refused.err().filter(|wait| wait.is_none_or(|wait| wait > patience));
-            wait.map(|wait| (part.wish.limit, wait))
-        });
-        // For ever is longest.
-        let ruling = match refusals.max_by_key(|(_, wait)| (wait.is_none(), *wait)) {
-            Some((limit, wait)) => Ruling::Refused(limit, wait),
+        let ruling = match refusal(&parts, patience, now) {
+            Some(refused) => refused,
             None if self.exact.is_some_and(Exact::closes) => Ruling::Refused(parts.first()?.wish.limit, None),
             None if self.on_limit.delay.is_some() => take_turns(&parts, patience, cx)?,
             None => spend(&parts, now)?,
@@ -301,7 +309,7 @@ impl RateLimitFilter {
         Some((ruling, wishes))
     }
 
-    fn explain(&self, ruling: Ruling<'_>, cx: &mut RequestContext<'_>) {
+    pub(super) fn explain(&self, ruling: Ruling<'_>, decisions: &mut Decisions) {
         let (limit, outcome, detail) = match ruling {
             Ruling::Allowed(limit, level) => {
                 (limit, Outcome::Allowed, Some(Detail::Remaining(level.remaining)))
@@ -316,11 +324,24 @@ impl RateLimitFilter {
             }
         };
         let (policy, rule) = (Arc::clone(&self.policy), Arc::clone(&limit.rule));
-        cx.decisions.push(Decision { policy, rule, outcome, detail });
+        decisions.push(Decision { policy, rule, outcome, detail });
     }
 }
 
-fn spend<'a>(parts: &[Part<'a>], now: Timestamp) -> Option<Ruling<'a>> {
+/// Which of them would refuse longest, if any would refuse whoever waits up to `patience`; takes nothing.
+pub(super) fn refusal<'a>(parts: &[Part<'a>], patience: Duration, now: Timestamp) -> Option<Ruling<'a>> {
+    let refusals = parts.iter().filter_map(|part| {
+        let refused = part.bucket.check(part.wish.cost.max(1), now);
+        let wait = refused.err().filter(|wait| wait.is_none_or(|wait| wait > patience));
+        wait.map(|wait| (part.wish.limit, wait))
+    });
+    // For ever is longest.
+    let longest = refusals.max_by_key(|(_, wait)| (wait.is_none(), *wait));
+    longest.map(|(limit, wait)| Ruling::Refused(limit, wait))
+}
+
+/// All of them, or none. `None` if there are none.
+pub(super) fn spend<'a>(parts: &[Part<'a>], now: Timestamp) -> Option<Ruling<'a>> {
     let mut tightest: Option<(&BoundLimit, Level)> = None;
     for (i, part) in parts.iter().enumerate() {
         match part.bucket.spend(part.wish.cost, now) {

@@ -99,7 +99,7 @@ impl OverrideSpec {
         let duration = check::duration_within(cx, &format!("{at}/per"), per, ("1ms", "8760h"));
         let requests = at_least_one(self.requests.unwrap_or(limit.requests), &format!("{at}/requests"), cx)?;
         let burst = self.burst(requests, at, cx)?;
-        let rate = written_rate(at, (requests, (per, duration), burst), cx)?;
+        let rate = written_rate(at, "requests", (requests, (per, duration), burst), cx)?;
         let member = fields::policy_member(&limit.name, requests, duration).into();
         Some(Override {
             key,

@@ -15,6 +15,7 @@ use crate::state::StateStore;
 use crate::time::Timestamp;
 use std::sync::Arc;
 
+mod connections;
 mod delay;
 mod held;
 mod mesh;
