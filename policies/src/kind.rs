@@ -91,6 +91,11 @@ impl<'a> CompileContext<'a> {
         !self.policy.targets.is_empty()
     }
 
+    /// Of each target.
+    pub fn target_kinds(&self) -> Vec<TargetKind> {
+        self.policy.targets.iter().map(|target| target.kind).collect()
+    }
+
     pub fn mode(&self) -> Mode {
         self.policy.mode
     }

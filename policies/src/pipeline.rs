@@ -67,6 +67,19 @@ pub trait Filter: Debug + Send + Sync {
         Verdict::Continue
     }
 
+    /// Whether it has a word on connections.
+    fn judges_connections(&self) -> bool {
+        false
+    }
+
+    /// Called when a connection has come in, before anything is called for it and before TLS.
+    ///
+    /// # Errors
+    /// It is to be closed.
+    fn on_connection(&self, _cx: &mut ConnectionContext<'_>) -> Result<(), Cut> {
+        Ok(())
+    }
+
     /// Called with the head of the final response, whoever gave it, in reverse order. Only filters whose
     /// `on_request` ran are called.
     fn on_response(&self, _head: &mut response::Parts) {}
@@ -100,6 +113,25 @@ impl Debug for RequestContext<'_> {
             .field("now", &self.now)
             .finish_non_exhaustive()
     }
+}
+
+/// What is known of a connection before anything of it is answered.
+#[derive(Debug)]
+pub struct ConnectionContext<'a> {
+    pub peer: &'a Peer,
+    /// What the client asked for by TLS (SNI), where that was read.
+    pub server_name: Option<&'a str>,
+    pub now: Timestamp,
+    /// As of a request.
+    pub decisions: &'a mut Decisions,
+}
+
+/// Why a connection is closed, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    pub reason: Reason,
+    /// By a reset, which no client takes for the end of an answer; else in order.
+    pub reset: bool,
 }
 
 /// A filter's word.
@@ -198,6 +230,14 @@ pub fn on_request(
         }
     }
     Ok(Flow::Done)
+}
+
+/// Asks all filters for their word on a connection, until one closes it.
+///
+/// # Errors
+/// It is to be closed.
+pub fn on_connection(gate: &[Arc<dyn Filter>], cx: &mut ConnectionContext<'_>) -> Result<(), Cut> {
+    gate.iter().try_for_each(|filter| filter.on_connection(cx))
 }
 
 /// Goes on with the filter that asked for an effect, then with those after it.

@@ -104,6 +104,9 @@ pub enum Scope {
     OutboundTo(SocketAddr),
 }
 
+/// What judges connections at one place.
+pub type Gate = Arc<[Arc<dyn Filter>]>;
+
 /// One rule as requests meet it.
 #[derive(Debug)]
 pub struct Rule {
@@ -139,6 +142,8 @@ pub struct Target {
     pub weight: u32,
     /// Policies and route filters, ordered by phase.
     pub filters: Box<[Arc<dyn Filter>]>,
+    /// For connections that go there as a whole; at an inbound listener, for all of them.
+    pub gate: Gate,
     pub guard: Option<Arc<CircuitGuard>>,
     /// `None`: that of the backend.
     pub balancer: Option<Arc<Balancer>>,
@@ -228,6 +233,23 @@ impl Snapshot {
         let asked = authority(head).ok().and_then(|authority| listener(&authority.host));
         let shown = listener(&server_name.to_ascii_lowercase());
         matches!((asked, shown), (Some(asked), Some(shown)) if !Arc::ptr_eq(asked, shown))
+    }
+
+    /// What judges connections of requests before any is read. `server_name`: what the client asked for by TLS, where that
+    /// was read already; a socket whose listeners are told apart later has what they have in common.
+    pub fn gate(&self, scope: Scope, server_name: Option<&str>) -> Gate {
+        let found = match scope {
+            Scope::Inbound => self.inbound.as_ref().and_then(|rule| Some(&rule.targets.first()?.gate)),
+            Scope::Gateway(bind) => self.sockets.get(&bind).and_then(|socket| match server_name {
+                None => Some(&socket.gate),
+                Some(name) => {
+                    let listener = socket.listeners.candidates(&name.to_ascii_lowercase()).next();
+                    listener.map(|listener| &listener.gate)
+                }
+            }),
+            Scope::Outbound | Scope::OutboundTo(_) => None,
+        };
+        found.cloned().unwrap_or_default()
     }
 
     /// Finds the rule for a request and picks one of its targets by weight and chance, whoever asks: what is there for

@@ -3,11 +3,14 @@
 //! Where listeners are told apart by server name, the first message of TLS decides whose a connection is; what is done
 //! then is up to that listener: TLS passes through, or ends here and what was inside is carried, or requests are read.
 
+mod gate;
+
 use std::io;
 use std::task::Context;
 use std::time::Duration;
 
 use tidegate_policy::Reason;
+use tidegate_policy::pipeline::Cut;
 use tidegate_policy::snapshot::{Arrival, BindAddress, Intake, Selected};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,6 +22,8 @@ use crate::http::{ConnectionContext, HttpServer, last_requests};
 use crate::listener::{Hello, NoHello, Rewound, handshake, read_hello};
 use crate::tcp::{Abort, Raw, carry, open};
 use crate::telemetry::{ConnectionSide, StreamRecord};
+
+pub(crate) use gate::{close, judge, lets_in};
 
 /// From the accept to the end of the client's first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
@@ -43,6 +48,9 @@ pub(crate) async fn serve(
     let intake = proxy.store.load().intake(bind);
     // A socket whose listeners are gone is about to be closed; until then it says that nothing is there.
     let Some(intake @ (Intake::ServerNames | Intake::Connections)) = intake else {
+        if !lets_in(&context, &stream, None) {
+            return;
+        }
         return match proxy.store.tls(bind) {
             Some(tls) => Box::pin(server.serve_tls(stream, &tls, context, stop)).await,
             None => server.serve(stream, context, stop).await,
@@ -74,7 +82,7 @@ impl Guest {
             Ok(Arrival::Requests) => Err(Reason::NoRoute),
             Err(reason) => Err(reason),
         };
-        self.forward(stream, selected).await;
+        self.enter(stream, selected).await;
     }
 
     /// The client has said whom it wants.
@@ -83,11 +91,15 @@ impl Guest {
             self.record.asked_for(name.clone());
         }
         let arrival = self.arrival(hello.server_name.as_deref());
+        let server_name = hello.server_name.clone();
         let stream = hello.rewind(stream);
         match arrival {
             Ok(Arrival::Requests) => match self.context.proxy.store.tls(self.bind) {
                 Some(tls) => {
                     self.record.forget();
+                    if !lets_in(&self.context, &stream, Some(server_name.as_deref().unwrap_or_default())) {
+                        return;
+                    }
                     Box::pin(server.serve_tls(stream, &tls, self.context, self.stop)).await;
                 }
                 None => self.refuse(&stream, "the listener was just taken away"),
@@ -95,8 +107,8 @@ impl Guest {
             Ok(Arrival::Stream { selected, ends_tls: true }) => {
                 Box::pin(self.end_tls(stream, selected)).await;
             }
-            Ok(Arrival::Stream { selected, ends_tls: false }) => self.forward(stream, Ok(selected)).await,
-            Err(reason) => self.forward(stream, Err(reason)).await,
+            Ok(Arrival::Stream { selected, ends_tls: false }) => self.enter(stream, Ok(selected)).await,
+            Err(reason) => self.enter(stream, Err(reason)).await,
         }
     }
 
@@ -104,8 +116,28 @@ impl Guest {
         self.context.proxy.store.load().connection(self.bind, server_name, &mut self.context.rng())
     }
 
+    /// Past the policies that judge connections.
+    async fn enter<D>(mut self, downstream: D, selected: Result<Selected, Reason>)
+    where
+        D: AsyncRead + AsyncWrite + Abort + Raw + Unpin,
+    {
+        if let Ok(selected) = &selected
+            && let Err(cut) = self.judge(selected)
+        {
+            return close(cut, &downstream, self.record);
+        }
+        self.forward(downstream, selected).await;
+    }
+
+    fn judge(&mut self, selected: &Selected) -> Result<(), Cut> {
+        self.record.decided(selected);
+        judge(&self.context.proxy, &selected.target().gate, &mut self.record)
+    }
+
     async fn end_tls(mut self, stream: Rewound<TcpStream>, selected: Selected) {
-        self.record.decided(&selected);
+        if let Err(cut) = self.judge(&selected) {
+            return close(cut, &stream, self.record);
+        }
         let Some(tls) = self.context.proxy.store.tls_of_streams(self.bind) else {
             return self.refuse(&stream, "the listener was just taken away");
         };

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{ConnectionContext, Hello, HttpServer, hello};
+use crate::intake::{close, judge};
 use crate::tcp::{Abort as _, IDLE_TIMEOUT, Upstream, carry, open};
 use crate::telemetry::{ConnectionSide, StreamRecord};
 
@@ -109,7 +110,15 @@ async fn connect(
     let mut record = proxy.telemetry.stream(context.peer.clone(), address, context.direction);
     let selected = proxy.store.load().stream(address);
     let opened = match selected {
-        Ok(selected) => open(proxy, &selected, &mut context.rng(), &mut record, None).await,
+        Ok(selected) => {
+            record.decided(&selected);
+            // Counts as well one that was silent for long and turns out to be HTTP.
+            if let Err(cut) = judge(proxy, &selected.target().gate, &mut record) {
+                close(cut, stream, record);
+                return None;
+            }
+            open(proxy, &selected, &mut context.rng(), &mut record, None).await
+        }
         Err(reason) => Err(reason),
     };
     match opened {

@@ -77,7 +77,9 @@ impl Role {
         named: &BTreeSet<&PolicyKey>,
     ) -> Option<Policy> {
         let mine = |kind: TargetKind, object: &ResourceName| match kind {
-            TargetKind::Gateway | TargetKind::ListenerSet => self == Self::Gateway,
+            TargetKind::Gateway | TargetKind::ListenerSet | TargetKind::TCPRoute | TargetKind::TLSRoute => {
+                self == Self::Gateway
+            }
             TargetKind::HTTPRoute | TargetKind::GRPCRoute => routes.contains(&(kind, object)),
             TargetKind::Namespace | TargetKind::Service | TargetKind::Backend => true,
         };

@@ -226,9 +226,12 @@ fn with_defaults(written: &Json, group: &str, kind: &str) -> Json {
 
 fn reference(target: &TargetRef) -> Json {
     let group = match target.kind {
-        TargetKind::Gateway | TargetKind::ListenerSet | TargetKind::HTTPRoute | TargetKind::GRPCRoute => {
-            GATEWAY_GROUP
-        }
+        TargetKind::Gateway
+        | TargetKind::ListenerSet
+        | TargetKind::HTTPRoute
+        | TargetKind::GRPCRoute
+        | TargetKind::TCPRoute
+        | TargetKind::TLSRoute => GATEWAY_GROUP,
         TargetKind::Backend => TIDEGATE_GROUP,
         _ => "",
     };

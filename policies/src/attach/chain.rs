@@ -19,7 +19,7 @@ pub struct Chain {
 pub struct Place<'a> {
     pub resources: &'a Resources,
     /// The route and the name of its rule, if there is one.
-    pub rule: Option<(&'a Route, Option<&'a Arc<str>>)>,
+    pub rule: Option<(TargetKind, &'a ResourceName, Option<&'a Arc<str>>)>,
 }
 
 impl Chain {
@@ -109,9 +109,9 @@ impl Place<'_> {
     }
 
     fn route_into(&self, chain: &mut Chain) {
-        if let Some((route, rule)) = self.rule {
-            chain.namespace(&route.meta.name.namespace);
-            chain.object(route.kind.target(), &route.meta.name, rule);
+        if let Some((kind, route, rule)) = self.rule {
+            chain.namespace(&route.namespace);
+            chain.object(kind, route, rule);
         }
     }
 }
@@ -161,7 +161,8 @@ impl Chain {
 }
 
 fn stream_chains(route: &StreamRoute, resources: &Resources, chains: &mut Vec<Chain>) {
-    let place = Place { resources, rule: None };
+    let rule = Some((route.kind.target(), &route.meta.name, route.rule.name.as_ref()));
+    let place = Place { resources, rule };
     for parent in &route.parents {
         let RouteParent::Listener { listener, .. } = parent else { continue };
         let backends = route.rule.backends.iter().map(|backend| backend.target.as_ref().ok());
@@ -171,7 +172,8 @@ fn stream_chains(route: &StreamRoute, resources: &Resources, chains: &mut Vec<Ch
 
 fn route_chains(route: &Route, resources: &Resources, chains: &mut Vec<Chain>) {
     for rule in &route.rules {
-        let place = Place { resources, rule: Some((route, rule.name.as_ref())) };
+        let of_rule = (route.kind.target(), &route.meta.name, rule.name.as_ref());
+        let place = Place { resources, rule: Some(of_rule) };
         let of = |backend: &BackendRef| (backend.target.clone().ok(), backend.filters.clone());
         let backends: Vec<_> = match &rule.backends[..] {
             [] => vec![(None, Vec::new())],

@@ -44,6 +44,12 @@ impl Known {
                 known.insert_section(route.kind.target(), &route.meta.name, name);
             }
         }
+        for route in resources.streams.values() {
+            known.insert(route.kind.target(), &route.meta.name);
+            if let Some(name) = &route.rule.name {
+                known.insert_section(route.kind.target(), &route.meta.name, name);
+            }
+        }
         for backend in resources.backends.values() {
             let kind = match backend.name.kind {
                 BackendKind::Service => TargetKind::Service,

@@ -35,7 +35,10 @@ fn gateway_ladder() -> Vec<Policy> {
 fn at_gateway(policies: &[Policy]) -> Vec<String> {
     let resources = everywhere();
     let route = &resources.routes[&(crate::model::RouteKind::Http, name("r"))];
-    let place = Place { resources: &resources, rule: Some((route, route.rules[0].name.as_ref())) };
+    let place = Place {
+        resources: &resources,
+        rule: Some((route.kind.target(), &route.meta.name, route.rules[0].name.as_ref())),
+    };
     let chain = place.gateway(&listener_name("gw", "http"), Some(&service_name("cart", 80)));
     let effective = Attachments::new(policies).effective(&chain);
     effective.iter().map(|policy| policy.meta.name.name.to_string()).collect()
@@ -61,7 +64,7 @@ fn a_namespaces_default_yields_to_anything_explicit_and_the_services_namespace_i
     let namespace = |name: &str| on(name, vec![target(TargetKind::Namespace, name, None)]);
     let resources = resources(service("deep/cart", 80, &[]));
     let route = route("mid/r", Vec::new(), Vec::new());
-    let place = Place { resources: &resources, rule: Some((&route, None)) };
+    let place = Place { resources: &resources, rule: Some((route.kind.target(), &route.meta.name, None)) };
     let chain = place.gateway(&listener_name("edge/gw", "http"), Some(&service_name("deep/cart", 80)));
     let effective = |policies: &[Policy]| {
         let found = Attachments::new(policies).effective(&chain);
@@ -82,7 +85,10 @@ fn a_callers_sidecar_runs_the_routes_filters_and_the_breakers_down_to_the_backen
     service("other/pay", 80, &[]).into_iter().for_each(|r| resources.insert(r));
     let parents = vec![RouteParent::Service { service: name("cart"), port: None }];
     let route = route("r", parents, vec![rule("pay", &["/"], vec![to("other/pay", 1)])]);
-    let place = Place { resources: &resources, rule: Some((&route, route.rules[0].name.as_ref())) };
+    let place = Place {
+        resources: &resources,
+        rule: Some((route.kind.target(), &route.meta.name, route.rules[0].name.as_ref())),
+    };
     let policies = [
         on("namespace", vec![target(Namespace, "shop", None)]),
         on("backends-namespace", vec![target(Namespace, "other", None)]),

@@ -97,6 +97,7 @@ impl Setup {
             backend: Ok(Arc::clone(&backend)),
             weight: 1,
             filters: Box::default(),
+            gate: crate::snapshot::Gate::default(),
             guard: None,
             balancer: None,
             mirrors: Box::default(),

@@ -118,6 +118,8 @@ impl TryFrom<proto::TargetRef> for TargetRef {
             Ok(proto::TargetKind::ListenerSet) => TargetKind::ListenerSet,
             Ok(proto::TargetKind::HttpRoute) => TargetKind::HTTPRoute,
             Ok(proto::TargetKind::GrpcRoute) => TargetKind::GRPCRoute,
+            Ok(proto::TargetKind::TcpRoute) => TargetKind::TCPRoute,
+            Ok(proto::TargetKind::TlsRoute) => TargetKind::TLSRoute,
             Ok(proto::TargetKind::Service) => TargetKind::Service,
             Ok(proto::TargetKind::Backend) => TargetKind::Backend,
             Ok(proto::TargetKind::Unspecified) | Err(_) => return unknown(message.kind).at("kind"),

@@ -89,6 +89,8 @@ impl From<&TargetRef> for proto::TargetRef {
             TargetKind::ListenerSet => proto::TargetKind::ListenerSet,
             TargetKind::HTTPRoute => proto::TargetKind::HttpRoute,
             TargetKind::GRPCRoute => proto::TargetKind::GrpcRoute,
+            TargetKind::TCPRoute => proto::TargetKind::TcpRoute,
+            TargetKind::TLSRoute => proto::TargetKind::TlsRoute,
             TargetKind::Service => proto::TargetKind::Service,
             TargetKind::Backend => proto::TargetKind::Backend,
         };

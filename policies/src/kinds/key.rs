@@ -13,7 +13,7 @@ use http::{HeaderName, request};
 use crate::expression::{Expression, Facts};
 use crate::matching::RequestView;
 use crate::pick::{cookie_values, hash};
-use crate::pipeline::RequestContext;
+use crate::pipeline::{ConnectionContext, RequestContext};
 use address::ClientAddress;
 pub(super) use spec::{KeySpec, KeyType};
 use template::Templates;
@@ -49,6 +49,8 @@ pub(super) enum Source {
     Expression(Arc<Expression>),
     /// An entry of a rate limit service's descriptor; no request has one.
     Descriptor(Arc<str>),
+    /// Whom a client asks for by TLS; of connections only.
+    ServerName,
 }
 
 /// What becomes of a request that does not have a part.
@@ -108,6 +110,27 @@ pub(super) fn of(parts: &[KeyPart], cx: &RequestContext<'_>, seed: [u64; 2]) -> 
     let (mut hasher, facts) = (KeyHasher::new(seed), facts(cx));
     for part in parts {
         match (part.source.write(&mut hasher, &facts), part.missing) {
+            (true, _) | (false, Missing::Share) => hasher.end_of_part(),
+            (false, Missing::Skip) => return Key::Skip,
+            (false, Missing::Deny) => return Key::Deny,
+        }
+    }
+    Key::Of(hasher.finish())
+}
+
+/// The key of a connection under a limit, whose parts are such as connections have.
+pub(super) fn of_connection(parts: &[KeyPart], cx: &ConnectionContext<'_>, seed: [u64; 2]) -> Key {
+    let mut hasher = KeyHasher::new(seed);
+    for part in parts {
+        let has = match (&part.source, cx.server_name) {
+            (Source::ClientAddress(address), _) => hasher.all([address.of_connection(cx.peer).bytes()]),
+            (Source::ServerName, Some(name)) => {
+                hasher.lower_case(name.as_bytes());
+                true
+            }
+            _ => false,
+        };
+        match (has, part.missing) {
             (true, _) | (false, Missing::Share) => hasher.end_of_part(),
             (false, Missing::Skip) => return Key::Skip,
             (false, Missing::Deny) => return Key::Deny,
@@ -210,7 +233,7 @@ impl Source {
             Self::Expression(expression) => {
                 hasher.all(expression.value(facts).ok().iter().map(|value| value.as_bytes()))
             }
-            Self::Descriptor(_) => false,
+            Self::Descriptor(_) | Self::ServerName => false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod cell;
 mod concurrent;
+mod connections;
 mod cost;
 mod delay;
 mod descriptor;
@@ -12,6 +13,7 @@ mod mesh;
 mod on_limit;
 mod overrides;
 mod quotas;
+mod requests_from;
 mod response_cost;
 mod scope;
 mod state;
@@ -38,6 +40,7 @@ use crate::pipeline::Filter;
 use crate::state::StateStore;
 use cell::Rate;
 use concurrent::{Concurrent, ConcurrentSpec};
+use connections::{ConnectionSpec, Connections};
 use cost::{Cost, CostSpec};
 pub use descriptor::{Descriptor, DescriptorLimiter, Judged, Judgement};
 use exact::{ExactSpec, Written};
@@ -47,6 +50,7 @@ pub use mesh::{Leases, QuotaLimits, Standing};
 use on_limit::{OnLimit, OnLimitSpec};
 use overrides::{Override, OverrideSpec};
 use quotas::{Quota, QuotaSpec};
+use requests_from::RequestsFrom;
 use response_cost::{ResponseCost, ResponseCostSpec};
 use scope::{Place, Scope, Sharing};
 use told::Told;
@@ -76,7 +80,7 @@ pub(super) struct RateLimitPolicySpec {
     /// For scope Exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     exact: Option<ExactSpec>,
-    /// At least one of these, of `concurrent` or of `quotas`.
+    /// At least one of these, of `concurrent`, of `quotas` or of `newConnections`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     limits: Vec<LimitSpec>,
@@ -88,6 +92,10 @@ pub(super) struct RateLimitPolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     quotas: Vec<QuotaSpec>,
+    /// How many connections may be opened per time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    new_connections: Vec<ConnectionSpec>,
     /// What whoever is refused is told. Default: 429 and a line of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     on_limit: Option<OnLimitSpec>,
@@ -106,9 +114,16 @@ struct LimitSpec {
     /// At least 1; at most 1 million per second.
     #[schemars(range(min = 1))]
     requests: u32,
+    /// The number for each request, in CEL over `request`, `source` and `destination`: a whole number. Where it fails, or is
+    /// no number that `requests` could be, `requests` holds. What clients can write themselves they will: ask for what is
+    /// set on the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    requests_from: Option<String>,
     /// 1ms to 8760h.
     per: GepDuration,
-    /// Requests that may come at once after a pause. Default: `requests`.
+    /// Requests that may come at once after a pause. Default: `requests`. With another number of `requestsFrom`, in the same
+    /// proportion to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     burst: Option<u32>,
@@ -160,6 +175,8 @@ struct RateLimit {
     concurrent: Vec<Concurrent>,
     /// Those first that take longest to begin anew.
     quotas: Vec<Quota>,
+    /// Ordered by name.
+    connections: Vec<Connections>,
     policy_field: HeaderValue,
     told: Told,
     sharing: Sharing,
@@ -171,6 +188,7 @@ struct Limit {
     rule: Arc<RuleRef>,
     rate: Rate,
     written: Written,
+    from: Option<RequestsFrom>,
     key: Arc<[KeyPart]>,
     when: Option<Arc<Expression>>,
     cost: Cost,
@@ -199,13 +217,18 @@ impl PolicyKind for RateLimitPolicy {
     }
 
     fn compile(spec: Self::Spec, cx: &mut CompileContext<'_>) -> Option<Compiled> {
-        let has_none = spec.limits.is_empty() && spec.concurrent.is_empty() && spec.quotas.is_empty();
+        let has_none = spec.limits.is_empty()
+            && spec.concurrent.is_empty()
+            && spec.quotas.is_empty()
+            && spec.new_connections.is_empty();
         if spec.limits.len() > MOST_LIMITS || has_none {
             cx.error("/limits", format!("{} limits: write 1 to {MOST_LIMITS}", spec.limits.len()));
         }
         check::unique(cx, "/limits", spec.limits.iter().map(|limit| Some(limit.name.as_str())));
         let (concurrent, quotas) = (spec.concurrent(cx), spec.quotas(cx));
+        let connections = spec.connections(cx);
         descriptor::check(&spec, cx);
+        requests_from::check(&spec, cx);
         let when = condition(spec.when.as_deref(), "/when", cx);
         let sharing = Sharing::compile(&spec, cx);
         let on_limit = spec.on_limit.as_ref().map(|on_limit| on_limit.compile(&spec, cx)).unwrap_or_default();
@@ -225,6 +248,7 @@ impl PolicyKind for RateLimitPolicy {
             limits,
             concurrent: concurrent?,
             quotas: quotas?,
+            connections: connections?,
             policy_field,
             told,
             sharing,
@@ -261,17 +285,24 @@ impl LimitSpec {
             None => requests,
         };
         // Each is looked at before any is needed, so that all faults are told at once.
-        let key = key_parts(&self.key, MOST_KEY_PARTS, at, cx);
+        let key = key_parts(&self.key, KeySpec::compile, at, cx);
         let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
         let overrides = self.overrides(at, cx);
-        let (requests, burst) = (requests?, burst?);
-        let cost = self.cost.as_ref().map(|cost| cost.compile(&format!("{at}/cost"), burst, cx));
-        let response_cost = self.response_cost(at, burst, cx);
-        let rate = written_rate(at, (requests, (self.per, per), burst), cx)?;
+        // What is wrong in them whatever the limit holds is told even if that is not known.
+        let holds = burst.filter(|_| self.requests_from.is_none()).unwrap_or(NonZeroU32::MAX);
+        let cost = self.cost.as_ref().map(|cost| cost.compile(&format!("{at}/cost"), holds, cx));
+        let response_cost = self.response_cost(at, cx);
+        let written = requests.zip(burst).map(|(requests, burst)| Written { requests, per, burst });
+        let from = self.requests_from(at, written, cx);
+        let Written { requests, burst, .. } = written?;
+        let rate = written_rate(at, "requests", (requests, (self.per, per), burst), cx)?;
+        let from = from?;
+        let unit = from.as_ref().and_then(|from| from.unit());
         Some(Limit {
             rule: cx.rule(&self.name, at),
-            rate,
+            rate: unit.unwrap_or(rate),
             written: Written { requests, per, burst },
+            from,
             key: key?,
             when,
             cost: cost.unwrap_or(Some(Cost::One))?,
@@ -296,26 +327,26 @@ impl LimitSpec {
 
     /// `None` if it is wrong.
     #[expect(clippy::option_option, reason = "wrong, or not written")]
-    fn response_cost(
-        &self,
-        at: &str,
-        burst: NonZeroU32,
-        cx: &mut CompileContext<'_>,
-    ) -> Option<Option<ResponseCost>> {
+    fn response_cost(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Option<ResponseCost>> {
         let Some(spec) = &self.response_cost else { return Some(None) };
         if self.cost.is_some() {
             cx.error(format!("{at}/responseCost"), "write `cost` or `responseCost`");
         }
-        spec.compile(&format!("{at}/responseCost"), burst, cx).map(Some)
+        spec.compile(&format!("{at}/responseCost"), cx).map(Some)
     }
 }
 
 /// What is counted apart.
-fn key_parts(key: &[KeySpec], most: usize, at: &str, cx: &mut CompileContext<'_>) -> Option<Arc<[KeyPart]>> {
-    if key.len() > most {
-        cx.error(format!("{at}/key"), format!("{} parts: write at most {most}", key.len()));
+fn key_parts(
+    key: &[KeySpec],
+    compile: fn(&KeySpec, &str, &mut CompileContext<'_>) -> Option<KeyPart>,
+    at: &str,
+    cx: &mut CompileContext<'_>,
+) -> Option<Arc<[KeyPart]>> {
+    if key.len() > MOST_KEY_PARTS {
+        cx.error(format!("{at}/key"), format!("{} parts: write at most {MOST_KEY_PARTS}", key.len()));
     }
-    let parts = key.iter().enumerate().map(|(i, part)| part.compile(&format!("{at}/key/{i}"), cx));
+    let parts = key.iter().enumerate().map(|(i, part)| compile(part, &format!("{at}/key/{i}"), cx));
     let parts: Vec<KeyPart> = parts.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
     for (i, part) in parts.iter().enumerate() {
         if parts[..i].contains(part) {
@@ -335,17 +366,18 @@ fn condition(text: Option<&str>, at: &str, cx: &mut CompileContext<'_>) -> Optio
 
 fn written_rate(
     at: &str,
+    what: &str,
     (requests, (written, per), burst): (NonZeroU32, (GepDuration, Duration), NonZeroU32),
     cx: &mut CompileContext<'_>,
 ) -> Option<Rate> {
     if per < SHORTEST_INTERVAL * requests.get() {
         let message = format!("{requests} per {written}: more than 1 million per second cannot be counted");
-        cx.error(format!("{at}/requests"), message);
+        cx.error(format!("{at}/{what}"), message);
         return None;
     }
     let rate = Rate::new(requests, per, burst).filter(|rate| rate.refill() <= LONGEST_REFILL);
     if rate.is_none() {
-        let field = if burst == requests { "requests" } else { "burst" };
+        let field = if burst == requests { what } else { "burst" };
         cx.error(format!("{at}/{field}"), format!("{burst} would take more than 10 years to refill"));
     }
     rate
@@ -370,6 +402,7 @@ impl BindFilter for RateLimit {
             limits,
             concurrent: self.concurrent.iter().map(|one| one.bind(&owner, state)).collect(),
             quotas: self.quotas.iter().map(|quota| quota.bind(&owner, state)).collect(),
+            connections: self.connections.iter().map(|one| one.bind(&owner, &self.policy, state)).collect(),
             policy_field: self.policy_field.clone(),
             told: self.told,
             exact: self.sharing.exact(),
@@ -381,12 +414,19 @@ impl BindFilter for RateLimit {
 
 impl Limit {
     fn bind(&self, owner: &Arc<str>, policy: &PolicyRef, sharing: Sharing, store: &StateStore) -> BoundLimit {
-        let (limit, parts) = (&self.rule.name, key::describe(&self.key));
+        let (limit, mut parts) = (&self.rule.name, key::describe(&self.key));
+        let mut rate = sharing.rate(self.written, self.rate);
+        // Times of another kind, for whoever finds them.
+        if self.from.is_some() {
+            parts.push_str("|from");
+            rate = self.rate;
+        }
         let policy = policy.name.to_string();
         let place = Place { owner, policy: &policy, limit, parts: &parts, own: None };
         BoundLimit {
             rule: Arc::clone(&self.rule),
             written: self.written,
+            from: self.from.as_ref().map(|from| from.shared(sharing.exact())),
             member: self.member.as_str().into(),
             own: Override::bind((&self.overrides, &self.key), place, sharing, store),
             key: Arc::clone(&self.key),
@@ -394,7 +434,7 @@ impl Limit {
             cost: self.cost.clone(),
             response_cost: self.response_cost.clone(),
             shadow: self.shadow,
-            counters: sharing.counters(place, (self.written, self.rate), !self.key.is_empty(), store),
+            counters: sharing.counters(place, (self.written, rate), !self.key.is_empty(), store),
         }
     }
 }

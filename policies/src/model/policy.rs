@@ -72,17 +72,21 @@ pub enum TargetKind {
     ListenerSet,
     HTTPRoute,
     GRPCRoute,
+    TCPRoute,
+    TLSRoute,
     Service,
     Backend,
 }
 
 impl TargetKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Namespace,
         Self::Gateway,
         Self::ListenerSet,
         Self::HTTPRoute,
         Self::GRPCRoute,
+        Self::TCPRoute,
+        Self::TLSRoute,
         Self::Service,
         Self::Backend,
     ];
@@ -94,6 +98,8 @@ impl TargetKind {
             Self::ListenerSet => "ListenerSet",
             Self::HTTPRoute => "HTTPRoute",
             Self::GRPCRoute => "GRPCRoute",
+            Self::TCPRoute => "TCPRoute",
+            Self::TLSRoute => "TLSRoute",
             Self::Service => "Service",
             Self::Backend => "Backend",
         }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{BackendName, InvalidRef, Meta, RouteParent, SourceRef};
+use super::{BackendName, InvalidRef, Meta, RouteParent, SourceRef, TargetKind};
 
 /// A TCPRoute or TLSRoute whose parents and backends have been looked up: where whole connections go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,14 @@ impl StreamKind {
         match self {
             Self::Tcp => "TCPRoute",
             Self::Tls => "TLSRoute",
+        }
+    }
+
+    /// As what policies are attached to.
+    pub const fn target(self) -> TargetKind {
+        match self {
+            Self::Tcp => TargetKind::TCPRoute,
+            Self::Tls => TargetKind::TLSRoute,
         }
     }
 }

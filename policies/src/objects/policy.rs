@@ -116,9 +116,12 @@ fn is_name(text: &str) -> bool {
 
 fn group_of(kind: TargetKind) -> &'static str {
     match kind {
-        TargetKind::Gateway | TargetKind::ListenerSet | TargetKind::HTTPRoute | TargetKind::GRPCRoute => {
-            GATEWAY_GROUP
-        }
+        TargetKind::Gateway
+        | TargetKind::ListenerSet
+        | TargetKind::HTTPRoute
+        | TargetKind::GRPCRoute
+        | TargetKind::TCPRoute
+        | TargetKind::TLSRoute => GATEWAY_GROUP,
         TargetKind::Namespace | TargetKind::Service => "",
         TargetKind::Backend => TIDEGATE_GROUP,
     }

@@ -44,6 +44,8 @@ pub struct SharedBucket {
     pub requests: u32,
     pub per: Duration,
     pub burst: u32,
+    /// The number changes from request to request: whatever it is, what was spent of the bucket stays spent in proportion.
+    pub in_proportion: bool,
     pub cost: u32,
 }
 

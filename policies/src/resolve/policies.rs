@@ -6,6 +6,7 @@ use super::{AncestorStatus, Condition, Resolved};
 use crate::attach::{Conflict, Known, Standing, standings};
 use crate::kinds::find;
 use crate::model::{Policy, Resource, ResourceName, TargetKind, TargetRef};
+use crate::objects::StreamRouteKind;
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
     for policy in objects.policies.values() {
@@ -103,6 +104,17 @@ fn known(objects: &Objects<'_>) -> Known {
         known.insert(TargetKind::GRPCRoute, &route.meta.name);
         for name in route.spec.rules.iter().filter_map(|rule| rule.name.as_ref()) {
             known.insert_section(TargetKind::GRPCRoute, &route.meta.name, name);
+        }
+    }
+    for ((kind, name), route) in &objects.streams {
+        let kind = match kind {
+            StreamRouteKind::Tcp => TargetKind::TCPRoute,
+            StreamRouteKind::Tls => TargetKind::TLSRoute,
+            StreamRouteKind::Udp => continue,
+        };
+        known.insert(kind, name);
+        for name in route.spec.rules.iter().filter_map(|rule| rule.name.as_ref()) {
+            known.insert_section(kind, &route.meta.name, name);
         }
     }
     for service in objects.services.values() {

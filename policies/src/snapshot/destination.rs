@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::outbound::PortRules;
-use super::{BackendState, Rule, Selected, Snapshot, Target};
+use super::{BackendState, Gate, Rule, Selected, Snapshot, Target};
 use crate::balance::{Balancer, EndpointState};
 use crate::call::CallPlan;
 use crate::model::{Address, AppProtocol, Backend, BackendKind, BackendName, Declared, ResourceName};
@@ -91,6 +91,7 @@ impl Selected {
             backend: Ok(Arc::new(backend)),
             weight: 1,
             filters: Box::default(),
+            gate: Gate::default(),
             guard: None,
             balancer: None,
             mirrors: Box::default(),

@@ -7,7 +7,8 @@ use rustc_hash::FxHashMap;
 
 use super::build::Builder;
 use super::rule::Side;
-use super::{BindAddress, Rule};
+use super::{BindAddress, Gate, Rule};
+use crate::attach::Place;
 use crate::matching::{Candidate, HostMap, MatchTable, RequestView, RuleOrder};
 use crate::model::{ListenerName, ResourceName, Route, RouteParent, RouteRule, SourceRef};
 
@@ -15,6 +16,8 @@ use crate::model::{ListenerName, ResourceName, Route, RouteParent, RouteRule, So
 #[derive(Debug, Default)]
 pub(super) struct Socket {
     pub(super) listeners: HostMap<Arc<ListenerRoutes>>,
+    /// What judges connections at every listener, whichever of them is meant.
+    pub(super) gate: Gate,
 }
 
 /// One listener with the rules of the routes that are attached to it.
@@ -25,6 +28,8 @@ pub(super) struct ListenerRoutes {
     /// The Secrets with its certificates.
     pub(super) certificates: Vec<ResourceName>,
     pub(super) routes: Routes,
+    /// What judges connections that are read here, whatever their requests are for.
+    pub(super) gate: Gate,
 }
 
 /// What the routes of a listener tell apart.
@@ -75,7 +80,10 @@ impl Builder<'_> {
             let (name, source) = (listener.name.clone(), listener.source.clone());
             let certificates = listener.certificates().unwrap_or_default();
             let certificates = certificates.iter().map(|shown| shown.secret.clone()).collect();
-            let routes = ListenerRoutes { name, source, certificates, routes };
+            let place = Place { resources: self.resources, rule: None };
+            let (effective, _) = self.effective(place, Side::Gateway(&name), (None, &|chain| chain));
+            let gate = self.gate(&effective);
+            let routes = ListenerRoutes { name, source, certificates, routes, gate };
             if routes.is_empty() { &mut unused } else { &mut in_use }.push((listener, Arc::new(routes)));
         }
         let mut sockets = FxHashMap::<BindAddress, Socket>::default();
@@ -84,6 +92,9 @@ impl Builder<'_> {
                 let socket = sockets.entry(bind).or_default();
                 socket.listeners.get_or_insert_with(listener.hostname(), || routes.clone());
             }
+        }
+        for socket in sockets.values_mut() {
+            socket.gate = common(socket.listeners.iter().map(|(_, listener)| &listener.gate));
         }
         sockets
     }
@@ -103,6 +114,15 @@ impl Builder<'_> {
         }
         attached
     }
+}
+
+/// What is in all of them.
+fn common<'a>(mut gates: impl Iterator<Item = &'a Gate>) -> Gate {
+    let first = gates.next().cloned().unwrap_or_default();
+    gates.fold(first, |left, gate| {
+        let stays = |filter: &&Arc<_>| gate.iter().any(|other| Arc::ptr_eq(filter, other));
+        left.iter().filter(stays).cloned().collect()
+    })
 }
 
 /// Every match of every rule of a route, each competing on its own.

@@ -18,12 +18,14 @@ impl Builder<'_> {
     pub(super) fn inbound(&mut self) -> Option<Rule> {
         let app = self.app()?;
         let (mut filters, mut applied, mut seen) = (Filters::default(), Vec::new(), BTreeSet::new());
+        let mut effective = Vec::new();
         for service in &self.local.services {
             let chains = Chain::inbound(service, self.resources);
             for policy in chains.iter().flat_map(|chain| self.attachments.effective(chain)) {
                 if !seen.insert((&policy.kind, &policy.meta.name)) {
                     continue;
                 }
+                effective.push(policy);
                 if let Some(bound) = self.policies.get(policy)
                     && let Behaviour::Filter(filter) = &bound.behaviour
                 {
@@ -36,6 +38,7 @@ impl Builder<'_> {
             backend: Ok(app),
             weight: 1,
             filters: filters.ordered(),
+            gate: self.gate(&effective),
             guard: None,
             balancer: None,
             mirrors: Box::default(),

@@ -39,6 +39,7 @@ impl Builder<'_> {
             backend: Ok(self.backends.get(backend)?.clone()),
             weight: 1,
             filters: Box::default(),
+            gate: crate::snapshot::Gate::default(),
             guard: None,
             balancer: None,
             mirrors: Box::default(),

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::build::Builder;
 use super::policies::Behaviour;
-use super::{BackendState, MirrorTarget, Rule, Target};
+use super::{BackendState, Gate, MirrorTarget, Rule, Target};
 use crate::attach::{Chain, Place};
 use crate::balance::Balancer;
 use crate::call::{CallPlan, Latency};
@@ -79,7 +79,8 @@ impl<'a> Builder<'a> {
         label: &Arc<str>,
         side: Side<'_>,
     ) -> Rule {
-        let place = Place { resources: self.resources, rule: Some((route, rule.name.as_ref())) };
+        let of_rule = (route.kind.target(), &route.meta.name, rule.name.as_ref());
+        let place = Place { resources: self.resources, rule: Some(of_rule) };
         let entry = self.entry(side);
         let name = rule.name.clone().unwrap_or_else(|| index.to_string().into());
         let scope: Arc<str> = format!("{}/{label}/{name}", route.kind.as_str()).into();
@@ -201,6 +202,11 @@ impl<'a> Builder<'a> {
             backend: backend_state,
             weight: backend.weight,
             filters: filters.ordered(),
+            // Here and not where it is served: a sidecar has no way in for what is not HTTP.
+            gate: match side {
+                Side::Gateway(_) => Gate::default(),
+                Side::Outbound(_) => self.gate(&breaking),
+            },
             guard,
             balancer,
             plan,
@@ -208,6 +214,15 @@ impl<'a> Builder<'a> {
             tls: name.and_then(|name| self.origination(name, side)),
         };
         (target, applied.into())
+    }
+
+    /// What judges connections, of these policies.
+    pub(super) fn gate(&self, policies: &[&Policy]) -> Gate {
+        let judge = |policy: &&Policy| match &self.policies.get(policy)?.behaviour {
+            Behaviour::Filter(filter) if filter.judges_connections() => Some(filter.clone()),
+            _ => None,
+        };
+        policies.iter().filter_map(judge).collect()
     }
 
     /// The guard of a backend for the calls of a rule, with the policy that wants it.

@@ -132,19 +132,27 @@ impl Builder<'_> {
         let scope = format!("stream/{label}/{}", named.name);
         let none = [StreamBackend { target: Err(InvalidRef::BackendNotFound), weight: 1 }];
         let backends = if rule.backends.is_empty() { &none[..] } else { &rule.backends };
-        named.leading_to(
-            backends.iter().map(|backend| self.stream_target(listener, &scope, backend)).collect(),
-        )
+        let of_rule = (route.kind.target(), &route.meta.name, rule.name.as_ref());
+        let place = Place { resources: self.resources, rule: Some(of_rule) };
+        let target = |backend| self.stream_target((place, &*scope), listener, backend);
+        named.leading_to(backends.iter().map(target).collect())
     }
 
-    /// Of the policies only circuit breakers and balancing mean something to a connection: filters judge requests.
-    fn stream_target(&mut self, listener: &ListenerName, scope: &str, backend: &StreamBackend) -> Applied {
-        let place = Place { resources: self.resources, rule: None };
+    /// Of the policies only circuit breakers, balancing and what judges connections mean something here.
+    fn stream_target(
+        &mut self,
+        (place, scope): (Place<'_>, &str),
+        listener: &ListenerName,
+        backend: &StreamBackend,
+    ) -> Applied {
         let name = backend.target.as_ref().ok();
-        let (_, breaking) = self.effective(place, Side::Gateway(listener), (name, &|chain| chain));
+        let (effective, _) = self.effective(place, Side::Gateway(listener), (name, &|chain| chain));
         let state = name.and_then(|name| self.backends.get(name)).cloned();
-        let (guard, breaker) = self.guard(&breaking, state.as_ref(), scope);
-        let (balancer, balancing) = self.balancer(&breaking, guard.as_deref(), state.as_deref());
+        let (guard, breaker) = self.guard(&effective, state.as_ref(), scope);
+        let (balancer, balancing) = self.balancer(&effective, guard.as_deref(), state.as_deref());
+        let judges = effective.iter().filter(|policy| !self.gate(&[policy]).is_empty());
+        let judges = judges.map(|policy| Arc::new(policy.reference()));
+        let applied = judges.chain(breaker).chain(balancing).collect();
         // What passes through has TLS of its own, or is not ours to wrap.
         let tls = name
             .filter(|_| self.ends_tls(listener))
@@ -153,13 +161,14 @@ impl Builder<'_> {
             backend: state.ok_or(Reason::InvalidBackend),
             weight: backend.weight,
             filters: Box::default(),
+            gate: self.gate(&effective),
             guard,
             balancer,
             mirrors: Box::default(),
             plan: CallPlan::default(),
             tls,
         };
-        (target, breaker.into_iter().chain(balancing).collect())
+        (target, applied)
     }
 
     fn ends_tls(&self, listener: &ListenerName) -> bool {

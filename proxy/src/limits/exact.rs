@@ -18,6 +18,8 @@ const KEY_BYTES: usize = 16;
 pub struct Wanted {
     key: String,
     emission: u64,
+    /// What the bucket's time is written in.
+    unit: u64,
     burst: u32,
     cost: u32,
 }
@@ -84,7 +86,14 @@ impl Wanted {
         if cost > burst {
             return Err(CannotAsk::CostAboveBurst);
         }
-        Ok(Self { key, emission, burst, cost })
+        Ok(Self { key, emission, unit: emission, burst, cost })
+    }
+
+    /// Of a limit whose number changes from question to question: what was spent of the bucket under one stays spent in
+    /// proportion under the next, for both are of the same `per`.
+    #[must_use]
+    pub fn in_proportion(self, per: Duration) -> Self {
+        Self { unit: u64::try_from(per.as_micros()).unwrap_or(u64::MAX).max(1), ..self }
     }
 
     pub(super) fn key(&self) -> &str {
@@ -92,8 +101,8 @@ impl Wanted {
     }
 
     /// As the script reads them.
-    pub(super) fn arguments(&self) -> [u64; 3] {
-        [self.emission, u64::from(self.burst), u64::from(self.cost)]
+    pub(super) fn arguments(&self) -> [u64; 4] {
+        [self.emission, u64::from(self.burst), u64::from(self.cost), self.unit]
     }
 }
 
@@ -153,7 +162,7 @@ mod tests {
 
     #[test]
     fn an_interval_that_does_not_divide_evenly_is_rounded_up() {
-        assert_eq!(wanted((3, SECOND), 2, 1).unwrap().arguments(), [333_334, 2, 1]);
+        assert_eq!(wanted((3, SECOND), 2, 1).unwrap().arguments(), [333_334, 2, 1, 333_334]);
     }
 
     #[test]

@@ -31,7 +31,8 @@ fn wanted(spend: &Spend) -> Result<Vec<Wanted>, CannotAsk> {
     let policy = spend.policy.name.to_string();
     let buckets = spend.buckets.iter().map(|bucket| {
         let key = exact::key(&policy, &bucket.limit, &[&bucket.key]);
-        Wanted::new(key, (bucket.requests, bucket.per), bucket.burst, bucket.cost)
+        let wanted = Wanted::new(key, (bucket.requests, bucket.per), bucket.burst, bucket.cost)?;
+        Ok(if bucket.in_proportion { wanted.in_proportion(bucket.per) } else { wanted })
     });
     buckets.collect()
 }

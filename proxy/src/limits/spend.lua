@@ -1,19 +1,22 @@
 -- Spends all buckets that are asked for, or none.
 --
--- KEYS: one per bucket. ARGV: for each, the microseconds per request, how much it holds, how much is wanted.
+-- KEYS: one per bucket. ARGV: for each, the microseconds per request, how much it holds, how much is wanted, and what
+-- its time is written in: the microseconds per request as well or, where that changes from request to request, any that
+-- do not.
 -- Answers 1 (all spent) or 0 (none), then for each bucket how much it would let through at once, and the microseconds
 -- until there is one more, or until what is wanted is there.
 --
--- A bucket is the time at which it will be full again (GCRA), and the interval that this was reckoned with: under another
--- one it keeps what was spent. Nothing of a full bucket is kept.
+-- A bucket is the time at which it will be full again (GCRA), and what that is written in: written in another, it keeps
+-- what was spent. Nothing of a full bucket is kept.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local buckets, refused = {}, false
 
 for i, key in ipairs(KEYS) do
-  local emission, burst, cost = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
+  local emission, burst = tonumber(ARGV[4 * i - 3]), tonumber(ARGV[4 * i - 2])
+  local cost, unit = tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i])
   local full = emission * burst
-  local spent, before = 0, emission
+  local spent, before = 0, unit
   local kept = redis.call('GET', key)
   if kept then
     local full_at, interval = string.match(kept, '^(%d+) (%d+)$')
@@ -22,14 +25,14 @@ for i, key in ipairs(KEYS) do
     end
     spent, before = tonumber(full_at) - now, tonumber(interval)
   end
-  if before ~= emission then
-    spent = math.ceil(spent / before * emission)
+  if before ~= unit then
+    spent = math.ceil(spent / before * unit)
   end
   -- A server whose clock is behind that of the one before, or a lowered limit: empty, and not in debt.
   spent = math.min(math.max(spent, 0), full)
   local after = spent + cost * emission
   refused = refused or after > full
-  buckets[i] = {key = key, emission = emission, full = full, spent = spent, after = after}
+  buckets[i] = {key = key, emission = emission, unit = unit, full = full, spent = spent, after = after}
 end
 
 local answer = {refused and 0 or 1}
@@ -40,7 +43,7 @@ for _, bucket in ipairs(buckets) do
   else
     bucket.spent = bucket.after
     if bucket.spent > 0 then
-      local value = string.format('%.0f %.0f', now + bucket.spent, bucket.emission)
+      local value = string.format('%.0f %.0f', now + bucket.spent, bucket.unit)
       redis.call('SET', bucket.key, value, 'PX', string.format('%.0f', math.ceil(bucket.spent / 1000)))
     end
     wait = bucket.emission - (bucket.full - bucket.spent) % bucket.emission

@@ -212,6 +212,7 @@ impl Acceptor {
             Scope::OutboundTo(address) => {
                 Box::pin(outbound::serve(server, stream, address, context, stop)).await;
             }
+            Scope::Inbound if !intake::lets_in(&context, &stream, None) => {}
             Scope::Inbound | Scope::Outbound => server.serve(stream, context, stop).await,
         }
     }

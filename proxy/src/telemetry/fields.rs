@@ -35,7 +35,7 @@ pub(super) fn visit(record: &Record, finished: &Finished, visit: &mut impl FnMut
         visit(name::ENDPOINT, Field::Shared(&attempt.endpoint));
         visit(name::ATTEMPT, Field::Int(attempt.number.into()));
     }
-    decision(finished, visit);
+    decision(&finished.decisions, finished.reason, visit);
 }
 
 fn request(record: &Record, visit: &mut impl FnMut(&'static str, Field<'_>)) {
@@ -94,12 +94,17 @@ pub(super) fn routing(destination: &Destination, visit: &mut impl FnMut(&'static
     }
 }
 
-fn decision(finished: &Finished, visit: &mut impl FnMut(&'static str, Field<'_>)) {
-    if let Some(state) = breaker_state(finished) {
+/// Of a request or of a connection, that has ended for this reason.
+pub(super) fn decision(
+    decisions: &[Decision],
+    reason: Option<Reason>,
+    visit: &mut impl FnMut(&'static str, Field<'_>),
+) {
+    if let Some(state) = breaker_state(decisions) {
         visit(name::BREAKER_STATE, Field::Text(Cow::Borrowed(state)));
     }
-    let Some(deciding) = deciding(finished) else {
-        if !finished.decisions.is_empty() {
+    let Some(deciding) = deciding(decisions, reason) else {
+        if !decisions.is_empty() {
             visit(name::DECISION, Field::Static(Outcome::Allowed.as_str()));
         }
         return;
@@ -118,13 +123,12 @@ fn decision(finished: &Finished, visit: &mut impl FnMut(&'static str, Field<'_>)
 /// The decision that answered the request, else the first that would have, else the last about more attempts,
 /// else the one that picked the backend. A
 /// refused attempt that was made good by another one decided nothing.
-pub(super) fn deciding(finished: &Finished) -> Option<&Decision> {
-    let refused = |decision: &&Decision| match (decision.outcome, finished.reason) {
+fn deciding(decisions: &[Decision], ended: Option<Reason>) -> Option<&Decision> {
+    let refused = |decision: &&Decision| match (decision.outcome, ended) {
         (Outcome::Refused(Reason::CircuitOpen), Some(Reason::EndpointsOpen)) => true,
         (Outcome::Refused(reason), answered) => Some(reason) == answered,
         _ => false,
     };
-    let decisions = &finished.decisions;
     decisions
         .iter()
         .rev()
@@ -139,8 +143,8 @@ fn is_of_attempts(outcome: Outcome) -> bool {
 }
 
 /// `state=…` in the words of the circuit breaker that judged last.
-fn breaker_state(finished: &Finished) -> Option<&'static str> {
-    finished.decisions.iter().rev().find_map(|d| match d.detail {
+fn breaker_state(decisions: &[Decision]) -> Option<&'static str> {
+    decisions.iter().rev().find_map(|d| match d.detail {
         Some(Detail::State(phase)) => Some(phase.as_str()),
         _ => None,
     })

@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use tidegate_policy::decision::CallResult;
+use tidegate_policy::decision::{CallResult, Decision};
 
 use super::Direction;
 use super::exchange::{Finished, Record};
@@ -158,9 +158,11 @@ impl Metrics {
         );
         let seconds = duration.as_secs_f64();
         self.durations.with(&RouteLabels { direction, route }, |histogram| histogram.observe(seconds));
-        for decision in &finished.decisions {
-            self.decisions.count(decision);
-        }
+        self.decided(&finished.decisions);
+    }
+
+    pub(super) fn decided(&self, decisions: &[Decision]) {
+        decisions.iter().for_each(|decision| self.decisions.count(decision));
     }
 
     pub(super) fn attempted(&self, record: &Record, result: CallResult) {

@@ -7,12 +7,13 @@ use std::time::{Instant, SystemTime};
 
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::model::Peer;
-use tidegate_policy::snapshot::Selected;
-use tidegate_policy::{Decisions, Reason};
+use tidegate_policy::pipeline::{ConnectionContext, Cut, on_connection};
+use tidegate_policy::snapshot::{Gate, Selected};
+use tidegate_policy::{Decisions, Reason, Timestamp};
 
 use super::attributes as name;
 use super::exchange::Destination;
-use super::fields::{Field, routing};
+use super::fields::{Field, decision, routing};
 use super::{Direction, Telemetry};
 use crate::proxy_protocol::Addresses;
 use crate::tcp::Passed;
@@ -73,6 +74,12 @@ impl StreamRecord {
         self.server_name = Some(server_name);
     }
 
+    /// Whether the policies at a gate let it in. What they say is told with it.
+    pub(crate) fn judge(&mut self, gate: &Gate, now: Timestamp) -> Result<(), Cut> {
+        let (peer, server_name) = (&self.client, self.server_name.as_deref());
+        on_connection(gate, &mut ConnectionContext { peer, server_name, now, decisions: &mut self.decisions })
+    }
+
     /// A backend has been picked.
     pub(crate) fn decided(&mut self, selected: &Selected) {
         self.destination = Some(selected.into());
@@ -91,7 +98,7 @@ impl StreamRecord {
         self.reason = reason;
     }
 
-    /// It was no opaque connection after all.
+    /// It was no opaque connection after all. What was decided of it still counts.
     pub(crate) fn forget(mut self) {
         self.forgotten = true;
     }
@@ -137,11 +144,13 @@ impl StreamRecord {
         if let Some(reason) = self.reason {
             visit(name::REASON, Field::Static(reason.flag()));
         }
+        decision(&self.decisions, self.reason, visit);
     }
 }
 
 impl Drop for StreamRecord {
     fn drop(&mut self) {
+        self.telemetry.metrics.decided(&self.decisions);
         if self.forgotten {
             return;
         }

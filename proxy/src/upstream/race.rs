@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::request;
 use parking_lot::Mutex;
-use tidegate_policy::call::{Retries, has_other};
+use tidegate_policy::call::{Retries, RetryPermit, has_other, retry};
 use tidegate_policy::pipeline::LocalReply;
 use tokio::time::{Instant, sleep_until};
 
@@ -23,6 +23,8 @@ use crate::http::{Record, Replay, RequestBody};
 struct Lane<'a> {
     number: u32,
     begun: Instant,
+    /// Under the caps on retries, of all but the first.
+    _place: Option<RetryPermit>,
     future: Pin<Box<dyn Future<Output = Finished> + Send + 'a>>,
 }
 
@@ -68,7 +70,7 @@ pub(super) async fn run(
     let replay = body.kept(attempts.rule.body_limit);
     let mut start = Start { head: &head, replay, tried: Arc::default(), number: 0 };
     let mut lanes = Vec::new();
-    let mut hedge_at = begin(&mut start, &mut lanes, &retries, (&attempts, &mut cx), record);
+    let mut hedge_at = begin(&mut start, (&mut lanes, None), &retries, (&attempts, &mut cx), record);
     loop {
         match event(&mut lanes, hedge_at, &mut attempts).await {
             Event::Over => {
@@ -78,8 +80,9 @@ pub(super) async fn run(
             }
             Event::HedgeDue => {
                 hedge_at = None;
-                if may_hedge(&start, &mut retries, (&attempts, &cx), record) {
-                    hedge_at = begin(&mut start, &mut lanes, &retries, (&attempts, &mut cx), record);
+                if let Some(place) = may_hedge(&start, &mut retries, (&attempts, &cx), record) {
+                    let lanes = (&mut lanes, Some(place));
+                    hedge_at = begin(&mut start, lanes, &retries, (&attempts, &mut cx), record);
                 }
             }
             Event::Ended(EndedLane { number, finished: Finished { outcome, record: told } }) => {
@@ -94,7 +97,7 @@ pub(super) async fn run(
                 let last = lanes.is_empty() && !over;
                 let next = if last { attempts.next(&mut retries, &mut cx, end, record) } else { None };
                 let again = start.replay.as_ref().is_none_or(Replay::is_whole);
-                let Some(after) = next.filter(|_| again) else {
+                let Some((after, place)) = next.filter(|_| again) else {
                     give_up(&cx, &mut lanes);
                     record.adopt(told, true);
                     attempts.course.number = number.max(start.number);
@@ -103,35 +106,36 @@ pub(super) async fn run(
                 record.adopt(told, false);
                 outcome.into_iter().for_each(discard);
                 attempts.pause(after, record).await?;
-                hedge_at = begin(&mut start, &mut lanes, &retries, (&attempts, &mut cx), record);
+                let lanes = (&mut lanes, Some(place));
+                hedge_at = begin(&mut start, lanes, &retries, (&attempts, &mut cx), record);
             }
         }
     }
 }
 
-/// Whether an attempt is made beside those under way; tells what was decided.
+/// Leave to make an attempt beside those under way; tells what was decided.
 fn may_hedge(
     start: &Start<'_>,
     retries: &mut Retries<'_>,
     (attempts, cx): (&Attempts<'_, '_>, &Call<'_>),
     record: &mut Record,
-) -> bool {
-    let Ok(backend) = &cx.selected.target().backend else { return false };
+) -> Option<RetryPermit> {
+    let backend = cx.selected.target().backend.as_ref().ok()?;
     if !has_other(&backend.endpoints, &start.tried.lock()) {
-        return false;
+        return None;
     }
     let whole = start.replay.as_ref().is_none_or(Replay::is_complete);
     let moment = (cx.clock.now(), attempts.course.left(Instant::now()));
     let hedged = retries.hedge(whole, moment, attempts.budget);
     record.decisions.extend(retries.hedge_decision(hedged));
     tell(cx, hedged.map_or_else(|settled| settled.as_str(), |()| "hedged"), record);
-    hedged.is_ok()
+    hedged.ok().and_then(|()| retry(cx.selected.target(), &mut record.decisions).ok())
 }
 
 /// Begins one more attempt; when the next may be made beside it.
 fn begin<'a>(
     start: &mut Start<'_>,
-    lanes: &mut Vec<Lane<'a>>,
+    (lanes, place): (&mut Vec<Lane<'a>>, Option<RetryPermit>),
     retries: &Retries<'_>,
     (attempts, cx): (&Attempts<'_, '_>, &mut Call<'a>),
     record: &Record,
@@ -166,7 +170,7 @@ fn begin<'a>(
         let outcome = attempt(cx, head, body, &mut course, &mut record).await;
         Finished { outcome, record }
     });
-    lanes.push(Lane { number, begun, future });
+    lanes.push(Lane { number, begun, _place: place, future });
     let latency = selected.target().plan.latency.as_deref();
     retries.hedge_after(latency, clock.now()).map(|after| begun + after)
 }

@@ -25,6 +25,7 @@ mod informational;
 mod lifecycle;
 mod mesh;
 mod mirrors;
+mod new_connections;
 mod opaque;
 mod outbound;
 mod pairings;

@@ -37,6 +37,11 @@ impl ClientAddress {
         self.masked(self.forwarded(head, connected).unwrap_or(connected))
     }
 
+    /// Of a connection, which nobody has told of but itself.
+    pub(super) fn of_connection(self, peer: &Peer) -> Counted {
+        self.masked(peer.address.ip().to_canonical())
+    }
+
     /// What the outermost believed proxy has seen. `None` where there are fewer entries than believed proxies, or what is
     /// there is no address: whoever came past them is counted by the connection.
     fn forwarded(self, head: &request::Parts, connected: IpAddr) -> Option<IpAddr> {

@@ -94,6 +94,9 @@ pub(in super::super) enum KeyType {
     Route,
     /// What an expression says.
     Expression,
+    /// The server name that a client asks for by TLS (SNI), in `newConnections` only. It is known where TLS passes through, or
+    /// a socket's listeners are told apart by it; elsewhere a connection does not have this part.
+    ServerName,
     /// The value of a descriptor's entry, in a policy with a `domain` only. A descriptor without it is not counted.
     Descriptor,
 }
@@ -114,13 +117,51 @@ impl KeySpec {
             KeyType::Host => Source::Host,
             KeyType::Route => Source::Route,
             KeyType::Expression => Source::Expression(self.expression(at, cx)?),
+            KeyType::ServerName => {
+                let message =
+                    "ServerName goes with `newConnections` only: what a request asks for is its Host";
+                cx.error(format!("{at}/type"), message);
+                return None;
+            }
         };
-        let missing = match self.missing {
+        Some(KeyPart { source, missing: self.missing() })
+    }
+
+    /// As a part of what is counted apart of connections, of which nothing has been read but whom they ask for by TLS.
+    pub(in super::super) fn of_connection(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<KeyPart> {
+        self.refuse_strangers(at, cx);
+        if self.trusted_hops.is_some() {
+            let message = "there is no x-forwarded-for before a request: a connection's address is its own, or what a \
+                           PROXY protocol header says";
+            cx.error(format!("{at}/trustedHops"), message);
+        }
+        let source = match self.r#type {
+            KeyType::ClientAddress => self.address(at, cx),
+            KeyType::ServerName => Source::ServerName,
+            KeyType::PeerIdentity => {
+                let message = "connections are counted before TLS, which tells who the peer is: use ClientAddress or \
+                               ServerName";
+                cx.error(format!("{at}/type"), message);
+                return None;
+            }
+            other => {
+                let message = format!(
+                    "connections are counted before any request is read, and have no {other:?}: use ClientAddress or \
+                     ServerName"
+                );
+                cx.error(format!("{at}/type"), message);
+                return None;
+            }
+        };
+        Some(KeyPart { source, missing: self.missing() })
+    }
+
+    fn missing(&self) -> Missing {
+        match self.missing {
             None | Some(MissingSpec::Share) => Missing::Share,
             Some(MissingSpec::Skip) => Missing::Skip,
             Some(MissingSpec::Deny) => Missing::Deny,
-        };
-        Some(KeyPart { source, missing })
+        }
     }
 
     /// Whether it is written what becomes of requests without it.

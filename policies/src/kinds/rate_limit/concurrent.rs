@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::key::{self, Key, KeyPart, KeySpec};
-use super::{LimitMode, MOST_KEY_PARTS, condition, key_parts};
+use super::{LimitMode, condition, key_parts};
 use crate::decision::{Decision, Detail, Outcome, RuleRef};
 use crate::expression::Expression;
 use crate::kind::CompileContext;
@@ -77,7 +77,7 @@ impl ConcurrentSpec {
         if self.at_most == 0 {
             cx.error(format!("{at}/atMost"), "0 is out of range: use at least 1");
         }
-        let key = key_parts(&self.key, MOST_KEY_PARTS, at, cx);
+        let key = key_parts(&self.key, KeySpec::compile, at, cx);
         let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
         Some(Concurrent {
             rule: cx.rule(&self.name, at),

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::RateLimitPolicySpec;
+use super::cell::Rate;
 use super::filter::{Part, Ruling, Wish};
 use super::scope::{Counters, Scope};
-use super::state::LimitState;
+use super::state::{self, LimitState};
 use crate::kind::CompileContext;
 use crate::kinds::check;
 use crate::objects::GepDuration;
@@ -35,6 +36,8 @@ struct Turn {
     state: Arc<LimitState>,
     key: u128,
     cost: u32,
+    /// Of the request, where it has one of its own.
+    rate: Option<Rate>,
     /// What the bucket says after it.
     after: u64,
     taken_at: Timestamp,
@@ -95,10 +98,10 @@ pub(super) fn take_turns<'a>(
 impl Wish<'_> {
     fn turn(&self, after: u64, taken_at: Timestamp) -> Option<Box<dyn Held>> {
         let (key, cost) = (self.key, self.cost);
-        match self.own.map_or(&self.limit.counters, |own| &own.counters) {
+        match self.counters() {
             Counters::Here(state) => {
                 let state = Arc::clone(state);
-                Some(Box::new(Turn { state, key, cost, after, taken_at, has_come: false }))
+                Some(Box::new(Turn { state, key, cost, rate: self.rate(), after, taken_at, has_come: false }))
             }
             Counters::Lent(_) => None,
         }
@@ -114,7 +117,8 @@ impl Held for Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if !self.has_come {
-            self.state.bucket(self.key, self.taken_at).retract(self.cost, self.after);
+            let bucket = self.state.bucket(self.key, self.taken_at);
+            self.rate.into_iter().fold(bucket, state::Bucket::with).retract(self.cost, self.after);
         }
     }
 }

@@ -107,9 +107,11 @@ fn refuse_what_asks_of_requests(spec: &RateLimitPolicySpec, cx: &mut CompileCont
         (String::from("/onLimit"), spec.on_limit.is_some()),
         (String::from("/concurrent"), !spec.concurrent.is_empty()),
         (String::from("/quotas"), !spec.quotas.is_empty()),
+        (String::from("/newConnections"), !spec.new_connections.is_empty()),
     ];
     for (i, limit) in spec.limits.iter().enumerate() {
         fields.push((format!("/limits/{i}/when"), limit.when.is_some()));
+        fields.push((format!("/limits/{i}/requestsFrom"), limit.requests_from.is_some()));
         fields.push((format!("/limits/{i}/cost"), limit.cost.is_some()));
         fields.push((format!("/limits/{i}/responseCost"), limit.response_cost.is_some()));
         fields.push((format!("/limits/{i}/overrides"), !limit.overrides.is_empty()));

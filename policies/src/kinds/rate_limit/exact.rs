@@ -50,6 +50,9 @@ pub(super) struct Written {
 const TIMEOUT: Duration = Duration::from_millis(5);
 const PERCENT: u32 = 10;
 
+/// No part of a key is this short: times of another kind, for whoever finds them.
+const NUMBERED: &[u8] = b"#";
+
 impl Exact {
     pub(super) fn compile(spec: &RateLimitPolicySpec, cx: &mut CompileContext<'_>) -> Self {
         let written = spec.exact.as_ref();
@@ -101,13 +104,18 @@ impl RateLimitFilter {
             Err(ruling) => return self.rule(ruling, &[], cx),
         };
         let bucket = |wish: &Wish<'_>| {
-            let Written { requests, per, burst } = wish.own.map_or(wish.limit.written, |own| own.written);
+            let Written { requests, per, burst } = wish.written();
+            let mut key = key::bytes(&wish.limit.key, cx);
+            if wish.number.is_some() {
+                key.extend(NUMBERED);
+            }
             SharedBucket {
                 limit: wish.limit.rule.name.clone(),
-                key: key::bytes(&wish.limit.key, cx),
+                key,
                 requests: requests.get(),
                 per,
                 burst: burst.get(),
+                in_proportion: wish.number.is_some(),
                 cost: wish.cost,
             }
         };

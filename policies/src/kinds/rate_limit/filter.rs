@@ -4,6 +4,7 @@
 //! Limits in Shadow are judged after those that hold, for requests that these let through, and in the same way among
 //! themselves: so their counters stand where they would if only they held.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,23 +13,27 @@ use http::header::RETRY_AFTER;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::cell::Level;
+use super::cell::{Level, Rate};
 use super::concurrent::BoundConcurrent;
+use super::connections::BoundConnections;
 use super::cost::Cost;
 use super::delay::take_turns;
 use super::exact::{Exact, Written};
-use super::fields::{RATE_LIMIT, RATE_LIMIT_POLICY, rate_limit};
+use super::fields::{RATE_LIMIT, RATE_LIMIT_POLICY, policy_member, rate_limit};
 use super::key::{self, Key, KeyPart};
 use super::on_limit::OnLimit;
 use super::overrides::{Own, OwnLimit};
 use super::quotas::BoundQuota;
+use super::requests_from::RequestsFrom;
 use super::response_cost::{ResponseCost, Settle};
 use super::scope::{Bucket, Counters};
 use super::told::{Standing, Told};
-use crate::decision::{Decision, Detail, Outcome, RuleRef};
+use crate::decision::{Decision, Decisions, Detail, Outcome, RuleRef};
 use crate::expression::{Expression, Facts};
 use crate::model::PolicyRef;
-use crate::pipeline::{Effect, Filter, Held, LocalReply, Performed, Phase, RequestContext, Verdict};
+use crate::pipeline::{
+    ConnectionContext, Cut, Effect, Filter, Held, LocalReply, Performed, Phase, RequestContext, Verdict,
+};
 use crate::reason::Reason;
 use crate::time::{Timestamp, whole_seconds};
 
@@ -41,6 +46,8 @@ pub(super) struct RateLimitFilter {
     pub(super) limits: Box<[BoundLimit]>,
     pub(super) concurrent: Box<[BoundConcurrent]>,
     pub(super) quotas: Box<[BoundQuota]>,
+    /// Ordered by name as well.
+    pub(super) connections: Box<[BoundConnections]>,
     /// `RateLimit-Policy`, pre-rendered.
     pub(super) policy_field: HeaderValue,
     pub(super) told: Told,
@@ -55,6 +62,8 @@ pub(super) struct RateLimitFilter {
 pub(super) struct BoundLimit {
     pub(super) rule: Arc<RuleRef>,
     pub(super) written: Written,
+    /// What tells the number of it, request by request.
+    pub(super) from: Option<RequestsFrom>,
     /// `RateLimit-Policy` member.
     pub(super) member: Arc<str>,
     /// Keys with a limit of their own.
@@ -75,6 +84,8 @@ pub(super) struct Wish<'a> {
     pub(super) own: Option<&'a OwnLimit>,
     pub(super) key: u128,
     pub(super) cost: u32,
+    /// The limit's number for this request, where it is told by an expression.
+    pub(super) number: Option<NonZeroU32>,
 }
 
 /// The same, with the bucket in hand.
@@ -94,7 +105,7 @@ pub(super) enum Ruling<'a> {
     Refused(&'a BoundLimit, Option<Duration>),
 }
 
-type Parts<'a> = SmallVec<[Part<'a>; 4]>;
+pub(super) type Parts<'a> = SmallVec<[Part<'a>; 4]>;
 pub(super) type Wishes<'a> = SmallVec<[Wish<'a>; 4]>;
 
 impl Filter for RateLimitFilter {
@@ -119,6 +130,15 @@ impl Filter for RateLimitFilter {
             cx.held.truncate(before);
         }
         verdict
+    }
+
+    fn judges_connections(&self) -> bool {
+        !self.connections.is_empty()
+    }
+
+    fn on_connection(&self, cx: &mut ConnectionContext<'_>) -> Result<(), Cut> {
+        self.judge_connection(false, cx)?;
+        self.judge_connection(true, cx)
     }
 
     fn on_effect(&self, cx: &mut RequestContext<'_>, performed: &Performed) -> Verdict {
@@ -203,7 +223,7 @@ impl RateLimitFilter {
         wishes: &[Wish<'_>],
         cx: &mut RequestContext<'_>,
     ) -> Verdict {
-        self.explain(ruling, cx);
+        self.explain(ruling, cx.decisions);
         let (Ruling::Allowed(limit, _) | Ruling::Delayed(limit, _) | Ruling::Refused(limit, _)) = ruling;
         if limit.shadow {
             return Verdict::Continue;
@@ -239,19 +259,20 @@ impl RateLimitFilter {
             }
         }
         if self.told.x {
-            let written = own(wishes, limit).map_or(limit.written, |own| own.written);
+            let written = wish_of(wishes, limit).map_or(limit.written, Wish::written);
             let (limit, reset) = (written.burst.get(), next.map_or(0, whole_seconds));
             Standing { limit, remaining, reset, refused }.tell(cx.response_headers);
         }
     }
 
-    /// `RateLimit-Policy`, with what this request's keys have of their own.
+    /// `RateLimit-Policy`, with what this request and its keys have of their own.
     fn policy_field(&self, wishes: &[Wish<'_>]) -> HeaderValue {
-        if wishes.iter().all(|wish| wish.own.is_none()) {
+        if wishes.iter().all(|wish| wish.own.is_none() && wish.number.is_none()) {
             return self.policy_field.clone();
         }
-        let member =
-            |limit: &'_ BoundLimit| own(wishes, limit).map_or(&limit.member, |own| &own.member).to_string();
+        let member = |limit: &'_ BoundLimit| {
+            wish_of(wishes, limit).map_or_else(|| limit.member.to_string(), Wish::member)
+        };
         let members: Vec<_> = self.limits.iter().filter(|limit| !limit.shadow).map(member).collect();
         HeaderValue::try_from(members.join(", ")).unwrap_or_else(|_| self.policy_field.clone())
     }
@@ -278,14 +299,8 @@ impl RateLimitFilter {
         }
         let parts: Parts<'_> = wishes.iter().map(|wish| wish.part(cx)).collect();
         let patience = self.on_limit.delay.unwrap_or_default();
-        let refusals = parts.iter().filter_map(|part| {
-            let refused = part.bucket.check(part.wish.cost.max(1), now);
-            let wait = refused.err().filter(|wait| wait.is_none_or(|wait| wait > patience));
-            wait.map(|wait| (part.wish.limit, wait))
-        });
-        // For ever is longest.
-        let ruling = match refusals.max_by_key(|(_, wait)| (wait.is_none(), *wait)) {
-            Some((limit, wait)) => Ruling::Refused(limit, wait),
+        let ruling = match refusal(&parts, patience, now) {
+            Some(refused) => refused,
             None if self.exact.is_some_and(Exact::closes) => Ruling::Refused(parts.first()?.wish.limit, None),
             None if self.on_limit.delay.is_some() => take_turns(&parts, patience, cx)?,
             None => spend(&parts, now)?,
@@ -294,7 +309,7 @@ impl RateLimitFilter {
         Some((ruling, wishes))
     }
 
-    fn explain(&self, ruling: Ruling<'_>, cx: &mut RequestContext<'_>) {
+    pub(super) fn explain(&self, ruling: Ruling<'_>, decisions: &mut Decisions) {
         let (limit, outcome, detail) = match ruling {
             Ruling::Allowed(limit, level) => {
                 (limit, Outcome::Allowed, Some(Detail::Remaining(level.remaining)))
@@ -309,11 +324,24 @@ impl RateLimitFilter {
             }
         };
         let (policy, rule) = (Arc::clone(&self.policy), Arc::clone(&limit.rule));
-        cx.decisions.push(Decision { policy, rule, outcome, detail });
+        decisions.push(Decision { policy, rule, outcome, detail });
     }
 }
 
-fn spend<'a>(parts: &[Part<'a>], now: Timestamp) -> Option<Ruling<'a>> {
+/// Which of them would refuse longest, if any would refuse whoever waits up to `patience`; takes nothing.
+pub(super) fn refusal<'a>(parts: &[Part<'a>], patience: Duration, now: Timestamp) -> Option<Ruling<'a>> {
+    let refusals = parts.iter().filter_map(|part| {
+        let refused = part.bucket.check(part.wish.cost.max(1), now);
+        let wait = refused.err().filter(|wait| wait.is_none_or(|wait| wait > patience));
+        wait.map(|wait| (part.wish.limit, wait))
+    });
+    // For ever is longest.
+    let longest = refusals.max_by_key(|(_, wait)| (wait.is_none(), *wait));
+    longest.map(|(limit, wait)| Ruling::Refused(limit, wait))
+}
+
+/// All of them, or none. `None` if there are none.
+pub(super) fn spend<'a>(parts: &[Part<'a>], now: Timestamp) -> Option<Ruling<'a>> {
     let mut tightest: Option<(&BoundLimit, Level)> = None;
     for (i, part) in parts.iter().enumerate() {
         match part.bucket.spend(part.wish.cost, now) {
@@ -331,9 +359,9 @@ fn spend<'a>(parts: &[Part<'a>], now: Timestamp) -> Option<Ruling<'a>> {
     tightest.map(|(limit, level)| Ruling::Allowed(limit, level))
 }
 
-/// What the request's key has of its own, of one limit.
-fn own<'a>(wishes: &[Wish<'a>], limit: &BoundLimit) -> Option<&'a OwnLimit> {
-    wishes.iter().find(|wish| std::ptr::eq(wish.limit, limit))?.own
+/// What the request would spend of one limit.
+fn wish_of<'w, 'a>(wishes: &'w [Wish<'a>], limit: &BoundLimit) -> Option<&'w Wish<'a>> {
+    wishes.iter().find(|wish| std::ptr::eq(wish.limit, limit))
 }
 
 impl BoundLimit {
@@ -356,11 +384,13 @@ impl BoundLimit {
             // Not counted.
             Some(None) => return Ok(None),
         };
+        let number = self.from.as_ref().filter(|_| own.is_none()).map(|from| from.number(cx));
+        let wish = Wish { limit: self, own, key, cost: 0, number };
         if self.response_cost.is_some() {
-            return Ok(Some(Wish { limit: self, own, key, cost: 0 }));
+            return Ok(Some(wish));
         }
-        let cost = self.cost.of(cx, own.map_or(self.written, |own| own.written).burst);
-        Ok((cost > 0).then_some(Wish { limit: self, own, key, cost }))
+        let cost = self.cost.of(cx, wish.written().burst);
+        Ok((cost > 0).then_some(Wish { cost, ..wish }))
     }
 }
 
@@ -368,21 +398,46 @@ impl<'a> Wish<'a> {
     /// Where the answer says what it costs, keeps the bucket until then.
     fn settle_later(&self, cx: &mut RequestContext<'_>) {
         let Some(cost) = self.limit.response_cost.clone() else { return };
-        let counters = self.own.map_or(&self.limit.counters, |own| &own.counters);
-        let bucket = counters.keep(self.key, || key::bytes(&self.limit.key, cx), cx.now);
-        cx.held.push(Box::new(Settle { bucket, cost }));
+        let bucket = self.counters().keep(self.key, || key::bytes(&self.limit.key, cx), cx.now);
+        let (rate, holds) = (self.rate(), self.written().burst);
+        cx.held.push(Box::new(Settle { bucket, cost, rate, holds }));
+    }
+
+    pub(super) fn counters(&self) -> &'a Counters {
+        self.own.map_or(&self.limit.counters, |own| &own.counters)
+    }
+
+    /// The limit as it holds for this request.
+    pub(super) fn written(&self) -> Written {
+        match (self.own, &self.limit.from, self.number) {
+            (Some(own), ..) => own.written,
+            (None, Some(from), Some(number)) => from.written(number),
+            _ => self.limit.written,
+        }
+    }
+
+    /// Where it is another one than that of its counters.
+    pub(super) fn rate(&self) -> Option<Rate> {
+        self.limit.from.as_ref()?.rate(self.number?)
+    }
+
+    /// `RateLimit-Policy` member.
+    fn member(&self) -> String {
+        match (self.own, self.number) {
+            (Some(own), _) => own.member.to_string(),
+            (None, Some(number)) => policy_member(&self.limit.rule.name, number, self.limit.written.per),
+            (None, None) => self.limit.member.to_string(),
+        }
     }
 
     fn part(self, cx: &RequestContext<'_>) -> Part<'a> {
-        let counters = self.own.map_or(&self.limit.counters, |own| &own.counters);
         let bytes = || key::bytes(&self.limit.key, cx);
-        Part { bucket: counters.bucket(self.key, bytes, cx.now), wish: self }
+        Part { bucket: self.counters().bucket(self.key, bytes, cx.now).with(self.rate()), wish: self }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::Rate;
     use super::super::state::LimitState;
     use super::*;
     use crate::model::SourceRef;
@@ -396,6 +451,7 @@ mod tests {
         BoundLimit {
             rule,
             written: Written { requests: number(1), per: Duration::from_secs(60), burst: number(burst) },
+            from: None,
             member: "".into(),
             own: FxHashMap::default(),
             key: Arc::new([]),
@@ -412,7 +468,7 @@ mod tests {
         let limits = [limit("a", 2), limit("b", 1)];
         let now = Timestamp::from_millis(1);
         fn part(limit: &BoundLimit, now: Timestamp) -> Part<'_> {
-            let wish = Wish { limit, own: None, key: 0, cost: 1 };
+            let wish = Wish { limit, own: None, key: 0, cost: 1, number: None };
             Part { bucket: limit.counters.bucket(0, Vec::new, now), wish }
         }
         let parts: Vec<_> = limits.iter().map(|limit| part(limit, now)).collect();

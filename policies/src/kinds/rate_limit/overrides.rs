@@ -99,7 +99,7 @@ impl OverrideSpec {
         let duration = check::duration_within(cx, &format!("{at}/per"), per, ("1ms", "8760h"));
         let requests = at_least_one(self.requests.unwrap_or(limit.requests), &format!("{at}/requests"), cx)?;
         let burst = self.burst(requests, at, cx)?;
-        let rate = written_rate(at, (requests, (per, duration), burst), cx)?;
+        let rate = written_rate(at, "requests", (requests, (per, duration), burst), cx)?;
         let member = fields::policy_member(&limit.name, requests, duration).into();
         Some(Override {
             key,
@@ -140,7 +140,8 @@ impl Override {
 
 impl Allowance {
     fn bind(&self, place: Place<'_>, sharing: Sharing, store: &StateStore) -> OwnLimit {
-        let counters = sharing.counters(place, (self.written, self.rate), false, store);
+        let rate = sharing.rate(self.written, self.rate);
+        let counters = sharing.counters(place, (self.written, rate), false, store);
         OwnLimit { counters, written: self.written, member: Arc::clone(&self.member) }
     }
 }

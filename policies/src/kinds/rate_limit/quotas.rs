@@ -17,9 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::key::{self, KeyPart, KeySpec};
 use super::scope::Scope;
-use super::{
-    LimitMode, MOST_KEY_PARTS, MOST_LIMITS, RateLimitPolicySpec, at_least_one, condition, key_parts,
-};
+use super::{LimitMode, MOST_LIMITS, RateLimitPolicySpec, at_least_one, condition, key_parts};
 use crate::decision::RuleRef;
 use crate::expression::Expression;
 use crate::kind::CompileContext;
@@ -108,6 +106,10 @@ impl RateLimitPolicySpec {
 }
 
 impl QuotaSpec {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn key(&self) -> &[KeySpec] {
         &self.key
     }
@@ -116,7 +118,7 @@ impl QuotaSpec {
         check::name(cx, &format!("{at}/name"), &self.name);
         let requests = at_least_one(self.requests, &format!("{at}/requests"), cx);
         let calendar = self.calendar(at, cx);
-        let key = key_parts(&self.key, MOST_KEY_PARTS, at, cx);
+        let key = key_parts(&self.key, KeySpec::compile, at, cx);
         let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
         Some(Quota {
             rule: cx.rule(&self.name, at),

@@ -8,9 +8,10 @@ use http::{HeaderName, response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cell::Rate;
 use super::cost;
 use super::mesh::LentBucket;
-use super::state::LimitState;
+use super::state::{self, LimitState};
 use crate::expression::{Expression, Kind, ResponseFacts};
 use crate::kind::CompileContext;
 use crate::kinds::check;
@@ -38,7 +39,7 @@ pub(super) struct ResponseCostSpec {
 #[derive(Clone, Debug)]
 pub(super) struct ResponseCost {
     source: Source,
-    most: u32,
+    most: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,20 +60,17 @@ pub(super) enum Kept {
 pub(super) struct Settle {
     pub(super) bucket: Kept,
     pub(super) cost: ResponseCost,
+    /// Of the request, where it has one of its own.
+    pub(super) rate: Option<Rate>,
+    /// What the limit holds.
+    pub(super) holds: NonZeroU32,
 }
 
 impl ResponseCostSpec {
-    /// `burst`: what the limit holds.
-    pub(super) fn compile(
-        &self,
-        at: &str,
-        burst: NonZeroU32,
-        cx: &mut CompileContext<'_>,
-    ) -> Option<ResponseCost> {
+    pub(super) fn compile(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<ResponseCost> {
         if self.at_most == Some(0) {
             cx.error(format!("{at}/atMost"), "0 is out of range: use at least 1");
         }
-        let most = self.at_most.unwrap_or(burst.get());
         let source = match (&self.header, &self.expression) {
             (Some(header), None) => Source::Header(cost::header_name(header, at, cx)?),
             (None, Some(text)) => Source::Expression(check::response_expression(
@@ -86,30 +84,33 @@ impl ResponseCostSpec {
                 return None;
             }
         };
-        Some(ResponseCost { source, most })
+        Some(ResponseCost { source, most: self.at_most })
     }
 }
 
 impl ResponseCost {
-    fn of(&self, head: &response::Parts) -> u32 {
+    fn of(&self, head: &response::Parts, holds: NonZeroU32) -> u32 {
         let said = match &self.source {
             Source::Header(name) => cost::written(&head.headers, name).unwrap_or(0),
             Source::Expression(expression) => {
                 cost::cost(expression.number(&ResponseFacts(head)).unwrap_or(0))
             }
         };
-        said.min(self.most)
+        said.min(self.most.unwrap_or(holds.get()))
     }
 }
 
 impl Held for Settle {
     fn on_response(&mut self, head: &response::Parts, now: Timestamp) {
-        let cost = self.cost.of(head);
+        let cost = self.cost.of(head, self.holds);
         if cost == 0 {
             return;
         }
         match &self.bucket {
-            Kept::Here(state, key) => state.bucket(*key, now).charge(cost, now),
+            Kept::Here(state, key) => {
+                let bucket = state.bucket(*key, now);
+                self.rate.into_iter().fold(bucket, state::Bucket::with).charge(cost, now);
+            }
             Kept::Lent(bucket) => bucket.charge(cost, now),
         }
     }

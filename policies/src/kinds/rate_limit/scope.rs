@@ -85,8 +85,13 @@ impl Sharing {
         if let Self::Exact(exact) = self { Some(exact) } else { None }
     }
 
-    /// The counters of a limit, found again or made. The rate is not part of the place: a changed one finds what was
-    /// spent. Where a store counts, what is counted here is what passes without it.
+    /// What is counted here of a limit: all of it or, where a store counts, what passes without that.
+    pub(super) fn rate(self, written: Written, rate: Rate) -> Rate {
+        self.exact().and_then(|exact| exact.share(written)).unwrap_or(rate)
+    }
+
+    /// The counters of a limit, found again or made, with the [`Sharing::rate`] of it. The rate is not part of the place: a
+    /// changed one finds what was spent.
     pub(super) fn counters(
         self,
         place: Place<'_>,
@@ -97,7 +102,6 @@ impl Sharing {
         if let Self::Mesh(mesh) = self {
             return Counters::Lent(LentBuckets::bind(place, mesh, written, store));
         }
-        let rate = self.exact().and_then(|exact| exact.share(written)).unwrap_or(rate);
         let max_keys = is_keyed.then_some(table::MAX_KEYS);
         let without = if self.exact().is_some() { "|without-store" } else { "" };
         let state = store.get_or_restore(place.state_key(without), || LimitState::new(rate, max_keys));
@@ -136,6 +140,14 @@ impl Counters {
 }
 
 impl Bucket<'_> {
+    /// With the rate of this request, where it has one of its own. What is lent has one for all.
+    pub(super) fn with(self, rate: Option<Rate>) -> Self {
+        match (self, rate) {
+            (Self::Here(bucket), Some(rate)) => Self::Here(bucket.with(rate)),
+            (bucket, _) => bucket,
+        }
+    }
+
     /// Whether `cost` requests would be let through together; takes nothing.
     ///
     /// # Errors

@@ -82,6 +82,11 @@ impl One {
 }
 
 impl Bucket<'_> {
+    /// The same bucket at another rate that its times are written in as well.
+    pub(super) fn with(self, rate: Rate) -> Self {
+        Self { rate, ..self }
+    }
+
     /// As [`Cell::check`].
     pub(super) fn check(&self, cost: u32, now: Timestamp) -> Result<(), Option<Duration>> {
         match &self.held {

@@ -15,9 +15,12 @@ use crate::state::StateStore;
 use crate::time::Timestamp;
 use std::sync::Arc;
 
+mod connections;
 mod delay;
 mod held;
+mod interleavings;
 mod mesh;
+mod numbers;
 mod parts;
 mod quotas;
 mod restart;
