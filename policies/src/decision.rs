@@ -41,6 +41,10 @@ pub enum Detail {
     Key(KeySource),
     /// The store of shared counters gave no answer: the proxy decided by its own.
     StoreUnanswered,
+    /// The rate limit service gave no answer: it was decided by what is written for that.
+    ServiceUnanswered,
+    /// The rate limit service was not asked, because the policy is in Shadow.
+    ServiceNotAsked,
 }
 
 /// One rule inside a policy: its name and the line it was written on.
@@ -85,6 +89,8 @@ impl fmt::Display for Detail {
             Self::Cap(n) => write!(f, "cap={n}"),
             Self::Key(source) => write!(f, "key={}", source.as_str()),
             Self::StoreUnanswered => f.write_str("store=unanswered"),
+            Self::ServiceUnanswered => f.write_str("service=unanswered"),
+            Self::ServiceNotAsked => f.write_str("service=not_asked"),
         }
     }
 }

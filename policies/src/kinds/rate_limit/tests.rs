@@ -21,6 +21,7 @@ mod mesh;
 mod parts;
 mod quotas;
 mod restart;
+mod service;
 mod shared;
 
 const KIND: &str = "RateLimitPolicy";
