@@ -40,6 +40,7 @@ impl AdminSource for ProxyState {
             config_age: self.store.applied_at().map(|at| at.elapsed()),
             breakers: self.breakers(),
             exact: self.exact.as_ref().map(ExactStore::counted),
+            services: self.services.counted(),
             lent: self.leases.standing(self.clock.now()),
         }
     }
