@@ -51,6 +51,10 @@ pub enum Detail {
     Attempt(u32),
     /// Why there is no further attempt.
     Settled(Settled),
+    /// The rate limit service gave no answer: it was decided by what is written for that.
+    ServiceUnanswered,
+    /// The rate limit service was not asked, because the policy is in Shadow.
+    ServiceNotAsked,
 }
 
 /// One rule inside a policy: its name and the line it was written on.
@@ -110,6 +114,8 @@ impl fmt::Display for Detail {
             Self::Attempt(n) => write!(f, "attempt={n}"),
             Self::Settled(settled) => write!(f, "retry={}", settled.as_str()),
             Self::StoreUnanswered => f.write_str("store=unanswered"),
+            Self::ServiceUnanswered => f.write_str("service=unanswered"),
+            Self::ServiceNotAsked => f.write_str("service=not_asked"),
         }
     }
 }

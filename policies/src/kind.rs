@@ -16,7 +16,7 @@ use crate::decision::RuleRef;
 use crate::health::CircuitBreaker;
 use crate::model::{Mode, Policy, PolicyRef, TargetKind};
 use crate::pick::Cohort;
-use crate::pipeline::Filter;
+use crate::pipeline::{Filter, ServiceRef};
 use crate::state::StateStore;
 
 /// One kind of policy, as its author writes it.
@@ -60,6 +60,11 @@ pub enum Compiled {
 /// Joins a compiled filter to its counters. Same policy and same rule: same counters, whatever else changed.
 pub trait BindFilter: Debug + Send + Sync {
     fn bind(&self, state: &StateStore) -> Arc<dyn Filter>;
+
+    /// The service that the filter has asked.
+    fn service(&self) -> Option<&Arc<ServiceRef>> {
+        None
+    }
 }
 
 /// What a kind may ask, and tell, while it compiles.

@@ -27,7 +27,10 @@ use crate::reason::Reason;
 use crate::time::Timestamp;
 
 pub(crate) use cors::announced;
-pub use effect::{Effect, Performed, SharedBucket, Spend, Spent};
+pub use effect::{
+    Answer, Ask, AskedDescriptor, Effect, Performed, Said, ServiceLimit, ServiceRef, SharedBucket, Spend,
+    Spent,
+};
 pub use held::{Held, answered};
 pub(crate) use route_filter::{Entry, InvalidFilter, route_filter};
 

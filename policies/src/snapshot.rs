@@ -25,7 +25,7 @@ mod stream_tests;
 mod tests;
 mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,7 @@ use crate::model::{
     ResourceType, Resources, Retry, SourceRef, Timeouts,
 };
 use crate::pick::{BoundCohort, PickContext, Session, Sessions};
-use crate::pipeline::{Filter, Phase, announced};
+use crate::pipeline::{Filter, Phase, ServiceRef, announced};
 use crate::reason::Reason;
 use crate::state::StateStore;
 use crate::time::Timestamp;
@@ -65,6 +65,7 @@ pub struct Snapshot {
     policies: Vec<policies::InForce>,
     guards: Vec<(BackendName, Arc<CircuitGuard>)>,
     originations: Vec<(BackendName, Origination)>,
+    services: BTreeSet<Arc<ServiceRef>>,
 }
 
 /// What a proxy knows of itself, not from the control plane.
@@ -351,6 +352,20 @@ impl Snapshot {
     /// Every set of TLS settings that calls are made with, each with one of the backends.
     pub fn originations(&self) -> impl Iterator<Item = &(BackendName, Origination)> {
         self.originations.iter()
+    }
+
+    /// Every rate limit service that policies name.
+    pub fn services(&self) -> &BTreeSet<Arc<ServiceRef>> {
+        &self.services
+    }
+
+    /// What a rate limit service is behind.
+    pub fn service(&self, wanted: &ServiceRef) -> Option<&Arc<BackendState>> {
+        let name = |port| BackendName { kind: wanted.kind, object: wanted.object.clone(), port };
+        match wanted.port {
+            Some(port) => self.backends.get(&name(port)),
+            None => self.backends.range(name(0)..=name(u16::MAX)).map(|(_, backend)| backend).next(),
+        }
     }
 
     /// What is in force, for people.

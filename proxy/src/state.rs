@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::{ProxyConfig, Store};
 use crate::effects::Effects;
 use crate::http3::Adverts;
+use crate::limits::Services;
 use crate::limits::store::ExactStore;
 use crate::telemetry::Telemetry;
 use crate::upstream::Pools;
@@ -41,6 +42,8 @@ pub struct ProxyState {
     pub(crate) effects: Effects,
     /// Where limits are counted that all proxies share.
     pub(crate) exact: Option<ExactStore>,
+    /// Who else counts limits.
+    pub(crate) services: Services,
     /// What is lent to this proxy of limits that all proxies share.
     pub(crate) leases: Arc<Leases>,
     pub(crate) http3: Adverts,
@@ -59,6 +62,7 @@ impl ProxyState {
             effects: Effects::default(),
             // Whoever has flags has checked the address.
             exact: config.redis.as_deref().and_then(|address| ExactStore::new(address).ok()),
+            services: Services::default(),
             http3: Adverts::default(),
             pools: Arc::new(Pools::new(telemetry.clone())),
             listeners: Listeners::default(),

@@ -102,3 +102,60 @@ fn two_sidecars_let_through_what_one_limit_says_and_one_that_ends_leaves_its_sha
     runtime.block_on(two.wait());
     runtime.block_on(plane.shutdown());
 }
+
+/// Another control plane, as the rate limit service.
+const SERVED: &str = "\
+apiVersion: tidegate.io/v1alpha1
+kind: RateLimitPolicy
+metadata: {name: edge}
+spec:
+  domain: edge
+  limits: [{name: user, requests: 5, per: 1h, key: [{type: Descriptor, name: user}]}]
+";
+const ASKING: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: checkout, namespace: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: tidegate.io/v1alpha1
+kind: Backend
+metadata: {name: limits, namespace: shop}
+spec: {endpoints: [{address: 127.0.0.1, port: PORT}]}
+---
+apiVersion: tidegate.io/v1alpha1
+kind: RateLimitPolicy
+metadata: {name: asked, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, name: checkout}]
+  scope: Service
+  service: {backendRef: {kind: Backend, name: limits}, domain: edge, timeout: 1s, onFailure: Deny}
+  limits: [{name: user, descriptor: [{key: user, from: {type: Header, name: x-user}}]}]
+";
+
+#[test]
+fn two_sidecars_let_through_what_a_rate_limit_service_says_and_nothing_once_it_is_gone() {
+    let (served, asking) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (runtime, app) = (Runtime::new().unwrap(), app());
+    fs::write(served.path().join("edge.yaml"), SERVED).unwrap();
+    let service = runtime.block_on(tidegate_control_plane::start(&args(served.path()))).unwrap();
+    let text = ASKING.replace("PORT", &service.grpc.port().to_string());
+    fs::write(asking.path().join("asking.yaml"), text).unwrap();
+    let plane = runtime.block_on(tidegate_control_plane::start(&args(asking.path()))).unwrap();
+    let sidecars = [sidecar("one", plane.grpc, app), sidecar("two", plane.grpc, app)];
+    while sidecars.iter().any(|sidecar| sidecar.state().ready().is_err()) {
+        sleep(Duration::from_millis(10));
+    }
+    let passed = |user: &str| {
+        let ask = |at: &Running| get(at.inbound().unwrap(), "/", &format!("x-user: {user}\r\n")).0 == 200;
+        (0..8).map(|n| &sidecars[n % 2]).filter(|sidecar| ask(sidecar)).count()
+    };
+    assert_eq!([passed("ann"), passed("bob")], [5, 5]);
+    runtime.block_on(service.shutdown());
+    assert_eq!(passed("eve"), 0);
+    for sidecar in sidecars {
+        sidecar.shutdown();
+        runtime.block_on(sidecar.wait());
+    }
+    runtime.block_on(plane.shutdown());
+}

@@ -8,7 +8,7 @@ pub use tidegate_proto::envoy::extensions::common::ratelimit::v3::{
     RateLimitDescriptor, rate_limit_descriptor::Entry,
 };
 pub use tidegate_proto::envoy::service::ratelimit::v3::rate_limit_response::{
-    Code, DescriptorStatus, RateLimit,
+    Code, DescriptorStatus, RateLimit, rate_limit::Unit,
 };
 pub use tidegate_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 

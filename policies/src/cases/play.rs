@@ -150,8 +150,8 @@ impl<'w> Player<'w> {
                     cx.now = cx.now + wait;
                     Performed::Waited
                 }
-                // A case has no store: what needs one does as if it did not answer.
-                Effect::Spend(_) => Performed::Unanswered,
+                // A case has no store and no service: what needs one does as if it did not answer.
+                Effect::Spend(_) | Effect::Ask(_) => Performed::Unanswered,
             };
             judged = pipeline::resume(filters, &mut cx, &mut progress, &performed);
         }

@@ -100,6 +100,10 @@ trait Sink {
 /// Two independent hashes side by side, under a seed that clients do not know.
 struct KeyHasher(DefaultHasher, DefaultHasher);
 
+/// One part's values, and whether there was any.
+#[derive(Default)]
+struct Text(Vec<u8>, bool);
+
 /// What a key is read from.
 fn facts<'a>(cx: &'a RequestContext<'_>) -> Facts<'a> {
     Facts { head: &*cx.head, peer: cx.peer, route: cx.route }
@@ -159,6 +163,16 @@ pub(super) fn steady(parts: &[KeyPart], facts: &Facts<'_>) -> Option<u64> {
         hasher.end_of_part();
     }
     Some(hasher.finish())
+}
+
+/// The value of one part of a key that is [`Key::Of`], as text; several values of a header or cookie are joined by commas.
+pub(super) fn text(part: &KeyPart, cx: &RequestContext<'_>) -> String {
+    if let Source::ClientAddress(address) = &part.source {
+        return address.text(cx.head, cx.peer);
+    }
+    let mut text = Text::default();
+    part.source.write(&mut text, &facts(cx));
+    String::from_utf8(text.0).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// The key of values that were found elsewhere, in the order of the parts.
@@ -302,6 +316,22 @@ impl Sink for hash::Hasher {
     fn end_of_part(&mut self) {
         self.part_of(usize::MAX, std::iter::empty());
     }
+}
+
+impl Sink for Text {
+    fn value(&mut self, bytes: &[u8]) {
+        if self.1 {
+            self.0.push(b',');
+        }
+        self.0.extend_from_slice(bytes);
+        self.1 = true;
+    }
+
+    fn lower_case(&mut self, bytes: &[u8]) {
+        self.value(&bytes.to_ascii_lowercase());
+    }
+
+    fn end_of_part(&mut self) {}
 }
 
 impl Sink for Vec<u8> {

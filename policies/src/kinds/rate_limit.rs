@@ -16,6 +16,7 @@ mod quotas;
 mod requests_from;
 mod response_cost;
 mod scope;
+mod service;
 mod state;
 mod table;
 mod told;
@@ -53,6 +54,7 @@ use quotas::{Quota, QuotaSpec};
 use requests_from::RequestsFrom;
 use response_cost::{ResponseCost, ResponseCostSpec};
 use scope::{Place, Scope, Sharing};
+use service::{EntrySpec, ServiceSpec};
 use told::Told;
 
 #[derive(Debug)]
@@ -80,6 +82,9 @@ pub(super) struct RateLimitPolicySpec {
     /// For scope Exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     exact: Option<ExactSpec>,
+    /// For scope Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    service: Option<ServiceSpec>,
     /// At least one of these, of `concurrent`, of `quotas` or of `newConnections`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -111,17 +116,19 @@ struct LimitSpec {
     /// For logs, traces, metrics and the RateLimit response fields; unique in the policy.
     #[schemars(length(min = 1, max = 63))]
     name: String,
-    /// At least 1; at most 1 million per second.
+    /// At least 1; at most 1 million per second. Needed, unless a service counts and nobody else ever does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
-    requests: u32,
+    requests: Option<u32>,
     /// The number for each request, in CEL over `request`, `source` and `destination`: a whole number. Where it fails, or is
     /// no number that `requests` could be, `requests` holds. What clients can write themselves they will: ask for what is
     /// set on the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     requests_from: Option<String>,
-    /// 1ms to 8760h.
-    per: GepDuration,
+    /// 1ms to 8760h. Needed with `requests`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    per: Option<GepDuration>,
     /// Requests that may come at once after a pause. Default: `requests`. With another number of `requestsFrom`, in the same
     /// proportion to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +138,11 @@ struct LimitSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     key: Vec<KeySpec>,
+    /// For scope Service, in place of `key`: what the service is asked by. Default: an entry for each part of the key, of its
+    /// name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    descriptor: Vec<EntrySpec>,
     /// The requests that are counted, in CEL over `request`, `source` and `destination`. Default: all. A request for which it
     /// fails is not counted; ask by `has(…)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -225,39 +237,50 @@ impl PolicyKind for RateLimitPolicy {
             cx.error("/limits", format!("{} limits: write 1 to {MOST_LIMITS}", spec.limits.len()));
         }
         check::unique(cx, "/limits", spec.limits.iter().map(|limit| Some(limit.name.as_str())));
-        let (concurrent, quotas) = (spec.concurrent(cx), spec.quotas(cx));
-        let connections = spec.connections(cx);
         descriptor::check(&spec, cx);
         requests_from::check(&spec, cx);
         let when = condition(spec.when.as_deref(), "/when", cx);
         let sharing = Sharing::compile(&spec, cx);
         let on_limit = spec.on_limit.as_ref().map(|on_limit| on_limit.compile(&spec, cx)).unwrap_or_default();
+        if spec.scope == Scope::Service {
+            return service::compile(&spec, sharing, (when, on_limit), cx);
+        }
+        Some(Compiled::Filter(Arc::new(spec.counted_here(sharing, (when, on_limit), cx)?)))
+    }
+}
+
+impl RateLimitPolicySpec {
+    /// What is counted by this proxy, or for it.
+    fn counted_here(
+        &self,
+        sharing: Sharing,
+        (when, on_limit): (Option<Arc<Expression>>, OnLimit),
+        cx: &mut CompileContext<'_>,
+    ) -> Option<RateLimit> {
+        let (concurrent, quotas) = (self.concurrent(cx), self.quotas(cx));
+        let connections = self.connections(cx);
         let compiled =
-            spec.limits.iter().enumerate().map(|(i, limit)| limit.compile(&format!("/limits/{i}"), cx));
+            self.limits.iter().enumerate().map(|(i, limit)| limit.compile(&format!("/limits/{i}"), cx));
         let mut limits: Vec<Limit> = compiled.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
         limits.sort_by(|a, b| a.rule.name.cmp(&b.rule.name));
         // Nobody is told of a limit that holds nobody back.
         let told = limits.iter().filter(|limit| !limit.shadow);
         let members: Vec<&str> = told.map(|limit| limit.member.as_str()).collect();
         let policy_field = HeaderValue::try_from(members.join(", ")).ok()?;
-        let told = Told::new(&spec.response_headers);
-        let policy = cx.policy().clone();
-        Some(Compiled::Filter(Arc::new(RateLimit {
-            policy,
+        Some(RateLimit {
+            policy: cx.policy().clone(),
             when,
             limits,
             concurrent: concurrent?,
             quotas: quotas?,
             connections: connections?,
             policy_field,
-            told,
+            told: Told::new(&self.response_headers),
             sharing,
             on_limit,
-        })))
+        })
     }
-}
 
-impl RateLimitPolicySpec {
     fn concurrent(&self, cx: &mut CompileContext<'_>) -> Option<Vec<Concurrent>> {
         let count = self.concurrent.len();
         if count > MOST_LIMITS {
@@ -278,24 +301,28 @@ impl RateLimitPolicySpec {
 impl LimitSpec {
     fn compile(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Limit> {
         check::name(cx, &format!("{at}/name"), &self.name);
-        let per = check::duration_within(cx, &format!("{at}/per"), self.per, ("1ms", "8760h"));
-        let requests = at_least_one(self.requests, &format!("{at}/requests"), cx);
+        let per = self.needed("per", self.per, at, cx);
+        let per =
+            per.map(|per| (per, check::duration_within(cx, &format!("{at}/per"), per, ("1ms", "8760h"))));
+        let requests = self.needed("requests", self.requests, at, cx);
+        let requests = requests.and_then(|requests| at_least_one(requests, &format!("{at}/requests"), cx));
         let burst = match self.burst {
             Some(burst) => at_least_one(burst, &format!("{at}/burst"), cx),
             None => requests,
         };
         // Each is looked at before any is needed, so that all faults are told at once.
-        let key = key_parts(&self.key, KeySpec::compile, at, cx);
+        let key = self.parts(at, cx);
         let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
         let overrides = self.overrides(at, cx);
         // What is wrong in them whatever the limit holds is told even if that is not known.
         let holds = burst.filter(|_| self.requests_from.is_none()).unwrap_or(NonZeroU32::MAX);
         let cost = self.cost.as_ref().map(|cost| cost.compile(&format!("{at}/cost"), holds, cx));
         let response_cost = self.response_cost(at, cx);
-        let written = requests.zip(burst).map(|(requests, burst)| Written { requests, per, burst });
+        let written = requests.zip(burst).zip(per);
+        let written = written.map(|((requests, burst), (_, per))| Written { requests, per, burst });
         let from = self.requests_from(at, written, cx);
-        let Written { requests, burst, .. } = written?;
-        let rate = written_rate(at, "requests", (requests, (self.per, per), burst), cx)?;
+        let (Written { requests, burst, .. }, (as_written, per)) = (written?, per?);
+        let rate = written_rate(at, "requests", (requests, (as_written, per), burst), cx)?;
         let from = from?;
         let unit = from.as_ref().and_then(|from| from.unit());
         Some(Limit {
@@ -311,6 +338,22 @@ impl LimitSpec {
             shadow: LimitMode::is_shadow(self.mode, cx),
             member: fields::policy_member(&self.name, requests, per),
         })
+    }
+
+    /// What only a limit that nobody but a service counts may leave out.
+    fn needed<T>(&self, field: &str, written: Option<T>, at: &str, cx: &mut CompileContext<'_>) -> Option<T> {
+        if written.is_none() {
+            cx.error(at, format!("`{field}` is missing: limit `{}` is counted here", self.name));
+        }
+        written
+    }
+
+    /// What is counted apart.
+    fn parts(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Arc<[KeyPart]>> {
+        match self.descriptor.is_empty() {
+            true => key_parts(&self.key, KeySpec::compile, at, cx),
+            false => service::parts(&self.descriptor, at, cx),
+        }
     }
 
     fn overrides(&self, at: &str, cx: &mut CompileContext<'_>) -> Vec<Override> {

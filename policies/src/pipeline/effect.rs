@@ -1,16 +1,23 @@
 //! What a filter needs done before it can judge. It says so by a value; the shell does it, and the filter goes on with
 //! what came of it. So the core waits for nothing, and a run can be replayed.
 
+use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::PolicyRef;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+
+use crate::model::{BackendKind, PolicyRef, ResourceName};
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Buckets that all proxies share are to be spent, all or none.
     Spend(Spend),
+    /// A rate limit service is to be asked.
+    Ask(Ask),
     /// The request's turn comes after so long.
     Wait(Duration),
 }
@@ -20,7 +27,8 @@ pub enum Effect {
 pub enum Performed {
     Spent(Spent),
     Waited,
-    /// There is no such store, or it did not answer in time.
+    Answered(Answer),
+    /// There is no such store or service, or it did not answer in time.
     Unanswered,
 }
 
@@ -56,4 +64,76 @@ pub struct Spent {
     /// In the order of the question: requests that would pass at once; and, if allowed, how long until there is one more,
     /// else until what was wanted is there.
     pub levels: Vec<(u32, Duration)>,
+}
+
+/// A question to a rate limit service, by Envoy's protocol (`envoy.service.ratelimit.v3`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub policy: Arc<PolicyRef>,
+    pub service: Arc<ServiceRef>,
+    pub domain: Arc<str>,
+    /// All of them must pass.
+    pub descriptors: Vec<AskedDescriptor>,
+    /// Beyond which nobody waits for the answer.
+    pub timeout: Duration,
+}
+
+/// What is counted under one key of the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedDescriptor {
+    pub entries: Vec<(Arc<str>, String)>,
+    /// How much of it is wanted; at least 1.
+    pub hits: u32,
+}
+
+/// The backend that a service is behind, as a policy names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceRef {
+    pub kind: BackendKind,
+    pub object: ResourceName,
+    /// `None`: the only one of a Backend.
+    pub port: Option<u16>,
+}
+
+impl fmt::Display for ServiceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == BackendKind::Backend {
+            f.write_str("backend:")?;
+        }
+        write!(f, "{}", self.object)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// What a rate limit service says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Of all descriptors together.
+    pub allowed: bool,
+    /// Of each descriptor, in the order of the question, if the service says so.
+    pub said: Vec<Said>,
+    /// For the backend, if the request passes.
+    pub request_headers: Vec<(HeaderName, HeaderValue)>,
+    /// For the client.
+    pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// To refuse with; empty for none.
+    pub body: Bytes,
+}
+
+/// What a rate limit service says of one descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub allowed: bool,
+    /// `None` where no limit of the service counts it.
+    pub limit: Option<ServiceLimit>,
+}
+
+/// How a limit of a service stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceLimit {
+    /// So many requests per so long.
+    pub quota: Option<(NonZeroU32, Duration)>,
+    pub remaining: u32,
+    /// Until there is more.
+    pub reset: Option<Duration>,
 }

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::model::ResourceName;
-use crate::objects::{GATEWAY_GROUP, ReferenceGrant};
+use crate::objects::ReferenceGrant;
 
 /// By the namespace that grants.
 #[derive(Debug, Default)]
 pub(super) struct Grants<'a>(BTreeMap<&'a str, Vec<&'a ReferenceGrant>>);
 
-/// Who refers: an object of the Gateway API's group.
+/// Who refers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Referrer<'a> {
+    pub(super) group: &'a str,
     pub(super) kind: &'a str,
     pub(super) namespace: &'a str,
 }
@@ -30,7 +31,7 @@ impl<'a> Grants<'a> {
     ) -> bool {
         let is_from = |grant: &ReferenceGrant| {
             let mut from_any = grant.spec.from.iter();
-            from_any.any(|f| f.group == GATEWAY_GROUP && f.kind == from.kind && f.namespace == from.namespace)
+            from_any.any(|f| f.group == from.group && f.kind == from.kind && f.namespace == from.namespace)
         };
         let is_to = |grant: &ReferenceGrant| {
             let named =

@@ -54,7 +54,7 @@ impl<'a> Owner<'a> {
 
     /// What is granted to a Gateway is not granted to its ListenerSets, nor the other way round (GEP-1713).
     pub(super) fn referrer(self) -> Referrer<'a> {
-        Referrer { kind: self.kind(), namespace: &self.meta().name.namespace }
+        Referrer { group: GATEWAY_GROUP, kind: self.kind(), namespace: &self.meta().name.namespace }
     }
 }
 

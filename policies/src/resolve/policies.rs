@@ -1,18 +1,24 @@
 //! Policies: what they are attached to, and who wins.
 
 use super::extensions;
+use super::grants::Referrer;
 use super::objects::Objects;
+use super::rules::{Asked, Carries, lookup, reason};
 use super::{AncestorStatus, Condition, Resolved};
 use crate::attach::{Conflict, Known, Standing, standings};
+use crate::kind::Compiled;
 use crate::kinds::find;
-use crate::model::{Policy, Resource, ResourceName, TargetKind, TargetRef};
-use crate::objects::StreamRouteKind;
+use crate::model::{BackendKind, InvalidRef, Policy, Resource, ResourceName, TargetKind, TargetRef};
+use crate::objects::{HttpBackendRef, StreamRouteKind, TIDEGATE_GROUP};
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
     for policy in objects.policies.values() {
         let compiled = crate::kinds::find(&policy.kind).map(|kind| kind.compile(policy));
         match compiled {
-            Some(Ok(_)) => resolved.resources.insert(Resource::Policy((*policy).clone())),
+            Some(Ok(compiled)) => match service(objects, policy, &compiled, resolved) {
+                Ok(()) => resolved.resources.insert(Resource::Policy((*policy).clone())),
+                Err(message) => refuse(resolved, policy, message),
+            },
             Some(Err(errors)) => {
                 let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
                 let message = format!("{}: {}", policy.meta.source, errors.join("; "));
@@ -42,6 +48,52 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         let ancestors = policy.targets.iter().map(ancestor).chain(by_name).collect();
         resolved.ancestors.insert(super::key(&policy.kind, &policy.meta.name), ancestors);
     }
+}
+
+/// Looks up the rate limit service that a policy has asked. One that cannot be found leaves the policy what it does without
+/// an answer.
+///
+/// # Errors
+/// It belongs to others, who have not granted it.
+fn service(
+    objects: &Objects<'_>,
+    policy: &Policy,
+    compiled: &Compiled,
+    resolved: &mut Resolved,
+) -> Result<(), String> {
+    let Compiled::Filter(filter) = compiled else { return Ok(()) };
+    let Some(service) = filter.service() else { return Ok(()) };
+    let place = policy.meta.at(policy.lines.line("/service/backendRef"));
+    let (group, kind) = match service.kind {
+        BackendKind::Service => ("", "Service"),
+        BackendKind::Backend => (TIDEGATE_GROUP, "Backend"),
+    };
+    let written = HttpBackendRef {
+        group: group.to_owned(),
+        kind: kind.to_owned(),
+        namespace: Some(service.object.namespace.to_string()),
+        name: service.object.name.to_string(),
+        port: service.port,
+        weight: 1,
+        filters: Vec::new(),
+    };
+    let namespace = &policy.meta.name.namespace;
+    let referrer = Referrer { group: TIDEGATE_GROUP, kind: &policy.kind, namespace };
+    let asked = Asked { referrer, mesh: false, carries: Carries::Requests };
+    let wrong = match lookup(objects, asked, &written) {
+        Ok(name) => {
+            let backend = resolved.resources.backends.get(&name);
+            let plain = backend.is_none_or(|b| b.tls.is_none() && b.proxy_protocol.is_none());
+            let message = "a rate limit service is asked without TLS and without a PROXY protocol header";
+            (!plain).then(|| ("UnsupportedProtocol", format!("{place}: {message}")))
+        }
+        Err((InvalidRef::RefNotPermitted, message)) => return Err(format!("{place}: {message}")),
+        Err((why, message)) => Some((reason(why), format!("{place}: {message}"))),
+    };
+    if let Some((reason, message)) = wrong {
+        tell(resolved, policy, Condition::fails("ResolvedRefs", reason, message));
+    }
+    Ok(())
 }
 
 fn refuse(resolved: &mut Resolved, policy: &Policy, message: String) {

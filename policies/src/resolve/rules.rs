@@ -17,8 +17,9 @@ use crate::model::{
     ResourceName, RouteFilter, RouteKind, RouteMatch, RouteRule, SourceRef, StringMatch, Timeouts,
 };
 use crate::objects::{
-    ExtensionRefSpec, GepDuration, HttpBackendRef, HttpRoute, HttpRule, MatchSpec, PathMatchSpec,
-    PathMatchType, RetrySpec, SessionPersistenceSpec, TIDEGATE_GROUP, ValueMatchType, compile_pattern,
+    ExtensionRefSpec, GATEWAY_GROUP, GepDuration, HttpBackendRef, HttpRoute, HttpRule, MatchSpec,
+    PathMatchSpec, PathMatchType, RetrySpec, SessionPersistenceSpec, TIDEGATE_GROUP, ValueMatchType,
+    compile_pattern,
 };
 
 /// A backendRef that cannot be used: the reason of `ResolvedRefs`, and a message that names its place.
@@ -38,7 +39,8 @@ pub(super) fn rules(
     mesh: bool,
     invalid: &mut Vec<Invalid>,
 ) -> Result<Vec<RouteRule>, String> {
-    let referrer = Referrer { kind: kind.as_str(), namespace: &route.meta.name.namespace };
+    let referrer =
+        Referrer { group: GATEWAY_GROUP, kind: kind.as_str(), namespace: &route.meta.name.namespace };
     let asked = Asked { referrer, mesh, carries: Carries::Requests };
     let mut finder = Finder { objects, asked, route, invalid };
     let mut rules = Vec::new();
@@ -144,7 +146,7 @@ fn identity(route: &HttpRoute, backend: &HttpBackendRef) -> Arc<str> {
     format!("{kind}{namespace}/{}{port}", backend.name).into()
 }
 
-fn reason(why: InvalidRef) -> &'static str {
+pub(super) fn reason(why: InvalidRef) -> &'static str {
     match why {
         InvalidRef::InvalidKind => "InvalidKind",
         InvalidRef::BackendNotFound => "BackendNotFound",
@@ -174,8 +176,7 @@ pub(super) fn lookup(
     };
     if !mesh && !objects.grants.permit(from, (&backend.group, &backend.kind), &object) {
         let message = format!(
-            "{} {object} is in another namespace than the route, and no ReferenceGrant in `{namespace}` allows it \
-             to {}s of `{own}`",
+            "{} {object} is in another namespace, and no ReferenceGrant in `{namespace}` allows it to {}s of `{own}`",
             backend.kind, from.kind
         );
         return Err((InvalidRef::RefNotPermitted, message));

@@ -13,7 +13,7 @@ use crate::model::{
     HostPattern, ListenerName, Resource, ResourceName, RouteParent, StreamBackend, StreamKind, StreamRoute,
     StreamRule,
 };
-use crate::objects::{StreamRoute as Written, StreamRouteKind, StreamRuleSpec};
+use crate::objects::{GATEWAY_GROUP, StreamRoute as Written, StreamRouteKind, StreamRuleSpec};
 
 /// Who is first at each place, of the routes looked at so far.
 type Holders = BTreeMap<(ListenerName, HostPattern), ResourceName>;
@@ -86,7 +86,11 @@ fn compile(
     rule: &StreamRuleSpec,
     invalid: &mut Vec<Invalid>,
 ) -> StreamRule {
-    let referrer = Referrer { kind: route.spec.kind.as_str(), namespace: &route.meta.name.namespace };
+    let referrer = Referrer {
+        group: GATEWAY_GROUP,
+        kind: route.spec.kind.as_str(),
+        namespace: &route.meta.name.namespace,
+    };
     let asked = Asked { referrer, mesh: false, carries: Carries::Streams };
     let backends = rule.backend_refs.iter().enumerate().map(|(at, backend)| {
         let target = lookup(objects, asked, &backend.as_backend_ref()).map_err(|(why, message)| {

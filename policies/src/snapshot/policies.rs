@@ -1,6 +1,6 @@
 //! Compiled policies joined to their state: each once per snapshot, wherever it holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{BackendState, Local, Rejected};
@@ -14,7 +14,7 @@ use crate::model::{
     TargetRef,
 };
 use crate::pick::Cohort;
-use crate::pipeline::Filter;
+use crate::pipeline::{Filter, ServiceRef};
 use crate::state::StateStore;
 
 /// A policy as the snapshot uses it.
@@ -24,6 +24,8 @@ pub(super) struct Bound {
     /// Place of its kind in the registry.
     pub(super) order: usize,
     pub(super) behaviour: Behaviour,
+    /// Whom it has asked.
+    service: Option<Arc<ServiceRef>>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +120,11 @@ impl<'a> Policies<'a> {
         self.guards.iter().map(|((_, backend, _), guard)| (backend.clone(), guard.clone())).collect()
     }
 
+    /// Each once.
+    pub(super) fn services(&self) -> BTreeSet<Arc<ServiceRef>> {
+        self.by_key.values().filter_map(|bound| bound.service.clone()).collect()
+    }
+
     pub(super) fn in_force(&self, resources: &Resources) -> Vec<InForce> {
         let compiled = resources.policies.values().filter_map(|policy| Some((policy, self.get(policy)?)));
         compiled
@@ -137,6 +144,10 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
         format!("{}: {}", policy.meta.source, lines.join("; "))
     })?;
+    let service = match &compiled {
+        Compiled::Filter(filter) => filter.service().cloned(),
+        Compiled::CircuitBreaker(_) | Compiled::Cohort(_) => None,
+    };
     let behaviour = match compiled {
         Compiled::Filter(filter) => Behaviour::Filter(filter.bind(state)),
         Compiled::CircuitBreaker(circuit) => Behaviour::CircuitBreaker(circuit),
@@ -145,5 +156,5 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
         Compiled::Retry(rule) => Behaviour::Retry(rule),
         Compiled::Timeout(rule) => Behaviour::Timeout(rule),
     };
-    Ok(Bound { reference: Arc::new(policy.reference()), order, behaviour })
+    Ok(Bound { reference: Arc::new(policy.reference()), order, behaviour, service })
 }

@@ -55,6 +55,7 @@ impl Applier {
             (compiled, _) = self.compile();
         }
         self.proxy.store.swap(compiled);
+        self.proxy.services.keep(&self.proxy.store.load());
         refused
     }
 

@@ -73,6 +73,11 @@ impl Store {
         self.current.load()
     }
 
+    /// The snapshot for what takes longer than a moment.
+    pub(crate) fn load_full(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
     /// When the configuration in force was applied; `None` before the first.
     pub fn applied_at(&self) -> Option<Instant> {
         *self.changed.borrow()

@@ -141,7 +141,7 @@ impl Story<'_> {
     async fn perform(&mut self, mut effect: Effect, head: &mut request::Parts) -> Result<(), Stop> {
         let proxy = &self.connection.proxy;
         loop {
-            let performed = limits::perform(proxy.exact.as_ref(), &effect).await;
+            let performed = limits::perform(proxy, &effect).await;
             match self.ask(head, proxy.clock.now(), Some(&performed))? {
                 Flow::Done => return Ok(()),
                 Flow::Effect(next) => effect = next,

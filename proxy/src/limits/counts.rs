@@ -46,7 +46,7 @@ impl Counts {
         match result {
             Ok(_) => return add(&self.answered),
             Err(NoAnswer::TimedOut) => add(&self.timed_out),
-            Err(NoAnswer::Failed) => add(&self.failed),
+            Err(NoAnswer::Failed | NoAnswer::Unreachable) => add(&self.failed),
             Err(NoAnswer::Open | NoAnswer::Busy) => {}
         }
         add(&self.fell_back);

@@ -1,30 +1,44 @@
-//! Carries out what the core asks of a store.
+//! Carries out what the core asks of a store or a service.
 
+use tidegate_policy::model::PolicyRef;
 use tidegate_policy::pipeline::{Effect, Performed, Spend, Spent};
 
+use super::NoAnswer;
 use super::exact::{self, CannotAsk, Wanted};
-use super::store::ExactStore;
+use crate::state::ProxyState;
 
-/// Does what a filter needs done before it can judge. Without a store, or without its answer, nothing is spent.
-pub(crate) async fn perform(store: Option<&ExactStore>, effect: &Effect) -> Performed {
-    let spend = match effect {
-        Effect::Spend(spend) => spend,
+/// Does what a filter needs done before it can judge. Without a store or a service, or without its answer, nothing is spent.
+pub(crate) async fn perform(proxy: &ProxyState, effect: &Effect) -> Performed {
+    match effect {
+        Effect::Spend(asked) => spend(proxy, asked).await,
+        Effect::Ask(question) => {
+            let snapshot = proxy.store.load_full();
+            match proxy.services.ask(&snapshot, question).await {
+                Ok(answer) => Performed::Answered(answer),
+                Err(why) => unanswered(why, &question.policy),
+            }
+        }
         Effect::Wait(wait) => {
             tokio::time::sleep(*wait).await;
-            return Performed::Waited;
+            Performed::Waited
         }
-    };
-    let (Some(store), Ok(wanted)) = (store, wanted(spend)) else { return Performed::Unanswered };
+    }
+}
+
+async fn spend(proxy: &ProxyState, spend: &Spend) -> Performed {
+    let (Some(store), Ok(wanted)) = (&proxy.exact, wanted(spend)) else { return Performed::Unanswered };
     match store.spend(&wanted, spend.timeout).await {
         Ok(told) => {
             let levels = told.levels.iter().map(|level| (level.remaining, level.wait)).collect();
             Performed::Spent(Spent { allowed: told.allowed, levels })
         }
-        Err(why) => {
-            tracing::debug!(%why, policy = %spend.policy.name, "the store of exact limits was of no use");
-            Performed::Unanswered
-        }
+        Err(why) => unanswered(why, &spend.policy),
     }
+}
+
+fn unanswered(why: NoAnswer, policy: &PolicyRef) -> Performed {
+    tracing::debug!(%why, policy = %policy.name, "whoever counts for all was of no use");
+    Performed::Unanswered
 }
 
 fn wanted(spend: &Spend) -> Result<Vec<Wanted>, CannotAsk> {

@@ -41,6 +41,7 @@ impl AdminSource for ProxyState {
             breakers: self.breakers(),
             ejected: self.ejected(),
             exact: self.exact.as_ref().map(ExactStore::counted),
+            services: self.services.counted(),
             lent: self.leases.standing(self.clock.now()),
         }
     }

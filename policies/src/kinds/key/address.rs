@@ -42,6 +42,17 @@ impl ClientAddress {
         self.masked(peer.address.ip().to_canonical())
     }
 
+    /// As it is written; a network with its length.
+    pub(super) fn text(self, head: &request::Parts, peer: &Peer) -> String {
+        let Counted { octets, length } = self.of(head, peer);
+        let [a, b, c, d, ..] = octets;
+        let (ip, counted, whole) = match length {
+            4 => (IpAddr::from([a, b, c, d]), self.ipv4, 32),
+            _ => (IpAddr::from(octets), self.ipv6, 128),
+        };
+        if counted == whole { ip.to_string() } else { format!("{ip}/{counted}") }
+    }
+
     /// What the outermost believed proxy has seen. `None` where there are fewer entries than believed proxies, or what is
     /// there is no address: whoever came past them is counted by the connection.
     fn forwarded(self, head: &request::Parts, connected: IpAddr) -> Option<IpAddr> {

@@ -169,6 +169,23 @@ impl KeySpec {
         self.missing.is_some()
     }
 
+    /// What an entry of a descriptor is called that has the value of this part. `remote_address` is Envoy's word.
+    pub(in super::super) fn entry_name(&self) -> Option<&str> {
+        match self.r#type {
+            KeyType::Header | KeyType::Cookie | KeyType::QueryParameter | KeyType::Descriptor => {
+                self.name.as_deref()
+            }
+            KeyType::ClientAddress => Some("remote_address"),
+            KeyType::Path => Some("path"),
+            KeyType::PathTemplate => Some("path_template"),
+            KeyType::Method => Some("method"),
+            KeyType::PeerIdentity => Some("peer_identity"),
+            KeyType::Host => Some("host"),
+            KeyType::Route => Some("route"),
+            KeyType::Expression => None,
+        }
+    }
+
     /// Whether a value of it can be written as text.
     pub(in super::super) fn is_text(&self) -> bool {
         self.r#type != KeyType::ClientAddress

@@ -45,6 +45,11 @@ pub(super) enum Cost {
 }
 
 impl CostSpec {
+    /// Whether it says itself how much a request may ask for.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.fixed.is_some() || self.at_most.is_some()
+    }
+
     /// `burst`: what the limit holds.
     pub(super) fn compile(&self, at: &str, burst: NonZeroU32, cx: &mut CompileContext<'_>) -> Option<Cost> {
         let most = self.at_most;

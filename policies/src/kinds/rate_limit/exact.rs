@@ -80,18 +80,24 @@ impl Exact {
         self.percent == 0
     }
 
-    /// What one proxy lets through of a limit; at least one request at a time.
-    pub(super) fn share(self, limit: Written) -> Option<Rate> {
+    pub(super) fn percent(self) -> u32 {
+        self.percent
+    }
+}
+
+impl Written {
+    /// What one proxy lets through of a limit by itself; at least one request at a time.
+    pub(super) fn share(self, percent: u32) -> Option<Rate> {
         let of = |whole: NonZeroU32| {
-            let part = u64::from(whole.get()) * u64::from(self.percent) / 100;
+            let part = u64::from(whole.get()) * u64::from(percent) / 100;
             NonZeroU32::new(u32::try_from(part).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
         };
         // A rate of less than one per period is one per a longer period.
-        let requests = of(limit.requests);
-        let exact = u64::from(limit.requests.get()) * u64::from(self.percent.max(1));
+        let requests = of(self.requests);
+        let exact = u64::from(self.requests.get()) * u64::from(percent.max(1));
         let per =
-            if exact < 100 { limit.per * 100 / u32::try_from(exact.max(1)).unwrap_or(1) } else { limit.per };
-        Rate::new(requests, per, of(limit.burst))
+            if exact < 100 { self.per * 100 / u32::try_from(exact.max(1)).unwrap_or(1) } else { self.per };
+        Rate::new(requests, per, of(self.burst))
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use http::header::RETRY_AFTER;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -32,7 +31,7 @@ use crate::decision::{Decision, Decisions, Detail, Outcome, RuleRef};
 use crate::expression::{Expression, Facts};
 use crate::model::PolicyRef;
 use crate::pipeline::{
-    ConnectionContext, Cut, Effect, Filter, Held, LocalReply, Performed, Phase, RequestContext, Verdict,
+    ConnectionContext, Cut, Effect, Filter, Held, Performed, Phase, RequestContext, Verdict,
 };
 use crate::reason::Reason;
 use crate::time::{Timestamp, whole_seconds};
@@ -147,7 +146,7 @@ impl Filter for RateLimitFilter {
         }
         let answered = match performed {
             Performed::Spent(spent) => self.answered(spent, cx),
-            Performed::Unanswered | Performed::Waited => None,
+            Performed::Unanswered | Performed::Waited | Performed::Answered(_) => None,
         };
         answered.unwrap_or_else(|| {
             let verdict = self.judge(cx);
@@ -238,11 +237,7 @@ impl RateLimitFilter {
 
     /// `wait`: after which another try may be worth it, where that is known.
     pub(super) fn refuse(&self, wait: Option<Duration>) -> Verdict {
-        let again = wait.map(|wait| (RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
-        let OnLimit { headers, written, .. } = &self.on_limit;
-        let headers = again.into_iter().chain(headers.iter().cloned()).collect();
-        let (reason, written) = (Reason::RateLimited, written.clone());
-        Verdict::Reply(LocalReply { reason, headers, written, again: wait })
+        Verdict::Reply(self.on_limit.refusal(wait))
     }
 
     fn tell(&self, ruling: Ruling<'_>, wishes: &[Wish<'_>], cx: &mut RequestContext<'_>) {
@@ -260,7 +255,7 @@ impl RateLimitFilter {
         }
         if self.told.x {
             let written = wish_of(wishes, limit).map_or(limit.written, Wish::written);
-            let (limit, reset) = (written.burst.get(), next.map_or(0, whole_seconds));
+            let (limit, reset) = (Some(written.burst.get()), next.map_or(0, whole_seconds));
             Standing { limit, remaining, reset, refused }.tell(cx.response_headers);
         }
     }

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::RateLimitPolicySpec;
 use super::delay::DelaySpec;
 use crate::kind::CompileContext;
-use crate::pipeline::WrittenReply;
+use crate::pipeline::{LocalReply, WrittenReply};
+use crate::reason::Reason;
+use crate::time::whole_seconds;
 
 const LONGEST_BODY: usize = 8 * 1024;
 const MOST_HEADERS: usize = 16;
@@ -63,6 +65,21 @@ pub(super) struct OnLimit {
     pub(super) written: Option<Arc<WrittenReply>>,
     /// How long who comes too early waits at most.
     pub(super) delay: Option<Duration>,
+}
+
+impl OnLimit {
+    /// `wait`: after which another try may be worth it, where that is known.
+    pub(super) fn refusal(&self, wait: Option<Duration>) -> LocalReply {
+        let again = wait.map(|wait| (RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
+        let headers = again.into_iter().chain(self.headers.iter().cloned()).collect();
+        LocalReply { reason: Reason::RateLimited, headers, written: self.written.clone(), again: wait }
+    }
+
+    /// What is written, with a body that is not.
+    pub(super) fn with_body(&self, body: (HeaderValue, Bytes)) -> WrittenReply {
+        let status = self.written.as_ref().and_then(|written| written.status);
+        WrittenReply { status, body: Some(body) }
+    }
 }
 
 impl OnLimitSpec {

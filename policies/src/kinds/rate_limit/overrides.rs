@@ -95,9 +95,9 @@ impl OverrideSpec {
         if self.unlimited {
             return Some(Override { key, allowance: None });
         }
-        let per = self.per.unwrap_or(limit.per);
+        let (per, requests) = (self.per.or(limit.per)?, self.requests.or(limit.requests)?);
         let duration = check::duration_within(cx, &format!("{at}/per"), per, ("1ms", "8760h"));
-        let requests = at_least_one(self.requests.unwrap_or(limit.requests), &format!("{at}/requests"), cx)?;
+        let requests = at_least_one(requests, &format!("{at}/requests"), cx)?;
         let burst = self.burst(requests, at, cx)?;
         let rate = written_rate(at, "requests", (requests, (per, duration), burst), cx)?;
         let member = fields::policy_member(&limit.name, requests, duration).into();

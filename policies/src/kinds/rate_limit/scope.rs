@@ -11,6 +11,7 @@ use super::cell::{Level, Rate, Reserved};
 use super::exact::{Exact, Written};
 use super::mesh::{LentBucket, LentBuckets, Mesh};
 use super::response_cost::Kept;
+use super::service;
 use super::state::{self, LimitState};
 use super::table;
 use crate::kind::CompileContext;
@@ -29,6 +30,8 @@ pub(super) enum Scope {
     /// All proxies have one, counted exactly in the Redis that they are started with (`--redis`). Each request waits for
     /// its answer.
     Exact,
+    /// All who ask it have one: a rate limit service counts, by Envoy's protocol. Each request waits for its answer.
+    Service,
 }
 
 /// A scope with what is written for it.
@@ -37,6 +40,8 @@ pub(super) enum Sharing {
     Local,
     Mesh(Mesh),
     Exact(Exact),
+    /// Of each limit, what this proxy lets through by itself while the service does not answer, in percent.
+    Service(u32),
 }
 
 /// What the counters of a limit, or of one key with a limit of its own, are found under.
@@ -74,10 +79,14 @@ impl Sharing {
         if spec.mesh.is_some() && spec.scope != Scope::Mesh {
             cx.error("/mesh", "`mesh` goes with `scope: Mesh` only");
         }
+        if spec.scope != Scope::Service {
+            service::check_absence(spec, cx);
+        }
         match spec.scope {
             Scope::Local => Self::Local,
             Scope::Mesh => Self::Mesh(Mesh::compile(spec.mesh.as_ref(), cx)),
             Scope::Exact => Self::Exact(Exact::compile(spec, cx)),
+            Scope::Service => Self::Service(service::percent(spec)),
         }
     }
 
@@ -85,9 +94,18 @@ impl Sharing {
         if let Self::Exact(exact) = self { Some(exact) } else { None }
     }
 
-    /// What is counted here of a limit: all of it or, where a store counts, what passes without that.
+    /// Where somebody else counts, what each proxy lets through by itself without him, in percent.
+    fn part(self) -> Option<u32> {
+        match self {
+            Self::Local | Self::Mesh(_) => None,
+            Self::Exact(exact) => Some(exact.percent()),
+            Self::Service(percent) => Some(percent),
+        }
+    }
+
+    /// What is counted here of a limit: all of it or, where somebody else counts, what passes without him.
     pub(super) fn rate(self, written: Written, rate: Rate) -> Rate {
-        self.exact().and_then(|exact| exact.share(written)).unwrap_or(rate)
+        self.part().and_then(|percent| written.share(percent)).unwrap_or(rate)
     }
 
     /// The counters of a limit, found again or made, with the [`Sharing::rate`] of it. The rate is not part of the place: a
@@ -103,7 +121,7 @@ impl Sharing {
             return Counters::Lent(LentBuckets::bind(place, mesh, written, store));
         }
         let max_keys = is_keyed.then_some(table::MAX_KEYS);
-        let without = if self.exact().is_some() { "|without-store" } else { "" };
+        let without = if self.part().is_some() { "|without-store" } else { "" };
         let state = store.get_or_restore(place.state_key(without), || LimitState::new(rate, max_keys));
         state.want(rate);
         Counters::Here(state)

@@ -24,6 +24,7 @@ mod numbers;
 mod parts;
 mod quotas;
 mod restart;
+mod service;
 mod shared;
 
 const KIND: &str = "RateLimitPolicy";

@@ -39,7 +39,8 @@ impl Told {
 /// One limit's standing, in whole numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
-    pub(super) limit: u32,
+    /// Not everybody who counts says.
+    pub(super) limit: Option<u32>,
     pub(super) remaining: u32,
     pub(super) reset: u64,
     pub(super) refused: bool,
@@ -50,7 +51,10 @@ impl Standing {
         if !self.refused && !self.closer_than(headers) {
             return;
         }
-        headers.insert(LIMIT, HeaderValue::from(self.limit));
+        match self.limit {
+            Some(limit) => headers.insert(LIMIT, HeaderValue::from(limit)),
+            None => headers.remove(LIMIT),
+        };
         headers.insert(REMAINING, HeaderValue::from(self.remaining));
         headers.insert(RESET, HeaderValue::from(self.reset));
     }
@@ -70,7 +74,7 @@ mod tests {
     fn told(standings: &[(u32, u32, u64, bool)]) -> [String; 3] {
         let mut headers = HeaderMap::new();
         for &(limit, remaining, reset, refused) in standings {
-            Standing { limit, remaining, reset, refused }.tell(&mut headers);
+            Standing { limit: Some(limit), remaining, reset, refused }.tell(&mut headers);
         }
         [LIMIT, REMAINING, RESET].map(|name| {
             let values: Vec<_> = headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect();

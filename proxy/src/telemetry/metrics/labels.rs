@@ -114,6 +114,12 @@ pub(super) struct ResultLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ServiceLabels {
+    pub(super) service: Arc<str>,
+    pub(super) result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct StandingLabel {
     pub(super) standing: &'static str,
 }

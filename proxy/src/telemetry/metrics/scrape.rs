@@ -11,7 +11,9 @@ use prometheus_client::registry::{Registry, Unit};
 use tidegate_policy::health::{BreakerPhase, CircuitGuard, TransitionCounts};
 use tidegate_policy::kinds::rate_limit::Standing;
 
-use super::labels::{BreakerLabels, EjectedLabels, ResultLabel, StandingLabel, TransitionLabels};
+use super::labels::{
+    BreakerLabels, EjectedLabels, ResultLabel, ServiceLabels, StandingLabel, TransitionLabels,
+};
 use crate::limits::counts::Counted;
 
 /// What only the rest of the proxy knows, asked for at each scrape.
@@ -25,6 +27,8 @@ pub struct Scrape {
     pub ejected: Vec<EjectedSample>,
     /// What became of the questions to the store of exact limits; `None` for a proxy without one.
     pub exact: Option<Counted>,
+    /// The same of each rate limit service that was asked.
+    pub services: Vec<(Arc<str>, Counted)>,
     /// The buckets of limits that all proxies share.
     pub lent: Standing,
 }
@@ -105,6 +109,9 @@ pub(super) fn registry(scrape: &Scrape, cap: usize) -> Registry {
     if let Some(counted) = &scrape.exact {
         register_exact(&mut registry, counted);
     }
+    if !scrape.services.is_empty() {
+        register_services(&mut registry, &scrape.services[..scrape.services.len().min(cap)]);
+    }
     if scrape.lent != Standing::default() {
         register_lent(&mut registry, scrape.lent);
     }
@@ -138,16 +145,32 @@ fn register_breakers(registry: &mut Registry, breakers: &[BreakerSample]) {
 
 fn register_exact(registry: &mut Registry, counted: &Counted) {
     let results = Family::<ResultLabel, Counter>::default();
-    for (result, count) in [
-        ("answered", counted.answered),
-        ("timed_out", counted.timed_out),
-        ("failed", counted.failed),
-        ("fell_back", counted.fell_back),
-    ] {
+    for (result, count) in results_of(counted) {
         results.get_or_create(&ResultLabel { result }).inc_by(count);
     }
     let help = "Requests under an exact limit: what the store said, and how many were judged without it";
     registry.register("tidegate_exact_limit", help, results);
+}
+
+fn register_services(registry: &mut Registry, services: &[(Arc<str>, Counted)]) {
+    let results = Family::<ServiceLabels, Counter>::default();
+    for (service, counted) in services {
+        for (result, count) in results_of(counted) {
+            let service = Arc::clone(service);
+            results.get_or_create(&ServiceLabels { service, result }).inc_by(count);
+        }
+    }
+    let help = "Requests for which a rate limit service was to be asked: what it said, and how many were judged without it";
+    registry.register("tidegate_limit_service", help, results);
+}
+
+fn results_of(counted: &Counted) -> [(&'static str, u64); 4] {
+    [
+        ("answered", counted.answered),
+        ("timed_out", counted.timed_out),
+        ("failed", counted.failed),
+        ("fell_back", counted.fell_back),
+    ]
 }
 
 fn register_lent(registry: &mut Registry, lent: Standing) {

@@ -132,7 +132,7 @@ impl RateLimitFilter {
         }
         if self.told.x {
             let (limit, reset) = (quota.requests.get(), whole_seconds(left));
-            Standing { limit, remaining, reset, refused }.tell(cx.response_headers);
+            Standing { limit: Some(limit), remaining, reset, refused }.tell(cx.response_headers);
         }
     }
 }
