@@ -33,6 +33,8 @@ pub enum Detail {
     RetryAfter(Duration),
     /// How long the request waits for its turn.
     Delayed(Duration),
+    /// How fast the body of the answer may go out.
+    BytesPerSecond(u32),
     /// The breaker's phase when it was asked.
     State(BreakerPhase),
     /// The cap that is reached.
@@ -60,6 +62,9 @@ pub enum Outcome {
     /// The backend after which the rule is named.
     Picked,
     WouldPick,
+    /// A fault that the request goes on with.
+    Injected,
+    WouldInject,
 }
 
 impl Outcome {
@@ -71,6 +76,8 @@ impl Outcome {
             Self::WouldRefuse(_) => "would_refuse",
             Self::Picked => "picked",
             Self::WouldPick => "would_pick",
+            Self::Injected => "injected",
+            Self::WouldInject => "would_inject",
         }
     }
 }
@@ -81,6 +88,7 @@ impl fmt::Display for Detail {
             Self::Remaining(n) => write!(f, "remaining={n}"),
             Self::RetryAfter(d) => write!(f, "retry_after={:.3}s", d.as_secs_f64()),
             Self::Delayed(d) => write!(f, "delayed={:.3}s", d.as_secs_f64()),
+            Self::BytesPerSecond(n) => write!(f, "bytes_per_second={n}"),
             Self::State(phase) => write!(f, "state={}", phase.as_str()),
             Self::Cap(n) => write!(f, "cap={n}"),
             Self::Key(source) => write!(f, "key={}", source.as_str()),

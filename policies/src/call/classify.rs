@@ -37,6 +37,7 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
             | Reason::UpstreamTlsInvalid
             | Reason::NoEndpoint
             | Reason::RateLimited
+            | Reason::FaultInjected
             | Reason::CircuitOpen
             | Reason::EndpointsOpen
             | Reason::ConnectionCap
@@ -64,7 +65,13 @@ mod tests {
 
     #[test]
     fn refusals_of_the_mesh_and_clients_that_leave_say_nothing() {
-        for reason in [Reason::ClientGone, Reason::RequestCap, Reason::CircuitOpen, Reason::RateLimited] {
+        for reason in [
+            Reason::ClientGone,
+            Reason::RequestCap,
+            Reason::CircuitOpen,
+            Reason::RateLimited,
+            Reason::FaultInjected,
+        ] {
             assert_eq!(is_success(CallResult::Failed(reason)), None, "{reason:?}");
         }
     }

@@ -41,6 +41,7 @@ use concurrent::{Concurrent, ConcurrentSpec};
 use cost::{Cost, CostSpec};
 pub use descriptor::{Descriptor, DescriptorLimiter, Judged, Judgement};
 use exact::{ExactSpec, Written};
+pub(super) use filter::holds;
 use filter::{BoundLimit, RateLimitFilter};
 use key::{KeyPart, KeySpec};
 use mesh::MeshSpec;
@@ -330,7 +331,12 @@ fn is_local(scope: &Scope) -> bool {
     *scope == Scope::Local
 }
 
-fn condition(text: Option<&str>, at: &str, cx: &mut CompileContext<'_>) -> Option<Arc<Expression>> {
+/// Which requests a rule is for.
+pub(super) fn condition(
+    text: Option<&str>,
+    at: &str,
+    cx: &mut CompileContext<'_>,
+) -> Option<Arc<Expression>> {
     check::expression(cx, at, text?, Kind::Bool)
 }
 

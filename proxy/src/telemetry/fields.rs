@@ -115,8 +115,8 @@ fn decision(finished: &Finished, visit: &mut impl FnMut(&'static str, Field<'_>)
     }
 }
 
-/// The decision that answered the request, else the first that would have, else the one that picked the backend. A
-/// refused attempt that was made good by another one decided nothing.
+/// The decision that answered the request, else a fault that it met, else the first that would have refused it, else the
+/// one that picked the backend. A refused attempt that was made good by another one decided nothing.
 pub(super) fn deciding(finished: &Finished) -> Option<&Decision> {
     let refused = |decision: &&Decision| match (decision.outcome, finished.reason) {
         (Outcome::Refused(Reason::CircuitOpen), Some(Reason::EndpointsOpen)) => true,
@@ -128,7 +128,9 @@ pub(super) fn deciding(finished: &Finished) -> Option<&Decision> {
         .iter()
         .rev()
         .find(refused)
+        .or_else(|| decisions.iter().find(|d| d.outcome == Outcome::Injected))
         .or_else(|| decisions.iter().find(|d| matches!(d.outcome, Outcome::WouldRefuse(_))))
+        .or_else(|| decisions.iter().find(|d| d.outcome == Outcome::WouldInject))
         .or_else(|| decisions.iter().find(|d| matches!(d.outcome, Outcome::Picked | Outcome::WouldPick)))
 }
 

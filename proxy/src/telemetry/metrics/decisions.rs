@@ -26,6 +26,8 @@ struct RuleCounts {
     would_refuse: Counter,
     picked: Counter,
     would_pick: Counter,
+    injected: Counter,
+    would_inject: Counter,
     rule: ArcSwapOption<RuleRef>,
 }
 
@@ -52,6 +54,8 @@ impl RuleCounts {
             Outcome::WouldRefuse(_) => &self.would_refuse,
             Outcome::Picked => &self.picked,
             Outcome::WouldPick => &self.would_pick,
+            Outcome::Injected => &self.injected,
+            Outcome::WouldInject => &self.would_inject,
         };
         counter.inc();
         let known = self.rule.load();
@@ -60,14 +64,16 @@ impl RuleCounts {
         }
     }
 
-    /// What a rule of this kind can decide: to let pass or not, or to pick or not.
+    /// What a rule of this kind can decide: to let pass or not, to pick or not; and to inject, where it has.
     fn each(&self) -> impl Iterator<Item = (&'static str, &Counter)> {
         let judges =
             [("allowed", &self.allowed), ("refused", &self.refused), ("would_refuse", &self.would_refuse)];
         let picks = [("picked", &self.picked), ("would_pick", &self.would_pick)];
         let has_picked = picks.iter().any(|(_, counter)| counter.get() > 0);
         let judges = judges.into_iter().filter(move |_| !has_picked);
-        judges.chain(picks.into_iter().filter(move |_| has_picked))
+        let injects = [("injected", &self.injected), ("would_inject", &self.would_inject)];
+        let injects = injects.into_iter().filter(|(_, counter)| counter.get() > 0);
+        judges.chain(picks.into_iter().filter(move |_| has_picked)).chain(injects)
     }
 }
 
