@@ -35,6 +35,8 @@ pub enum Detail {
     RetryAfter(Duration),
     /// How long the request waits for its turn.
     Delayed(Duration),
+    /// How fast the body of the answer may go out.
+    BytesPerSecond(u32),
     /// The breaker's phase when it was asked.
     State(BreakerPhase),
     /// The cap that is reached.
@@ -81,6 +83,9 @@ pub enum Outcome {
     /// It would have been sent again, but for what the detail says.
     NotRetried,
     WouldRetry,
+    /// A fault that the request goes on with.
+    Injected,
+    WouldInject,
 }
 
 impl Outcome {
@@ -96,6 +101,8 @@ impl Outcome {
             Self::Hedged => "hedged",
             Self::NotRetried => "not_retried",
             Self::WouldRetry => "would_retry",
+            Self::Injected => "injected",
+            Self::WouldInject => "would_inject",
         }
     }
 }
@@ -106,6 +113,7 @@ impl fmt::Display for Detail {
             Self::Remaining(n) => write!(f, "remaining={n}"),
             Self::RetryAfter(d) => write!(f, "retry_after={:.3}s", d.as_secs_f64()),
             Self::Delayed(d) => write!(f, "delayed={:.3}s", d.as_secs_f64()),
+            Self::BytesPerSecond(n) => write!(f, "bytes_per_second={n}"),
             Self::State(phase) => write!(f, "state={}", phase.as_str()),
             Self::Cap(n) => write!(f, "cap={n}"),
             Self::Panic { left, all } => write!(f, "panic={left}/{all}"),

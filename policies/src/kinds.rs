@@ -4,6 +4,7 @@
 mod check;
 pub mod circuit_breaker;
 mod cohort;
+mod fault;
 mod key;
 mod load_balancing;
 pub mod rate_limit;
@@ -19,6 +20,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<load_balancing::LoadBalancingPolicy>(),
     KindEntry::of::<retry::RetryPolicy>(),
     KindEntry::of::<timeout::TimeoutPolicy>(),
+    KindEntry::of::<fault::FaultPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

@@ -31,7 +31,7 @@ pub use effect::{
     Answer, Ask, AskedDescriptor, Effect, Performed, Said, ServiceLimit, ServiceRef, SharedBucket, Spend,
     Spent,
 };
-pub use held::{Held, answered};
+pub use held::{Held, answered, slowest};
 pub(crate) use route_filter::{Entry, InvalidFilter, route_filter};
 
 /// The order of policies after routing, said once. Within a phase, the order is that of the registry, then of the
@@ -86,6 +86,11 @@ pub trait Filter: Debug + Send + Sync {
     /// Called with the head of the final response, whoever gave it, in reverse order. Only filters whose
     /// `on_request` ran are called.
     fn on_response(&self, _head: &mut response::Parts) {}
+
+    /// As it holds at a gateway, where that is not the same as in the mesh.
+    fn at_gateway(&self) -> Option<Arc<dyn Filter>> {
+        None
+    }
 }
 
 /// What a filter sees and may change.
@@ -185,11 +190,27 @@ pub struct LocalReply {
 }
 
 /// A refusal in the words of a policy; gRPC has its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WrittenReply {
     pub status: Option<StatusCode>,
     /// With its content type.
     pub body: Option<(HeaderValue, Bytes)>,
+    /// `grpc-status`.
+    pub grpc: Option<u8>,
+    /// No answer at all: the connection is closed, or the stream reset.
+    pub reset: bool,
+}
+
+impl LocalReply {
+    /// What gRPC is told: the policy's code, else that of the reason.
+    pub fn grpc(&self) -> u8 {
+        self.written.as_ref().and_then(|written| written.grpc).unwrap_or(self.reason.answer().grpc)
+    }
+
+    /// Whether nothing is to be answered.
+    pub fn is_reset(&self) -> bool {
+        self.written.as_ref().is_some_and(|written| written.reset)
+    }
 }
 
 impl From<Reason> for LocalReply {

@@ -33,6 +33,8 @@ pub enum Reason {
     NoEndpoint,
     /// A rate limit refused the request.
     RateLimited,
+    /// A policy wanted the request to fail, to see what its caller makes of it.
+    FaultInjected,
     /// A backend's circuit breaker is open.
     CircuitOpen,
     /// Every endpoint of the backend is held back by its own breaker.
@@ -114,6 +116,7 @@ impl Reason {
         Self::InvalidFilter,
         Self::NoEndpoint,
         Self::RateLimited,
+        Self::FaultInjected,
         Self::CircuitOpen,
         Self::EndpointsOpen,
         Self::ConnectionCap,
@@ -179,6 +182,9 @@ impl Reason {
             Self::NoEndpoint => row(503, UNAVAILABLE, "no_endpoint", "no endpoint is ready", true, false),
             Self::RateLimited => {
                 row(429, RESOURCE_EXHAUSTED, "rate_limited", "too many requests", false, false)
+            }
+            Self::FaultInjected => {
+                row(503, UNAVAILABLE, "fault_injected", "a fault was injected on purpose", true, false)
             }
             Self::CircuitOpen => row(503, UNAVAILABLE, "circuit_open", "the circuit is open", true, false),
             Self::EndpointsOpen => {

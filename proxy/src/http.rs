@@ -8,6 +8,7 @@ mod headers;
 mod names;
 mod on_call;
 mod overtime;
+mod pace;
 mod record;
 mod replay;
 mod reply;
@@ -23,7 +24,7 @@ mod wire;
 
 pub(crate) use body::{RequestBody, Upload};
 pub(crate) use detect::{Hello, hello};
-pub(crate) use handler::handle;
+pub(crate) use handler::{NoAnswer, handle};
 pub(crate) use headers::X_REQUEST_ID;
 pub(crate) use names::Names;
 pub(crate) use overtime::Overtime;

@@ -111,6 +111,7 @@ pub(super) fn condition(reason: Reason) -> Option<Condition> {
         | Reason::UpstreamTlsInvalid
         | Reason::NoEndpoint
         | Reason::RateLimited
+        | Reason::FaultInjected
         | Reason::CircuitOpen
         | Reason::EndpointsOpen
         | Reason::ConnectionCap

@@ -81,7 +81,7 @@ impl Seen {
     fn refused(&mut self, reply: LocalReply, grpc: bool) {
         let answer = reply.reason.answer();
         self.reason = Some(reply.reason);
-        self.grpc = grpc.then_some(answer.grpc);
+        self.grpc = grpc.then_some(reply.grpc());
         if !grpc {
             let written = reply.written.as_ref().and_then(|written| written.status);
             self.response.status = written.unwrap_or(answer.status);
@@ -339,6 +339,8 @@ fn words(decision: &Decision) -> String {
         Outcome::Hedged => String::from("hedged"),
         Outcome::NotRetried => String::from("not retried"),
         Outcome::WouldRetry => String::from("would retry"),
+        Outcome::Injected => String::from("injected"),
+        Outcome::WouldInject => String::from("would inject"),
     };
     let detail = detail.map(|detail| format!(" {detail}")).unwrap_or_default();
     format!("{} {} {}: {outcome}{detail}", policy.kind, policy.name, rule.name)

@@ -45,6 +45,7 @@ use connections::{ConnectionSpec, Connections};
 use cost::{Cost, CostSpec};
 pub use descriptor::{Descriptor, DescriptorLimiter, Judged, Judgement};
 use exact::{ExactSpec, Written};
+pub(super) use filter::holds;
 use filter::{BoundLimit, RateLimitFilter};
 use mesh::MeshSpec;
 pub use mesh::{Leases, QuotaLimits, Standing};
@@ -403,7 +404,12 @@ fn is_local(scope: &Scope) -> bool {
     *scope == Scope::Local
 }
 
-fn condition(text: Option<&str>, at: &str, cx: &mut CompileContext<'_>) -> Option<Arc<Expression>> {
+/// Which requests a rule is for.
+pub(super) fn condition(
+    text: Option<&str>,
+    at: &str,
+    cx: &mut CompileContext<'_>,
+) -> Option<Arc<Expression>> {
     check::expression(cx, at, text?, Kind::Bool)
 }
 

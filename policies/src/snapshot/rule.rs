@@ -181,7 +181,8 @@ impl<'a> Builder<'a> {
             if let Some(bound) = self.policies.get(policy)
                 && let Behaviour::Filter(filter) = &bound.behaviour
             {
-                filters.push(bound.order, filter.clone());
+                let here = if matches!(side, Side::Gateway(_)) { filter.at_gateway() } else { None };
+                filters.push(bound.order, here.unwrap_or_else(|| filter.clone()));
                 applied.push(bound.reference.clone());
             }
         }

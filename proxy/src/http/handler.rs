@@ -43,6 +43,11 @@ struct Story<'a> {
     response_headers: HeaderMap,
 }
 
+/// Marks a response that is not to be sent: its connection is closed in its place, or its stream reset.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a policy wants no answer")]
+pub(crate) struct NoAnswer;
+
 /// Answers one request. Dropping the future means that the client is gone: everything taken is given back.
 pub(crate) async fn handle(
     connection: &Arc<ConnectionContext>,
@@ -247,9 +252,10 @@ impl Story<'_> {
         let announced = head.headers.get(CONTENT_LENGTH).and_then(length);
         self.conclude(&mut head);
         let stall_timeout = self.connection.proxy.config.stall_timeout.filter(|_| !self.dialect.grpc);
+        let pace = pipeline::slowest(&self.record.held);
         let idle = call.ends.idle.as_ref().map(|limit| limit.after).or(stall_timeout);
         let body = ResponseBody::upstream((body, call), (announced, idle), packing, self.record);
-        Response::from_parts(head, body)
+        Response::from_parts(head, body.paced(pace))
     }
 
     /// What was asked for, without a backend.
@@ -263,8 +269,11 @@ impl Story<'_> {
     fn reply(mut self, reply: &LocalReply) -> Response<ResponseBody> {
         self.record.reason = Some(reply.reason);
         let (mut head, body) = reply::response(reply, self.dialect);
-        self.record.grpc_status = self.dialect.wants_grpc_status().then(|| reply.reason.answer().grpc);
+        self.record.grpc_status = self.dialect.wants_grpc_status().then(|| reply.grpc());
         self.conclude(&mut head);
+        if reply.is_reset() {
+            head.extensions.insert(NoAnswer);
+        }
         Response::from_parts(head, ResponseBody::local(body, self.record))
     }
 

@@ -107,18 +107,20 @@ pub(crate) fn response(reply: &LocalReply, dialect: Dialect) -> (response::Parts
 /// The same of a refusal, with when to come again, as clients' own retry logic reads it.
 fn trailers_of(reply: &LocalReply) -> HeaderMap {
     let mut trailers = trailers_for(reply.reason);
+    trailers.insert(GRPC_STATUS, HeaderValue::from(u16::from(reply.grpc())));
     if let Some(wait) = reply.again {
-        trailers.insert(GRPC_STATUS_DETAILS, details(reply.reason, wait));
+        trailers.insert(GRPC_STATUS_DETAILS, details(reply, wait));
     }
     trailers
 }
 
 /// `google.rpc.Status` with a `google.rpc.RetryInfo`. Binary metadata is in base64, without padding.
-fn details(reason: Reason, wait: Duration) -> HeaderValue {
-    let answer = reason.answer();
+fn details(reply: &LocalReply, wait: Duration) -> HeaderValue {
+    let answer = reply.reason.answer();
     let info = RetryInfo { retry_delay: prost_types::Duration::try_from(wait).ok() };
     let info = Any { type_url: String::from(RETRY_INFO), value: info.encode_to_vec() };
-    let status = Status { code: answer.grpc.into(), message: answer.message.to_owned(), details: vec![info] };
+    let status =
+        Status { code: reply.grpc().into(), message: answer.message.to_owned(), details: vec![info] };
     let text = STANDARD_NO_PAD.encode(status.encode_to_vec());
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
@@ -233,7 +235,8 @@ mod tests {
     #[test]
     fn a_refusal_in_the_words_of_a_policy_is_told_in_them_and_grpc_in_its_own() {
         let body = Some((HeaderValue::from_static("application/json"), Bytes::from_static(b"{}")));
-        let written = WrittenReply { status: Some(StatusCode::SERVICE_UNAVAILABLE), body };
+        let written =
+            WrittenReply { status: Some(StatusCode::SERVICE_UNAVAILABLE), body, ..WrittenReply::default() };
         let reply = LocalReply {
             written: Some(Arc::new(written)),
             again: Some(Duration::from_millis(1_500)),

@@ -1,6 +1,7 @@
 //! A response body on its way to the client: counted, cut short when it stalls or comes too late, and noticed at its end.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tidegate_policy::Reason;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::grpc_web::Packing;
+use super::pace::Pace;
 use super::record::Record;
 use super::reply::grpc_status;
 use super::trailers;
@@ -28,6 +30,8 @@ pub(crate) struct ResponseBody {
     stall: Stall,
     /// What it is on the way to the client is not what the backend sends.
     packing: Option<Box<Packing>>,
+    /// Held back by a policy.
+    pace: Option<Box<Pace>>,
 }
 
 /// Notices a backend that stops in the middle of its answer.
@@ -86,13 +90,19 @@ impl ResponseBody {
         this.completed_if_ended()
     }
 
+    /// The same, no faster than that.
+    pub(crate) fn paced(mut self, bytes_per_second: Option<NonZeroU32>) -> Self {
+        self.pace = bytes_per_second.map(|rate| Box::new(Pace::new(rate)));
+        self
+    }
+
     /// The head is all there is, and its record is kept elsewhere.
     pub(crate) fn head_only() -> Self {
         Self::of(Source::Done, None, Record::spent())
     }
 
     fn of(source: Source, announced: Option<u64>, record: Record) -> Self {
-        Self { source, record, announced, deadline: None, stall: Stall::default(), packing: None }
+        Self { source, record, announced, deadline: None, stall: Stall::default(), packing: None, pace: None }
     }
 
     fn completed_if_ended(mut self) -> Self {
@@ -113,7 +123,9 @@ impl ResponseBody {
 
     fn fail(&mut self, reason: Reason) {
         if let Source::Upstream { call, .. } = std::mem::replace(&mut self.source, Source::Done) {
-            call.fail(reason);
+            // What a policy holds up is not the endpoint's doing.
+            let late = reason == Reason::RequestTimeout && self.pace.is_some();
+            call.fail(if late { Reason::FaultInjected } else { reason });
         }
         self.record.reason = Some(reason);
         self.record.complete();
@@ -156,13 +168,56 @@ impl ResponseBody {
             None => frame,
             Some(packing) => packing.pass(frame),
         };
+        let frame = match &mut self.pace {
+            None => frame,
+            Some(pace) => pace.first(frame),
+        };
+        self.counted(frame)
+    }
+
+    fn counted(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         self.record.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
         frame
+    }
+
+    /// What comes next: of the piece that is held back, else of the source.
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(pace) = &mut self.pace {
+            let held_back = pace.poll(cx);
+            // Nobody waits for the endpoint meanwhile.
+            self.stall.moved |= held_back.is_pending();
+            if let Some(piece) = ready!(held_back) {
+                return Poll::Ready(Some(Ok(self.counted(Frame::data(piece)))));
+            }
+        }
+        let polled = match &mut self.source {
+            Source::Done => return Poll::Ready(None),
+            Source::Local(body) if body.is_empty() => Poll::Ready(None),
+            Source::Local(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
+            Source::Upstream { body, .. } => {
+                Pin::new(body).poll_frame(cx).map_ok(trailers::checked).map_err(BodyError::from)
+            }
+        };
+        polled.map_ok(|frame| self.passed(frame))
+    }
+
+    /// Bytes of the source that are not out yet.
+    fn held_back(&self) -> u64 {
+        self.pace.as_ref().map_or(0, |pace| pace.holds() as u64)
     }
 
     fn owes_trailers(&self) -> bool {
         self.packing.as_ref().is_some_and(|packing| !packing.is_over())
     }
+}
+
+fn plus(hint: SizeHint, more: u64) -> SizeHint {
+    let mut sum = SizeHint::new();
+    sum.set_lower(hint.lower().saturating_add(more));
+    if let Some(upper) = hint.upper() {
+        sum.set_upper(upper.saturating_add(more));
+    }
+    sum
 }
 
 impl Stall {
@@ -186,15 +241,10 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let polled = match &mut this.source {
-            Source::Done => return Poll::Ready(None),
-            Source::Local(body) if body.is_empty() => Poll::Ready(None),
-            Source::Local(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
-            Source::Upstream { body, .. } => {
-                Pin::new(body).poll_frame(cx).map_ok(trailers::checked).map_err(BodyError::from)
-            }
-        };
-        let polled = polled.map_ok(|frame| this.passed(frame));
+        if matches!(this.source, Source::Done) {
+            return Poll::Ready(None);
+        }
+        let polled = this.next(cx);
         match polled {
             Poll::Ready(Some(Ok(_))) => {
                 this.stall.moved = true;
@@ -226,7 +276,9 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Done => true,
             Source::Local(body) => body.is_empty(),
-            Source::Upstream { body, .. } => body.is_end_stream() && !self.owes_trailers(),
+            Source::Upstream { body, .. } => {
+                body.is_end_stream() && !self.owes_trailers() && self.held_back() == 0
+            }
         }
     }
 
@@ -238,7 +290,7 @@ impl Body for ResponseBody {
             Source::Upstream { .. } if self.packing.is_some() || self.announced.is_none() => {
                 SizeHint::default()
             }
-            Source::Upstream { body, .. } => body.size_hint(),
+            Source::Upstream { body, .. } => plus(body.size_hint(), self.held_back()),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! One downstream connection: protocol, limits, drain. What happens to a request is in `handler`.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -24,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::detect::{Version, detect};
-use super::handler::handle;
+use super::handler::{NoAnswer, handle};
 use super::headers::client_address;
 use super::overtime::Overtime;
 use super::resets::Resets;
@@ -310,8 +309,10 @@ pub(crate) async fn last_requests(drain: &CancellationToken) {
 pub(super) async fn answer(
     context: Arc<ConnectionContext>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    Ok(handle(&context, request).await)
+) -> Result<Response<ResponseBody>, NoAnswer> {
+    let response = handle(&context, request).await;
+    response.extensions().get().map_or(Ok(()), |none: &NoAnswer| Err(*none))?;
+    Ok(response)
 }
 
 /// Runs an HTTP/2 connection to its end; once `drain` has come, no longer than its requests in flight last.

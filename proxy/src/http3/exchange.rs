@@ -13,7 +13,7 @@ use http_body_util::BodyExt as _;
 
 use super::body::{Incoming, announced};
 use super::quic::{Answered, Aside, Connection, SendStream};
-use crate::http::{BodyError, ConnectionContext, HEADER_TIMEOUT, ResponseBody, handle};
+use crate::http::{BodyError, ConnectionContext, HEADER_TIMEOUT, NoAnswer, ResponseBody, handle};
 
 /// Why there is no whole answer.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,10 @@ pub(super) async fn serve(
         response = handle(&context, request.map(|()| body)) => response,
         _ = &mut answer => return,
     };
+    if response.extensions().get::<NoAnswer>().is_some() {
+        back.code = Some(Code::H3_INTERNAL_ERROR);
+        return;
+    }
     match back.give(response, head, &mut answer).await {
         // Closing the connection would take back what the client has not acknowledged.
         Ok(()) => drop(answer.await),

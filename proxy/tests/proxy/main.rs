@@ -9,6 +9,7 @@ mod cohorts;
 mod control_plane;
 mod counters;
 mod failures;
+mod faults;
 mod filters;
 mod forwarding;
 mod grpc_routes;

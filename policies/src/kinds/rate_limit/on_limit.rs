@@ -114,7 +114,8 @@ impl OnLimitSpec {
         let headers =
             each.filter_map(|(i, header)| header.compile(&format!("/onLimit/headers/{i}"), cx)).collect();
         let body = self.body.as_ref().map(|body| (content_type, Bytes::from(body.clone())));
-        let written = (status.is_some() || body.is_some()).then(|| Arc::new(WrittenReply { status, body }));
+        let written = (status.is_some() || body.is_some())
+            .then(|| Arc::new(WrittenReply { status, body, ..WrittenReply::default() }));
         let delay = self.delay.as_ref().map(|delay| delay.compile(spec, cx));
         OnLimit { headers, written, delay }
     }

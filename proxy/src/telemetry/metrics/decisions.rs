@@ -30,6 +30,8 @@ struct RuleCounts {
     hedged: Counter,
     not_retried: Counter,
     would_retry: Counter,
+    injected: Counter,
+    would_inject: Counter,
     rule: ArcSwapOption<RuleRef>,
 }
 
@@ -60,6 +62,8 @@ impl RuleCounts {
             Outcome::Hedged => &self.hedged,
             Outcome::NotRetried => &self.not_retried,
             Outcome::WouldRetry => &self.would_retry,
+            Outcome::Injected => &self.injected,
+            Outcome::WouldInject => &self.would_inject,
         };
         counter.inc();
         let known = self.rule.load();
@@ -68,7 +72,8 @@ impl RuleCounts {
         }
     }
 
-    /// What a rule of this kind can decide: to let pass or not, to pick or not, or to send again or not.
+    /// What a rule of this kind can decide: to let pass or not, to pick or not, or to send again or not; and to inject, where
+    /// it has.
     fn each(&self) -> impl Iterator<Item = (&'static str, &Counter)> {
         let judges =
             [("allowed", &self.allowed), ("refused", &self.refused), ("would_refuse", &self.would_refuse)];
@@ -83,7 +88,9 @@ impl RuleCounts {
         let has_retried = retries.iter().any(|(_, counter)| counter.get() > 0);
         let judges = judges.into_iter().filter(move |_| !has_picked && !has_retried);
         let picks = picks.into_iter().filter(move |_| has_picked);
-        judges.chain(picks).chain(retries.into_iter().filter(move |_| has_retried))
+        let injects = [("injected", &self.injected), ("would_inject", &self.would_inject)];
+        let injects = injects.into_iter().filter(|(_, counter)| counter.get() > 0);
+        judges.chain(picks).chain(retries.into_iter().filter(move |_| has_retried)).chain(injects)
     }
 }
 
