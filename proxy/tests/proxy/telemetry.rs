@@ -365,6 +365,7 @@ async fn metrics_count_requests_decisions_connections_and_what_is_scraped() {
         config_age: Some(Duration::from_secs(5)),
         breakers: vec![support::breaker_sample()],
         exact: None,
+        services: Vec::new(),
         lent: Standing { assigned: 2, reused: 0, fallback: 1 },
     };
     let text = telemetry.render_metrics(&scrape);
