@@ -42,7 +42,7 @@ impl RateLimitService for Words {
             "fails" => return Err(Status::internal("it fails")),
             _ => Code::Ok,
         };
-        let own = request.descriptors[0].hits_addend.and_then(|hits| hits.try_into().ok()).unwrap_or(0);
+        let own: u32 = request.descriptors[0].hits_addend.and_then(|hits| hits.try_into().ok()).unwrap_or(0);
         let status = |remaining| DescriptorStatus {
             code: code.into(),
             current_limit: Some(RateLimit {

@@ -372,6 +372,7 @@ async fn metrics_count_requests_decisions_connections_and_what_is_scraped() {
             ejected: 1,
         }],
         exact: None,
+        services: Vec::new(),
         lent: Standing { assigned: 2, reused: 0, fallback: 1 },
     };
     let text = telemetry.render_metrics(&scrape);
