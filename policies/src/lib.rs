@@ -28,6 +28,7 @@ pub mod reason;
 pub mod resolve;
 pub mod snapshot;
 pub mod state;
+pub(crate) mod sync;
 pub mod time;
 
 pub use decision::{Decision, Decisions, Outcome};

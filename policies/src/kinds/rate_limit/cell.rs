@@ -11,6 +11,7 @@ use governor::Quota;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 
+use crate::sync;
 use crate::time::Timestamp;
 
 /// How fast a bucket refills and how much it holds.
@@ -213,6 +214,9 @@ impl Cell {
     }
 
     /// Undoes one [`Cell::spend`] of the same rate and cost.
+    ///
+    /// Whoever spends the last of a bucket while the clock moves on between a spend and its undoing gives back what may
+    /// have come back by itself: as much as would come back in that time, and never more than `cost`.
     pub(super) fn give_back(&self, rate: Rate, cost: u32) {
         self.set(|tat| tat.saturating_sub(rate.emission.saturating_mul(u64::from(cost))));
     }
@@ -245,9 +249,12 @@ impl Cell {
     }
 
     fn replace<T, E>(&self, f: impl Fn(u64) -> Result<(T, u64), E>) -> Result<T, E> {
+        sync::point();
         self.0.measure_and_replace(&NotKeyed::NonKey, |tat| {
-            f(tat.map_or(0, Nanos::as_u64))
-                .map(|(result, tat)| (result, Nanos::from(Duration::from_nanos(tat))))
+            let (result, tat) = f(tat.map_or(0, Nanos::as_u64))?;
+            // Between the look at the number and its exchange, which fails if it is another one by now.
+            sync::point();
+            Ok((result, Nanos::from(Duration::from_nanos(tat))))
         })
     }
 }

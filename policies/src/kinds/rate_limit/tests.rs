@@ -18,6 +18,7 @@ use std::sync::Arc;
 mod connections;
 mod delay;
 mod held;
+mod interleavings;
 mod mesh;
 mod numbers;
 mod parts;
