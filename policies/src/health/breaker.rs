@@ -269,7 +269,8 @@ impl Breaker {
         match (inner.phase, report.ok) {
             (BreakerPhase::Closed | BreakerPhase::Ramping, _) => {
                 let Some(evidence) = inner.count(&self.params, report, now) else {
-                    inner.spared = None;
+                    // Who left before the end has shown nothing better.
+                    inner.spared = inner.spared.filter(|_| report.ok.is_none());
                     return Recorded::Quiet;
                 };
                 Recorded::Due(Trip {

@@ -1,5 +1,7 @@
 //! Places under caps: of several, all or none.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::refuse;
@@ -8,7 +10,6 @@ use crate::decision::{Decisions, Detail};
 use crate::health::{BoundCap, Cap, CapPermit, CircuitGuard};
 use crate::pipeline::LocalReply;
 use crate::reason::Reason;
-use std::sync::Arc;
 
 /// A cap for each scope fits without an allocation.
 pub(crate) type CapPermits = SmallVec<[CapPermit; 3]>;

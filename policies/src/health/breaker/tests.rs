@@ -217,6 +217,22 @@ fn a_call_that_tells_nothing_counts_only_if_it_was_long() {
 }
 
 #[test]
+fn what_spared_it_is_told_until_a_call_shows_that_it_is_well() {
+    let breaker = consecutive(1, 1);
+    let Recorded::Due(trip) = try_admit(&breaker, at(0)).unwrap().record(Report::of(false), at(0)) else {
+        panic!("no reason to trip")
+    };
+    trip.spare();
+    let told = || breaker.view().spared.map(|why| why.to_string());
+    assert_eq!((breaker.view().phase, told().as_deref()), (BreakerPhase::Closed, Some("a call failed")));
+    let gone = Report { ok: None, ..Report::default() };
+    assert_eq!(reported(try_admit(&breaker, at(0)).unwrap(), gone, at(0)), None);
+    assert!(told().is_some());
+    call(&breaker, true, at(0));
+    assert_eq!(told(), None);
+}
+
+#[test]
 fn a_window_of_calls_forgets_by_number_and_not_by_time() {
     let failure_rate = Some(of(50, 4, Span::Calls(4)));
     let breaker = with(BreakerParams { failure_rate, ..BreakerParams::default() });
