@@ -21,7 +21,6 @@ use crate::http::{Record, Replay, RequestBody};
 
 /// One attempt under way.
 struct Lane<'a> {
-    number: u32,
     begun: Instant,
     /// Under the caps on retries, of all but the first.
     _place: Option<RetryPermit>,
@@ -34,15 +33,9 @@ struct Finished {
 }
 
 enum Event {
-    Ended(EndedLane),
+    Ended(Finished),
     HedgeDue,
     Over,
-}
-
-/// What is left of a lane that has ended.
-struct EndedLane {
-    number: u32,
-    finished: Finished,
 }
 
 /// What every lane begins with.
@@ -85,7 +78,7 @@ pub(super) async fn run(
                     hedge_at = begin(&mut start, lanes, &retries, (&attempts, &mut cx), record);
                 }
             }
-            Event::Ended(EndedLane { number, finished: Finished { outcome, record: told } }) => {
+            Event::Ended(Finished { outcome, record: told }) => {
                 let over = outcome.as_ref().is_err_and(|failure| failure.over);
                 let end = ended(&outcome, start.replay.as_ref(), &told);
                 if !over && !lanes.is_empty() && !retries.is_answer(&end) {
@@ -100,7 +93,7 @@ pub(super) async fn run(
                 let Some((after, place)) = next.filter(|_| again) else {
                     give_up(&cx, &mut lanes);
                     record.adopt(told, true);
-                    attempts.course.number = number.max(start.number);
+                    attempts.course.number = start.number;
                     return attempts.settle(outcome, record);
                 };
                 record.adopt(told, false);
@@ -164,13 +157,14 @@ fn begin<'a>(
             overtime,
             from_outside,
         };
-        let (over, tried) = (pin!(pending()), shared.lock().clone());
+        let over = pin!(pending::<()>());
+        let tried = shared.lock().clone();
         let shared = Some(shared);
         let mut course = Course { number, begun, retries: true, tried, shared, over, ends, allowed };
         let outcome = attempt(cx, head, body, &mut course, &mut record).await;
         Finished { outcome, record }
     });
-    lanes.push(Lane { number, begun, _place: place, future });
+    lanes.push(Lane { begun, _place: place, future });
     let latency = selected.target().plan.latency.as_deref();
     retries.hedge_after(latency, clock.now()).map(|after| begun + after)
 }
@@ -201,8 +195,8 @@ async fn event(
         () = attempts.course.over.as_mut() => return Event::Over,
         () = due => return Event::HedgeDue,
     };
-    let number = lanes.swap_remove(i).number;
-    Event::Ended(EndedLane { number, finished })
+    lanes.swap_remove(i);
+    Event::Ended(finished)
 }
 
 /// Drops what has not answered. It would have taken longer than this: without it, only the fast would be known.

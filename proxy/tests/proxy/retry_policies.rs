@@ -73,11 +73,11 @@ async fn a_class_of_statuses_is_tried_again_and_the_client_told_how_often() {
 
 #[tokio::test]
 async fn a_body_beyond_the_written_limit_is_not_kept() {
-    let spec = json!({"on": {"statuses": [503]}, "bodyLimit": 4});
+    let spec = json!({"on": {"conditions": ["Reset"]}, "bodyLimit": 4});
     for (body, status) in [("four", 200), ("fives", 503)] {
         let backend = FaultBackend::start().await;
         // Reads all of it first.
-        backend.push(Reply::status(503).into());
+        backend.push(Script::ReadThenReset);
         let policies = vec![on_service("RetryPolicy", spec.clone())];
         let (_gateway, mut client) = gateway(&[backend.address()], policies).await;
         let answer = client.call(Request::put("/").body(full(body)).unwrap()).await;
@@ -171,7 +171,7 @@ async fn all_attempts_end_with_their_client() {
 }
 
 #[tokio::test]
-async fn there_is_no_hedge_for_a_post_or_without_another_endpoint() {
+async fn there_is_no_hedge_without_another_endpoint() {
     let backend = FaultBackend::start().await;
     let answers = Arc::new(Notify::new());
     backend.always(Script::After(answers.clone(), Box::new(Reply::text("late").into())));

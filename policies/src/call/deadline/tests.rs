@@ -4,7 +4,7 @@ use crate::model::{PolicyRef, ResourceName, SourceRef};
 use proptest::prelude::*;
 
 fn rule() -> DeadlineRule {
-    let source = SourceRef::default();
+    let source = SourceRef::File { path: "p.yaml".into(), line: 1 };
     let policy = PolicyRef {
         kind: "TimeoutPolicy".into(),
         name: ResourceName::new("shop", "t"),

@@ -17,7 +17,7 @@ fn rule(spec: Value) -> Arc<RetryRule> {
 }
 
 /// Where something is wrong.
-fn places(spec: Value) -> Vec<String> {
+fn faulty(spec: Value) -> Vec<String> {
     let place =
         |fault: &String| fault.trim_start_matches("spec").split(':').next().unwrap_or_default().to_owned();
     faults(KIND, spec).iter().map(place).collect()
@@ -67,7 +67,7 @@ fn every_fault_is_told_with_its_place() {
         "bodyLimit": 2_000_000,
         "hedge": {},
     });
-    let places = places(spec);
+    let places = faulty(spec);
     for at in [
         "/on",
         "/attempts",
@@ -83,6 +83,6 @@ fn every_fault_is_told_with_its_place() {
         assert!(places.iter().any(|place| place == at), "{at} is not among {places:?}");
     }
     let hedge = json!({"hedge": {"quantile": 0.2, "max": 3}});
-    let places = places(hedge);
+    let places = faulty(hedge);
     assert_eq!(places, ["/hedge/max", "/hedge/quantile"]);
 }

@@ -17,7 +17,7 @@ fn rule(spec: Value) -> Arc<TimeoutRule> {
 }
 
 /// Where something is wrong.
-fn places(spec: Value) -> Vec<String> {
+fn faulty(spec: Value) -> Vec<String> {
     let place =
         |fault: &String| fault.trim_start_matches("spec").split(':').next().unwrap_or_default().to_owned();
     faults(KIND, spec).iter().map(place).collect()
@@ -49,7 +49,7 @@ fn every_fault_is_told_with_its_place() {
         "streamDuration": "9601h",
         "deadline": {"header": "te", "max": "1ms", "minimum": "10ms"},
     });
-    let places = places(spec);
+    let places = faulty(spec);
     for at in ["/connect", "/perTry", "/idle", "/streamDuration", "/deadline/header", "/deadline/max"] {
         assert!(places.iter().any(|place| place == at), "{at} is not among {places:?}");
     }
