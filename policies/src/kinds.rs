@@ -5,6 +5,7 @@ mod check;
 mod circuit_breaker;
 mod cohort;
 mod fault;
+mod overload;
 pub mod rate_limit;
 
 use crate::kind::KindEntry;
@@ -14,6 +15,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<circuit_breaker::CircuitBreakerPolicy>(),
     KindEntry::of::<cohort::CohortPolicy>(),
     KindEntry::of::<fault::FaultPolicy>(),
+    KindEntry::of::<overload::OverloadPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

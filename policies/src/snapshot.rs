@@ -42,6 +42,7 @@ use crate::model::{
     AppProtocol, BackendName, BackendTls, Listener, PolicyRef, ProxyProtocol, ResourceName, ResourceType,
     Resources, Retry, SourceRef, Timeouts,
 };
+use crate::overload::Load;
 use crate::pick::{BoundCohort, PickContext, Session, Sessions};
 use crate::pipeline::{Filter, Phase, announced};
 use crate::reason::Reason;
@@ -62,6 +63,7 @@ pub struct Snapshot {
     backends: BTreeMap<BackendName, Arc<BackendState>>,
     policies: Vec<policies::InForce>,
     guards: Vec<(BackendName, Arc<CircuitGuard>)>,
+    gates: Vec<Arc<dyn Filter>>,
     originations: Vec<(BackendName, Origination)>,
 }
 
@@ -284,6 +286,11 @@ impl Snapshot {
     /// Every circuit breaker at work, with the backend that it guards, for status and metrics.
     pub fn guards(&self) -> impl Iterator<Item = (&BackendName, &Arc<CircuitGuard>)> {
         self.guards.iter().map(|(backend, guard)| (backend, guard))
+    }
+
+    /// Every policy that limits what is in service at one time, and how things stand there.
+    pub fn gates(&self) -> impl Iterator<Item = (&Arc<PolicyRef>, Load)> {
+        self.gates.iter().filter_map(|filter| filter.load())
     }
 
     /// Every set of TLS settings that calls are made with, each with one of the backends.

@@ -37,6 +37,7 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
             | Reason::UpstreamTlsInvalid
             | Reason::NoEndpoint
             | Reason::RateLimited
+            | Reason::Overloaded
             | Reason::FaultInjected
             | Reason::CircuitOpen
             | Reason::EndpointsOpen

@@ -149,6 +149,7 @@ fn is_connection_failure(reason: Reason) -> bool {
         | Reason::UpstreamTlsInvalid
         | Reason::NoEndpoint
         | Reason::RateLimited
+        | Reason::Overloaded
         | Reason::FaultInjected
         | Reason::CircuitOpen
         | Reason::EndpointsOpen

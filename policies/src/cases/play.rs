@@ -149,6 +149,11 @@ impl<'w> Player<'w> {
                     cx.now = cx.now + wait;
                     Performed::Waited
                 }
+                // Nobody else is under way in a case.
+                Effect::Turn(ticket) => {
+                    ticket.give_up();
+                    Performed::Turned(ticket)
+                }
                 // A case has no store: what needs one does as if it did not answer.
                 Effect::Spend(_) => Performed::Unanswered,
             };

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::model::ResourceType;
 use crate::{codec, document, resolve};
 
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 6] = [
     include_str!("../../examples/RateLimitPolicy.yaml"),
     include_str!("../../examples/CircuitBreakerPolicy.yaml"),
     include_str!("../../examples/CohortPolicy.yaml"),
     include_str!("../../examples/FaultPolicy.yaml"),
+    include_str!("../../examples/OverloadPolicy.yaml"),
     ROUTES,
 ];
 

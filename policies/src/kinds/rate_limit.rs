@@ -8,7 +8,7 @@ mod descriptor;
 mod exact;
 mod fields;
 mod filter;
-mod key;
+pub(super) mod key;
 mod mesh;
 mod on_limit;
 mod overrides;
@@ -263,7 +263,7 @@ impl LimitSpec {
             None => requests,
         };
         // Each is looked at before any is needed, so that all faults are told at once.
-        let key = key_parts(&self.key, MOST_KEY_PARTS, at, cx);
+        let key = key_parts(&self.key, MOST_KEY_PARTS, &format!("{at}/key"), cx);
         let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
         let overrides = self.overrides(at, cx);
         let (requests, burst) = (requests?, burst?);
@@ -312,16 +312,21 @@ impl LimitSpec {
     }
 }
 
-/// What is counted apart.
-fn key_parts(key: &[KeySpec], most: usize, at: &str, cx: &mut CompileContext<'_>) -> Option<Arc<[KeyPart]>> {
+/// What is counted apart; `at` is the pointer of the list.
+pub(super) fn key_parts(
+    key: &[KeySpec],
+    most: usize,
+    at: &str,
+    cx: &mut CompileContext<'_>,
+) -> Option<Arc<[KeyPart]>> {
     if key.len() > most {
-        cx.error(format!("{at}/key"), format!("{} parts: write at most {most}", key.len()));
+        cx.error(at, format!("{} parts: write at most {most}", key.len()));
     }
-    let parts = key.iter().enumerate().map(|(i, part)| part.compile(&format!("{at}/key/{i}"), cx));
+    let parts = key.iter().enumerate().map(|(i, part)| part.compile(&format!("{at}/{i}"), cx));
     let parts: Vec<KeyPart> = parts.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
     for (i, part) in parts.iter().enumerate() {
         if parts[..i].contains(part) {
-            cx.error(format!("{at}/key/{i}"), "the same part is written twice");
+            cx.error(format!("{at}/{i}"), "the same part is written twice");
         }
     }
     Some(parts.into())

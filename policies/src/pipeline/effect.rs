@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::PolicyRef;
+use crate::overload::Ticket;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum Effect {
     Spend(Spend),
     /// The request's turn comes after so long.
     Wait(Duration),
+    /// The request's turn comes when others have had theirs: to be awaited for no longer than the ticket's patience.
+    Turn(Ticket),
 }
 
 /// What came of an [`Effect`].
@@ -20,6 +23,8 @@ pub enum Effect {
 pub enum Performed {
     Spent(Spent),
     Waited,
+    /// The ticket says whether the turn has come.
+    Turned(Ticket),
     /// There is no such store, or it did not answer in time.
     Unanswered,
 }

@@ -51,6 +51,7 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
         inbound: builder.inbound().map(Arc::new),
         policies: builder.policies.in_force(resources),
         guards: builder.policies.guards(),
+        gates: builder.policies.gates(),
         backends: builder.backends,
         originations: builder.originations.into_values().collect(),
     };

@@ -90,6 +90,15 @@ impl<'a> Policies<'a> {
         self.guards.iter().map(|((_, backend), guard)| (backend.clone(), guard.clone())).collect()
     }
 
+    /// Those that hold a gate.
+    pub(super) fn gates(&self) -> Vec<Arc<dyn Filter>> {
+        let filters = self.by_key.values().filter_map(|bound| match &bound.behaviour {
+            Behaviour::Filter(filter) => Some(filter),
+            Behaviour::CircuitBreaker(_) | Behaviour::Cohort(_) => None,
+        });
+        filters.filter(|filter| filter.load().is_some()).cloned().collect()
+    }
+
     pub(super) fn in_force(&self, resources: &Resources) -> Vec<InForce> {
         let compiled = resources.policies.values().filter_map(|policy| Some((policy, self.get(policy)?)));
         compiled

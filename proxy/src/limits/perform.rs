@@ -13,6 +13,11 @@ pub(crate) async fn perform(store: Option<&ExactStore>, effect: &Effect) -> Perf
             tokio::time::sleep(*wait).await;
             return Performed::Waited;
         }
+        Effect::Turn(ticket) => {
+            let _ = tokio::time::timeout(ticket.patience(), ticket.clone()).await;
+            ticket.give_up();
+            return Performed::Turned(ticket.clone());
+        }
     };
     let (Some(store), Ok(wanted)) = (store, wanted(spend)) else { return Performed::Unanswered };
     match store.spend(&wanted, spend.timeout).await {

@@ -127,7 +127,7 @@ impl Filter for RateLimitFilter {
         }
         let answered = match performed {
             Performed::Spent(spent) => self.answered(spent, cx),
-            Performed::Unanswered | Performed::Waited => None,
+            Performed::Unanswered | Performed::Waited | Performed::Turned(_) => None,
         };
         answered.unwrap_or_else(|| {
             let verdict = self.judge(cx);

@@ -15,12 +15,13 @@ use crate::matching::RequestView;
 use crate::pick::cookie_values;
 use crate::pipeline::RequestContext;
 use address::ClientAddress;
-pub(super) use spec::{KeySpec, KeyType};
+pub(in crate::kinds) use spec::KeySpec;
+pub(super) use spec::KeyType;
 use template::Templates;
 
 /// One part of a key, and what becomes of requests that do not have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct KeyPart {
+pub(in crate::kinds) struct KeyPart {
     pub(super) source: Source,
     missing: Missing,
 }
@@ -63,7 +64,7 @@ enum Missing {
 
 /// The key of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(in crate::kinds) enum Key {
     Of(u128),
     /// The limit does not count this request.
     Skip,
@@ -99,7 +100,7 @@ trait Sink {
 struct KeyHasher(DefaultHasher, DefaultHasher);
 
 /// The key of a request under a limit.
-pub(super) fn of(parts: &[KeyPart], cx: &RequestContext<'_>, seed: [u64; 2]) -> Key {
+pub(in crate::kinds) fn of(parts: &[KeyPart], cx: &RequestContext<'_>, seed: [u64; 2]) -> Key {
     let mut hasher = KeyHasher::new(seed);
     for part in parts {
         match (part.source.write(&mut hasher, cx), part.missing) {
