@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidegate_policy::health::CircuitGuard;
-use tidegate_policy::model::BackendName;
+use tidegate_policy::model::{BackendName, PolicyRef};
+use tidegate_policy::overload::Load;
 
 use super::ProxyState;
 use crate::admin::{AdminSource, to_yaml};
@@ -31,6 +32,7 @@ impl AdminSource for ProxyState {
             "listeners": self.listeners.all(),
             "control_plane": self.control_plane_status(),
             "circuit_breakers": self.guard_status(),
+            "overload": self.gate_status(),
         })
     }
 
@@ -41,6 +43,7 @@ impl AdminSource for ProxyState {
             breakers: self.breakers(),
             exact: self.exact.as_ref().map(ExactStore::counted),
             lent: self.leases.standing(self.clock.now()),
+            gates: self.gates(),
         }
     }
 }
@@ -63,6 +66,25 @@ impl ProxyState {
             samples.extend(BreakerSample::of(guard, &Arc::from(backend.to_string())));
         }
         samples
+    }
+
+    fn gates(&self) -> Vec<(Arc<str>, Load)> {
+        let snapshot = self.store.load();
+        snapshot.gates().map(|(policy, load)| (policy.name.to_string().into(), load)).collect()
+    }
+
+    fn gate_status(&self) -> Vec<Value> {
+        let snapshot = self.store.load();
+        let status = |(policy, load): (&Arc<PolicyRef>, Load)| {
+            json!({
+                "policy": policy.name,
+                "source": policy.source,
+                "limit": load.limit,
+                "in_flight": load.in_flight,
+                "queued": load.queued,
+            })
+        };
+        snapshot.gates().map(status).collect()
     }
 
     fn guard_status(&self) -> Vec<Value> {

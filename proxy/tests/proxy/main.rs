@@ -27,6 +27,7 @@ mod mesh;
 mod mirrors;
 mod opaque;
 mod outbound;
+mod overload;
 mod pairings;
 mod retries;
 mod sessions;
