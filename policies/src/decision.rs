@@ -11,6 +11,7 @@ use crate::balance::Balanced;
 use crate::call::Settled;
 use crate::health::BreakerPhase;
 use crate::model::{PolicyRef, SourceRef};
+use crate::overload::Load;
 use crate::pick::KeySource;
 use crate::reason::Reason;
 
@@ -35,6 +36,8 @@ pub enum Detail {
     RetryAfter(Duration),
     /// How long the request waits for its turn.
     Delayed(Duration),
+    /// How things stood at the gate of a service.
+    Load(Load),
     /// How fast the body of the answer may go out.
     BytesPerSecond(u32),
     /// The breaker's phase when it was asked.
@@ -113,6 +116,9 @@ impl fmt::Display for Detail {
             Self::Remaining(n) => write!(f, "remaining={n}"),
             Self::RetryAfter(d) => write!(f, "retry_after={:.3}s", d.as_secs_f64()),
             Self::Delayed(d) => write!(f, "delayed={:.3}s", d.as_secs_f64()),
+            Self::Load(Load { limit, in_flight, queued }) => {
+                write!(f, "limit={limit} in_flight={in_flight} queued={queued}")
+            }
             Self::BytesPerSecond(n) => write!(f, "bytes_per_second={n}"),
             Self::State(phase) => write!(f, "state={}", phase.as_str()),
             Self::Cap(n) => write!(f, "cap={n}"),

@@ -7,6 +7,7 @@ mod cohort;
 mod fault;
 mod key;
 mod load_balancing;
+mod overload;
 pub mod rate_limit;
 mod retry;
 mod timeout;
@@ -21,6 +22,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<retry::RetryPolicy>(),
     KindEntry::of::<timeout::TimeoutPolicy>(),
     KindEntry::of::<fault::FaultPolicy>(),
+    KindEntry::of::<overload::OverloadPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

@@ -22,6 +22,7 @@ pub mod kinds;
 pub mod matching;
 pub mod model;
 pub mod objects;
+pub mod overload;
 pub mod pick;
 pub mod pipeline;
 pub mod reason;

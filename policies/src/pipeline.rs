@@ -22,7 +22,8 @@ use http::header::{SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request, response};
 
 use crate::decision::Decisions;
-use crate::model::Peer;
+use crate::model::{Peer, PolicyRef};
+use crate::overload::Load;
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
@@ -46,6 +47,9 @@ pub enum Phase {
     Authorize,
     /// How often? Only for those who may, and before any work is done for them.
     RateLimit,
+    /// How much at one time? After limits, so that who is over a budget takes nobody's place in the queue; before faults,
+    /// whose delays are the service's own and take up its places.
+    Overload,
     /// Injected faults count as the service's own, so they come after all refusals.
     Fault,
     /// Plugins see only traffic that is let through.
@@ -86,6 +90,11 @@ pub trait Filter: Debug + Send + Sync {
     /// Called with the head of the final response, whoever gave it, in reverse order. Only filters whose
     /// `on_request` ran are called.
     fn on_response(&self, _head: &mut response::Parts) {}
+
+    /// How things stand at its gate, and whose that is; `None` without one.
+    fn load(&self) -> Option<(&Arc<PolicyRef>, Load)> {
+        None
+    }
 
     /// As it holds at a gateway, where that is not the same as in the mesh.
     fn at_gateway(&self) -> Option<Arc<dyn Filter>> {

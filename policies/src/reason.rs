@@ -33,6 +33,8 @@ pub enum Reason {
     NoEndpoint,
     /// A rate limit refused the request.
     RateLimited,
+    /// There is more to do than can be done: the request was shed.
+    Overloaded,
     /// A policy wanted the request to fail, to see what its caller makes of it.
     FaultInjected,
     /// A backend's circuit breaker is open.
@@ -104,7 +106,7 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
 impl Reason {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::BadRequest,
         Self::ConnectRefused,
         Self::UpgradeUnsupported,
@@ -116,6 +118,7 @@ impl Reason {
         Self::InvalidFilter,
         Self::NoEndpoint,
         Self::RateLimited,
+        Self::Overloaded,
         Self::FaultInjected,
         Self::CircuitOpen,
         Self::EndpointsOpen,
@@ -182,6 +185,10 @@ impl Reason {
             Self::NoEndpoint => row(503, UNAVAILABLE, "no_endpoint", "no endpoint is ready", true, false),
             Self::RateLimited => {
                 row(429, RESOURCE_EXHAUSTED, "rate_limited", "too many requests", false, false)
+            }
+            // Not RESOURCE_EXHAUSTED, which is a quota of the caller's: this is for clients to retry elsewhere or later.
+            Self::Overloaded => {
+                row(503, UNAVAILABLE, "overloaded", "too much to do at this time", true, false)
             }
             Self::FaultInjected => {
                 row(503, UNAVAILABLE, "fault_injected", "a fault was injected on purpose", true, false)

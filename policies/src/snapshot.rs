@@ -43,6 +43,7 @@ use crate::model::{
     AppProtocol, BackendName, BackendTls, Listener, Peer, Placement, PolicyRef, ProxyProtocol, ResourceName,
     ResourceType, Resources, Retry, SourceRef, Timeouts,
 };
+use crate::overload::Load;
 use crate::pick::{BoundCohort, PickContext, Session, Sessions};
 use crate::pipeline::{Filter, Phase, ServiceRef, announced};
 use crate::reason::Reason;
@@ -64,6 +65,7 @@ pub struct Snapshot {
     backends: BTreeMap<BackendName, Arc<BackendState>>,
     policies: Vec<policies::InForce>,
     guards: Vec<(BackendName, Arc<CircuitGuard>)>,
+    gates: Vec<Arc<dyn Filter>>,
     originations: Vec<(BackendName, Origination)>,
     services: BTreeSet<Arc<ServiceRef>>,
 }
@@ -347,6 +349,11 @@ impl Snapshot {
             last = Some(&guard.id);
         }
         reports
+    }
+
+    /// Every policy that limits what is in service at one time, and how things stand there.
+    pub fn gates(&self) -> impl Iterator<Item = (&Arc<PolicyRef>, Load)> {
+        self.gates.iter().filter_map(|filter| filter.load())
     }
 
     /// Every set of TLS settings that calls are made with, each with one of the backends.

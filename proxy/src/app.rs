@@ -95,6 +95,9 @@ impl Proxy {
         };
         let acceptor = Acceptor::new(state.clone(), HttpServer::new(), workers.clone());
         data.spawn(Pools::keep_reaping(Arc::downgrade(&state.pools)));
+        if let (Some(crowd), Some(most)) = (state.crowd.clone(), state.config.max_memory) {
+            control.spawn(crowd.watch(most));
+        }
         let stop = CancellationToken::new();
         // First, so that what is on disk is in force when the sockets open.
         xds::start(&state, &control, stop.clone())?;

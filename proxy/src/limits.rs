@@ -8,6 +8,7 @@
 
 pub mod breaker;
 pub mod counts;
+pub(crate) mod crowd;
 pub mod exact;
 mod gate;
 mod link;

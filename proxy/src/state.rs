@@ -16,6 +16,7 @@ use crate::config::{ProxyConfig, Store};
 use crate::effects::Effects;
 use crate::http3::Adverts;
 use crate::limits::Services;
+use crate::limits::crowd::Crowd;
 use crate::limits::store::ExactStore;
 use crate::telemetry::Telemetry;
 use crate::upstream::Pools;
@@ -46,6 +47,8 @@ pub struct ProxyState {
     pub(crate) services: Services,
     /// What is lent to this proxy of limits that all proxies share.
     pub(crate) leases: Arc<Leases>,
+    /// What the proxy itself can bear, if that is written.
+    pub(crate) crowd: Option<Arc<Crowd>>,
     pub(crate) http3: Adverts,
     pub(crate) clock: Clock,
 }
@@ -63,6 +66,7 @@ impl ProxyState {
             // Whoever has flags has checked the address.
             exact: config.redis.as_deref().and_then(|address| ExactStore::new(address).ok()),
             services: Services::default(),
+            crowd: Crowd::new(config.max_requests, config.max_memory),
             http3: Adverts::default(),
             pools: Arc::new(Pools::new(telemetry.clone())),
             listeners: Listeners::default(),

@@ -111,12 +111,14 @@ pub(super) fn condition(reason: Reason) -> Option<Condition> {
         | Reason::UpstreamTlsInvalid
         | Reason::NoEndpoint
         | Reason::RateLimited
+        | Reason::Overloaded
         | Reason::FaultInjected
         | Reason::CircuitOpen
         | Reason::EndpointsOpen
         | Reason::ConnectionCap
         | Reason::PendingCap
         | Reason::RequestCap
+        | Reason::RetryCap
         | Reason::DeadlineExceeded
         | Reason::ClientGone
         | Reason::ClientStalled

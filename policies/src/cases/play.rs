@@ -150,6 +150,11 @@ impl<'w> Player<'w> {
                     cx.now = cx.now + wait;
                     Performed::Waited
                 }
+                // Nobody else is under way in a case.
+                Effect::Turn(ticket) => {
+                    ticket.give_up();
+                    Performed::Turned(ticket)
+                }
                 // A case has no store and no service: what needs one does as if it did not answer.
                 Effect::Spend(_) | Effect::Ask(_) => Performed::Unanswered,
             };
@@ -238,7 +243,7 @@ impl<'w> Player<'w> {
             seen.forwarded = Some(head);
             let (result, latency) = ended(answer, sent.grpc, plan.times.per_try.as_ref(), left);
             self.now = self.now + latency;
-            if let Some(head) = head(answer, result)? {
+            if let Some(head) = answer_head(answer, result)? {
                 attempt.read(&head);
             }
             attempt.record(CallOutcome { result, latency }, self.now);
@@ -309,11 +314,11 @@ fn answered(answer: &AnswerSpec, result: CallResult, seen: &mut Seen) -> Result<
         CallResult::Grpc(code) => seen.grpc = Some(code),
         CallResult::Connected | CallResult::Status(_) => {}
     }
-    Ok(head(answer, result)?.ok_or(Reason::Internal)?)
+    Ok(answer_head(answer, result)?.ok_or(Reason::Internal)?)
 }
 
 /// The head of the backend's response, if there is one.
-fn head(answer: &AnswerSpec, result: CallResult) -> Result<Option<response::Parts>, Reason> {
+fn answer_head(answer: &AnswerSpec, result: CallResult) -> Result<Option<response::Parts>, Reason> {
     let mut head = Response::new(()).into_parts().0;
     match result {
         CallResult::Failed(_) => return Ok(None),

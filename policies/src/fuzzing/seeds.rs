@@ -11,6 +11,7 @@ const DOCUMENTS: [&str; 6] = [
     include_str!("../../examples/CohortPolicy.yaml"),
     include_str!("../../examples/LoadBalancingPolicy.yaml"),
     include_str!("../../examples/FaultPolicy.yaml"),
+    include_str!("../../examples/OverloadPolicy.yaml"),
     ROUTES,
 ];
 

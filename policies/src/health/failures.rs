@@ -108,6 +108,7 @@ fn silence(reason: Reason) -> Option<Silence> {
         | Reason::UpstreamTlsInvalid
         | Reason::NoEndpoint
         | Reason::RateLimited
+        | Reason::Overloaded
         | Reason::FaultInjected
         | Reason::CircuitOpen
         | Reason::EndpointsOpen

@@ -9,11 +9,13 @@ mod ejection;
 mod failures;
 mod shared;
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check;
-use crate::health::{BreakerScope, CircuitBreaker, EjectionLimits, Failures, SharedRule};
+use crate::health::{BreakerRule, BreakerScope, CircuitBreaker, EjectionLimits, Failures, SharedRule};
 use crate::kind::{CompileContext, Compiled, PolicyKind};
 use crate::model::TargetKind;
 use breaker::BreakerSpec;
@@ -59,7 +61,8 @@ impl PolicyKind for CircuitBreakerPolicy {
         check::unique(cx, "/breakers", spec.breakers.iter().map(|breaker| breaker.name.as_deref()));
         let caps = caps::compile(&spec.caps, cx);
         let breakers = spec.breakers.iter().enumerate();
-        let breakers: Box<[_]> = breakers.map(|(i, breaker)| breaker.compile(i, cx).into()).collect();
+        let breakers: Box<[Arc<BreakerRule>]> =
+            breakers.map(|(i, breaker)| breaker.compile(i, cx).into()).collect();
         let ejects = spec.breakers.iter().any(|breaker| breaker.scope == BreakerScope::Endpoint);
         if spec.ejection.is_some() && !ejects && spec.shared.is_none() {
             cx.error("/ejection", "ejects nothing: write a breaker with scope Endpoint");

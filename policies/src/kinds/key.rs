@@ -20,7 +20,7 @@ use template::Templates;
 
 /// One part of a key, and what becomes of requests that do not have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct KeyPart {
+pub(in crate::kinds) struct KeyPart {
     pub(super) source: Source,
     missing: Missing,
 }
@@ -65,7 +65,7 @@ enum Missing {
 
 /// The key of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(in crate::kinds) enum Key {
     Of(u128),
     /// The limit does not count this request.
     Skip,

@@ -352,7 +352,7 @@ impl LimitSpec {
     /// What is counted apart.
     fn parts(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Arc<[KeyPart]>> {
         match self.descriptor.is_empty() {
-            true => key_parts(&self.key, KeySpec::compile, at, cx),
+            true => key_parts(&self.key, KeySpec::compile, &format!("{at}/key"), cx),
             false => service::parts(&self.descriptor, at, cx),
         }
     }
@@ -380,21 +380,21 @@ impl LimitSpec {
     }
 }
 
-/// What is counted apart.
-fn key_parts(
+/// What is counted apart; `at` is the pointer of the list.
+pub(super) fn key_parts(
     key: &[KeySpec],
     compile: fn(&KeySpec, &str, &mut CompileContext<'_>) -> Option<KeyPart>,
     at: &str,
     cx: &mut CompileContext<'_>,
 ) -> Option<Arc<[KeyPart]>> {
     if key.len() > MOST_KEY_PARTS {
-        cx.error(format!("{at}/key"), format!("{} parts: write at most {MOST_KEY_PARTS}", key.len()));
+        cx.error(at, format!("{} parts: write at most {MOST_KEY_PARTS}", key.len()));
     }
-    let parts = key.iter().enumerate().map(|(i, part)| compile(part, &format!("{at}/key/{i}"), cx));
+    let parts = key.iter().enumerate().map(|(i, part)| compile(part, &format!("{at}/{i}"), cx));
     let parts: Vec<KeyPart> = parts.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
     for (i, part) in parts.iter().enumerate() {
         if parts[..i].contains(part) {
-            cx.error(format!("{at}/key/{i}"), "the same part is written twice");
+            cx.error(format!("{at}/{i}"), "the same part is written twice");
         }
     }
     Some(parts.into())

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use crate::model::{BackendKind, PolicyRef, ResourceName};
+use crate::overload::Ticket;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Effect {
     Ask(Ask),
     /// The request's turn comes after so long.
     Wait(Duration),
+    /// The request's turn comes when others have had theirs: to be awaited for no longer than the ticket's patience.
+    Turn(Ticket),
 }
 
 /// What came of an [`Effect`].
@@ -28,6 +31,8 @@ pub enum Performed {
     Spent(Spent),
     Waited,
     Answered(Answer),
+    /// The ticket says whether the turn has come.
+    Turned(Ticket),
     /// There is no such store or service, or it did not answer in time.
     Unanswered,
 }

@@ -53,6 +53,7 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
         policies: builder.policies.in_force(resources),
         guards: builder.policies.guards(),
         services: builder.policies.services(),
+        gates: builder.policies.gates(),
         backends: builder.backends,
         originations: builder.originations.into_values().collect(),
     };

@@ -125,6 +125,15 @@ impl<'a> Policies<'a> {
         self.by_key.values().filter_map(|bound| bound.service.clone()).collect()
     }
 
+    /// Those that hold a gate.
+    pub(super) fn gates(&self) -> Vec<Arc<dyn Filter>> {
+        let filters = self.by_key.values().filter_map(|bound| match &bound.behaviour {
+            Behaviour::Filter(filter) => Some(filter),
+            Behaviour::CircuitBreaker(_) | Behaviour::Cohort(_) => None,
+        });
+        filters.filter(|filter| filter.load().is_some()).cloned().collect()
+    }
+
     pub(super) fn in_force(&self, resources: &Resources) -> Vec<InForce> {
         let compiled = resources.policies.values().filter_map(|policy| Some((policy, self.get(policy)?)));
         compiled
@@ -146,7 +155,7 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
     })?;
     let service = match &compiled {
         Compiled::Filter(filter) => filter.service().cloned(),
-        Compiled::CircuitBreaker(_) | Compiled::Cohort(_) => None,
+        _ => None,
     };
     let behaviour = match compiled {
         Compiled::Filter(filter) => Behaviour::Filter(filter.bind(state)),

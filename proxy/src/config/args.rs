@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -129,6 +130,15 @@ pub struct ProxyArgs {
     #[arg(long, env = "TIDEGATE_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000)]
     pub max_connections: usize,
 
+    /// How many requests may be under way at a time, over all listeners. Those beyond are refused at once. Default: no limit.
+    #[arg(long, env = "TIDEGATE_MAX_REQUESTS", value_name = "N")]
+    pub max_requests: Option<NonZeroU32>,
+
+    /// While the proxy's resident memory is above this, new requests are refused: `256Mi`, `1Gi`, or a number of bytes.
+    /// Default: no limit.
+    #[arg(long, env = "TIDEGATE_MAX_MEMORY", value_name = "BYTES", value_parser = bytes)]
+    pub max_memory: Option<NonZeroU64>,
+
     /// After SIGTERM, how long requests in flight may take to finish.
     #[arg(long, env = "TIDEGATE_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "10s",
           value_parser = duration::parse)]
@@ -152,6 +162,15 @@ pub struct ProxyArgs {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| String::from("write an IP address and a port, such as 127.0.0.1:8080"))
+}
+
+fn bytes(text: &str) -> Result<NonZeroU64, String> {
+    let units = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("", 0)];
+    let parsed = units.into_iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)));
+    let bytes = parsed.and_then(|(number, bits)| number.parse::<u64>().ok()?.checked_mul(1 << bits));
+    bytes
+        .and_then(NonZeroU64::new)
+        .ok_or_else(|| String::from("write bytes, such as 256Mi, 1Gi or 268435456"))
 }
 
 fn app_protocol(text: &str) -> Result<AppProtocol, String> {

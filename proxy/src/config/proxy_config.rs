@@ -1,4 +1,5 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,9 @@ pub struct ProxyConfig {
     pub stall_timeout: Option<Duration>,
     /// Downstream, over all listeners.
     pub max_connections: usize,
+    /// Requests at a time, and bytes of resident memory above which new ones are refused.
+    pub max_requests: Option<NonZeroU32>,
+    pub max_memory: Option<NonZeroU64>,
     pub drain_timeout: Duration,
     pub state_dir: Option<PathBuf>,
     /// Address of the store of exact limits.
@@ -119,6 +123,8 @@ impl Default for ProxyConfig {
             request_timeout: Some(Duration::from_secs(15)),
             stall_timeout: Some(Duration::from_secs(5 * 60)),
             max_connections: 10_000,
+            max_requests: None,
+            max_memory: None,
             drain_timeout: Duration::from_secs(10),
             state_dir: None,
             redis: None,
@@ -172,6 +178,8 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             request_timeout: Some(args.request_timeout).filter(|t| !t.is_zero()),
             stall_timeout: Some(args.stall_timeout).filter(|t| !t.is_zero()),
             max_connections: args.max_connections,
+            max_requests: args.max_requests,
+            max_memory: args.max_memory,
             drain_timeout: args.drain_timeout,
             state_dir: args.state_dir,
             redis: args.redis,

@@ -99,6 +99,9 @@ impl Story<'_> {
     /// Routes the request and asks every policy on its way.
     fn judge(&mut self, head: &mut request::Parts, names: Names) -> Result<Flow, Stop> {
         let connection = self.connection;
+        if let Some(crowd) = &connection.proxy.crowd {
+            self.record.room = Some(crowd.enter().ok_or(Reason::Overloaded)?);
+        }
         let snapshot = connection.proxy.store.load();
         headers::normalize_target(head)?;
         self.foreign = connection.foreign(&snapshot).is_some();

@@ -10,6 +10,7 @@ use tidegate_policy::{Decisions, Reason};
 use tokio::time::Instant;
 
 use super::body::Upload;
+use crate::limits::crowd::Room;
 use crate::listener::Busy;
 use crate::telemetry::{Exchange, Finished};
 
@@ -26,6 +27,8 @@ pub(crate) struct Kept {
     pub(crate) decisions: Decisions,
     /// What policies keep of the request until its answer is out.
     pub(crate) held: Vec<Box<dyn Held>>,
+    /// Among all requests of the proxy, where they are counted.
+    pub(crate) room: Option<Room>,
     pub(crate) upload: Option<Arc<Upload>>,
     pub(crate) bytes_out: u64,
     pub(crate) grpc_status: Option<u8>,
@@ -100,6 +103,7 @@ impl Record {
         exchange.finish_at(&finished, now);
         kept.exchange = None;
         kept.held.clear();
+        kept.room = None;
     }
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tidegate_policy::model::PolicyRef;
+use tidegate_policy::overload::Load;
 use tidegate_policy::snapshot::BackendState;
 
 use super::ProxyState;
@@ -31,6 +33,7 @@ impl AdminSource for ProxyState {
             "control_plane": self.control_plane_status(),
             "circuit_breakers": self.store.load().health(self.clock.now()),
             "endpoints": self.endpoint_status(),
+            "overload": self.gate_status(),
         })
     }
 
@@ -43,6 +46,7 @@ impl AdminSource for ProxyState {
             exact: self.exact.as_ref().map(ExactStore::counted),
             services: self.services.counted(),
             lent: self.leases.standing(self.clock.now()),
+            gates: self.gates(),
         }
     }
 }
@@ -65,6 +69,25 @@ impl ProxyState {
             samples.extend(BreakerSample::of(guard, &Arc::from(backend.to_string())));
         }
         samples
+    }
+
+    fn gates(&self) -> Vec<(Arc<str>, Load)> {
+        let snapshot = self.store.load();
+        snapshot.gates().map(|(policy, load)| (policy.name.to_string().into(), load)).collect()
+    }
+
+    fn gate_status(&self) -> Vec<Value> {
+        let snapshot = self.store.load();
+        let status = |(policy, load): (&Arc<PolicyRef>, Load)| {
+            json!({
+                "policy": policy.name,
+                "source": policy.source,
+                "limit": load.limit,
+                "in_flight": load.in_flight,
+                "queued": load.queued,
+            })
+        };
+        snapshot.gates().map(status).collect()
     }
 
     /// What calls have shown of each endpoint, by backend.

@@ -29,6 +29,7 @@ use labels::{
     AttemptLabels, DirectionLabel, RequestLabels, ResultLabel, RetryLabels, RouteLabels, SideLabel,
     SignalLabel, VersionLabel, Word,
 };
+pub(crate) use scrape::resident_memory;
 pub use scrape::{BreakerSample, EjectedSample, Scrape};
 use series::Series;
 use streams::StreamCounts;

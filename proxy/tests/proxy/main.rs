@@ -29,6 +29,7 @@ mod mirrors;
 mod new_connections;
 mod opaque;
 mod outbound;
+mod overload;
 mod pairings;
 mod retries;
 mod retry_policies;

@@ -16,6 +16,7 @@ use support::{
 };
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::kinds::rate_limit::Standing;
+use tidegate_policy::overload::Load;
 use tidegate_policy::{Outcome, Reason};
 use tidegate_proxy::telemetry::{
     ConnectionSide, Direction, EjectedSample, LogTarget, Sampling, Scrape, Telemetry, TelemetryConfig,
@@ -374,9 +375,13 @@ async fn metrics_count_requests_decisions_connections_and_what_is_scraped() {
         exact: None,
         services: Vec::new(),
         lent: Standing { assigned: 2, reused: 0, fallback: 1 },
+        gates: vec![("shop/guard".into(), Load { limit: 24, in_flight: 20, queued: 3 })],
     };
     let text = telemetry.render_metrics(&scrape);
     let expected = [
+        "tidegate_overload_limit{policy=\"shop/guard\"} 24",
+        "tidegate_overload_in_flight{policy=\"shop/guard\"} 20",
+        "tidegate_overload_queued{policy=\"shop/guard\"} 3",
         "tidegate_requests_total{direction=\"inbound\",route=\"shop/checkout\",backend=\"shop/checkout-v2:8080\",\
          code=\"429\",grpc_code=\"\",reason=\"rate_limited\"} 3",
         "tidegate_request_duration_seconds_count{direction=\"inbound\",route=\"shop/checkout\"} 3",

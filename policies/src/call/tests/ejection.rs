@@ -30,7 +30,8 @@ impl Setup {
 
     /// A push after which only these endpoints are left.
     fn keep(&mut self, circuit: &Arc<CircuitBreaker>, keeps: impl Fn(&EndpointState) -> bool) {
-        let endpoints = self.backend.endpoints.iter().filter(|endpoint| keeps(endpoint)).cloned().collect();
+        let kept = self.backend.endpoints.iter().filter(|endpoint| keeps(endpoint));
+        let endpoints: Box<[_]> = kept.cloned().collect();
         let BackendState { name, label, .. } = &*self.backend;
         self.backend = Arc::new(BackendState {
             name: name.clone(),
@@ -39,7 +40,10 @@ impl Setup {
             connect_timeout: None,
             proxy_protocol: None,
             tls: None,
+            balancer: Balancer::plain(&endpoints).into(),
             endpoints,
+            placements: Box::default(),
+            _roster: Arc::default(),
             retry_budget: Arc::default(),
         });
         self.target.backend = Ok(Arc::clone(&self.backend));
@@ -261,7 +265,10 @@ proptest! {
                             connect_timeout: None,
                             proxy_protocol: None,
                             tls: None,
+                            balancer: Balancer::plain(&endpoints).into(),
                             endpoints: endpoints.into(),
+                            placements: Box::default(),
+                            _roster: Arc::default(),
                             retry_budget: Arc::default(),
                         });
                         setup.target.backend = Ok(Arc::clone(&setup.backend));

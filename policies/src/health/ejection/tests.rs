@@ -16,7 +16,9 @@ fn limits(max_percent: u8) -> EjectionLimits {
 fn members(many: u16) -> Vec<Member> {
     let breaker = || Arc::new(Breaker::new(BreakerParams::default(), 1));
     let endpoint = |port| Arc::new(EndpointState::new(Address::Socket(([127, 0, 0, 1], port).into())));
-    (1..=many).map(|port| Member { endpoint: endpoint(port), breakers: vec![breaker(), breaker()] }).collect()
+    let member =
+        |port| Member { endpoint: endpoint(port), breakers: vec![breaker(), breaker()], shared: None };
+    (1..=many).map(member).collect()
 }
 
 fn ejections(limits: EjectionLimits, members: &[Member]) -> Ejections {

@@ -17,7 +17,7 @@ use crate::pick::is_cookie_name;
 /// One part of what tells requests apart.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(in super::super) struct KeySpec {
+pub(in crate::kinds) struct KeySpec {
     pub(in super::super) r#type: KeyType,
     /// Of the header, cookie, query parameter or descriptor entry; for these types only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,7 +182,7 @@ impl KeySpec {
             KeyType::PeerIdentity => Some("peer_identity"),
             KeyType::Host => Some("host"),
             KeyType::Route => Some("route"),
-            KeyType::Expression => None,
+            KeyType::Expression | KeyType::ServerName => None,
         }
     }
 

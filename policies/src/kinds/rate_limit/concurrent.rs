@@ -77,7 +77,7 @@ impl ConcurrentSpec {
         if self.at_most == 0 {
             cx.error(format!("{at}/atMost"), "0 is out of range: use at least 1");
         }
-        let key = key_parts(&self.key, KeySpec::compile, at, cx);
+        let key = key_parts(&self.key, KeySpec::compile, &format!("{at}/key"), cx);
         let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
         Some(Concurrent {
             rule: cx.rule(&self.name, at),

@@ -144,7 +144,7 @@ impl ConnectionSpec {
             Some(burst) => at_least_one(burst, &format!("{at}/burst"), cx),
             None => connections,
         };
-        let key = key_parts(&self.key, KeySpec::of_connection, at, cx);
+        let key = key_parts(&self.key, KeySpec::of_connection, &format!("{at}/key"), cx);
         let (requests, burst) = (connections?, burst?);
         let rate = written_rate(at, "connections", (requests, (self.per, per), burst), cx)?;
         let limit = Limit {

@@ -78,7 +78,7 @@ impl OnLimit {
     /// What is written, with a body that is not.
     pub(super) fn with_body(&self, body: (HeaderValue, Bytes)) -> WrittenReply {
         let status = self.written.as_ref().and_then(|written| written.status);
-        WrittenReply { status, body: Some(body) }
+        WrittenReply { status, body: Some(body), grpc: None, reset: false }
     }
 }
 

@@ -118,7 +118,7 @@ impl QuotaSpec {
         check::name(cx, &format!("{at}/name"), &self.name);
         let requests = at_least_one(self.requests, &format!("{at}/requests"), cx);
         let calendar = self.calendar(at, cx);
-        let key = key_parts(&self.key, KeySpec::compile, at, cx);
+        let key = key_parts(&self.key, KeySpec::compile, &format!("{at}/key"), cx);
         let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
         Some(Quota {
             rule: cx.rule(&self.name, at),

@@ -88,7 +88,7 @@ impl RequestsFrom {
     pub(super) fn rate(&self, requests: NonZeroU32) -> Option<Rate> {
         let written = self.written(requests);
         match self.exact {
-            Some(exact) => exact.share(written),
+            Some(exact) => written.share(exact.percent()),
             None => Rate::new(written.requests, written.per, written.burst),
         }
     }

@@ -69,6 +69,12 @@ pub(super) struct SourceLabels {
     pub(super) source: String,
 }
 
+/// A policy, where its kind is clear.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PolicyLabel {
+    pub(super) policy: Arc<str>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct BreakerLabels {
     pub(super) policy: Arc<str>,

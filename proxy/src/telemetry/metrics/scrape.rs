@@ -10,9 +10,10 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 use tidegate_policy::health::{BreakerPhase, CircuitGuard, TransitionCounts};
 use tidegate_policy::kinds::rate_limit::Standing;
+use tidegate_policy::overload::Load;
 
 use super::labels::{
-    BreakerLabels, EjectedLabels, ResultLabel, ServiceLabels, StandingLabel, TransitionLabels,
+    BreakerLabels, EjectedLabels, PolicyLabel, ResultLabel, ServiceLabels, StandingLabel, TransitionLabels,
 };
 use crate::limits::counts::Counted;
 
@@ -31,6 +32,8 @@ pub struct Scrape {
     pub services: Vec<(Arc<str>, Counted)>,
     /// The buckets of limits that all proxies share.
     pub lent: Standing,
+    /// The gates of services, by `namespace/name` of their policy.
+    pub gates: Vec<(Arc<str>, Load)>,
 }
 
 /// State of one rule of a circuit breaker.
@@ -115,6 +118,9 @@ pub(super) fn registry(scrape: &Scrape, cap: usize) -> Registry {
     if scrape.lent != Standing::default() {
         register_lent(&mut registry, scrape.lent);
     }
+    if !scrape.gates.is_empty() {
+        register_gates(&mut registry, &scrape.gates[..scrape.gates.len().min(cap)]);
+    }
     if let Some(bytes) = resident_memory() {
         let gauge = ConstGauge::new(bytes);
         registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, gauge);
@@ -173,6 +179,19 @@ fn results_of(counted: &Counted) -> [(&'static str, u64); 4] {
     ]
 }
 
+fn register_gates(registry: &mut Registry, gates: &[(Arc<str>, Load)]) {
+    let [limits, in_flight, queued] = [(); 3].map(|()| Family::<PolicyLabel, Gauge>::default());
+    for (policy, load) in gates {
+        let labels = PolicyLabel { policy: policy.clone() };
+        limits.get_or_create(&labels).set(load.limit.into());
+        in_flight.get_or_create(&labels).set(load.in_flight.into());
+        queued.get_or_create(&labels).set(load.queued.into());
+    }
+    registry.register("tidegate_overload_limit", "Requests that may be in service at one time", limits);
+    registry.register("tidegate_overload_in_flight", "Requests in service", in_flight);
+    registry.register("tidegate_overload_queued", "Requests that wait for their turn", queued);
+}
+
 fn register_lent(registry: &mut Registry, lent: Standing) {
     let standings = Family::<StandingLabel, Gauge>::default();
     for (standing, count) in
@@ -186,7 +205,7 @@ fn register_lent(registry: &mut Registry, lent: Standing) {
 }
 
 /// Bytes, where the system tells (Linux).
-fn resident_memory() -> Option<u64> {
+pub(crate) fn resident_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
