@@ -87,6 +87,11 @@ impl Findings {
             self.told("backend", expected.clone(), got);
         }
         self.shares(&then.shares, observed);
+        self.same("endpoint", then.endpoint.as_ref(), seen.endpoint.as_ref());
+        for (name, percent) in &then.endpoints {
+            let count = observed.endpoints.get(name).copied().unwrap_or_default();
+            self.share(&format!("endpoints.{name}"), *percent, (count, observed.times));
+        }
         self.same("status", then.status.as_ref(), Some(&seen.response.status.as_u16()));
         let reason = seen.reason.map(|reason| reason.flag().to_owned());
         self.same("reason", then.reason.as_ref(), reason.as_ref());
@@ -131,12 +136,16 @@ impl Findings {
             };
             let counts = observed.counts.iter().filter(|(whither, _)| is_meant(whither));
             let count: u32 = counts.map(|(_, count)| count).sum();
-            let got = f64::from(count) * 100.0 / f64::from(observed.times);
-            let exact = *percent == 0.0 || *percent == 100.0;
-            let off = (got - percent).abs();
-            if off > TOLERANCE || (exact && off > 0.0) {
-                self.told(format!("shares.{name}"), format!("{percent} %"), format!("{got} %"));
-            }
+            self.share(&format!("shares.{name}"), *percent, (count, observed.times));
+        }
+    }
+
+    fn share(&mut self, field: &str, percent: f64, (count, times): (u32, u32)) {
+        let got = f64::from(count) * 100.0 / f64::from(times);
+        let exact = percent == 0.0 || percent == 100.0;
+        let off = (got - percent).abs();
+        if off > TOLERANCE || (exact && off > 0.0) {
+            self.told(field, format!("{percent} %"), format!("{got} %"));
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Given {
     /// Requests arrive at a workload of these Services (`namespace/name`), through its sidecar.
     pub serving: Vec<String>,
     pub peer: Option<PeerSpec>,
+    /// The zone of the proxy.
+    pub zone: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -117,6 +119,9 @@ pub struct Step {
     /// What backends answer, one attempt after the other; the last for all that follow. Without it: 200.
     #[serde(default)]
     pub answers: Vec<AnswerSpec>,
+    /// Endpoints (`address:port`) that refuse connections.
+    #[serde(default)]
+    pub down: Vec<String>,
     #[serde(default)]
     pub then: Then,
 }
@@ -155,6 +160,10 @@ pub struct Then {
     pub backend: Option<String>,
     /// Of many requests: percent by backend, or by status where none is called. Within three points; 0 and 100 exactly.
     pub shares: BTreeMap<String, f64>,
+    /// The endpoint that was called last: `address:port`.
+    pub endpoint: Option<String>,
+    /// Of many requests: percent by the endpoint that was called last. As exact as `shares`.
+    pub endpoints: BTreeMap<String, f64>,
     pub status: Option<u16>,
     /// Why the mesh answers in the backend's place, as in the access log: `no_route`.
     pub reason: Option<String>,

@@ -37,6 +37,8 @@ pub(super) struct Observed {
     pub(super) last: Seen,
     /// All of them, by backend or status.
     pub(super) counts: BTreeMap<Whither, u32>,
+    /// The same by endpoint.
+    pub(super) endpoints: BTreeMap<String, u32>,
     pub(super) times: u32,
 }
 
@@ -52,6 +54,7 @@ pub(super) struct Seen {
     pub(super) route: Option<String>,
     pub(super) rule: Option<String>,
     pub(super) backend: Option<BackendName>,
+    pub(super) endpoint: Option<String>,
     pub(super) reason: Option<Reason>,
     pub(super) response: response::Parts,
     pub(super) grpc: Option<u8>,
@@ -68,6 +71,7 @@ impl Seen {
             route: None,
             rule: None,
             backend: None,
+            endpoint: None,
             reason: None,
             response: Response::new(()).into_parts().0,
             grpc: None,
@@ -101,15 +105,18 @@ impl<'w> Player<'w> {
         if let Some(at) = step.at {
             self.now = self.now.max(START + at.get());
         }
-        let mut counts = BTreeMap::new();
+        let (mut counts, mut endpoints) = (BTreeMap::new(), BTreeMap::<_, u32>::new());
         let mut last = Seen::nothing();
         for number in 0..step.times {
             last = self.request(step, number)?;
             let status = || Whither::Status(last.response.status.as_u16());
             let called = last.backend.clone().filter(|_| last.attempts > 0);
             *counts.entry(called.map_or_else(status, Whither::Backend)).or_default() += 1;
+            if let Some(endpoint) = &last.endpoint {
+                *endpoints.entry(endpoint.clone()).or_default() += 1;
+            }
         }
-        Ok(Observed { last, counts, times: step.times })
+        Ok(Observed { last, counts, endpoints, times: step.times })
     }
 
     /// The story of a request, as the proxy tells it.
@@ -231,14 +238,18 @@ impl<'w> Player<'w> {
         let allowed = plan.allowed(&sent.head.headers, sent.grpc, outside);
         let ends = allowed.as_ref().map(|allowed| self.now + allowed.limit.after);
         let (usual, mut tried) = (AnswerSpec::default(), Vec::new());
+        let refused = AnswerSpec { fails: Some(FailureSpec::Refused), ..AnswerSpec::default() };
         loop {
             let (left, mut head) = (ends.map(|ends| ends.since(self.now)), sent.head.clone());
             plan.attempt((left, sent.grpc), self.now, &mut head.headers, decisions)?;
             let prefer = selected.session.as_ref().map(|session| &session.endpoint);
-            let wish = Wish { prefer, avoid: &tried, key: None };
+            let wish = Wish { prefer, avoid: &tried, key: selected.key };
             let mut attempt = admit(target, backend, wish, self.now, &mut self.rng, decisions)?;
             tried.push(attempt.endpoint.clone());
+            seen.endpoint = Some(attempt.endpoint.label.to_string());
             let answer = step.answers.get(seen.attempts as usize).or(step.answers.last()).unwrap_or(&usual);
+            let is_down = step.down.iter().any(|down| **down == *attempt.endpoint.label);
+            let answer = if is_down { &refused } else { answer };
             seen.attempts += 1;
             seen.forwarded = Some(head);
             let (result, latency) = ended(answer, sent.grpc, plan.times.per_try.as_ref(), left);

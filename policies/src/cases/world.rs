@@ -72,16 +72,18 @@ fn local(given: [&Given; 2]) -> Result<(Side, Local), String> {
     let caller = given.iter().rev().find_map(|given| given.caller.as_ref());
     let serving = given.iter().rev().map(|given| &given.serving).find(|serving| !serving.is_empty());
     let app = Some((APP, AppProtocol::Http1));
+    let zone = given.iter().rev().find_map(|given| given.zone.as_deref()).map(Arc::from);
+    let local = Local { zone, node: "case".into(), ..Local::default() };
     match (caller, serving) {
-        (None, None) => Ok((Side::Gateway, Local::default())),
+        (None, None) => Ok((Side::Gateway, local)),
         (Some(caller), None) => {
-            let local = Local { app, namespace: caller.namespace.as_str().into(), ..Local::default() };
+            let local = Local { app, namespace: caller.namespace.as_str().into(), ..local };
             Ok((Side::Caller, local))
         }
         (None, Some(serving)) => {
             let services: Result<Vec<_>, _> = serving.iter().map(|name| name.parse()).collect();
             let services = services.map_err(|error| format!("serving: {error}"))?;
-            Ok((Side::Serving, Local { app, services, ..Local::default() }))
+            Ok((Side::Serving, Local { app, services, ..local }))
         }
         (Some(_), Some(_)) => Err(String::from("`caller` and `serving` are two sides: write one")),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::ResourceType;
 use crate::{codec, document, resolve};
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     include_str!("../../examples/RateLimitPolicy.yaml"),
     include_str!("../../examples/CircuitBreakerPolicy.yaml"),
     include_str!("../../examples/CohortPolicy.yaml"),

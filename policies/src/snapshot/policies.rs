@@ -129,7 +129,7 @@ impl<'a> Policies<'a> {
     pub(super) fn gates(&self) -> Vec<Arc<dyn Filter>> {
         let filters = self.by_key.values().filter_map(|bound| match &bound.behaviour {
             Behaviour::Filter(filter) => Some(filter),
-            Behaviour::CircuitBreaker(_) | Behaviour::Cohort(_) => None,
+            _ => None,
         });
         filters.filter(|filter| filter.load().is_some()).cloned().collect()
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
 mod backend_tls;
+mod balancing;
 mod breakers;
 mod carried_tunnels;
 mod client_certificates;
