@@ -45,6 +45,13 @@ struct Start<'s> {
     number: u32,
 }
 
+impl Start<'_> {
+    /// The body is still coming in: nobody else can be asked yet, but soon.
+    fn awaits_body(&self) -> bool {
+        self.replay.as_ref().is_some_and(|replay| replay.is_whole() && !replay.is_complete())
+    }
+}
+
 /// Calls the backend as the rule says, with hedges.
 ///
 /// # Errors
@@ -71,7 +78,11 @@ pub(super) async fn run(
             }
             Event::HedgeDue => {
                 hedge_at = None;
-                if may_hedge(&start, &mut retries, (&attempts, &cx), record) {
+                if start.awaits_body() {
+                    let latency = cx.selected.target().plan.latency.as_deref();
+                    let after = retries.hedge_after(latency, cx.clock.now());
+                    hedge_at = after.map(|after| Instant::now() + after);
+                } else if may_hedge(&start, &mut retries, (&attempts, &cx), record) {
                     hedge_at = begin(&mut start, &mut lanes, &retries, (&attempts, &mut cx), record);
                 }
             }
