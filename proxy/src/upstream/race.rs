@@ -47,6 +47,13 @@ struct Start<'s> {
     number: u32,
 }
 
+impl Start<'_> {
+    /// The body is still coming in: nobody else can be asked yet, but soon.
+    fn awaits_body(&self) -> bool {
+        self.replay.as_ref().is_some_and(|replay| replay.is_whole() && !replay.is_complete())
+    }
+}
+
 /// Calls the backend as the rule says, with hedges.
 ///
 /// # Errors
@@ -73,7 +80,11 @@ pub(super) async fn run(
             }
             Event::HedgeDue => {
                 hedge_at = None;
-                if let Some(place) = may_hedge(&start, &mut retries, (&attempts, &cx), record) {
+                if start.awaits_body() {
+                    let latency = cx.selected.target().plan.latency.as_deref();
+                    let after = retries.hedge_after(latency, cx.clock.now());
+                    hedge_at = after.map(|after| Instant::now() + after);
+                } else if let Some(place) = may_hedge(&start, &mut retries, (&attempts, &cx), record) {
                     let lanes = (&mut lanes, Some(place));
                     hedge_at = begin(&mut start, lanes, &retries, (&attempts, &mut cx), record);
                 }
