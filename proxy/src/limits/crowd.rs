@@ -85,12 +85,16 @@ mod tests {
                     for _ in 0..5_000 {
                         let Some(_room) = crowd.enter() else { continue };
                         most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        thread::yield_now();
                         now.fetch_sub(1, Ordering::SeqCst);
                     }
                 });
             }
         });
         assert!(most.load(Ordering::SeqCst) <= 3);
+        let rooms: Vec<_> = (0..5).filter_map(|_| crowd.enter()).collect();
+        assert_eq!(rooms.len(), 3);
+        drop(rooms);
         assert_eq!(crowd.now.load(Ordering::SeqCst), 0);
     }
 

@@ -45,12 +45,16 @@ mod tests {
                     for _ in 0..5_000 {
                         let Some(_place) = active.take(Some(3)) else { continue };
                         most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        thread::yield_now();
                         now.fetch_sub(1, Ordering::SeqCst);
                     }
                 });
             }
         });
         assert!(most.load(Ordering::SeqCst) <= 3);
+        let places: Vec<_> = (0..5).filter_map(|_| active.take(Some(3))).collect();
+        assert_eq!(places.len(), 3);
+        drop(places);
         assert_eq!(active.now(), 0);
     }
 }
