@@ -244,7 +244,7 @@ impl<'w> Player<'w> {
             let next = next.map(|next| next.next(ended, &backend.retry_budget, self.now, &mut self.rng));
             match next {
                 Some(Next::Again { after }) if retry(target, decisions).is_ok() => {
-                    self.now = self.now + after
+                    self.now = self.now + after;
                 }
                 Some(_) | None => {
                     let mut head = answered(answer, result, seen)?;
