@@ -19,6 +19,7 @@ use crate::config::{ProxyConfig, xds};
 use crate::http::HttpServer;
 use crate::limits::mesh;
 use crate::listener::{self, Acceptor, ListenerStatus, Site};
+use crate::outliers;
 use crate::state::ProxyState;
 use crate::telemetry::{Direction, Telemetry, TelemetryConfig, TelemetryGuard, TraceSettings};
 use crate::upstream::Pools;
