@@ -74,6 +74,13 @@ spec:
   endpoints: [{{address: 127.0.0.1, port: {good}}}, {{address: 127.0.0.1, port: {bad}}}]
 ---
 apiVersion: tidegate.io/v1alpha1
+kind: LoadBalancingPolicy
+metadata: {{name: turns, namespace: example}}
+spec:
+  targetRefs: [{{group: tidegate.io, kind: Backend, name: shop}}]
+  algorithm: RoundRobin
+---
+apiVersion: tidegate.io/v1alpha1
 kind: CircuitBreakerPolicy
 metadata: {{name: share, namespace: example}}
 spec:

@@ -17,7 +17,7 @@ use tidegate_policy::snapshot::{Local, Scope, Selected, Snapshot};
 use tidegate_policy::state::StateStore;
 use tidegate_policy::{Reason, Timestamp};
 
-pub const PROXIES: usize = 50;
+pub(crate) const PROXIES: usize = 50;
 const ENDPOINTS: usize = 10;
 /// Of each proxy, in a second.
 const RATE: f64 = 20.0;
@@ -30,7 +30,7 @@ const BROKEN: &str = "10.0.0.0:80";
 
 /// What is wrong with the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     /// Every call fails.
     Dead,
     /// Every second one.
@@ -43,11 +43,11 @@ pub enum Trouble {
 
 /// What came of it within twenty seconds.
 #[derive(Clone, Copy, Debug)]
-pub struct Outcome {
-    pub failed: usize,
+pub(crate) struct Outcome {
+    pub(crate) failed: usize,
     /// Proxies that no longer call the endpoint at the end.
-    pub avoided: usize,
-    pub messages: usize,
+    pub(crate) avoided: usize,
+    pub(crate) messages: usize,
 }
 
 struct Proxy {
@@ -59,7 +59,7 @@ struct Proxy {
     _snapshot: Snapshot,
 }
 
-pub struct Simulation {
+pub(crate) struct Simulation {
     trouble: Trouble,
     proxies: Vec<Proxy>,
     board: Board,
@@ -73,9 +73,9 @@ pub struct Simulation {
 }
 
 impl Trouble {
-    pub const ALL: [Self; 4] = [Self::Dead, Self::Half, Self::Unreachable, Self::Slandered];
+    pub(crate) const ALL: [Self; 4] = [Self::Dead, Self::Half, Self::Unreachable, Self::Slandered];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Dead => "fails always",
             Self::Half => "fails half the time",
@@ -85,6 +85,7 @@ impl Trouble {
     }
 }
 
+/// By load and not by latency: an average that knows failures keeps calls away before any breaker does.
 fn documents(shared: bool) -> Vec<Object> {
     let endpoints: String =
         (0..ENDPOINTS).map(|i| format!("    - {{address: 10.0.0.{i}, port: 80}}\n")).collect();
@@ -98,6 +99,13 @@ spec:
   port: 80
   endpoints:
 {endpoints}---
+apiVersion: tidegate.io/v1alpha1
+kind: LoadBalancingPolicy
+metadata: {{name: by-load, namespace: shop}}
+spec:
+  targetRefs: [{{group: tidegate.io, kind: Backend, name: cart}}]
+  algorithm: LeastRequest
+---
 apiVersion: tidegate.io/v1alpha1
 kind: CircuitBreakerPolicy
 metadata: {{name: each, namespace: shop}}
@@ -114,7 +122,7 @@ spec:
 }
 
 impl Simulation {
-    pub fn new(trouble: Trouble, shared: bool, seed: u64) -> Self {
+    pub(crate) fn new(trouble: Trouble, shared: bool, seed: u64) -> Self {
         let objects = documents(shared);
         let resources = resolve(objects.iter()).resources;
         let proxy = |i: usize| {
@@ -146,7 +154,7 @@ impl Simulation {
         }
     }
 
-    pub fn run(mut self) -> Outcome {
+    pub(crate) fn run(mut self) -> Outcome {
         for millis in 0..ENDS_AT {
             for proxy in 0..PROXIES {
                 if self.rng.f64() < RATE / 1000.0 {

@@ -57,7 +57,7 @@ async fn an_edit_arrives_a_mistake_changes_nothing_and_its_repair_arrives() {
     let broken = policy(&status);
     assert_eq!((broken.in_force, programmed(&status).as_str()), (InForce::LastValid, "1/1"));
     let accepted = broken.condition("Accepted").unwrap();
-    let place = format!("{}:7:", plane.path("limit.yaml").display());
+    let place = format!("{}:8:", plane.path("limit.yaml").display());
     assert!(!accepted.holds() && accepted.message.contains(&place), "{accepted:?}");
     let (code, _, page) = plane.admin("GET", "/status?kind=ratelimitpolicy&name=shop%2Fper-user").await;
     assert_eq!(code, 200);
