@@ -6,6 +6,7 @@
 mod admission;
 mod budget;
 mod classify;
+mod healthy;
 mod retry;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::snapshot::{BackendState, Target};
 use crate::time::Timestamp;
 
 use admission::{Asking, HeldPermit, HeldPermits};
+use healthy::Healthy;
 
 pub use budget::RetryBudget;
 pub use retry::{Ended, Next, Retries, Settled, is_idempotent};
@@ -49,12 +51,12 @@ pub struct ConnectionPermit {
     _place: Option<CapPermit>,
 }
 
-/// Decides whether and where the next attempt goes: backend breaker, request cap, then P2C among the endpoints
+/// Decides whether and where the next attempt goes: backend breaker, request cap, then P2C among the healthy endpoints
 /// whose own breakers admit, with this `wish`. What the rules said is appended to `decisions`: the refusing rule, or one word per
 /// guard.
 ///
 /// # Errors
-/// The refusal, with its headers (`retry-after` while a circuit is open): [`Reason::CircuitOpen`],
+/// The refusal, with its headers (`retry-after` while a circuit is open): [`Reason::Unhealthy`], [`Reason::CircuitOpen`],
 /// [`Reason::RequestCap`], [`Reason::EndpointsOpen`], or [`Reason::NoEndpoint`] where there is none with a weight.
 pub fn admit(
     target: &Target,
@@ -65,11 +67,13 @@ pub fn admit(
     decisions: &mut Decisions,
 ) -> Result<Attempt, LocalReply> {
     let endpoints = &backend.endpoints;
+    let healthy = Healthy::consult(target, now, decisions)?;
     let Some(guard) = &target.guard else {
-        let index = p2c::pick_other(endpoints, wish, |_| true, rng).ok_or(Reason::NoEndpoint)?;
+        let index = p2c::pick_other(endpoints, wish, |i| healthy.admits(i, &endpoints[i]), rng)
+            .ok_or(Reason::NoEndpoint)?;
         return Ok(Attempt::new(&endpoints[index], None, HeldPermits::new(), None));
     };
-    let mut asking = Asking::new(guard, wish, now, decisions);
+    let mut asking = Asking::new(guard, (wish, healthy), now, decisions);
     asking.backend_breakers()?;
     let request = asking.request_cap()?;
     let index = asking.endpoint(endpoints, rng)?;

@@ -37,6 +37,8 @@ pub enum Detail {
     State(BreakerPhase),
     /// The cap that is reached.
     Cap(u32),
+    /// How many of the endpoints are healthy.
+    Healthy { healthy: u32, all: u32 },
     /// Where the key of the user was found; never the key itself.
     Key(KeySource),
     /// The store of shared counters gave no answer: the proxy decided by its own.
@@ -83,6 +85,7 @@ impl fmt::Display for Detail {
             Self::Delayed(d) => write!(f, "delayed={:.3}s", d.as_secs_f64()),
             Self::State(phase) => write!(f, "state={}", phase.as_str()),
             Self::Cap(n) => write!(f, "cap={n}"),
+            Self::Healthy { healthy, all } => write!(f, "healthy={healthy}/{all}"),
             Self::Key(source) => write!(f, "key={}", source.as_str()),
             Self::StoreUnanswered => f.write_str("store=unanswered"),
         }
@@ -127,6 +130,7 @@ mod tests {
         assert_eq!(Detail::Remaining(3).to_string(), "remaining=3");
         assert_eq!(Detail::RetryAfter(Duration::from_millis(1500)).to_string(), "retry_after=1.500s");
         assert_eq!(Detail::State(BreakerPhase::HalfOpen).to_string(), "state=half_open");
+        assert_eq!(Detail::Healthy { healthy: 1, all: 3 }.to_string(), "healthy=1/3");
         assert_eq!(Detail::Cap(128).to_string(), "cap=128");
         assert_eq!(Detail::Key(KeySource::PeerIdentity).to_string(), "key=peer_identity");
     }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::decision::RuleRef;
 use crate::health::CircuitBreaker;
+use crate::health::check::HealthCheck;
 use crate::model::{Mode, Policy, PolicyRef, TargetKind};
 use crate::pick::Cohort;
 use crate::pipeline::Filter;
@@ -45,6 +46,8 @@ pub enum Compiled {
     Filter(Arc<dyn BindFilter>),
     /// Guards calls to a backend; one state per (policy, backend).
     CircuitBreaker(Arc<CircuitBreaker>),
+    /// Asks a backend's endpoints how they are; one state per (policy, backend).
+    HealthCheck(Arc<HealthCheck>),
     /// Picks the backend of a rule by user.
     Cohort(Arc<Cohort>),
 }

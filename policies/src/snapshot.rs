@@ -36,6 +36,7 @@ use rustc_hash::FxHashMap;
 use crate::balance::EndpointState;
 use crate::call::RetryBudget;
 use crate::health::CircuitGuard;
+use crate::health::check::HealthGuard;
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
 use crate::model::{
@@ -62,6 +63,7 @@ pub struct Snapshot {
     backends: BTreeMap<BackendName, Arc<BackendState>>,
     policies: Vec<policies::InForce>,
     guards: Vec<(BackendName, Arc<CircuitGuard>)>,
+    checks: Vec<Arc<HealthGuard>>,
     originations: Vec<(BackendName, Origination)>,
 }
 
@@ -133,6 +135,8 @@ pub struct Target {
     /// Policies and route filters, ordered by phase.
     pub filters: Box<[Arc<dyn Filter>]>,
     pub guard: Option<Arc<CircuitGuard>>,
+    /// Says which endpoints are healthy.
+    pub health: Option<Arc<HealthGuard>>,
     /// Where copies of the request go.
     pub mirrors: Box<[MirrorTarget]>,
     /// `None`: without TLS.
@@ -284,6 +288,11 @@ impl Snapshot {
     /// Every circuit breaker at work, with the backend that it guards, for status and metrics.
     pub fn guards(&self) -> impl Iterator<Item = (&BackendName, &Arc<CircuitGuard>)> {
         self.guards.iter().map(|(backend, guard)| (backend, guard))
+    }
+
+    /// Every health check at work, one for each policy and backend.
+    pub fn checks(&self) -> &[Arc<HealthGuard>] {
+        &self.checks
     }
 
     /// Every set of TLS settings that calls are made with, each with one of the backends.

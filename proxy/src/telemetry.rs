@@ -28,7 +28,7 @@ use crate::http::Names;
 
 pub use access_log::LogTarget;
 pub use exchange::{AttemptInfo, Destination, Exchange, Finished};
-pub use metrics::{BreakerSample, ConnectionGuard, ConnectionSide, Scrape};
+pub use metrics::{BreakerSample, ConnectionGuard, ConnectionSide, HealthSample, Scrape};
 pub(crate) use metrics::{MirrorResult, RefusedConnection};
 pub use settings::{Sampling, TelemetryConfig, TraceSettings};
 pub(crate) use stream::StreamRecord;

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use http::header::RETRY_AFTER;
 use smallvec::SmallVec;
 
+use super::healthy::Healthy;
 use crate::balance::p2c::Wish;
 use crate::balance::{EndpointState, p2c};
 use crate::decision::{Decision, Decisions, Detail, Outcome, RuleRef};
@@ -32,6 +33,7 @@ pub(crate) type HeldPermits = SmallVec<[HeldPermit; 2]>;
 pub(crate) struct Asking<'a> {
     pub(crate) guard: &'a CircuitGuard,
     wish: Wish<'a>,
+    healthy: Healthy<'a>,
     pub(crate) now: Timestamp,
     pub(crate) decisions: &'a mut Decisions,
     pub(crate) permits: HeldPermits,
@@ -50,11 +52,11 @@ struct Held<'a> {
 impl<'a> Asking<'a> {
     pub(crate) fn new(
         guard: &'a CircuitGuard,
-        wish: Wish<'a>,
+        (wish, healthy): (Wish<'a>, Healthy<'a>),
         now: Timestamp,
         decisions: &'a mut Decisions,
     ) -> Self {
-        Self { guard, wish, now, decisions, permits: HeldPermits::new(), shadowed: false }
+        Self { guard, wish, healthy, now, decisions, permits: HeldPermits::new(), shadowed: false }
     }
 
     pub(crate) fn backend_breakers(&mut self) -> Result<(), LocalReply> {
@@ -91,8 +93,8 @@ impl<'a> Asking<'a> {
         endpoints: &[Arc<EndpointState>],
         rng: &mut fastrand::Rng,
     ) -> Result<usize, LocalReply> {
-        let (guard, now) = (self.guard, self.now);
-        let admits = |i| guard.endpoint_admits(i, &endpoints[i], now);
+        let (guard, healthy, now) = (self.guard, self.healthy, self.now);
+        let admits = |i| healthy.admits(i, &endpoints[i]) && guard.endpoint_admits(i, &endpoints[i], now);
         let mut last = None;
         // Between the look and the taking another call may get the last probe: then look again.
         for _ in 0..=endpoints.len() {
@@ -114,12 +116,15 @@ impl<'a> Asking<'a> {
         endpoints: &[Arc<EndpointState>],
         rng: &mut fastrand::Rng,
     ) -> Result<usize, LocalReply> {
-        let (guard, now) = (self.guard, self.now);
-        let index = p2c::pick_other(endpoints, self.wish, |_| true, rng).ok_or(Reason::NoEndpoint)?;
+        let (guard, healthy, now) = (self.guard, self.healthy, self.now);
+        let healthy = |i: usize| healthy.admits(i, &endpoints[i]);
+        let index = p2c::pick_other(endpoints, self.wish, healthy, rng).ok_or(Reason::NoEndpoint)?;
         if self.shadowed || self.take(guard.endpoint_breakers(index, &endpoints[index]), true).is_ok() {
             return Ok(index);
         }
-        let admits = |i: usize| endpoints[i].weight() > 0 && guard.endpoint_admits(i, &endpoints[i], now);
+        let admits = |i: usize| {
+            endpoints[i].weight() > 0 && healthy(i) && guard.endpoint_admits(i, &endpoints[i], now)
+        };
         if !(0..endpoints.len()).any(admits)
             && let Some(held) = soonest(guard, endpoints, now)
         {

@@ -39,6 +39,7 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
             | Reason::RateLimited
             | Reason::CircuitOpen
             | Reason::EndpointsOpen
+            | Reason::Unhealthy
             | Reason::ConnectionCap
             | Reason::PendingCap
             | Reason::RequestCap

@@ -151,6 +151,7 @@ fn is_connection_failure(reason: Reason) -> bool {
         | Reason::RateLimited
         | Reason::CircuitOpen
         | Reason::EndpointsOpen
+        | Reason::Unhealthy
         | Reason::ConnectionCap
         | Reason::PendingCap
         | Reason::RequestCap

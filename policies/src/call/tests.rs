@@ -79,6 +79,7 @@ impl Setup {
             weight: 1,
             filters: Box::default(),
             guard: None,
+            health: None,
             mirrors: Box::default(),
             tls: None,
         };

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use crate::model::ResourceType;
 use crate::{codec, document, resolve};
 
-const DOCUMENTS: [&str; 4] = [
+const DOCUMENTS: [&str; 5] = [
     include_str!("../../examples/RateLimitPolicy.yaml"),
     include_str!("../../examples/CircuitBreakerPolicy.yaml"),
     include_str!("../../examples/CohortPolicy.yaml"),
+    include_str!("../../examples/HealthCheckPolicy.yaml"),
     ROUTES,
 ];
 

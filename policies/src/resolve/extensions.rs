@@ -47,8 +47,8 @@ pub(super) fn lookup(
             "IncompatibleFilters",
             format!("a {kind} picks among backendRefs: name it in the rule's filters"),
         )),
-        // There is one guard of a backend, and one who picks.
-        Ok(Compiled::Cohort(_) | Compiled::CircuitBreaker(_))
+        // There is one guard of each kind of a backend, and one who picks.
+        Ok(Compiled::Cohort(_) | Compiled::CircuitBreaker(_) | Compiled::HealthCheck(_))
             if RouteFilter::extensions(before).any(|other| *other.kind == **kind) =>
         {
             Err(("IncompatibleFilters", format!("a second {kind} beside the first: name one")))

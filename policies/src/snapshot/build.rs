@@ -46,11 +46,13 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
         originations: FxHashMap::default(),
     };
     let snapshot = Snapshot {
+        // First, for what a gateway leads to is always checked; see `Policies::health`.
         sockets: builder.sockets(),
         outbound: builder.services(),
         inbound: builder.inbound().map(Arc::new),
         policies: builder.policies.in_force(resources),
         guards: builder.policies.guards(),
+        checks: builder.policies.checks(),
         backends: builder.backends,
         originations: builder.originations.into_values().collect(),
     };

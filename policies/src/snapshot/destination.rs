@@ -87,6 +87,7 @@ impl Selected {
             weight: 1,
             filters: Box::default(),
             guard: None,
+            health: None,
             mirrors: Box::default(),
             tls: None,
         };

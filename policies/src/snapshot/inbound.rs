@@ -36,6 +36,7 @@ impl Builder<'_> {
             weight: 1,
             filters: filters.ordered(),
             guard: None,
+            health: None,
             mirrors: Box::default(),
             tls: None,
         };

@@ -39,6 +39,7 @@ impl Builder<'_> {
             weight: 1,
             filters: Box::default(),
             guard: None,
+            health: None,
             mirrors: Box::default(),
             tls: self.origination(backend, side),
         };

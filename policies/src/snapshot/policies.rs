@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{BackendState, Rejected};
+use super::{BackendState, Origination, Rejected};
+use crate::health::check::{HealthCheck, HealthGuard};
 use crate::health::{CircuitBreaker, CircuitGuard};
 use crate::kind::Compiled;
 use crate::kinds::KINDS;
@@ -28,6 +29,7 @@ pub(super) struct Bound {
 pub(super) enum Behaviour {
     Filter(Arc<dyn Filter>),
     CircuitBreaker(Arc<CircuitBreaker>),
+    HealthCheck(Arc<HealthCheck>),
     Cohort(Arc<Cohort>),
 }
 
@@ -44,6 +46,7 @@ pub(super) struct InForce {
 pub(super) struct Policies<'a> {
     by_key: BTreeMap<(&'a str, &'a ResourceName), Bound>,
     guards: BTreeMap<(ResourceName, BackendName), Arc<CircuitGuard>>,
+    checks: BTreeMap<(ResourceName, BackendName), Arc<HealthGuard>>,
     state: &'a StateStore,
 }
 
@@ -64,7 +67,7 @@ impl<'a> Policies<'a> {
                 }),
             }
         }
-        Self { by_key, guards: BTreeMap::new(), state }
+        Self { by_key, guards: BTreeMap::new(), checks: BTreeMap::new(), state }
     }
 
     pub(super) fn has(&self, key: &PolicyKey) -> bool {
@@ -90,6 +93,22 @@ impl<'a> Policies<'a> {
         self.guards.iter().map(|((_, backend), guard)| (backend.clone(), guard.clone())).collect()
     }
 
+    /// The one guard of a health check on a backend, checked as whoever comes first says: always, or while it is called.
+    pub(super) fn health(
+        &mut self,
+        health: &Arc<HealthCheck>,
+        backend: &Arc<BackendState>,
+        (tls, always): (Option<&Origination>, bool),
+    ) -> Arc<HealthGuard> {
+        let key = (health.policy.name.clone(), backend.name.clone());
+        let bind = || HealthGuard::bind(health, backend, tls, always, self.state);
+        self.checks.entry(key).or_insert_with(bind).clone()
+    }
+
+    pub(super) fn checks(&self) -> Vec<Arc<HealthGuard>> {
+        self.checks.values().cloned().collect()
+    }
+
     pub(super) fn in_force(&self, resources: &Resources) -> Vec<InForce> {
         let compiled = resources.policies.values().filter_map(|policy| Some((policy, self.get(policy)?)));
         compiled
@@ -112,6 +131,7 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
     let behaviour = match compiled {
         Compiled::Filter(filter) => Behaviour::Filter(filter.bind(state)),
         Compiled::CircuitBreaker(circuit) => Behaviour::CircuitBreaker(circuit),
+        Compiled::HealthCheck(health) => Behaviour::HealthCheck(health),
         Compiled::Cohort(cohort) => Behaviour::Cohort(cohort),
     };
     Ok(Bound { reference: Arc::new(policy.reference()), order, behaviour })

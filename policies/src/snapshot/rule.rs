@@ -6,9 +6,10 @@ use http::Method;
 
 use super::build::Builder;
 use super::policies::Behaviour;
-use super::{BackendState, MirrorTarget, Rule, Target};
+use super::{BackendState, MirrorTarget, Origination, Rule, Target};
 use crate::attach::{Chain, Place};
 use crate::health::CircuitGuard;
+use crate::health::check::HealthGuard;
 use crate::model::{
     BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Route, RouteFilter, RouteKind,
     RouteRule, Timeouts, WebScheme,
@@ -122,7 +123,7 @@ impl<'a> Builder<'a> {
         let (effective, _) = self.effective(place, side, (None, &|chain| chain.past(&rule.filters)));
         effective.into_iter().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::Cohort(cohort) => Some(cohort.clone()),
-            Behaviour::Filter(_) | Behaviour::CircuitBreaker(_) => None,
+            _ => None,
         })
     }
 
@@ -181,6 +182,9 @@ impl<'a> Builder<'a> {
         let state = name.and_then(|name| self.backends.get(name)).cloned();
         let (guard, breaker) = self.guard(&breaking, state.as_ref());
         applied.extend(breaker);
+        let tls = name.and_then(|name| self.origination(name, side));
+        let (health, checking) = self.health(&breaking, state.as_ref(), (tls.as_ref(), side));
+        applied.extend(checking);
         let backend_state = state.ok_or(Reason::InvalidBackend);
         let mut mirrors = own.mirrors.clone();
         mirrors.extend(self.mirrors(&backend.filters, own.kind, side));
@@ -189,8 +193,9 @@ impl<'a> Builder<'a> {
             weight: backend.weight,
             filters: filters.ordered(),
             guard,
+            health,
             mirrors: mirrors.into(),
-            tls: name.and_then(|name| self.origination(name, side)),
+            tls,
         };
         (target, applied.into())
     }
@@ -203,7 +208,7 @@ impl<'a> Builder<'a> {
     ) -> (Option<Arc<CircuitGuard>>, Option<Arc<PolicyRef>>) {
         let circuit = breaking.iter().rev().find_map(|policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::CircuitBreaker(circuit) => Some(circuit.clone()),
-            Behaviour::Filter(_) | Behaviour::Cohort(_) => None,
+            _ => None,
         });
         match (backend, circuit) {
             (Some(backend), Some(circuit)) => {
@@ -211,6 +216,22 @@ impl<'a> Builder<'a> {
             }
             _ => (None, None),
         }
+    }
+
+    /// The health checks of a backend that is called as said, with the policy that wants them.
+    pub(super) fn health(
+        &mut self,
+        breaking: &[&Policy],
+        backend: Option<&Arc<BackendState>>,
+        (tls, side): (Option<&Origination>, Side<'_>),
+    ) -> (Option<Arc<HealthGuard>>, Option<Arc<PolicyRef>>) {
+        let health = breaking.iter().rev().find_map(|policy| match &self.policies.get(policy)?.behaviour {
+            Behaviour::HealthCheck(health) => Some(health.clone()),
+            _ => None,
+        });
+        let (Some(backend), Some(health)) = (backend, health) else { return (None, None) };
+        let always = matches!(side, Side::Gateway(_));
+        (Some(self.policies.health(&health, backend, (tls, always))), Some(health.policy.clone()))
     }
 
     /// What a rule or a backendRef does itself. A policy that it names and that is not here must not be skipped.

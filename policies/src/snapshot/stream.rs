@@ -133,7 +133,7 @@ impl Builder<'_> {
         named.leading_to(backends.iter().map(|backend| self.stream_target(listener, backend)).collect())
     }
 
-    /// Of the policies only circuit breakers mean something to a connection: filters judge requests.
+    /// Of the policies only circuit breakers and health checks mean something to a connection: filters judge requests.
     fn stream_target(&mut self, listener: &ListenerName, backend: &StreamBackend) -> Applied {
         let place = Place { resources: self.resources, rule: None };
         let name = backend.target.as_ref().ok();
@@ -144,15 +144,18 @@ impl Builder<'_> {
         let tls = name
             .filter(|_| self.ends_tls(listener))
             .and_then(|name| self.origination(name, Side::Gateway(listener)));
+        let called = (tls.as_ref(), Side::Gateway(listener));
+        let (health, checking) = self.health(&breaking, state.as_ref(), called);
         let target = Target {
             backend: state.ok_or(Reason::InvalidBackend),
             weight: backend.weight,
             filters: Box::default(),
             guard,
+            health,
             mirrors: Box::default(),
             tls,
         };
-        (target, applied.into_iter().collect())
+        (target, applied.into_iter().chain(checking).collect())
     }
 
     fn ends_tls(&self, listener: &ListenerName) -> bool {

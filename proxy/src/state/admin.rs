@@ -31,6 +31,7 @@ impl AdminSource for ProxyState {
             "listeners": self.listeners.all(),
             "control_plane": self.control_plane_status(),
             "circuit_breakers": self.guard_status(),
+            "health_checks": self.health_status(),
         })
     }
 
@@ -39,6 +40,7 @@ impl AdminSource for ProxyState {
             xds_connected: self.config.control_plane.is_some().then(|| self.xds.is_connected()),
             config_age: self.store.applied_at().map(|at| at.elapsed()),
             breakers: self.breakers(),
+            health: self.health_samples(),
             exact: self.exact.as_ref().map(ExactStore::counted),
             lent: self.leases.standing(self.clock.now()),
         }

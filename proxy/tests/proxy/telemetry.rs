@@ -364,6 +364,7 @@ async fn metrics_count_requests_decisions_connections_and_what_is_scraped() {
         xds_connected: Some(true),
         config_age: Some(Duration::from_secs(5)),
         breakers: vec![support::breaker_sample()],
+        health: Vec::new(),
         exact: None,
         lent: Standing { assigned: 2, reused: 0, fallback: 1 },
     };

@@ -11,6 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidegate_policy::health::{BreakerPhase, CircuitGuard, TransitionCounts};
 use tidegate_policy::kinds::rate_limit::Standing;
 
+use super::health::{self, HealthSample};
 use super::labels::{BreakerLabels, ResultLabel, StandingLabel, TransitionLabels};
 use crate::limits::counts::Counted;
 
@@ -22,6 +23,7 @@ pub struct Scrape {
     /// Since the configuration in force was applied; `None` while there is none.
     pub config_age: Option<Duration>,
     pub breakers: Vec<BreakerSample>,
+    pub health: Vec<HealthSample>,
     /// What became of the questions to the store of exact limits; `None` for a proxy without one.
     pub exact: Option<Counted>,
     /// The buckets of limits that all proxies share.
@@ -76,6 +78,9 @@ pub(super) fn registry(scrape: &Scrape, cap: usize) -> Registry {
     }
     if !scrape.breakers.is_empty() {
         register_breakers(&mut registry, &scrape.breakers[..scrape.breakers.len().min(cap)]);
+    }
+    if !scrape.health.is_empty() {
+        health::register(&mut registry, &scrape.health, cap);
     }
     if let Some(counted) = &scrape.exact {
         register_exact(&mut registry, counted);
