@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::upstream::{Protocol, UpstreamStream, refused_us};
 
 /// A head of an answer that is larger is not waited for.
-const MAX_HEAD: usize = 16 * 1024;
+const MAX_HEAD: u16 = 16 * 1024;
 const MAX_BODY: usize = 64 * 1024;
 const AGENT: HeaderValue = HeaderValue::from_static("tidegate-health-check");
 
@@ -97,7 +97,7 @@ where
     let stream = TokioIo::new(stream);
     match protocol {
         Protocol::Http1 => {
-            let made = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(stream).await;
+            let made = http1::Builder::new().max_buf_size(MAX_HEAD.into()).handshake(stream).await;
             let (mut sender, connection) = made.map_err(|error| cause(&error))?;
             let exchange =
                 async { answered(sender.send_request(request).await.map_err(|e| cause(&e))?).await };
@@ -107,7 +107,7 @@ where
             let tasks = Tasks::default();
             let made = http2::Builder::new(Spawn(Arc::downgrade(&tasks.0)))
                 .timer(TokioTimer::new())
-                .max_header_list_size(MAX_HEAD as u32)
+                .max_header_list_size(MAX_HEAD.into())
                 .handshake(stream)
                 .await;
             let (mut sender, connection) = made.map_err(|error| cause(&error))?;

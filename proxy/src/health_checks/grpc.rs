@@ -89,8 +89,8 @@ fn judge(trailers: &HeaderMap, body: &[u8]) -> Result<Finding, Cause> {
         Some(code) => return Err(Cause::GrpcStatus(code)),
         None => return Err(Cause::Malformed),
     }
-    let message = body.split_at_checked(PREFIX).filter(|([compressed, length @ ..], message)| {
-        *compressed == 0 && length == u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes()
+    let message = body.split_first_chunk::<PREFIX>().filter(|([compressed, length @ ..], message)| {
+        *compressed == 0 && *length == u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes()
     });
     let message = message.and_then(|(_, message)| HealthCheckResponse::decode(message).ok());
     match message.ok_or(Cause::Malformed)?.status {

@@ -22,10 +22,11 @@ impl ProxyState {
             policy: guard.health.policy.name.to_string().into(),
             backend: guard.backend.label.clone(),
             // Of those that are not checked nothing is known.
-            endpoints: match guard.is_watched(now) {
-                true => guard.endpoints().map(|(label, healthy)| (label.clone(), healthy)).collect(),
-                false => Vec::new(),
-            },
+            endpoints: guard
+                .endpoints()
+                .filter(|_| guard.is_watched(now))
+                .map(|(label, healthy)| (label.clone(), healthy))
+                .collect(),
             results: guard.counts().collect(),
         };
         snapshot.checks().iter().map(sample).collect()
