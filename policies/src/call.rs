@@ -52,8 +52,8 @@ pub struct ConnectionPermit {
 }
 
 /// Decides whether and where the next attempt goes: backend breaker, request cap, then P2C among the healthy endpoints
-/// whose own breakers admit, with this `wish`. What the rules said is appended to `decisions`: the refusing rule, or one word per
-/// guard.
+/// whose own breakers admit, with this `wish`. What the rules said is appended to `decisions`: the refusing rule, or one
+/// word per circuit breaker.
 ///
 /// # Errors
 /// The refusal, with its headers (`retry-after` while a circuit is open): [`Reason::Unhealthy`], [`Reason::CircuitOpen`],

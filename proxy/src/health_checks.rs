@@ -117,7 +117,7 @@ fn tell(guard: &HealthGuard, HealthChange { rule, endpoint, turn, healthy }: &He
     let (backend, check, mode) = (&guard.backend.label, &rule.name, guard.health.mode);
     let cause = turn.cause.map(tracing::field::display);
     if turn.healthy {
-        tracing::info!(%backend, %endpoint, %policy, %check, %source, ?mode, healthy, failed = cause, "health check passes again");
+        tracing::info!(%backend, %endpoint, %policy, %check, %source, ?mode, healthy, failed = cause, "check passes again");
     } else {
         tracing::warn!(%backend, %endpoint, %policy, %check, %source, ?mode, cause, "endpoint is unhealthy");
     }
