@@ -46,6 +46,8 @@ pub enum Detail {
     Cap(u32),
     /// So many endpoints are ejected that all are used: how many are left, and of how many.
     Panic { left: u32, all: u32 },
+    /// How many of the endpoints are healthy.
+    Healthy { healthy: u32, all: u32 },
     /// Where the key of the user was found; never the key itself.
     Key(KeySource),
     /// How the endpoint was chosen.
@@ -123,6 +125,7 @@ impl fmt::Display for Detail {
             Self::State(phase) => write!(f, "state={}", phase.as_str()),
             Self::Cap(n) => write!(f, "cap={n}"),
             Self::Panic { left, all } => write!(f, "panic={left}/{all}"),
+            Self::Healthy { healthy, all } => write!(f, "healthy={healthy}/{all}"),
             Self::Key(source) => write!(f, "key={}", source.as_str()),
             Self::Balanced(how) => write!(f, "{how}"),
             Self::Attempt(n) => write!(f, "attempt={n}"),
@@ -172,6 +175,7 @@ mod tests {
         assert_eq!(Detail::Remaining(3).to_string(), "remaining=3");
         assert_eq!(Detail::RetryAfter(Duration::from_millis(1500)).to_string(), "retry_after=1.500s");
         assert_eq!(Detail::State(BreakerPhase::HalfOpen).to_string(), "state=half_open");
+        assert_eq!(Detail::Healthy { healthy: 1, all: 3 }.to_string(), "healthy=1/3");
         assert_eq!(Detail::Cap(128).to_string(), "cap=128");
         assert_eq!(Detail::Key(KeySource::PeerIdentity).to_string(), "key=peer_identity");
     }

@@ -14,6 +14,7 @@ use crate::balance::LoadBalancing;
 use crate::call::{RetryRule, TimeoutRule};
 use crate::decision::RuleRef;
 use crate::health::CircuitBreaker;
+use crate::health::check::HealthCheck;
 use crate::model::{Mode, Policy, PolicyRef, TargetKind};
 use crate::pick::Cohort;
 use crate::pipeline::{Filter, ServiceRef};
@@ -49,6 +50,8 @@ pub enum Compiled {
     CircuitBreaker(Arc<CircuitBreaker>),
     /// Chooses among the endpoints of a backend.
     LoadBalancing(Arc<LoadBalancing>),
+    /// Asks a backend's endpoints how they are; one state per (policy, backend).
+    HealthCheck(Arc<HealthCheck>),
     /// Picks the backend of a rule by user.
     Cohort(Arc<Cohort>),
     /// Says when calls are made again.

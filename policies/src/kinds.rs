@@ -5,6 +5,7 @@ mod check;
 pub mod circuit_breaker;
 mod cohort;
 mod fault;
+mod health_check;
 mod key;
 mod load_balancing;
 mod overload;
@@ -23,6 +24,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<timeout::TimeoutPolicy>(),
     KindEntry::of::<fault::FaultPolicy>(),
     KindEntry::of::<overload::OverloadPolicy>(),
+    KindEntry::of::<health_check::HealthCheckPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

@@ -41,6 +41,8 @@ pub enum Reason {
     CircuitOpen,
     /// Every endpoint of the backend is held back by its own breaker.
     EndpointsOpen,
+    /// Every endpoint of the backend fails its health checks.
+    Unhealthy,
     /// The cap on connections is reached and nothing became free in time.
     ConnectionCap,
     /// The cap on requests waiting for a connection is reached.
@@ -106,7 +108,7 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
 impl Reason {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::BadRequest,
         Self::ConnectRefused,
         Self::UpgradeUnsupported,
@@ -122,6 +124,7 @@ impl Reason {
         Self::FaultInjected,
         Self::CircuitOpen,
         Self::EndpointsOpen,
+        Self::Unhealthy,
         Self::ConnectionCap,
         Self::PendingCap,
         Self::RequestCap,
@@ -196,6 +199,9 @@ impl Reason {
             Self::CircuitOpen => row(503, UNAVAILABLE, "circuit_open", "the circuit is open", true, false),
             Self::EndpointsOpen => {
                 row(503, UNAVAILABLE, "endpoints_open", "the circuit of every endpoint is open", true, false)
+            }
+            Self::Unhealthy => {
+                row(503, UNAVAILABLE, "unhealthy", "every endpoint fails its health checks", true, false)
             }
             Self::ConnectionCap => {
                 row(503, UNAVAILABLE, "connection_cap", "too many connections to the backend", true, false)

@@ -36,6 +36,7 @@ use rustc_hash::FxHashMap;
 use crate::balance::{Asker, Balancer, EndpointState, HashKey, Roster};
 use crate::call::{CallPlan, RetryBudget};
 use crate::expression::Facts;
+use crate::health::check::HealthGuard;
 use crate::health::{CircuitGuard, GuardReport};
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
@@ -66,6 +67,7 @@ pub struct Snapshot {
     policies: Vec<policies::InForce>,
     guards: Vec<(BackendName, Arc<CircuitGuard>)>,
     gates: Vec<Arc<dyn Filter>>,
+    checks: Vec<Arc<HealthGuard>>,
     originations: Vec<(BackendName, Origination)>,
     services: BTreeSet<Arc<ServiceRef>>,
 }
@@ -148,6 +150,8 @@ pub struct Target {
     /// For connections that go there as a whole; at an inbound listener, for all of them.
     pub gate: Gate,
     pub guard: Option<Arc<CircuitGuard>>,
+    /// Says which endpoints are healthy.
+    pub health: Option<Arc<HealthGuard>>,
     /// `None`: that of the backend.
     pub balancer: Option<Arc<Balancer>>,
     /// Retries and timeouts of calls to it.
@@ -329,6 +333,11 @@ impl Snapshot {
     /// caps of its own, one for each of them, with the same breakers.
     pub fn rule_guards(&self) -> impl Iterator<Item = (&BackendName, &Arc<CircuitGuard>)> {
         self.guards.iter().map(|(backend, guard)| (backend, guard))
+    }
+
+    /// Every health check at work, one for each policy and backend.
+    pub fn checks(&self) -> &[Arc<HealthGuard>] {
+        &self.checks
     }
 
     /// The same, each breaker once.

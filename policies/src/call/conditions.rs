@@ -115,6 +115,7 @@ pub(super) fn condition(reason: Reason) -> Option<Condition> {
         | Reason::FaultInjected
         | Reason::CircuitOpen
         | Reason::EndpointsOpen
+        | Reason::Unhealthy
         | Reason::ConnectionCap
         | Reason::PendingCap
         | Reason::RequestCap

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use crate::model::ResourceType;
 use crate::{codec, document, resolve};
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     include_str!("../../examples/RateLimitPolicy.yaml"),
     include_str!("../../examples/CircuitBreakerPolicy.yaml"),
     include_str!("../../examples/CohortPolicy.yaml"),
     include_str!("../../examples/LoadBalancingPolicy.yaml"),
     include_str!("../../examples/FaultPolicy.yaml"),
     include_str!("../../examples/OverloadPolicy.yaml"),
+    include_str!("../../examples/HealthCheckPolicy.yaml"),
     ROUTES,
 ];
 

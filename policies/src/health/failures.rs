@@ -112,6 +112,7 @@ fn silence(reason: Reason) -> Option<Silence> {
         | Reason::FaultInjected
         | Reason::CircuitOpen
         | Reason::EndpointsOpen
+        | Reason::Unhealthy
         | Reason::ConnectionCap
         | Reason::PendingCap
         | Reason::RequestCap

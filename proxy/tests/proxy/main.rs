@@ -21,6 +21,7 @@ mod h2_upstreams;
 mod hardening;
 mod headers_in;
 mod headers_out;
+mod health_checks;
 mod held;
 mod http3;
 mod informational;
