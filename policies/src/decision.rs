@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
 use crate::health::BreakerPhase;
+use crate::jwt::TokenFault;
 use crate::model::{PolicyRef, SourceRef};
 use crate::pick::KeySource;
 use crate::reason::Reason;
@@ -39,6 +40,8 @@ pub enum Detail {
     Cap(u32),
     /// Where the key of the user was found; never the key itself.
     Key(KeySource),
+    /// What is wrong with the token; never the token itself.
+    Token(TokenFault),
     /// The store of shared counters gave no answer: the proxy decided by its own.
     StoreUnanswered,
 }
@@ -84,6 +87,7 @@ impl fmt::Display for Detail {
             Self::State(phase) => write!(f, "state={}", phase.as_str()),
             Self::Cap(n) => write!(f, "cap={n}"),
             Self::Key(source) => write!(f, "key={}", source.as_str()),
+            Self::Token(fault) => write!(f, "token={fault}"),
             Self::StoreUnanswered => f.write_str("store=unanswered"),
         }
     }
@@ -128,6 +132,7 @@ mod tests {
         assert_eq!(Detail::RetryAfter(Duration::from_millis(1500)).to_string(), "retry_after=1.500s");
         assert_eq!(Detail::State(BreakerPhase::HalfOpen).to_string(), "state=half_open");
         assert_eq!(Detail::Cap(128).to_string(), "cap=128");
+        assert_eq!(Detail::Token(TokenFault::NotYetValid).to_string(), "token=not_yet_valid");
         assert_eq!(Detail::Key(KeySource::PeerIdentity).to_string(), "key=peer_identity");
     }
 }

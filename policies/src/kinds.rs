@@ -4,6 +4,7 @@
 mod check;
 mod circuit_breaker;
 mod cohort;
+mod jwt_authentication;
 pub mod rate_limit;
 
 use crate::kind::KindEntry;
@@ -12,6 +13,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<rate_limit::RateLimitPolicy>(),
     KindEntry::of::<circuit_breaker::CircuitBreakerPolicy>(),
     KindEntry::of::<cohort::CohortPolicy>(),
+    KindEntry::of::<jwt_authentication::JwtAuthenticationPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

@@ -31,6 +31,8 @@ pub enum Reason {
     InvalidFilter,
     /// The backend has no ready endpoint.
     NoEndpoint,
+    /// The request has no token that holds.
+    Unauthenticated,
     /// A rate limit refused the request.
     RateLimited,
     /// A backend's circuit breaker is open.
@@ -96,9 +98,10 @@ const RESOURCE_EXHAUSTED: u8 = 8;
 const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
+const UNAUTHENTICATED: u8 = 16;
 
 impl Reason {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::BadRequest,
         Self::ConnectRefused,
         Self::UpgradeUnsupported,
@@ -109,6 +112,7 @@ impl Reason {
         Self::InvalidBackend,
         Self::InvalidFilter,
         Self::NoEndpoint,
+        Self::Unauthenticated,
         Self::RateLimited,
         Self::CircuitOpen,
         Self::EndpointsOpen,
@@ -171,6 +175,9 @@ impl Reason {
                 row(500, UNAVAILABLE, "invalid_filter", "a filter of the route is not valid", false, false)
             }
             Self::NoEndpoint => row(503, UNAVAILABLE, "no_endpoint", "no endpoint is ready", true, false),
+            Self::Unauthenticated => {
+                row(401, UNAUTHENTICATED, "unauthenticated", "the request is not authenticated", false, false)
+            }
             Self::RateLimited => {
                 row(429, RESOURCE_EXHAUSTED, "rate_limited", "too many requests", false, false)
             }

@@ -36,6 +36,7 @@ pub(crate) fn is_success(result: CallResult) -> Option<bool> {
             | Reason::InvalidFilter
             | Reason::UpstreamTlsInvalid
             | Reason::NoEndpoint
+            | Reason::Unauthenticated
             | Reason::RateLimited
             | Reason::CircuitOpen
             | Reason::EndpointsOpen

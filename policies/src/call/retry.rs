@@ -148,6 +148,7 @@ fn is_connection_failure(reason: Reason) -> bool {
         | Reason::InvalidFilter
         | Reason::UpstreamTlsInvalid
         | Reason::NoEndpoint
+        | Reason::Unauthenticated
         | Reason::RateLimited
         | Reason::CircuitOpen
         | Reason::EndpointsOpen

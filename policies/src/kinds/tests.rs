@@ -9,8 +9,11 @@ use crate::model::{Meta, Mode, Policy, ResourceName, SourceMap, SourceRef};
 /// A policy `shop/p` of `policies.yaml`, whose list entries start at lines 11, 12, … of their list.
 pub(super) fn policy(kind: &str, mode: Mode, spec: Value) -> Policy {
     let entries = |list: &'static str, line: u32| (0..5).map(move |i| (format!("{list}/{i}"), line + i));
-    let lines: BTreeMap<_, _> =
-        entries("/limits", 11).chain(entries("/breakers", 21)).chain(entries("/caps", 31)).collect();
+    let lines: BTreeMap<_, _> = entries("/limits", 11)
+        .chain(entries("/breakers", 21))
+        .chain(entries("/caps", 31))
+        .chain(entries("/providers", 41))
+        .collect();
     Policy {
         meta: Meta {
             name: ResourceName::new("shop", "p"),

@@ -1,17 +1,24 @@
 //! Policies: what they are attached to, and who wins.
 
+use std::collections::BTreeMap;
+
 use super::extensions;
 use super::objects::Objects;
+use super::references;
 use super::{AncestorStatus, Condition, Resolved};
 use crate::attach::{Conflict, Known, Standing, standings};
 use crate::kinds::find;
 use crate::model::{Policy, Resource, ResourceName, TargetKind, TargetRef};
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
-    for policy in objects.policies.values() {
+    let mut lost = BTreeMap::new();
+    for written in objects.policies.values() {
+        let (policy, refs) = references::look_up(objects, written);
+        lost.extend(refs.map(|refs| (policy.key(), refs)));
+        let policy = &*policy;
         let compiled = crate::kinds::find(&policy.kind).map(|kind| kind.compile(policy));
         match compiled {
-            Some(Ok(_)) => resolved.resources.insert(Resource::Policy((*policy).clone())),
+            Some(Ok(_)) => resolved.resources.insert(Resource::Policy(policy.clone())),
             Some(Err(errors)) => {
                 let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
                 let message = format!("{}: {}", policy.meta.source, errors.join("; "));
@@ -27,17 +34,21 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
     for (key, standing) in standings(&resolved.resources, &known) {
         let Some(policy) = objects.policies.get(&(key.0.as_str(), &key.1)) else { continue };
         let rules = named.get(&policy.key()).map_or(&[][..], Vec::as_slice);
-        for condition in conditions(policy, &standing, &known, rules) {
+        let refs = lost.get(&policy.key());
+        for condition in conditions(policy, &standing, &known, rules).into_iter().chain(refs.cloned()) {
             tell(resolved, policy, condition);
         }
-        let ancestor = |target: &TargetRef| AncestorStatus {
-            target: target.clone(),
-            conditions: of_target(policy, &standing, &known, target),
+        let ancestor = |target: &TargetRef| {
+            let told = of_target(policy, &standing, &known, target);
+            AncestorStatus {
+                target: target.clone(),
+                conditions: told.into_iter().chain(refs.cloned()).collect(),
+            }
         };
-        let by_name = rules
-            .iter()
-            .filter(|rule| !policy.targets.contains(rule))
-            .map(|rule| AncestorStatus { target: rule.clone(), conditions: vec![Condition::accepted()] });
+        let by_name = rules.iter().filter(|rule| !policy.targets.contains(rule)).map(|rule| {
+            let conditions = [Condition::accepted()].into_iter().chain(refs.cloned()).collect();
+            AncestorStatus { target: rule.clone(), conditions }
+        });
         let ancestors = policy.targets.iter().map(ancestor).chain(by_name).collect();
         resolved.ancestors.insert(super::key(&policy.kind, &policy.meta.name), ancestors);
     }

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use http::StatusCode;
+use tidegate_policy::jwt::Claims;
 use tidegate_policy::pipeline::Held;
 use tidegate_policy::{Decisions, Reason};
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ pub(crate) struct Record(Box<Kept>);
 pub(crate) struct Kept {
     exchange: Option<Exchange>,
     pub(crate) decisions: Decisions,
+    /// Of the token that was verified.
+    pub(crate) claims: Option<Arc<Claims>>,
     /// What policies keep of the request until its answer is out.
     pub(crate) held: Vec<Box<dyn Held>>,
     pub(crate) upload: Option<Arc<Upload>>,

@@ -37,5 +37,6 @@ mod tcp_routes;
 mod telemetry;
 mod tls;
 mod tls_routes;
+mod tokens;
 mod translation;
 mod tunnels;

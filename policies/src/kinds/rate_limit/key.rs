@@ -4,13 +4,17 @@ mod address;
 mod spec;
 mod template;
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use http::{HeaderName, request};
+use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::expression::{Expression, Facts};
+use crate::jwt::{self, ClaimPath};
 use crate::matching::RequestView;
 use crate::pick::cookie_values;
 use crate::pipeline::RequestContext;
@@ -47,6 +51,8 @@ pub(super) enum Source {
     /// The HTTPRoute or GRPCRoute that was matched.
     Route,
     Expression(Arc<Expression>),
+    /// A claim of the token that was verified; of a list each text, number and truth value, in order.
+    Claim(ClaimPath),
     /// An entry of a rate limit service's descriptor; no request has one.
     Descriptor(Arc<str>),
 }
@@ -182,11 +188,20 @@ impl Source {
             }),
             Self::Route => hasher.all(cx.route.map(str::as_bytes)),
             Self::Expression(expression) => {
-                let facts = Facts { head, peer: cx.peer, route: cx.route };
-                hasher.all(expression.value(&facts).ok().iter().map(|value| value.as_bytes()))
+                hasher.all(expression.value(&Facts::of(cx)).ok().iter().map(|value| value.as_bytes()))
             }
+            Self::Claim(path) => hasher.all(claimed(path, cx).iter().map(|text| text.as_bytes())),
             Self::Descriptor(_) => false,
         }
+    }
+}
+
+/// What a claim says, if it says no more than texts.
+fn claimed<'c>(path: &ClaimPath, cx: &'c RequestContext<'_>) -> SmallVec<[Cow<'c, str>; 2]> {
+    let value = cx.claims.as_ref().and_then(|claims| claims.get(path));
+    match value {
+        Some(Value::Array(list)) => list.iter().map(jwt::plain).collect::<Option<_>>().unwrap_or_default(),
+        value => value.and_then(jwt::plain).into_iter().collect(),
     }
 }
 
