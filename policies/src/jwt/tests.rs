@@ -361,8 +361,9 @@ fn neither_claims_nor_secrets_are_told_when_something_is_printed() {
     let token = SIGNER.token("HS256", &claims());
     let (issuer, claims) = (ours("HS256"), Token::read(token.as_bytes()).unwrap().claims);
     let told = format!("{issuer:?} {claims:?}");
+    let secret = SIGNER.secret[..3].iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     assert!(told.contains("Secret") && told.contains("Claims(4)"), "{told}");
-    assert!(!told.contains("ann") && !told.contains(&format!("{:?}", &SIGNER.secret[..4])[1..15]), "{told}");
+    assert!(!told.contains("ann") && !told.contains(&secret), "{told}");
 }
 
 proptest! {
