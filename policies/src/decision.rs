@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use crate::balance::Balanced;
 use crate::call::Settled;
 use crate::health::BreakerPhase;
+use crate::jwt::TokenFault;
 use crate::model::{PolicyRef, SourceRef};
 use crate::overload::Load;
 use crate::pick::KeySource;
@@ -52,6 +53,8 @@ pub enum Detail {
     Key(KeySource),
     /// How the endpoint was chosen.
     Balanced(Balanced),
+    /// What is wrong with the token; never the token itself.
+    Token(TokenFault),
     /// The store of shared counters gave no answer: the proxy decided by its own.
     StoreUnanswered,
     /// The number of the attempt that follows, from 2.
@@ -130,6 +133,7 @@ impl fmt::Display for Detail {
             Self::Balanced(how) => write!(f, "{how}"),
             Self::Attempt(n) => write!(f, "attempt={n}"),
             Self::Settled(settled) => write!(f, "retry={}", settled.as_str()),
+            Self::Token(fault) => write!(f, "token={fault}"),
             Self::StoreUnanswered => f.write_str("store=unanswered"),
             Self::ServiceUnanswered => f.write_str("service=unanswered"),
             Self::ServiceNotAsked => f.write_str("service=not_asked"),
@@ -177,6 +181,7 @@ mod tests {
         assert_eq!(Detail::State(BreakerPhase::HalfOpen).to_string(), "state=half_open");
         assert_eq!(Detail::Healthy { healthy: 1, all: 3 }.to_string(), "healthy=1/3");
         assert_eq!(Detail::Cap(128).to_string(), "cap=128");
+        assert_eq!(Detail::Token(TokenFault::NotYetValid).to_string(), "token=not_yet_valid");
         assert_eq!(Detail::Key(KeySource::PeerIdentity).to_string(), "key=peer_identity");
     }
 }

@@ -6,6 +6,7 @@ pub mod circuit_breaker;
 mod cohort;
 mod fault;
 mod health_check;
+mod jwt_authentication;
 mod key;
 mod load_balancing;
 mod overload;
@@ -25,6 +26,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<fault::FaultPolicy>(),
     KindEntry::of::<overload::OverloadPolicy>(),
     KindEntry::of::<health_check::HealthCheckPolicy>(),
+    KindEntry::of::<jwt_authentication::JwtAuthenticationPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

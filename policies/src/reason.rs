@@ -31,6 +31,8 @@ pub enum Reason {
     InvalidFilter,
     /// The backend has no ready endpoint.
     NoEndpoint,
+    /// The request has no token that holds.
+    Unauthenticated,
     /// A rate limit refused the request.
     RateLimited,
     /// There is more to do than can be done: the request was shed.
@@ -106,9 +108,10 @@ const RESOURCE_EXHAUSTED: u8 = 8;
 const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
+const UNAUTHENTICATED: u8 = 16;
 
 impl Reason {
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::BadRequest,
         Self::ConnectRefused,
         Self::UpgradeUnsupported,
@@ -119,6 +122,7 @@ impl Reason {
         Self::InvalidBackend,
         Self::InvalidFilter,
         Self::NoEndpoint,
+        Self::Unauthenticated,
         Self::RateLimited,
         Self::Overloaded,
         Self::FaultInjected,
@@ -186,6 +190,9 @@ impl Reason {
                 row(500, UNAVAILABLE, "invalid_filter", "a filter of the route is not valid", false, false)
             }
             Self::NoEndpoint => row(503, UNAVAILABLE, "no_endpoint", "no endpoint is ready", true, false),
+            Self::Unauthenticated => {
+                row(401, UNAUTHENTICATED, "unauthenticated", "the request is not authenticated", false, false)
+            }
             Self::RateLimited => {
                 row(429, RESOURCE_EXHAUSTED, "rate_limited", "too many requests", false, false)
             }

@@ -422,7 +422,7 @@ impl Selected {
 
     fn of(rule: &Arc<Rule>, target: usize, session: Option<Session>, cx: &PickContext<'_>) -> Self {
         let key = rule.targets[target].hash_key().and_then(|key| {
-            key.of(Asker(&Facts { head: cx.head, peer: cx.peer, route: rule.route.as_deref() }))
+            key.of(Asker(&Facts { head: cx.head, peer: cx.peer, route: rule.route.as_deref(), claims: None }))
         });
         Self { rule: rule.clone(), target, session, key }
     }

@@ -110,6 +110,7 @@ pub(super) fn condition(reason: Reason) -> Option<Condition> {
         | Reason::InvalidFilter
         | Reason::UpstreamTlsInvalid
         | Reason::NoEndpoint
+        | Reason::Unauthenticated
         | Reason::RateLimited
         | Reason::Overloaded
         | Reason::FaultInjected

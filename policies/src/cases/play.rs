@@ -171,6 +171,7 @@ impl<'w> Player<'w> {
             rng: &mut self.rng,
             decisions: &mut decisions,
             response_headers: &mut wanted,
+            claims: &mut None,
             held: &mut held,
         };
         let mut judged = pipeline::on_request(filters, &mut cx, &mut progress);

@@ -107,6 +107,7 @@ fn silence(reason: Reason) -> Option<Silence> {
         | Reason::InvalidFilter
         | Reason::UpstreamTlsInvalid
         | Reason::NoEndpoint
+        | Reason::Unauthenticated
         | Reason::RateLimited
         | Reason::Overloaded
         | Reason::FaultInjected

@@ -16,6 +16,7 @@ pub(super) fn policy(kind: &str, mode: Mode, spec: Value) -> Policy {
         ("/faults", 41),
         ("/classes", 51),
         ("/checks", 61),
+        ("/providers", 71),
     ];
     let lines: BTreeMap<_, _> = lists.into_iter().flat_map(|(list, line)| entries(list, line)).collect();
     Policy {

@@ -44,5 +44,6 @@ mod tcp_routes;
 mod telemetry;
 mod tls;
 mod tls_routes;
+mod tokens;
 mod translation;
 mod tunnels;

@@ -53,7 +53,7 @@ impl HashKey for RequestKey {
             return None;
         }
         let (head, ()) = Request::new(()).into_parts();
-        key::steady(&self.parts, &Facts { head: &head, peer, route: None })
+        key::steady(&self.parts, &Facts { head: &head, peer, route: None, claims: None })
     }
 
     fn describe(&self) -> String {
