@@ -32,7 +32,7 @@ pub use ejection::EjectionLimits;
 pub use failures::Failures;
 pub(crate) use guard::{BoundBreaker, GuardedEndpoint, Reading};
 pub use guard::{BreakerStatus, CircuitGuard, Transition};
-pub use outliers::Outliers;
+pub use outliers::{Outliers, Word};
 pub use report::{BreakerReport, CapReport, GuardReport};
 pub use shared::{SharedEndpoint, Suspect};
 pub use window::{Counts, Span, Window};

@@ -168,6 +168,10 @@ fn schema_of<K: PolicyKind>() -> Schema {
 }
 
 fn compile<K: PolicyKind>(policy: &Policy) -> Result<Compiled, Vec<FieldError>> {
+    if !policy.spec.is_object() {
+        // A list would be read as the fields in their order.
+        return Err(vec![FieldError { pointer: String::new(), message: "a mapping was expected".into() }]);
+    }
     let spec = <K::Spec as serde::Deserialize>::deserialize(&policy.spec)
         .map_err(|e| vec![FieldError { pointer: String::new(), message: e.to_string() }])?;
     let mut cx = CompileContext::new(policy);

@@ -20,6 +20,7 @@ use crate::health_checks;
 use crate::http::HttpServer;
 use crate::limits::mesh;
 use crate::listener::{self, Acceptor, ListenerStatus, Site};
+use crate::outliers;
 use crate::state::ProxyState;
 use crate::telemetry::{Direction, Telemetry, TelemetryConfig, TelemetryGuard, TraceSettings};
 use crate::upstream::Pools;

@@ -13,7 +13,6 @@ use anyhow::Context as _;
 use futures_util::stream;
 use tidegate_policy::Timestamp;
 use tidegate_policy::health::{Outliers, Suspect};
-use tidegate_xds::Node;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
 use tidegate_xds::client::grpc;
 use tidegate_xds::outliers::{
@@ -27,7 +26,7 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::clock::{self, Clock};
-use crate::config::node;
+use crate::config::xds::node;
 use crate::state::ProxyState;
 
 /// How often is looked what there is to say.

@@ -145,13 +145,13 @@ fn what_two_sidecars_saw_fail_a_third_and_one_that_starts_later_leave_alone() {
     // Its word is on the way to the third.
     until(|| {
         let before = mesh.failing.asked();
-        (0..20).for_each(|_| drop(call(&third)));
+        (0..20).for_each(|_| _ = call(&third));
         mesh.failing.asked() == before
     });
     let later = mesh.sidecar("later");
     until(|| {
         let before = mesh.failing.asked();
-        (0..20).for_each(|_| drop(call(&later)));
+        (0..20).for_each(|_| _ = call(&later));
         mesh.failing.asked() == before
     });
     mesh.end(vec![one, two, third, later]);

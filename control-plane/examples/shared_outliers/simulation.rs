@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_outliers::{Board, Most, Statement, Suspicion};
-use tidegate_policy::balance::p2c::Wish;
+use tidegate_policy::balance::Wish;
 use tidegate_policy::call::admit;
 use tidegate_policy::decision::{CallOutcome, CallResult, Decisions};
 use tidegate_policy::document::parse;
@@ -124,9 +124,9 @@ impl Simulation {
             assert!(rejected.is_empty(), "{rejected:?}");
             let head = http::Request::get("http://cart/").header("host", "cart").body(());
             let head = head.expect("a request").into_parts().0;
-            let rule = snapshot.find(Scope::Outbound, &head).expect("a rule").clone();
-            let selected = Selected { rule, target: 0, session: None };
-            let rng = fastrand::Rng::with_seed(seed * 1000 + i as u64);
+            let mut rng = fastrand::Rng::with_seed(seed * 1000 + i as u64);
+            let selected = snapshot.route(Scope::Outbound, &head, &mut rng);
+            let selected = selected.expect("a rule");
             Proxy { selected, outliers: Outliers::of(&state), rng, recent: 0, _snapshot: snapshot }
         };
         let policies = objects.iter().filter_map(|object| match object {

@@ -74,6 +74,17 @@ impl Balancer {
         Self::bind(&LoadBalancing::unwritten(), backing, &StateStore::new([0, 0]))
     }
 
+    /// By what is in flight alone: what calls have shown before plays no part.
+    #[cfg(test)]
+    pub(crate) fn by_load(endpoints: &[Arc<EndpointState>]) -> Self {
+        let backing = Backing { endpoints, ..Backing::default() };
+        let settings = LoadBalancing {
+            algorithm: super::Algorithm::LeastRequest { choices: 2 },
+            ..(*LoadBalancing::unwritten()).clone()
+        };
+        Self::bind(&settings.into(), backing, &StateStore::new([0, 0]))
+    }
+
     /// Whether there is more than one group of endpoints.
     pub(crate) fn is_spread(&self) -> bool {
         self.pools.len() > 1

@@ -10,7 +10,7 @@ use crate::expression::Facts;
 use crate::model::{Mode, Peer, PolicyRef};
 
 /// A `LoadBalancingPolicy`, compiled; or what holds where nothing is written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LoadBalancing {
     /// `None` where nothing is written: nobody has to be told of it.
     pub origin: Option<Origin>,

@@ -141,7 +141,7 @@ impl<'a> Asking<'a> {
             match self.take_endpoint(index, &endpoints[index]) {
                 Ok(true) => return Ok(index),
                 Ok(false) => {
-                    full = guard.endpoint(index, &endpoints[index]).and_then(|e| e.caps.as_ref()).or(full)
+                    full = guard.endpoint(index, &endpoints[index]).and_then(|e| e.caps.as_ref()).or(full);
                 }
                 Err(held) => last = Some(held),
             }

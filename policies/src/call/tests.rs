@@ -87,7 +87,7 @@ impl Setup {
             connect_timeout: None,
             proxy_protocol: None,
             tls: None,
-            balancer: Balancer::plain(&endpoints).into(),
+            balancer: Balancer::by_load(&endpoints).into(),
             endpoints,
             placements: Box::default(),
             _roster: Arc::default(),
@@ -181,7 +181,7 @@ fn no_endpoint_is_a_refusal_of_its_own() {
     assert_eq!(Setup::new(0, &none).refusal(0), Reason::NoEndpoint.into());
     let mut weightless = Setup::new(1, &none);
     weightless.backend.endpoints[0].set_weight(0);
-    weightless.target.balancer = Some(Balancer::plain(&weightless.backend.endpoints).into());
+    weightless.target.balancer = Some(Balancer::by_load(&weightless.backend.endpoints).into());
     assert_eq!(weightless.refusal(0), Reason::NoEndpoint.into());
 }
 

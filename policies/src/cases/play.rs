@@ -309,7 +309,7 @@ impl<'w> Player<'w> {
             });
             match next {
                 Some(Next::Again { after }) if retry(target, decisions).is_ok() => {
-                    self.now = self.now + after
+                    self.now = self.now + after;
                 }
                 Some(_) | None => {
                     let mut head = answered(answer, result, seen)?;

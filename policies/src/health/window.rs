@@ -182,9 +182,9 @@ mod tests {
             outcomes in prop::collection::vec(any::<bool>(), 1..500), most in 1_u32..150,
         ) {
             let mut window = Window::new(Span::Calls(most));
-            for i in 0..outcomes.len() {
+            for (i, ok) in outcomes.iter().enumerate() {
                 let from = (i + 1).saturating_sub(most as usize);
-                prop_assert_eq!(window.record(outcomes[i], at(0)), naive(&outcomes[from..=i]));
+                prop_assert_eq!(window.record(*ok, at(0)), naive(&outcomes[from..=i]));
             }
         }
     }

@@ -110,14 +110,9 @@ struct KeyHasher(DefaultHasher, DefaultHasher);
 #[derive(Default)]
 struct Text(Vec<u8>, bool);
 
-/// What a key is read from.
-fn facts<'a>(cx: &'a RequestContext<'_>) -> Facts<'a> {
-    Facts::of(cx)
-}
-
 /// The key of a request under a limit.
 pub(super) fn of(parts: &[KeyPart], cx: &RequestContext<'_>, seed: [u64; 2]) -> Key {
-    let (mut hasher, facts) = (KeyHasher::new(seed), facts(cx));
+    let (mut hasher, facts) = (KeyHasher::new(seed), Facts::of(cx));
     for part in parts {
         match (part.source.write(&mut hasher, &facts), part.missing) {
             (true, _) | (false, Missing::Share) => hasher.end_of_part(),
@@ -151,7 +146,7 @@ pub(super) fn of_connection(parts: &[KeyPart], cx: &ConnectionContext<'_>, seed:
 
 /// The values of a key that is [`Key::Of`], one after the other: the same at every proxy.
 pub(super) fn bytes(parts: &[KeyPart], cx: &RequestContext<'_>) -> Vec<u8> {
-    let (mut bytes, facts) = (Vec::new(), facts(cx));
+    let (mut bytes, facts) = (Vec::new(), Facts::of(cx));
     for part in parts {
         part.source.write(&mut bytes, &facts);
         bytes.end_of_part();
@@ -177,7 +172,7 @@ pub(super) fn text(part: &KeyPart, cx: &RequestContext<'_>) -> String {
         return address.text(cx.head, cx.peer);
     }
     let mut text = Text::default();
-    part.source.write(&mut text, &facts(cx));
+    part.source.write(&mut text, &Facts::of(cx));
     String::from_utf8(text.0).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 

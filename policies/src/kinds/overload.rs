@@ -117,7 +117,6 @@ struct Class {
 const OTHERS: &str = "others";
 const MOST: u32 = 1_000_000;
 const MOST_QUEUED: u32 = 10_000;
-const MOST_KEY_PARTS: usize = 8;
 
 impl PolicyKind for OverloadPolicy {
     const KIND: &'static str = "OverloadPolicy";

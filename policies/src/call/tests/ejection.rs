@@ -40,7 +40,7 @@ impl Setup {
             connect_timeout: None,
             proxy_protocol: None,
             tls: None,
-            balancer: Balancer::plain(&endpoints).into(),
+            balancer: Balancer::by_load(&endpoints).into(),
             endpoints,
             placements: Box::default(),
             _roster: Arc::default(),
@@ -100,6 +100,7 @@ fn a_share_below_one_endpoint_is_one_where_it_is_written() {
 fn endpoints_without_a_weight_are_no_part_of_the_share() {
     let mut setup = Setup::new(4, &ejecting(limits(50, 0, false)));
     setup.backend.endpoints[2..].iter().for_each(|endpoint| endpoint.set_weight(0));
+    setup.keep(&ejecting(limits(50, 0, false)), |_| true);
     setup.calls(50, |_, _| ended(FAILED));
     assert_eq!(setup.ejected().len(), 1);
 }
@@ -265,7 +266,7 @@ proptest! {
                             connect_timeout: None,
                             proxy_protocol: None,
                             tls: None,
-                            balancer: Balancer::plain(&endpoints).into(),
+                            balancer: Balancer::by_load(&endpoints).into(),
                             endpoints: endpoints.into(),
                             placements: Box::default(),
                             _roster: Arc::default(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::MOST;
 use super::detectors::{LatencySpec, RateSpec, SlowCallRateSpec, SuccessRateSpec};
 use super::failures::FailuresSpec;
-use crate::health::{BreakerParams, BreakerRule, BreakerScope, Failures};
+use crate::health::{BreakerParams, BreakerRule, BreakerScope};
 use crate::kind::CompileContext;
 use crate::kinds::check;
 use crate::objects::GepDuration;
@@ -117,7 +117,7 @@ impl BreakerSpec {
             rule: cx.rule(&name, &at),
             scope: self.scope,
             params,
-            failures: failures.unwrap_or_else(Failures::default),
+            failures: failures.unwrap_or_default(),
             honor_retry_after,
         }
     }

@@ -138,7 +138,7 @@ fn a_token_that_holds_lets_its_request_pass_with_its_claims() {
     assert_eq!((met.reply.is_none(), met.says().as_str()), (true, "ours: allowed"));
     assert_eq!(met.claims.unwrap().all()["sub"], "ann");
     assert_eq!(met.head.headers["authorization"], format!("Bearer {}", token()));
-    assert_eq!(met.decisions[0].rule.source.to_string(), "policies.yaml:41");
+    assert_eq!(met.decisions[0].rule.source.to_string(), "policies.yaml:71");
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Challenges {
         // One policy is one realm. Names of objects need no escape.
         let realm = &policy.name.name;
         let with = |error: &str| HeaderValue::try_from(format!("Bearer realm=\"{realm}\"{error}")).ok();
-        let bad_request = WrittenReply { status: Some(StatusCode::BAD_REQUEST), body: None };
+        let bad_request = WrittenReply { status: Some(StatusCode::BAD_REQUEST), ..WrittenReply::default() };
         Some(Self {
             missing: with("")?,
             invalid_request: with(", error=\"invalid_request\"")?,

@@ -181,9 +181,11 @@ impl KeySpec {
     /// What an entry of a descriptor is called that has the value of this part. `remote_address` is Envoy's word.
     pub(in super::super) fn entry_name(&self) -> Option<&str> {
         match self.r#type {
-            KeyType::Header | KeyType::Cookie | KeyType::QueryParameter | KeyType::Descriptor => {
-                self.name.as_deref()
-            }
+            KeyType::Header
+            | KeyType::Cookie
+            | KeyType::QueryParameter
+            | KeyType::Claim
+            | KeyType::Descriptor => self.name.as_deref(),
             KeyType::ClientAddress => Some("remote_address"),
             KeyType::Path => Some("path"),
             KeyType::PathTemplate => Some("path_template"),

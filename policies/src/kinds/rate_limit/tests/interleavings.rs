@@ -113,7 +113,8 @@ fn while_the_clock_moves_on_who_loses_a_race_lets_one_more_pass_at_most_and_cost
         let check = move || {
             let (passed, store) = meeting.meet();
             let early = passed.iter().filter(|(_, millis)| *millis == 0).count();
-            assert_eq!(early, 1, "{passed:?}");
+            // None, if those of later were there first: the bucket knows no earlier time then.
+            assert!(early <= 1, "{passed:?}");
             // At 2.5 s all is back of what was spent at 0 s: two are there, and one more if the loser of `/x` gave its
             // own back so late that it had come back by itself.
             let later = passed.len() - early;

@@ -195,7 +195,7 @@ fn faults_of_a_number_that_is_told() {
         "{told}"
     );
     let without = one(json!({"name": "a", "per": "1s", "requestsFrom": FROM_PLAN}));
-    assert!(faults(KIND, without)[0].contains("missing field `requests`"));
+    assert!(faults(KIND, without)[0].contains("`requests` is missing"));
 }
 
 #[test]
