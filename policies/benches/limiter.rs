@@ -71,6 +71,7 @@ fn ask(filters: &[Arc<dyn Filter>], head: &mut request::Parts, now: Timestamp, r
         rng,
         decisions: &mut Decisions::new(),
         response_headers: &mut HeaderMap::new(),
+        claims: &mut None,
         held: &mut Vec::new(),
     };
     assert!(on_request(filters, &mut cx, &mut Progress::default()).is_ok());

@@ -102,6 +102,7 @@ fn whole(criterion: &mut Criterion) {
             rng: &mut rng,
             decisions: &mut decisions,
             response_headers: &mut response_headers,
+            claims: &mut None,
             held: &mut Vec::new(),
         };
         let passed = on_request(&selected.target().filters, &mut cx, &mut Progress::default());

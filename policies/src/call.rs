@@ -7,6 +7,7 @@ mod admission;
 mod budget;
 mod conditions;
 mod deadline;
+mod healthy;
 mod hedge;
 mod latency;
 mod plan;
@@ -27,6 +28,7 @@ use crate::snapshot::{BackendState, Target};
 use crate::time::Timestamp;
 
 use admission::{Asking, CapPermits, Given, HeldPermit, HeldPermits};
+use healthy::Healthy;
 
 pub use budget::{BudgetShare, MAX_INTERVAL, RetryBudget};
 pub use conditions::{Condition, RetryOn};
@@ -76,11 +78,11 @@ pub struct RetryPermit {
 }
 
 /// Decides whether and where the next attempt goes: backend breakers, request caps, then the balancer's choice among the
-/// endpoints whose own breakers and caps admit, with this `wish`. What the rules said is appended to `decisions`: the
-/// refusing rule, or one word per guard, then the balancer's where somebody has written how to balance.
+/// healthy endpoints whose own breakers and caps admit, with this `wish`. What the rules said is appended to `decisions`:
+/// the refusing rule, or one word per guard, then the balancer's where somebody has written how to balance.
 ///
 /// # Errors
-/// The refusal, with its headers (`retry-after` while a circuit is open): [`Reason::CircuitOpen`],
+/// The refusal, with its headers (`retry-after` while a circuit is open): [`Reason::Unhealthy`], [`Reason::CircuitOpen`],
 /// [`Reason::RequestCap`], [`Reason::EndpointsOpen`], or [`Reason::NoEndpoint`] where there is none with a weight.
 pub fn admit(
     target: &Target,
@@ -93,11 +95,12 @@ pub fn admit(
     let endpoints = &backend.endpoints;
     let balancer = target.balancer.as_ref().unwrap_or(&backend.balancer);
     let choice = Choice { balancer, endpoints, wish, now };
+    let healthy = Healthy::consult(target, now, decisions)?;
     let mut given = Given::default();
     let index = match &target.guard {
-        None => choice.pick(|_| true, rng).ok_or(Reason::NoEndpoint)?,
+        None => admission::unguarded(choice, healthy, rng).ok_or(Reason::NoEndpoint)?,
         Some(guard) => {
-            let mut asking = Asking::new(guard, choice, now, decisions);
+            let mut asking = Asking::new(guard, (choice, healthy), now, decisions);
             asking.backend_breakers(rng)?;
             asking.shared_caps()?;
             let index = asking.endpoint(endpoints, rng)?;

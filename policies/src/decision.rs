@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use crate::balance::Balanced;
 use crate::call::Settled;
 use crate::health::BreakerPhase;
+use crate::jwt::TokenFault;
 use crate::model::{PolicyRef, SourceRef};
 use crate::overload::Load;
 use crate::pick::KeySource;
@@ -46,10 +47,14 @@ pub enum Detail {
     Cap(u32),
     /// So many endpoints are ejected that all are used: how many are left, and of how many.
     Panic { left: u32, all: u32 },
+    /// How many of the endpoints are healthy.
+    Healthy { healthy: u32, all: u32 },
     /// Where the key of the user was found; never the key itself.
     Key(KeySource),
     /// How the endpoint was chosen.
     Balanced(Balanced),
+    /// What is wrong with the token; never the token itself.
+    Token(TokenFault),
     /// The store of shared counters gave no answer: the proxy decided by its own.
     StoreUnanswered,
     /// The number of the attempt that follows, from 2.
@@ -123,10 +128,12 @@ impl fmt::Display for Detail {
             Self::State(phase) => write!(f, "state={}", phase.as_str()),
             Self::Cap(n) => write!(f, "cap={n}"),
             Self::Panic { left, all } => write!(f, "panic={left}/{all}"),
+            Self::Healthy { healthy, all } => write!(f, "healthy={healthy}/{all}"),
             Self::Key(source) => write!(f, "key={}", source.as_str()),
             Self::Balanced(how) => write!(f, "{how}"),
             Self::Attempt(n) => write!(f, "attempt={n}"),
             Self::Settled(settled) => write!(f, "retry={}", settled.as_str()),
+            Self::Token(fault) => write!(f, "token={fault}"),
             Self::StoreUnanswered => f.write_str("store=unanswered"),
             Self::ServiceUnanswered => f.write_str("service=unanswered"),
             Self::ServiceNotAsked => f.write_str("service=not_asked"),
@@ -172,7 +179,9 @@ mod tests {
         assert_eq!(Detail::Remaining(3).to_string(), "remaining=3");
         assert_eq!(Detail::RetryAfter(Duration::from_millis(1500)).to_string(), "retry_after=1.500s");
         assert_eq!(Detail::State(BreakerPhase::HalfOpen).to_string(), "state=half_open");
+        assert_eq!(Detail::Healthy { healthy: 1, all: 3 }.to_string(), "healthy=1/3");
         assert_eq!(Detail::Cap(128).to_string(), "cap=128");
+        assert_eq!(Detail::Token(TokenFault::NotYetValid).to_string(), "token=not_yet_valid");
         assert_eq!(Detail::Key(KeySource::PeerIdentity).to_string(), "key=peer_identity");
     }
 }

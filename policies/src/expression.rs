@@ -4,10 +4,13 @@
 //! functions and the type of the result, each error with its place. What is evaluated for a request is bounded by the
 //! length of the expression: there are no loops, for the lists that they would walk are as long as clients like.
 //!
-//! Names that a request need not have (a header, an identity) make the expression fail for that request; what follows from
+//! What a token claims may be of any type (`jwt.claims.level > 3`), so that this part is checked when it is evaluated.
+//!
+//! Names that a request need not have (a header, an identity, a claim) make the expression fail for that request; what follows from
 //! that is for the policy to say. `has(request.headers.name)` asks first.
 
 mod check;
+mod claims;
 mod facts;
 mod variables;
 
@@ -117,6 +120,7 @@ impl Expression {
             Value::Int(number) => Ok(Arc::new(number.to_string())),
             Value::UInt(number) => Ok(Arc::new(number.to_string())),
             Value::Bool(holds) => Ok(Arc::new(holds.to_string())),
+            Value::Float(number) => Ok(Arc::new(number.to_string())),
             _ => Err(NoResult),
         }
     }

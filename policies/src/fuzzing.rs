@@ -4,7 +4,7 @@
 //! A property that does not hold panics. No parser may panic, whatever holds.
 
 use std::str::from_utf8;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +12,7 @@ use http::header::{COOKIE, HOST};
 use http::{HeaderMap, HeaderValue, Request};
 
 use crate::expression::{Expression, Facts, Kind};
+use crate::jwt::{Algorithm, Issuer, Jwks, Token};
 use crate::matching::{authority, target};
 use crate::model::{HostPattern, OriginPattern, Peer, ResourceType};
 use crate::objects::GepDuration;
@@ -27,7 +28,7 @@ pub use seeds::seeds;
 pub type Property = fn(&[u8]);
 
 /// Properties by the name of their fuzz target.
-pub const ALL: [(&str, Property); 13] = [
+pub const ALL: [(&str, Property); 14] = [
     ("authority", host),
     ("cases", case_file),
     ("cookie", cookie),
@@ -41,6 +42,7 @@ pub const ALL: [(&str, Property); 13] = [
     ("resource", resource),
     ("session", session),
     ("timestamp", timestamp),
+    ("token", token),
 ];
 
 /// A path is written in one way: writing it so again changes nothing, and nothing in it climbs.
@@ -96,7 +98,7 @@ pub fn expression(bytes: &[u8]) {
     let Ok(text) = from_utf8(bytes) else { return };
     let head = Request::get("/cart?user=ann").header(HOST, "a").body(()).expect("a request").into_parts().0;
     let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity: None };
-    let facts = Facts { head: &head, peer: &peer, route: None };
+    let facts = Facts { head: &head, peer: &peer, route: None, claims: None };
     for kind in [Kind::Bool, Kind::Int, Kind::Text] {
         match Expression::compile(text, kind) {
             Ok(read) => drop((read.holds(&facts), read.number(&facts), read.value(&facts))),
@@ -234,6 +236,23 @@ pub fn resource(bytes: &[u8]) {
     let (url, name, bytes) = codec::encode(&resource);
     assert_eq!(ResourceType::from_type_url(url), Some(kind));
     assert_eq!(codec::decode(kind, &name, &bytes), Ok(resource));
+}
+
+static ISSUER: LazyLock<Issuer> = LazyLock::new(|| Issuer {
+    name: "https://issuer.example.com".into(),
+    audiences: ["shop".into()].into(),
+    algorithms: Algorithm::ASYMMETRIC.into(),
+    keys: Jwks::parse(seeds::KEYS).expect("a set of keys"),
+    ends: true,
+});
+
+/// A token is believed only as it was signed: of all that is near one that holds, none other does.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn token(bytes: &[u8]) {
+    let Ok(read) = Token::read(bytes) else { return };
+    assert_eq!(ISSUER.verify(&read).is_ok(), bytes == seeds::TOKEN.as_bytes(), "{read:?}");
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod caps;
+pub mod check;
 mod ejection;
 pub(crate) mod failures;
 mod guard;

@@ -14,6 +14,7 @@ use crate::balance::LoadBalancing;
 use crate::call::{RetryRule, TimeoutRule};
 use crate::decision::RuleRef;
 use crate::health::CircuitBreaker;
+use crate::health::check::HealthCheck;
 use crate::model::{Mode, Policy, PolicyRef, TargetKind};
 use crate::pick::Cohort;
 use crate::pipeline::{Filter, ServiceRef};
@@ -35,10 +36,19 @@ pub trait PolicyKind: 'static {
         false
     }
 
+    /// Puts what the spec names in other objects in the place of the names. A name that leads nowhere stays; what the policy
+    /// does then is for [`PolicyKind::compile`] to say. Each such name is a fault of the reference and none of the policy.
+    fn look_up(_spec: &mut Value, _find: FindText<'_>) -> Vec<FieldError> {
+        Vec::new()
+    }
+
     /// Checks the spec and turns it into behaviour. Every fault is reported to `cx` with its place; the result
     /// counts only if none was.
     fn compile(spec: Self::Spec, cx: &mut CompileContext<'_>) -> Option<Compiled>;
 }
+
+/// The text under a key of a ConfigMap in the policy's namespace: name and key, or why there is none.
+pub type FindText<'f> = &'f dyn Fn(&str, &str) -> Result<String, String>;
 
 /// A policy that has passed validation, not yet joined to any state.
 #[derive(Clone, Debug)]
@@ -49,6 +59,8 @@ pub enum Compiled {
     CircuitBreaker(Arc<CircuitBreaker>),
     /// Chooses among the endpoints of a backend.
     LoadBalancing(Arc<LoadBalancing>),
+    /// Asks a backend's endpoints how they are; one state per (policy, backend).
+    HealthCheck(Arc<HealthCheck>),
     /// Picks the backend of a rule by user.
     Cohort(Arc<Cohort>),
     /// Says when calls are made again.
@@ -126,6 +138,8 @@ pub struct KindEntry {
     pub schema: fn() -> Schema,
     /// See [`PolicyKind::stands_alone`].
     pub stands_alone: fn(&Value) -> bool,
+    /// See [`PolicyKind::look_up`].
+    pub look_up: fn(&mut Value, FindText<'_>) -> Vec<FieldError>,
     compile: fn(&Policy) -> Result<Compiled, Vec<FieldError>>,
 }
 
@@ -137,6 +151,7 @@ impl KindEntry {
             targets: K::TARGETS,
             schema: schema_of::<K>,
             stands_alone: K::stands_alone,
+            look_up: K::look_up,
             compile: compile::<K>,
         }
     }

@@ -5,6 +5,8 @@ mod check;
 pub mod circuit_breaker;
 mod cohort;
 mod fault;
+mod health_check;
+mod jwt_authentication;
 mod key;
 mod load_balancing;
 mod overload;
@@ -23,6 +25,8 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<timeout::TimeoutPolicy>(),
     KindEntry::of::<fault::FaultPolicy>(),
     KindEntry::of::<overload::OverloadPolicy>(),
+    KindEntry::of::<health_check::HealthCheckPolicy>(),
+    KindEntry::of::<jwt_authentication::JwtAuthenticationPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

@@ -17,6 +17,7 @@ pub(crate) mod expression;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod health;
+pub mod jwt;
 pub mod kind;
 pub mod kinds;
 pub mod matching;

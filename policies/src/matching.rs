@@ -27,5 +27,6 @@ pub use authority::{Authority, authority};
 pub use hosts::HostMap;
 pub use order::{Candidate, RuleOrder, compare};
 pub use table::MatchTable;
+pub(crate) use view::query_pairs;
 pub use view::{RequestView, path_matches};
 pub use work::Work;

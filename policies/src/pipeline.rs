@@ -22,6 +22,7 @@ use http::header::{SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request, response};
 
 use crate::decision::Decisions;
+use crate::jwt::Claims;
 use crate::model::{Peer, PolicyRef};
 use crate::overload::Load;
 use crate::reason::Reason;
@@ -117,6 +118,8 @@ pub struct RequestContext<'a> {
     /// Set on the response whoever answers it (a limit's remaining tokens, …), after every `on_response`. Each name
     /// replaces what is there; `vary` is added to it.
     pub response_headers: &'a mut HeaderMap,
+    /// What a verified token says of who asks; nothing else may write it. Kept with the request, as [`Self::held`] is.
+    pub claims: &'a mut Option<Arc<Claims>>,
     /// What filters keep of the request until its answer is out; dropped then, however it ends.
     pub held: &'a mut Vec<Box<dyn Held>>,
 }

@@ -31,6 +31,8 @@ pub enum Reason {
     InvalidFilter,
     /// The backend has no ready endpoint.
     NoEndpoint,
+    /// The request has no token that holds.
+    Unauthenticated,
     /// A rate limit refused the request.
     RateLimited,
     /// There is more to do than can be done: the request was shed.
@@ -41,6 +43,8 @@ pub enum Reason {
     CircuitOpen,
     /// Every endpoint of the backend is held back by its own breaker.
     EndpointsOpen,
+    /// Every endpoint of the backend fails its health checks.
+    Unhealthy,
     /// The cap on connections is reached and nothing became free in time.
     ConnectionCap,
     /// The cap on requests waiting for a connection is reached.
@@ -104,9 +108,10 @@ const RESOURCE_EXHAUSTED: u8 = 8;
 const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
+const UNAUTHENTICATED: u8 = 16;
 
 impl Reason {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::BadRequest,
         Self::ConnectRefused,
         Self::UpgradeUnsupported,
@@ -117,11 +122,13 @@ impl Reason {
         Self::InvalidBackend,
         Self::InvalidFilter,
         Self::NoEndpoint,
+        Self::Unauthenticated,
         Self::RateLimited,
         Self::Overloaded,
         Self::FaultInjected,
         Self::CircuitOpen,
         Self::EndpointsOpen,
+        Self::Unhealthy,
         Self::ConnectionCap,
         Self::PendingCap,
         Self::RequestCap,
@@ -183,6 +190,9 @@ impl Reason {
                 row(500, UNAVAILABLE, "invalid_filter", "a filter of the route is not valid", false, false)
             }
             Self::NoEndpoint => row(503, UNAVAILABLE, "no_endpoint", "no endpoint is ready", true, false),
+            Self::Unauthenticated => {
+                row(401, UNAUTHENTICATED, "unauthenticated", "the request is not authenticated", false, false)
+            }
             Self::RateLimited => {
                 row(429, RESOURCE_EXHAUSTED, "rate_limited", "too many requests", false, false)
             }
@@ -196,6 +206,9 @@ impl Reason {
             Self::CircuitOpen => row(503, UNAVAILABLE, "circuit_open", "the circuit is open", true, false),
             Self::EndpointsOpen => {
                 row(503, UNAVAILABLE, "endpoints_open", "the circuit of every endpoint is open", true, false)
+            }
+            Self::Unhealthy => {
+                row(503, UNAVAILABLE, "unhealthy", "every endpoint fails its health checks", true, false)
             }
             Self::ConnectionCap => {
                 row(503, UNAVAILABLE, "connection_cap", "too many connections to the backend", true, false)

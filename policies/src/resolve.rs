@@ -25,6 +25,7 @@ mod owner;
 mod parents;
 mod pem;
 mod policies;
+mod references;
 mod rivals;
 mod routes;
 mod rules;

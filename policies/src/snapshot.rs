@@ -36,6 +36,7 @@ use rustc_hash::FxHashMap;
 use crate::balance::{Asker, Balancer, EndpointState, HashKey, Roster};
 use crate::call::{CallPlan, RetryBudget};
 use crate::expression::Facts;
+use crate::health::check::HealthGuard;
 use crate::health::{CircuitGuard, GuardReport};
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
@@ -66,6 +67,7 @@ pub struct Snapshot {
     policies: Vec<policies::InForce>,
     guards: Vec<(BackendName, Arc<CircuitGuard>)>,
     gates: Vec<Arc<dyn Filter>>,
+    checks: Vec<Arc<HealthGuard>>,
     originations: Vec<(BackendName, Origination)>,
     services: BTreeSet<Arc<ServiceRef>>,
 }
@@ -148,6 +150,8 @@ pub struct Target {
     /// For connections that go there as a whole; at an inbound listener, for all of them.
     pub gate: Gate,
     pub guard: Option<Arc<CircuitGuard>>,
+    /// Says which endpoints are healthy.
+    pub health: Option<Arc<HealthGuard>>,
     /// `None`: that of the backend.
     pub balancer: Option<Arc<Balancer>>,
     /// Retries and timeouts of calls to it.
@@ -331,6 +335,11 @@ impl Snapshot {
         self.guards.iter().map(|(backend, guard)| (backend, guard))
     }
 
+    /// Every health check at work, one for each policy and backend.
+    pub fn checks(&self) -> &[Arc<HealthGuard>] {
+        &self.checks
+    }
+
     /// The same, each breaker once.
     pub fn guards(&self) -> impl Iterator<Item = (&BackendName, &Arc<CircuitGuard>)> {
         let mut last: Option<&Arc<str>> = None;
@@ -413,7 +422,7 @@ impl Selected {
 
     fn of(rule: &Arc<Rule>, target: usize, session: Option<Session>, cx: &PickContext<'_>) -> Self {
         let key = rule.targets[target].hash_key().and_then(|key| {
-            key.of(Asker(&Facts { head: cx.head, peer: cx.peer, route: rule.route.as_deref() }))
+            key.of(Asker(&Facts { head: cx.head, peer: cx.peer, route: rule.route.as_deref(), claims: None }))
         });
         Self { rule: rule.clone(), target, session, key }
     }

@@ -91,6 +91,7 @@ fn send(snapshot: &Snapshot, canary: bool) -> (Selected, Decisions) {
         rng: &mut rng,
         decisions: &mut decisions,
         response_headers: &mut HeaderMap::new(),
+        claims: &mut None,
         held: &mut Vec::new(),
     };
     let _ = on_request(&selected.target().filters, &mut cx, &mut Progress::default());

@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::admin::AdminServer;
 use crate::config::counters::Counters;
 use crate::config::{ProxyConfig, xds};
+use crate::health_checks;
 use crate::http::HttpServer;
 use crate::limits::mesh;
 use crate::listener::{self, Acceptor, ListenerStatus, Site};
@@ -105,6 +106,7 @@ impl Proxy {
         let lent = mesh::start(&state, &control)?;
         outliers::start(&state, &control, stop.clone())?;
         let counters = Counters::keep(&state, &control, stop.clone());
+        health_checks::start(&state, &control, stop.clone());
         listen(&data, &acceptor)?;
         let admin = start_admin(&state, &telemetry, &control)?;
         let (_stop, telemetry) = (stop.drop_guard(), Some(guard));

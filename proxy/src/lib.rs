@@ -11,6 +11,7 @@ mod effects;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod health_checks;
 mod http;
 mod http3;
 mod intake;

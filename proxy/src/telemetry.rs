@@ -28,7 +28,7 @@ use crate::http::Names;
 
 pub use access_log::LogTarget;
 pub use exchange::{AttemptInfo, Destination, Exchange, Finished};
-pub use metrics::{BreakerSample, ConnectionGuard, ConnectionSide, EjectedSample, Scrape};
+pub use metrics::{BreakerSample, ConnectionGuard, ConnectionSide, EjectedSample, HealthSample, Scrape};
 pub(crate) use metrics::{MirrorResult, RefusedConnection, resident_memory};
 pub use settings::{Sampling, TelemetryConfig, TraceSettings};
 pub(crate) use stream::StreamRecord;

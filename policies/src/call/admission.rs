@@ -10,6 +10,7 @@ use http::HeaderValue;
 use http::header::RETRY_AFTER;
 use smallvec::SmallVec;
 
+use super::healthy::Healthy;
 use crate::balance::{Choice, EndpointState};
 use crate::decision::{Decision, Decisions, Detail, Outcome, RuleRef};
 use crate::health::{
@@ -50,6 +51,7 @@ pub(crate) struct Given {
 pub(crate) struct Asking<'a> {
     guard: &'a CircuitGuard,
     choice: Choice<'a>,
+    healthy: Healthy<'a>,
     now: Timestamp,
     decisions: &'a mut Decisions,
     pub(crate) given: Given,
@@ -70,13 +72,13 @@ struct Held<'a> {
 impl<'a> Asking<'a> {
     pub(crate) fn new(
         guard: &'a CircuitGuard,
-        choice: Choice<'a>,
+        (choice, healthy): (Choice<'a>, Healthy<'a>),
         now: Timestamp,
         decisions: &'a mut Decisions,
     ) -> Self {
         guard.settle(now);
         let (given, panic) = (Given::default(), guard.panic());
-        Self { guard, choice, now, decisions, given, shadowed: false, panic }
+        Self { guard, choice, healthy, now, decisions, given, shadowed: false, panic }
     }
 
     pub(crate) fn backend_breakers(&mut self, rng: &mut fastrand::Rng) -> Result<(), LocalReply> {
@@ -116,11 +118,12 @@ impl<'a> Asking<'a> {
         endpoints: &[Arc<EndpointState>],
         rng: &mut fastrand::Rng,
     ) -> Result<usize, LocalReply> {
-        let (guard, now) = (self.guard, self.now);
+        let (guard, healthy, now) = (self.guard, self.healthy, self.now);
         let mut admitting = match self.panic {
             Some(_) => Admitting::all(endpoints.len()),
             None => Admitting::ask(guard, endpoints, now, rng),
         };
+        admitting.without_unhealthy(healthy, endpoints);
         let mut full = admitting.without_full(guard, endpoints);
         let (mut last, mut relaxed) = (None, false);
         loop {
@@ -130,6 +133,7 @@ impl<'a> Asking<'a> {
                     break;
                 }
                 admitting = Admitting::ask_whatever_ramps(guard, endpoints, now);
+                admitting.without_unhealthy(healthy, endpoints);
                 full = admitting.without_full(guard, endpoints);
                 continue;
             };
@@ -146,7 +150,7 @@ impl<'a> Asking<'a> {
         if let Some(cap) = full {
             places::refused(guard, (cap, Cap::Requests), self.decisions)?;
         }
-        if let Some(held) = soonest(guard, endpoints, now).or(last) {
+        if let Some(held) = soonest(guard, (endpoints, healthy), now).or(last) {
             self.held_back(Reason::EndpointsOpen, held)?;
         }
         Err(Reason::NoEndpoint.into())
@@ -187,14 +191,15 @@ impl<'a> Asking<'a> {
         endpoints: &[Arc<EndpointState>],
         rng: &mut fastrand::Rng,
     ) -> Result<usize, LocalReply> {
-        let (guard, now) = (self.guard, self.now);
-        let index = self.choice.pick(|_| true, rng).ok_or(Reason::NoEndpoint)?;
+        let (guard, healthy, now) = (self.guard, self.healthy, self.now);
+        let index = unguarded(self.choice, healthy, rng).ok_or(Reason::NoEndpoint)?;
         let Some(guarded) = guard.endpoint(index, &endpoints[index]) else { return Ok(index) };
         if !self.shadowed && self.take_breakers(&guarded.breakers, self.panic.is_some()).is_err() {
-            let admitting = Admitting::ask_whatever_ramps(guard, endpoints, now);
+            let mut admitting = Admitting::ask_whatever_ramps(guard, endpoints, now);
+            admitting.without_unhealthy(healthy, endpoints);
             let admits = |i: usize| endpoints[i].weight() > 0 && admitting.has(i);
             if !(0..endpoints.len()).any(admits)
-                && let Some(held) = soonest(guard, endpoints, now)
+                && let Some(held) = soonest(guard, (endpoints, healthy), now)
             {
                 self.held_back(Reason::EndpointsOpen, held)?;
             }
@@ -250,6 +255,13 @@ impl<'a> Asking<'a> {
     }
 }
 
+/// Picks an endpoint where no breaker is asked.
+pub(crate) fn unguarded(choice: Choice<'_>, healthy: Healthy<'_>, rng: &mut fastrand::Rng) -> Option<usize> {
+    let mut admitting = Admitting::all(choice.endpoints.len());
+    admitting.without_unhealthy(healthy, choice.endpoints);
+    choice.pick(|i| admitting.has(i), rng)
+}
+
 /// Writes the refusal down; `None` in Shadow, where nothing follows from it.
 fn refuse(
     guard: &CircuitGuard,
@@ -275,10 +287,10 @@ fn decide(
     decisions.push(Decision { policy, rule: Arc::clone(rule), outcome, detail });
 }
 
-/// The breaker that will be the first to let a call through to any endpoint.
+/// The breaker that will be the first to let a call through to any healthy endpoint.
 fn soonest<'a>(
     guard: &'a CircuitGuard,
-    endpoints: &[Arc<EndpointState>],
+    (endpoints, healthy): (&[Arc<EndpointState>], Healthy<'_>),
     now: Timestamp,
 ) -> Option<Held<'a>> {
     let of_endpoint = |(i, endpoint)| {
@@ -296,7 +308,8 @@ fn soonest<'a>(
         });
         holding.chain(shared).max_by_key(|held| held.retry_in)
     };
-    let takes_calls = |(_, endpoint): &(usize, &Arc<EndpointState>)| endpoint.weight() > 0;
+    let takes_calls =
+        |(i, endpoint): &(usize, &Arc<EndpointState>)| endpoint.weight() > 0 && healthy.admits(*i, endpoint);
     let holding = endpoints.iter().enumerate().filter(takes_calls).filter_map(of_endpoint);
     holding.min_by_key(|held| held.retry_in)
 }

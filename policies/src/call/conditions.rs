@@ -110,11 +110,13 @@ pub(super) fn condition(reason: Reason) -> Option<Condition> {
         | Reason::InvalidFilter
         | Reason::UpstreamTlsInvalid
         | Reason::NoEndpoint
+        | Reason::Unauthenticated
         | Reason::RateLimited
         | Reason::Overloaded
         | Reason::FaultInjected
         | Reason::CircuitOpen
         | Reason::EndpointsOpen
+        | Reason::Unhealthy
         | Reason::ConnectionCap
         | Reason::PendingCap
         | Reason::RequestCap

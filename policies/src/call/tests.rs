@@ -100,6 +100,7 @@ impl Setup {
             gate: crate::snapshot::Gate::default(),
             guard: None,
             balancer: None,
+            health: None,
             mirrors: Box::default(),
             plan: CallPlan::default(),
             tls: None,

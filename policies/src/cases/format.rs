@@ -112,6 +112,9 @@ pub struct Step {
     pub to: Option<SocketAddrSpec>,
     /// Since the beginning of the case; as long as nothing is said, no time passes.
     pub at: Option<GepDuration>,
+    /// What health checks find before the request.
+    #[serde(default)]
+    pub checks: Vec<FoundSpec>,
     /// The same request so many times.
     #[serde(default = "once")]
     #[schemars(range(min = 1, max = 100_000))]
@@ -124,6 +127,20 @@ pub struct Step {
     pub down: Vec<String>,
     #[serde(default)]
     pub then: Then,
+}
+
+/// What one check finds of one endpoint: failures, then passes.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FoundSpec {
+    /// Its name in the policy.
+    pub check: String,
+    /// `ip:port`.
+    pub endpoint: String,
+    #[serde(default)]
+    pub fails: u32,
+    #[serde(default)]
+    pub passes: u32,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Response, request, response};
 
-use super::format::{AnswerSpec, FailureSpec, Step};
+use super::format::{AnswerSpec, FailureSpec, FoundSpec, Step};
 use super::request::{Sent, headers, sent};
 use super::world::World;
-use crate::balance::Wish;
+use crate::balance::{EndpointState, Wish};
 use crate::call::{Ended, Limit, Next, Pushback, Retries, admit, retry};
 use crate::decision::{CallOutcome, CallResult, Decision};
+use crate::health::check::{Cause, CheckRule, Finding};
 use crate::model::{AppProtocol, BackendName};
 use crate::pick::PickContext;
 use crate::pipeline::{self, Effect, Flow, LocalReply, Performed, Progress, RequestContext, Stop};
@@ -105,6 +107,7 @@ impl<'w> Player<'w> {
         if let Some(at) = step.at {
             self.now = self.now.max(START + at.get());
         }
+        step.checks.iter().try_for_each(|found| self.check(found))?;
         let (mut counts, mut endpoints) = (BTreeMap::new(), BTreeMap::<_, u32>::new());
         let mut last = Seen::nothing();
         for number in 0..step.times {
@@ -117,6 +120,26 @@ impl<'w> Player<'w> {
             }
         }
         Ok(Observed { last, counts, endpoints, times: step.times })
+    }
+
+    fn check(&mut self, found: &FoundSpec) -> Result<(), String> {
+        let failed = Finding::Failed(Cause::ConnectFailed);
+        let findings = [(failed, found.fails), (Finding::Passed, found.passes)];
+        let mut any = false;
+        for guard in self.world.snapshot.checks() {
+            let is_it = |(rule, endpoint): (&CheckRule, &Arc<EndpointState>)| {
+                *rule.rule.name == *found.check && *endpoint.label == *found.endpoint
+            };
+            for place in guard.places().filter(|place| is_it(guard.at(*place))) {
+                any = true;
+                for (finding, times) in findings {
+                    for _ in 0..times {
+                        guard.report(place, finding, self.now, &mut self.rng);
+                    }
+                }
+            }
+        }
+        if any { Ok(()) } else { Err(format!("no check {} of {}", found.check, found.endpoint)) }
     }
 
     /// The story of a request, as the proxy tells it.
@@ -148,6 +171,7 @@ impl<'w> Player<'w> {
             rng: &mut self.rng,
             decisions: &mut decisions,
             response_headers: &mut wanted,
+            claims: &mut None,
             held: &mut held,
         };
         let mut judged = pipeline::on_request(filters, &mut cx, &mut progress);

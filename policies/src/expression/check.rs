@@ -15,6 +15,8 @@ pub(super) enum Type {
     /// Texts by name.
     Fields,
     List,
+    /// Known when it is evaluated.
+    Any,
     Other,
 }
 
@@ -66,9 +68,9 @@ pub(super) fn types(
     let checker = Checker { source, variables };
     let found = checker.of(expression)?;
     let fits = match wanted {
-        Kind::Bool => found == Type::Bool,
-        Kind::Int => found == Type::Int,
-        Kind::Text => matches!(found, Type::Text | Type::Int | Type::Bool),
+        Kind::Bool => found.may_be(Type::Bool),
+        Kind::Int => found.may_be(Type::Int),
+        Kind::Text => matches!(found, Type::Text | Type::Int | Type::Bool | Type::Any),
     };
     if fits {
         return Ok(());
@@ -107,11 +109,13 @@ impl Checker<'_> {
 
     /// `a.b.c`: a variable, or a field of one.
     fn select(&self, expression: &IdedExpr, select: &SelectExpr) -> Result<Type, ExpressionError> {
-        let Some(name) = dotted(expression) else {
-            self.of(&select.operand)?;
-            return Err(self.error(expression, format!("there is no `{}` in it", select.field)));
-        };
         let gives = |of: Type| if select.test { Type::Bool } else { of };
+        let Some(name) = dotted(expression) else {
+            return match self.of(&select.operand)? {
+                Type::Any => Ok(gives(Type::Any)),
+                _ => Err(self.error(expression, format!("there is no `{}` in it", select.field))),
+            };
+        };
         if let Some(variable) = self.variable(&name) {
             return Ok(gives(variable.r#type));
         }
@@ -119,13 +123,25 @@ impl Checker<'_> {
         if fields.is_some_and(|variable| variable.r#type == Type::Fields) {
             return Ok(gives(Type::Text));
         }
+        let any = |variable: &&Variable| {
+            let below = name.strip_prefix(variable.name).is_some_and(|rest| rest.starts_with('.'));
+            below && variable.r#type == Type::Any
+        };
+        if self.variables.iter().any(|variable| any(&variable)) {
+            return Ok(gives(Type::Any));
+        }
         Err(self.unknown(expression, &name))
     }
 
     fn call(&self, expression: &IdedExpr, call: &CallExpr) -> Result<Type, ExpressionError> {
         let target = call.target.as_deref().map(|target| self.of(target)).transpose()?;
         let types = call.args.iter().map(|argument| self.of(argument)).collect::<Result<Vec<_>, _>>()?;
+        let any = types.contains(&Type::Any);
         let gives = match (call.func_name.as_str(), &*types) {
+            (name, types) if any => match dynamic(name, types) {
+                Some(gives) => Some(gives),
+                None => return self.function(expression, (name, target), types),
+            },
             ("_&&_" | "_||_", [Type::Bool, Type::Bool]) | ("!_", [Type::Bool]) => Some(Type::Bool),
             ("_==_" | "_!=_", [a, b]) if a == b => Some(Type::Bool),
             ("_<_" | "_<=_" | "_>_" | "_>=_", [Type::Int, Type::Int] | [Type::Text, Type::Text]) => {
@@ -152,12 +168,15 @@ impl Checker<'_> {
         let takes = |function: &&Function| {
             let arguments = function.arguments;
             function.name == name
-                && function.member == target
+                && match (function.member, target) {
+                    (Some(wanted), Some(found)) => found.may_be(wanted),
+                    (wanted, found) => wanted == found,
+                }
                 && arguments.len() == types.len()
                 && arguments
                     .iter()
                     .zip(types)
-                    .all(|(wanted, found)| *wanted == Type::Other || wanted == found)
+                    .all(|(wanted, found)| *wanted == Type::Other || found.may_be(*wanted))
         };
         if let Some(function) = FUNCTIONS.iter().find(takes) {
             return Ok(function.gives);
@@ -187,6 +206,10 @@ impl Checker<'_> {
 }
 
 impl Type {
+    fn may_be(self, wanted: Self) -> bool {
+        self == wanted || self == Self::Any
+    }
+
     fn words(self) -> &'static str {
         match self {
             Self::Bool => "true or false",
@@ -194,8 +217,46 @@ impl Type {
             Self::Text => "a text",
             Self::Fields => "fields by name",
             Self::List => "a list",
+            Self::Any => "any claim",
             Self::Other => "something else",
         }
+    }
+}
+
+/// What an operator gives if one of its operands may be anything; whether they go together is seen when it is evaluated.
+/// `None`: not even then.
+fn dynamic(name: &str, types: &[Type]) -> Option<Type> {
+    let all = |wanted: &[Type]| {
+        let may_be = |(found, wanted): (&Type, &Type)| found.may_be(*wanted);
+        types.len() == wanted.len() && types.iter().zip(wanted).all(may_be)
+    };
+    let ordered = |found: &Type| matches!(found, Type::Any | Type::Int | Type::Text | Type::Other);
+    match name {
+        "_&&_" | "_||_" => all(&[Type::Bool, Type::Bool]).then_some(Type::Bool),
+        "!_" => all(&[Type::Bool]).then_some(Type::Bool),
+        "_==_" | "_!=_" => Some(Type::Bool),
+        "_<_" | "_<=_" | "_>_" | "_>=_" => types.iter().all(ordered).then_some(Type::Bool),
+        "@in" => match types {
+            [_, Type::Any | Type::List] | [Type::Any, Type::Fields] => Some(Type::Bool),
+            _ => None,
+        },
+        "_+_" => types.iter().all(ordered).then_some(Type::Any),
+        "_-_" | "_*_" | "_/_" | "_%_" | "-_" => {
+            let number = |found: &Type| matches!(found, Type::Any | Type::Int | Type::Other);
+            types.iter().all(number).then_some(Type::Any)
+        }
+        "_?_:_" => match types {
+            [Type::Bool, ..] => Some(Type::Any),
+            [Type::Any, a, b] if a == b => Some(*a),
+            [Type::Any, a, b] if *a == Type::Any || *b == Type::Any => Some(Type::Any),
+            _ => None,
+        },
+        "_[_]" => match types {
+            [Type::Any, Type::Any | Type::Text | Type::Int] => Some(Type::Any),
+            [Type::Fields, Type::Any] => Some(Type::Text),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -9,8 +9,11 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use http::{HeaderName, request, response};
 
+use super::claims::Claimed;
+use crate::jwt::Claims;
 use crate::matching::{RequestView, authority};
 use crate::model::Peer;
+use crate::pipeline::RequestContext;
 
 /// See the module.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) head: &'a request::Parts,
     pub(crate) peer: &'a Peer,
     pub(crate) route: Option<&'a str>,
+    /// Of a verified token.
+    pub(crate) claims: Option<&'a Claims>,
 }
 
 /// What expressions may ask of a response.
@@ -30,6 +35,13 @@ enum Fields<'a> {
     Headers(&'a request::Parts),
     Query(&'a request::Parts),
     Response(&'a response::Parts),
+}
+
+impl<'a> Facts<'a> {
+    /// As a filter sees the request.
+    pub(crate) fn of(cx: &'a RequestContext<'_>) -> Self {
+        Self { head: cx.head, peer: cx.peer, route: cx.route, claims: cx.claims.as_deref() }
+    }
 }
 
 impl VariableResolver for Facts<'_> {
@@ -48,6 +60,7 @@ impl VariableResolver for Facts<'_> {
             "source.port" => Some(CowVal::owned(CelInt::from(i64::from(self.peer.address.port())))),
             "source.identity" => text(&self.peer.identity.as_ref()?.0),
             "destination.route" => text(self.route?),
+            "jwt.claims" => Some(CowVal::owned(Claimed(self.claims.map(Claims::all)))),
             _ => None,
         }
     }

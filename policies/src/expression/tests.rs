@@ -7,7 +7,7 @@ fn check<T>(request: http::request::Builder, ask: impl FnOnce(&Facts<'_>) -> T) 
     let head = request.body(()).unwrap().into_parts().0;
     let identity = Some(Identity("spiffe://cluster.local/ns/shop/sa/checkout".into()));
     let peer = Peer { address: "10.1.2.3:4567".parse().unwrap(), identity };
-    ask(&Facts { head: &head, peer: &peer, route: Some("shop/cart") })
+    ask(&Facts { head: &head, peer: &peer, route: Some("shop/cart"), claims: None })
 }
 
 fn request() -> http::request::Builder {
@@ -93,7 +93,11 @@ fn an_error_says_what_is_wrong_where_and_what_would_be_right() {
         ("request.path.beginsWith('/')", Kind::Bool, "there is no function `beginsWith`"),
         ("request.path.startsWith(1)", Kind::Bool, "`startsWith` does not go with a text and a whole number"),
         ("user == 'a'", Kind::Bool, "there is no `user`"),
-        ("jwt.claims.sub", Kind::Text, "there is no `jwt.claims.sub`"),
+        ("jwt.claim.sub", Kind::Text, "there is no `jwt.claim.sub`"),
+        ("jwt.claims.sub && request.path", Kind::Bool, "`&&` does not go with any claim and a text"),
+        ("jwt.claims.sub.startsWith(1)", Kind::Bool, "`startsWith` does not go with"),
+        ("jwt.claims.sub in request.path", Kind::Bool, "`in` does not go with any claim and a text"),
+        ("jwt.claims[true]", Kind::Text, "`[]` does not go with any claim and true or false"),
         ("['a'].exists(x, x == 'a')", Kind::Bool, "`all`, `exists`, `map` and `filter` are not to be had"),
         ("request.headers", Kind::Text, "the result is fields by name"),
         ("{'a': 1}", Kind::Text, "maps and messages cannot be written here"),
@@ -144,5 +148,77 @@ proptest! {
         let text = "int(request.headers['x-tenant']) > 3 || request.query['a'] == request.path";
         let expression = Expression::compile(text, Kind::Bool).unwrap();
         check(request, |facts| expression.holds(facts).is_ok());
+    }
+}
+
+#[test]
+fn claims_are_asked_for_whatever_their_type_and_fail_where_it_does_not_fit() {
+    let token = r#"{"sub": "ann", "level": 3, "big": 18446744073709551615, "score": 1.5, "staff": true, "none": null,
+        "roles": ["admin", "dev"], "realm": {"tier": "gold"}, "https://x.example/n": 7, "aud": "shop"}"#;
+    let claims = crate::jwt::claims_of(token);
+    let holds = |text: &str, claims: Option<&crate::jwt::Claims>| {
+        let expression = Expression::compile(text, Kind::Bool).unwrap_or_else(|e| panic!("{text}: {e}"));
+        check(request(), |facts| expression.holds(&Facts { claims, ..*facts }))
+    };
+    for (text, want, without) in [
+        ("jwt.claims.sub == 'ann'", Ok(true), Err(NoResult)),
+        ("jwt.claims['https://x.example/n'] == 7", Ok(true), Err(NoResult)),
+        ("jwt.claims.realm.tier == 'gold' && has(jwt.claims.realm.tier)", Ok(true), Err(NoResult)),
+        (
+            "jwt.claims[request.headers['x-tenant'] == 'gold' ? 'realm' : 'x']['tier'] == 'gold'",
+            Ok(true),
+            Err(NoResult),
+        ),
+        ("'admin' in jwt.claims.roles && !('ops' in jwt.claims.roles)", Ok(true), Err(NoResult)),
+        ("jwt.claims.aud in ['shop', 'bank']", Ok(true), Err(NoResult)),
+        ("jwt.claims.roles[1] == 'dev'", Ok(true), Err(NoResult)),
+        ("jwt.claims.roles.size() == 2 && size(jwt.claims.sub) == 3", Ok(true), Err(NoResult)),
+        (
+            "jwt.claims.level > 2 && jwt.claims.score < 2.0 && jwt.claims.level > jwt.claims.score",
+            Ok(true),
+            Err(NoResult),
+        ),
+        ("jwt.claims.level + 1 == 4 && jwt.claims.level % 2 == 1", Ok(true), Err(NoResult)),
+        ("jwt.claims.sub.startsWith('a')", Ok(true), Err(NoResult)),
+        ("jwt.claims.staff", Ok(true), Err(NoResult)),
+        ("jwt.claims.staff ? jwt.claims.level == 3 : false", Ok(true), Err(NoResult)),
+        ("jwt.claims.none == null", Ok(true), Err(NoResult)),
+        ("jwt.claims.sub == request.headers['x-tenant']", Ok(false), Err(NoResult)),
+        ("has(jwt.claims.sub)", Ok(true), Ok(false)),
+        ("has(jwt.claims.other)", Ok(false), Ok(false)),
+        ("'sub' in jwt.claims", Ok(true), Ok(false)),
+        ("has(jwt.claims.plan) && jwt.claims.plan == 'free'", Ok(false), Ok(false)),
+        ("jwt.claims.other == ''", Err(NoResult), Err(NoResult)),
+        ("jwt.claims.sub > 3", Err(NoResult), Err(NoResult)),
+        ("jwt.claims.sub + 1 == 2", Err(NoResult), Err(NoResult)),
+        ("jwt.claims.sub && true", Err(NoResult), Err(NoResult)),
+        ("!jwt.claims.level", Err(NoResult), Err(NoResult)),
+        ("jwt.claims.level", Err(NoResult), Err(NoResult)),
+        ("jwt.claims.level.startsWith('3')", Err(NoResult), Err(NoResult)),
+        ("jwt.claims.roles[2] == 'x'", Err(NoResult), Err(NoResult)),
+        ("jwt.claims.big + jwt.claims.big > jwt.claims.big", Err(NoResult), Err(NoResult)),
+        ("jwt.claims.sub.name == 'ann'", Err(NoResult), Err(NoResult)),
+        ("jwt.claims.sub in jwt.claims.level", Err(NoResult), Err(NoResult)),
+    ] {
+        assert_eq!(holds(text, Some(&claims)), want, "{text}");
+        assert_eq!(holds(text, None), without, "{text}");
+    }
+    let value = |text: &str| {
+        let expression = Expression::compile(text, Kind::Text).unwrap();
+        check(request(), |facts| expression.value(&Facts { claims: Some(&claims), ..*facts }))
+            .map(|text| text.to_string())
+    };
+    for (text, want) in [
+        ("jwt.claims.sub", Ok("ann")),
+        ("jwt.claims.level", Ok("3")),
+        ("jwt.claims.score", Ok("1.5")),
+        ("jwt.claims.big", Ok("18446744073709551615")),
+        ("jwt.claims.staff", Ok("true")),
+        ("jwt.claims.roles", Err(NoResult)),
+        ("jwt.claims.realm", Err(NoResult)),
+        ("jwt.claims.none", Err(NoResult)),
+        ("jwt.claims", Err(NoResult)),
+    ] {
+        assert_eq!(value(text), want.map(str::to_owned), "{text}");
     }
 }

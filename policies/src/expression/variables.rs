@@ -10,7 +10,7 @@ pub(super) struct Variable {
 }
 
 /// Those of a request. What is a [`Type::Fields`] is asked by a further name, `request.headers["x-tenant"]`.
-pub(super) const OF_REQUEST: [Variable; 10] = [
+pub(super) const OF_REQUEST: [Variable; 11] = [
     Variable::new("request.method", Type::Text),
     Variable::new("request.path", Type::Text),
     Variable::new("request.host", Type::Text),
@@ -21,6 +21,8 @@ pub(super) const OF_REQUEST: [Variable; 10] = [
     Variable::new("source.port", Type::Int),
     Variable::new("source.identity", Type::Text),
     Variable::new("destination.route", Type::Text),
+    // Of a token that was verified; without one, nothing by any name.
+    Variable::new("jwt.claims", Type::Any),
 ];
 
 /// Those of a response, when nothing is left of its request.

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use crate::model::ResourceType;
 use crate::{codec, document, resolve};
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 9] = [
     include_str!("../../examples/RateLimitPolicy.yaml"),
     include_str!("../../examples/CircuitBreakerPolicy.yaml"),
     include_str!("../../examples/CohortPolicy.yaml"),
     include_str!("../../examples/LoadBalancingPolicy.yaml"),
     include_str!("../../examples/FaultPolicy.yaml"),
     include_str!("../../examples/OverloadPolicy.yaml"),
+    include_str!("../../examples/HealthCheckPolicy.yaml"),
+    include_str!("../../examples/JwtAuthenticationPolicy.yaml"),
     ROUTES,
 ];
 
@@ -61,6 +63,15 @@ spec:
 const PEM: &str = "explained\n-----BEGIN CERTIFICATE-----\nMAMwAQU=\n-----END CERTIFICATE-----\n\
     -----BEGIN PRIVATE KEY-----\nAQIDBA==\n-----END PRIVATE KEY-----\n";
 
+/// Of RFC 8037, A.1.
+pub(super) const KEYS: &str =
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+/// Signed with it.
+pub(super) const TOKEN: &str = "eyJhbGciOiJFZERTQSJ9.\
+    eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlLmNvbSIsInN1YiI6ImFubiIsImF1ZCI6InNob3AiLCJwbGFuIjoiZ29sZCIs\
+    ImV4cCI6NDEwMjQ0NDgwMH0.\
+    Trx7J-F5mbJf6reu6h1mBYnQPStfoPDPvh3vMSrZ49wwDeccFN0x9Y2NqPsjsxNYsI2whlbogwe6qvgzLDCgBQ";
+
 /// Of the property with this name.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     let texts: &[&str] = match target {
@@ -79,6 +90,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "pem" => &[PEM],
         "session" => &["AQAAAAEAAAACAAAAAAAAAAM", "AWR4xIBkeMSAASNFZ4mrze8"],
         "timestamp" => &["2026-01-02T03:04:05Z", "2024-02-29T23:59:60.5+14:00", "0000-01-01t00:00:00-23:59"],
+        "token" => &[TOKEN],
         _ => return resources(),
     };
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()

@@ -46,6 +46,7 @@ fn the_seeds_of_documents_cases_and_resources_are_valid() {
         let kind = ResourceType::PUSH_ORDER[usize::from(resource[0])];
         assert!(codec::decode_any(kind, &resource[1..]).is_ok(), "{kind:?}");
     }
+    assert!(Token::read(&seeds("token")[0]).is_ok());
     assert!(pick::token_again(&seeds("session")[0]).is_some());
     assert_eq!(resolve::pem_blocks(&seeds("pem")[0]).unwrap().len(), 2);
 }

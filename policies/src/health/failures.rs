@@ -107,11 +107,13 @@ fn silence(reason: Reason) -> Option<Silence> {
         | Reason::InvalidFilter
         | Reason::UpstreamTlsInvalid
         | Reason::NoEndpoint
+        | Reason::Unauthenticated
         | Reason::RateLimited
         | Reason::Overloaded
         | Reason::FaultInjected
         | Reason::CircuitOpen
         | Reason::EndpointsOpen
+        | Reason::Unhealthy
         | Reason::ConnectionCap
         | Reason::PendingCap
         | Reason::RequestCap

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::expression::{Expression, Kind};
+use crate::jwt::ClaimPath;
 use crate::kind::CompileContext;
 use crate::objects::GepDuration;
 
@@ -39,6 +40,27 @@ pub(super) fn within(cx: &mut CompileContext<'_>, pointer: &str, value: u32, ran
     if !range.contains(&value) {
         cx.error(pointer, format!("{value} is out of range: use {} to {}", range.start(), range.end()));
     }
+}
+
+/// A claim: by its name, in a field of its own, or by `path` within another.
+pub(super) fn claim(
+    cx: &mut CompileContext<'_>,
+    at: &str,
+    (field, name): (&str, Option<&str>),
+    path: &[String],
+) -> Option<ClaimPath> {
+    let claim = match (name, path) {
+        (Some(name), []) => ClaimPath::new([name]),
+        (None, [_, ..]) => ClaimPath::new(path.iter().map(String::as_str)),
+        _ => {
+            cx.error(at, format!("write the claim's `{field}`, or its `path` within others"));
+            return None;
+        }
+    };
+    if claim.is_none() {
+        cx.error(at, "the name of a claim is not empty");
+    }
+    claim
 }
 
 /// An expression, with the place of its fault within it.

@@ -4,13 +4,17 @@ mod address;
 mod spec;
 mod template;
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use http::{HeaderName, request};
+use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::expression::{Expression, Facts};
+use crate::jwt::{self, ClaimPath};
 use crate::matching::RequestView;
 use crate::pick::{cookie_values, hash};
 use crate::pipeline::{ConnectionContext, RequestContext};
@@ -47,6 +51,8 @@ pub(super) enum Source {
     /// The HTTPRoute or GRPCRoute that was matched.
     Route,
     Expression(Arc<Expression>),
+    /// A claim of the token that was verified; of a list each text, number and truth value, in order.
+    Claim(ClaimPath),
     /// An entry of a rate limit service's descriptor; no request has one.
     Descriptor(Arc<str>),
     /// Whom a client asks for by TLS; of connections only.
@@ -104,14 +110,9 @@ struct KeyHasher(DefaultHasher, DefaultHasher);
 #[derive(Default)]
 struct Text(Vec<u8>, bool);
 
-/// What a key is read from.
-fn facts<'a>(cx: &'a RequestContext<'_>) -> Facts<'a> {
-    Facts { head: &*cx.head, peer: cx.peer, route: cx.route }
-}
-
 /// The key of a request under a limit.
 pub(super) fn of(parts: &[KeyPart], cx: &RequestContext<'_>, seed: [u64; 2]) -> Key {
-    let (mut hasher, facts) = (KeyHasher::new(seed), facts(cx));
+    let (mut hasher, facts) = (KeyHasher::new(seed), Facts::of(cx));
     for part in parts {
         match (part.source.write(&mut hasher, &facts), part.missing) {
             (true, _) | (false, Missing::Share) => hasher.end_of_part(),
@@ -145,7 +146,7 @@ pub(super) fn of_connection(parts: &[KeyPart], cx: &ConnectionContext<'_>, seed:
 
 /// The values of a key that is [`Key::Of`], one after the other: the same at every proxy.
 pub(super) fn bytes(parts: &[KeyPart], cx: &RequestContext<'_>) -> Vec<u8> {
-    let (mut bytes, facts) = (Vec::new(), facts(cx));
+    let (mut bytes, facts) = (Vec::new(), Facts::of(cx));
     for part in parts {
         part.source.write(&mut bytes, &facts);
         bytes.end_of_part();
@@ -171,7 +172,7 @@ pub(super) fn text(part: &KeyPart, cx: &RequestContext<'_>) -> String {
         return address.text(cx.head, cx.peer);
     }
     let mut text = Text::default();
-    part.source.write(&mut text, &facts(cx));
+    part.source.write(&mut text, &Facts::of(cx));
     String::from_utf8(text.0).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
@@ -247,8 +248,18 @@ impl Source {
             Self::Expression(expression) => {
                 hasher.all(expression.value(facts).ok().iter().map(|value| value.as_bytes()))
             }
+            Self::Claim(path) => hasher.all(claimed(path, facts).iter().map(|text| text.as_bytes())),
             Self::Descriptor(_) | Self::ServerName => false,
         }
+    }
+}
+
+/// What a claim says, if it says no more than texts.
+fn claimed<'c>(path: &ClaimPath, facts: &Facts<'c>) -> SmallVec<[Cow<'c, str>; 2]> {
+    let value = facts.claims.and_then(|claims| claims.get(path));
+    match value {
+        Some(Value::Array(list)) => list.iter().map(jwt::plain).collect::<Option<_>>().unwrap_or_default(),
+        value => value.and_then(jwt::plain).into_iter().collect(),
     }
 }
 

@@ -144,8 +144,8 @@ struct LimitSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     descriptor: Vec<EntrySpec>,
-    /// The requests that are counted, in CEL over `request`, `source` and `destination`. Default: all. A request for which it
-    /// fails is not counted; ask by `has(…)`.
+    /// The requests that are counted, in CEL over `request`, `source`, `destination` and `jwt.claims`. Default: all. A
+    /// request for which it fails is not counted; ask by `has(…)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     when: Option<String>,

@@ -9,7 +9,15 @@ use crate::model::{Meta, Mode, Policy, ResourceName, SourceMap, SourceRef};
 /// A policy `shop/p` of `policies.yaml`, whose list entries start at lines 11, 12, … of their list.
 pub(super) fn policy(kind: &str, mode: Mode, spec: Value) -> Policy {
     let entries = |list: &'static str, line: u32| (0..5).map(move |i| (format!("{list}/{i}"), line + i));
-    let lists = [("/limits", 11), ("/breakers", 21), ("/caps", 31), ("/faults", 41), ("/classes", 51)];
+    let lists = [
+        ("/limits", 11),
+        ("/breakers", 21),
+        ("/caps", 31),
+        ("/faults", 41),
+        ("/classes", 51),
+        ("/checks", 61),
+        ("/providers", 71),
+    ];
     let lines: BTreeMap<_, _> = lists.into_iter().flat_map(|(list, line)| entries(list, line)).collect();
     Policy {
         meta: Meta {

@@ -127,12 +127,17 @@ pub(super) fn grpc_method(path: &str) -> Option<&str> {
     (!service.is_empty() && !method.contains('/')).then_some(method)
 }
 
-fn parse_query(query: &str) -> Query<'_> {
+/// The parameters of a query, each as it is written, and its name and value percent-decoded.
+pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (&str, Cow<'_, str>, Cow<'_, str>)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    let mut pairs: Query<'_> = pairs
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (percent_decode(name), percent_decode(value)))
-        .collect();
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (pair, percent_decode(name), percent_decode(value))
+    })
+}
+
+fn parse_query(query: &str) -> Query<'_> {
+    let mut pairs: Query<'_> = query_pairs(query).map(|(_, name, value)| (name, value)).collect();
     if pairs.len() > FEW_PARAMETERS {
         // Of one name the first stays.
         pairs.sort_by(|(a, _), (b, _)| a.cmp(b));

@@ -30,6 +30,7 @@ fn run(filter: &RouteFilter, entry: Entry, head: &mut request::Parts) -> (Result
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut Decisions::new(),
         response_headers: &mut response_headers,
+        claims: &mut None,
         held: &mut Vec::new(),
     };
     let done = on_request(&[route_filter(filter, entry).unwrap()], &mut cx, &mut Progress::default());

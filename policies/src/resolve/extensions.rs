@@ -47,10 +47,14 @@ pub(super) fn lookup(
             "IncompatibleFilters",
             format!("a {kind} picks among backendRefs: name it in the rule's filters"),
         )),
-        // There is one guard of a backend, one who picks, and one plan of its calls.
-        Ok(Compiled::Cohort(_) | Compiled::CircuitBreaker(_) | Compiled::Retry(_) | Compiled::Timeout(_))
-            if RouteFilter::extensions(before).any(|other| *other.kind == **kind) =>
-        {
+        // There is one guard of each kind of a backend, one who picks, and one plan of its calls.
+        Ok(
+            Compiled::Cohort(_)
+            | Compiled::CircuitBreaker(_)
+            | Compiled::HealthCheck(_)
+            | Compiled::Retry(_)
+            | Compiled::Timeout(_),
+        ) if RouteFilter::extensions(before).any(|other| *other.kind == **kind) => {
             Err(("IncompatibleFilters", format!("a second {kind} beside the first: name one")))
         }
         Ok(_) => Ok(policy.key()),

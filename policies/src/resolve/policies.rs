@@ -1,8 +1,11 @@
 //! Policies: what they are attached to, and who wins.
 
+use std::collections::BTreeMap;
+
 use super::extensions;
 use super::grants::Referrer;
 use super::objects::Objects;
+use super::references;
 use super::rules::{Asked, Carries, lookup, reason};
 use super::{AncestorStatus, Condition, Resolved};
 use crate::attach::{Conflict, Known, Standing, standings};
@@ -12,11 +15,15 @@ use crate::model::{BackendKind, InvalidRef, Policy, Resource, ResourceName, Targ
 use crate::objects::{HttpBackendRef, StreamRouteKind, TIDEGATE_GROUP};
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
-    for policy in objects.policies.values() {
+    let mut lost = BTreeMap::new();
+    for written in objects.policies.values() {
+        let (policy, refs) = references::look_up(objects, written);
+        lost.extend(refs.map(|refs| (policy.key(), refs)));
+        let policy = &*policy;
         let compiled = crate::kinds::find(&policy.kind).map(|kind| kind.compile(policy));
         match compiled {
             Some(Ok(compiled)) => match service(objects, policy, &compiled, resolved) {
-                Ok(()) => resolved.resources.insert(Resource::Policy((*policy).clone())),
+                Ok(()) => resolved.resources.insert(Resource::Policy(policy.clone())),
                 Err(message) => refuse(resolved, policy, message),
             },
             Some(Err(errors)) => {
@@ -34,17 +41,21 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
     for (key, standing) in standings(&resolved.resources, &known) {
         let Some(policy) = objects.policies.get(&(key.0.as_str(), &key.1)) else { continue };
         let rules = named.get(&policy.key()).map_or(&[][..], Vec::as_slice);
-        for condition in conditions(policy, &standing, &known, rules) {
+        let refs = lost.get(&policy.key());
+        for condition in conditions(policy, &standing, &known, rules).into_iter().chain(refs.cloned()) {
             tell(resolved, policy, condition);
         }
-        let ancestor = |target: &TargetRef| AncestorStatus {
-            target: target.clone(),
-            conditions: of_target(policy, &standing, &known, target),
+        let ancestor = |target: &TargetRef| {
+            let told = of_target(policy, &standing, &known, target);
+            AncestorStatus {
+                target: target.clone(),
+                conditions: told.into_iter().chain(refs.cloned()).collect(),
+            }
         };
-        let by_name = rules
-            .iter()
-            .filter(|rule| !policy.targets.contains(rule))
-            .map(|rule| AncestorStatus { target: rule.clone(), conditions: vec![Condition::accepted()] });
+        let by_name = rules.iter().filter(|rule| !policy.targets.contains(rule)).map(|rule| {
+            let conditions = [Condition::accepted()].into_iter().chain(refs.cloned()).collect();
+            AncestorStatus { target: rule.clone(), conditions }
+        });
         let ancestors = policy.targets.iter().map(ancestor).chain(by_name).collect();
         resolved.ancestors.insert(super::key(&policy.kind, &policy.meta.name), ancestors);
     }

@@ -47,6 +47,7 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
         originations: FxHashMap::default(),
     };
     let snapshot = Snapshot {
+        // First, for what a gateway leads to is always checked; see `Policies::health`.
         sockets: builder.sockets(),
         outbound: builder.services(),
         inbound: builder.inbound().map(Arc::new),
@@ -54,6 +55,7 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
         guards: builder.policies.guards(),
         services: builder.policies.services(),
         gates: builder.policies.gates(),
+        checks: builder.policies.checks(),
         backends: builder.backends,
         originations: builder.originations.into_values().collect(),
     };

@@ -93,6 +93,7 @@ impl Selected {
             filters: Box::default(),
             gate: Gate::default(),
             guard: None,
+            health: None,
             balancer: None,
             mirrors: Box::default(),
             plan: CallPlan::default(),

@@ -67,6 +67,7 @@ fn outcome(target: &Target) -> Option<Reason> {
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut Decisions::new(),
         response_headers: &mut HeaderMap::new(),
+        claims: &mut None,
         held: &mut Vec::new(),
     };
     match on_request(&target.filters, &mut cx, &mut Progress::default()) {

@@ -40,6 +40,7 @@ impl Builder<'_> {
             filters: filters.ordered(),
             gate: self.gate(&effective),
             guard: None,
+            health: None,
             balancer: None,
             mirrors: Box::default(),
             plan: CallPlan::default(),

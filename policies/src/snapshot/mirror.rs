@@ -41,6 +41,7 @@ impl Builder<'_> {
             filters: Box::default(),
             gate: crate::snapshot::Gate::default(),
             guard: None,
+            health: None,
             balancer: None,
             mirrors: Box::default(),
             plan: CallPlan::default(),

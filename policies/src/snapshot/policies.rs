@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{BackendState, Local, Rejected};
+use super::{BackendState, Local, Origination, Rejected};
 use crate::balance::{Balancer, LoadBalancing};
 use crate::call::{RetryRule, TimeoutRule};
+use crate::health::check::{HealthCheck, HealthGuard};
 use crate::health::{CircuitBreaker, CircuitGuard};
 use crate::kind::Compiled;
 use crate::kinds::KINDS;
@@ -33,6 +34,7 @@ pub(super) enum Behaviour {
     Filter(Arc<dyn Filter>),
     CircuitBreaker(Arc<CircuitBreaker>),
     LoadBalancing(Arc<LoadBalancing>),
+    HealthCheck(Arc<HealthCheck>),
     Cohort(Arc<Cohort>),
     Retry(Arc<RetryRule>),
     Timeout(Arc<TimeoutRule>),
@@ -46,8 +48,8 @@ pub(super) struct InForce {
     pub(super) targets: Vec<TargetRef>,
 }
 
-/// The policy that says how to balance, the one whose breakers say who is well, and the backend.
-type BalancerKey = (Option<ResourceName>, Option<ResourceName>, BackendName);
+/// The policy that says how to balance, those whose breakers and whose checks say who is well, and the backend.
+type BalancerKey = (Option<ResourceName>, Option<ResourceName>, Option<ResourceName>, BackendName);
 
 /// All policies that could be compiled, and what was made from them for each backend.
 #[derive(Debug)]
@@ -55,6 +57,7 @@ pub(super) struct Policies<'a> {
     by_key: BTreeMap<(&'a str, &'a ResourceName), Bound>,
     /// By policy, backend and, where that makes a difference, route rule.
     guards: BTreeMap<(ResourceName, BackendName, Arc<str>), Arc<CircuitGuard>>,
+    checks: BTreeMap<(ResourceName, BackendName), Arc<HealthGuard>>,
     balancers: BTreeMap<BalancerKey, Arc<Balancer>>,
     state: &'a StateStore,
 }
@@ -76,7 +79,8 @@ impl<'a> Policies<'a> {
                 }),
             }
         }
-        Self { by_key, guards: BTreeMap::new(), balancers: BTreeMap::new(), state }
+        let (guards, checks, balancers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { by_key, guards, checks, balancers, state }
     }
 
     pub(super) fn has(&self, key: &PolicyKey) -> bool {
@@ -100,20 +104,27 @@ impl<'a> Policies<'a> {
     }
 
     /// The one balancer of a policy on a backend, shared by every rule that leads there with the same guard: what it
-    /// knows of who is well is what that guard says. Without a policy, where that matters: not all endpoints are alike.
+    /// knows of who is well is what that guard says, and the health checks. Without a policy, where that matters: not all endpoints are alike.
     pub(super) fn balancer(
         &mut self,
         settings: Option<&Arc<LoadBalancing>>,
-        guard: Option<&CircuitGuard>,
+        (guard, health): (Option<&CircuitGuard>, Option<&HealthGuard>),
         backend: &BackendState,
         local: &Local,
     ) -> Option<Arc<Balancer>> {
-        let unwritten = || (guard.is_some() && backend.balancer.is_spread()).then(LoadBalancing::unwritten);
+        let judged = guard.is_some() || health.is_some();
+        let unwritten = || (judged && backend.balancer.is_spread()).then(LoadBalancing::unwritten);
         let settings = settings.cloned().or_else(unwritten)?;
         let policy = settings.origin.as_ref().map(|origin| origin.policy.name.clone());
         let guarded = guard.map(|guard| guard.circuit.policy.name.clone());
+        let checked = health.map(|health| health.health.policy.name.clone());
         let bind = || Arc::new(Balancer::bind(&settings, backend.backing(local), self.state));
-        Some(self.balancers.entry((policy, guarded, backend.name.clone())).or_insert_with(bind).clone())
+        Some(
+            self.balancers
+                .entry((policy, guarded, checked, backend.name.clone()))
+                .or_insert_with(bind)
+                .clone(),
+        )
     }
 
     pub(super) fn guards(&self) -> Vec<(BackendName, Arc<CircuitGuard>)> {
@@ -132,6 +143,22 @@ impl<'a> Policies<'a> {
             _ => None,
         });
         filters.filter(|filter| filter.load().is_some()).cloned().collect()
+    }
+
+    /// The one guard of a health check on a backend, checked as whoever comes first says: always, or while it is called.
+    pub(super) fn health(
+        &mut self,
+        health: &Arc<HealthCheck>,
+        backend: &Arc<BackendState>,
+        (tls, always): (Option<&Origination>, bool),
+    ) -> Arc<HealthGuard> {
+        let key = (health.policy.name.clone(), backend.name.clone());
+        let bind = || HealthGuard::bind(health, backend, tls, always, self.state);
+        self.checks.entry(key).or_insert_with(bind).clone()
+    }
+
+    pub(super) fn checks(&self) -> Vec<Arc<HealthGuard>> {
+        self.checks.values().cloned().collect()
     }
 
     pub(super) fn in_force(&self, resources: &Resources) -> Vec<InForce> {
@@ -161,6 +188,7 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
         Compiled::Filter(filter) => Behaviour::Filter(filter.bind(state)),
         Compiled::CircuitBreaker(circuit) => Behaviour::CircuitBreaker(circuit),
         Compiled::LoadBalancing(settings) => Behaviour::LoadBalancing(settings),
+        Compiled::HealthCheck(health) => Behaviour::HealthCheck(health),
         Compiled::Cohort(cohort) => Behaviour::Cohort(cohort),
         Compiled::Retry(rule) => Behaviour::Retry(rule),
         Compiled::Timeout(rule) => Behaviour::Timeout(rule),

@@ -70,6 +70,7 @@ fn send(snapshot: &Snapshot, scope: Scope, host: &str) -> Result<request::Parts,
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut Decisions::new(),
         response_headers: &mut HeaderMap::new(),
+        claims: &mut None,
         held: &mut Vec::new(),
     };
     match on_request(&selected.target().filters, &mut cx, &mut Progress::default()) {

@@ -6,11 +6,12 @@ use http::Method;
 
 use super::build::Builder;
 use super::policies::Behaviour;
-use super::{BackendState, Gate, MirrorTarget, Rule, Target};
+use super::{BackendState, Gate, MirrorTarget, Origination, Rule, Target};
 use crate::attach::{Chain, Place};
 use crate::balance::Balancer;
 use crate::call::{CallPlan, Latency};
 use crate::health::CircuitGuard;
+use crate::health::check::HealthGuard;
 use crate::model::{
     BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Retry, Route, RouteFilter,
     RouteKind, RouteRule, Timeouts, WebScheme,
@@ -193,7 +194,11 @@ impl<'a> Builder<'a> {
         let state = name.and_then(|name| self.backends.get(name)).cloned();
         let (guard, breaker) = self.guard(&breaking, state.as_ref(), &own.scope);
         applied.extend(breaker);
-        let (balancer, balancing) = self.balancer(&breaking, guard.as_deref(), state.as_deref());
+        let tls = name.and_then(|name| self.origination(name, side));
+        let (health, checking) = self.health(&breaking, state.as_ref(), (tls.as_ref(), side));
+        applied.extend(checking);
+        let well = (guard.as_deref(), health.as_deref());
+        let (balancer, balancing) = self.balancer(&breaking, well, state.as_deref());
         applied.extend(balancing);
         let plan = self.plan(&breaking, own, state.as_ref(), &mut applied);
         let backend_state = state.ok_or(Reason::InvalidBackend);
@@ -209,10 +214,11 @@ impl<'a> Builder<'a> {
                 Side::Outbound(_) => self.gate(&breaking),
             },
             guard,
+            health,
             balancer,
             plan,
             mirrors: mirrors.into(),
-            tls: name.and_then(|name| self.origination(name, side)),
+            tls,
         };
         (target, applied.into())
     }
@@ -245,11 +251,27 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// What balances over a backend, with the policy that says how.
+    /// The health checks of a backend that is called as said, with the policy that wants them.
+    pub(super) fn health(
+        &mut self,
+        calling: &[&Policy],
+        backend: Option<&Arc<BackendState>>,
+        (tls, side): (Option<&Origination>, Side<'_>),
+    ) -> (Option<Arc<HealthGuard>>, Option<Arc<PolicyRef>>) {
+        let health = calling.iter().rev().find_map(|policy| match &self.policies.get(policy)?.behaviour {
+            Behaviour::HealthCheck(health) => Some(health.clone()),
+            _ => None,
+        });
+        let (Some(backend), Some(health)) = (backend, health) else { return (None, None) };
+        let always = matches!(side, Side::Gateway(_));
+        (Some(self.policies.health(&health, backend, (tls, always))), Some(health.policy.clone()))
+    }
+
+    /// What balances over a backend whose endpoints are well as these say, with the policy that says how.
     pub(super) fn balancer(
         &mut self,
         calling: &[&Policy],
-        guard: Option<&CircuitGuard>,
+        well: (Option<&CircuitGuard>, Option<&HealthGuard>),
         backend: Option<&BackendState>,
     ) -> (Option<Arc<Balancer>>, Option<Arc<PolicyRef>>) {
         let settings = calling.iter().rev().find_map(|policy| match &self.policies.get(policy)?.behaviour {
@@ -258,7 +280,7 @@ impl<'a> Builder<'a> {
         });
         let Some(backend) = backend else { return (None, None) };
         let policy = settings.as_ref().and_then(|settings| settings.origin.as_ref());
-        let balancer = self.policies.balancer(settings.as_ref(), guard, backend, self.local);
+        let balancer = self.policies.balancer(settings.as_ref(), well, backend, self.local);
         (balancer, policy.map(|origin| origin.policy.clone()))
     }
 

@@ -138,7 +138,7 @@ impl Builder<'_> {
         named.leading_to(backends.iter().map(target).collect())
     }
 
-    /// Of the policies only circuit breakers, balancing and what judges connections mean something here.
+    /// Of the policies only circuit breakers, health checks, balancing and what judges connections mean something here.
     fn stream_target(
         &mut self,
         (place, scope): (Place<'_>, &str),
@@ -149,20 +149,24 @@ impl Builder<'_> {
         let (effective, _) = self.effective(place, Side::Gateway(listener), (name, &|chain| chain));
         let state = name.and_then(|name| self.backends.get(name)).cloned();
         let (guard, breaker) = self.guard(&effective, state.as_ref(), scope);
-        let (balancer, balancing) = self.balancer(&effective, guard.as_deref(), state.as_deref());
-        let judges = effective.iter().filter(|policy| !self.gate(&[policy]).is_empty());
-        let judges = judges.map(|policy| Arc::new(policy.reference()));
-        let applied = judges.chain(breaker).chain(balancing).collect();
         // What passes through has TLS of its own, or is not ours to wrap.
         let tls = name
             .filter(|_| self.ends_tls(listener))
             .and_then(|name| self.origination(name, Side::Gateway(listener)));
+        let called = (tls.as_ref(), Side::Gateway(listener));
+        let (health, checking) = self.health(&effective, state.as_ref(), called);
+        let well = (guard.as_deref(), health.as_deref());
+        let (balancer, balancing) = self.balancer(&effective, well, state.as_deref());
+        let judges = effective.iter().filter(|policy| !self.gate(&[policy]).is_empty());
+        let judges = judges.map(|policy| Arc::new(policy.reference()));
+        let applied = judges.chain(breaker).chain(checking).chain(balancing).collect();
         let target = Target {
             backend: state.ok_or(Reason::InvalidBackend),
             weight: backend.weight,
             filters: Box::default(),
             gate: self.gate(&effective),
             guard,
+            health,
             balancer,
             mirrors: Box::default(),
             plan: CallPlan::default(),

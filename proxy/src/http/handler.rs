@@ -175,6 +175,7 @@ impl Story<'_> {
             rng: &mut self.rng,
             decisions: &mut kept.decisions,
             response_headers: &mut self.response_headers,
+            claims: &mut kept.claims,
             held: &mut kept.held,
         };
         let filters = &selected.target().filters;

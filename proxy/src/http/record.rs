@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use tidegate_policy::health::Transition;
+use tidegate_policy::jwt::Claims;
 use tidegate_policy::pipeline::Held;
 use tidegate_policy::{Decisions, Reason};
 use tokio::time::Instant;
@@ -25,6 +26,8 @@ pub(crate) struct Record(Box<Kept>);
 pub(crate) struct Kept {
     exchange: Option<Exchange>,
     pub(crate) decisions: Decisions,
+    /// Of the token that was verified.
+    pub(crate) claims: Option<Arc<Claims>>,
     /// What policies keep of the request until its answer is out.
     pub(crate) held: Vec<Box<dyn Held>>,
     /// Among all requests of the proxy, where they are counted.

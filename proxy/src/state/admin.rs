@@ -32,6 +32,7 @@ impl AdminSource for ProxyState {
             "listeners": self.listeners.all(),
             "control_plane": self.control_plane_status(),
             "circuit_breakers": self.store.load().health(self.clock.now()),
+            "health_checks": self.health_status(),
             "endpoints": self.endpoint_status(),
             "overload": self.gate_status(),
         })
@@ -43,6 +44,7 @@ impl AdminSource for ProxyState {
             config_age: self.store.applied_at().map(|at| at.elapsed()),
             breakers: self.breakers(),
             ejected: self.ejected(),
+            health: self.health_samples(),
             exact: self.exact.as_ref().map(ExactStore::counted),
             services: self.services.counted(),
             lent: self.leases.standing(self.clock.now()),

@@ -4,6 +4,7 @@
 //! runtime. Every family is capped (see [`series`]).
 
 mod decisions;
+mod health;
 mod labels;
 mod scrape;
 mod series;
@@ -25,6 +26,7 @@ use super::Direction;
 use super::exchange::{Finished, Record};
 use super::fields;
 use decisions::DecisionCounts;
+pub use health::HealthSample;
 use labels::{
     AttemptLabels, DirectionLabel, RequestLabels, ResultLabel, RetryLabels, RouteLabels, SideLabel,
     SignalLabel, VersionLabel, Word,

@@ -55,10 +55,23 @@ pub(crate) async fn connect_opaque(
     first: &[u8],
     tls: Option<&TlsSettings>,
 ) -> Result<UpstreamStream, Reason> {
+    connect_speaking(address, limit, first, (tls, None)).await
+}
+
+/// The same, where by TLS this protocol is agreed upon.
+///
+/// # Errors
+/// The same.
+pub(crate) async fn connect_speaking(
+    address: &Address,
+    limit: Duration,
+    first: &[u8],
+    (tls, protocol): (Option<&TlsSettings>, Option<Protocol>),
+) -> Result<UpstreamStream, Reason> {
     let Some(settings) = tls else { return connect(address, limit, first).await.map(UpstreamStream::Plain) };
     match &*made(settings) {
         Ok(connector) => {
-            let stream = connect_tls(address, limit, first, (connector, None)).await?;
+            let stream = connect_tls(address, limit, first, (connector, protocol)).await?;
             Ok(UpstreamStream::Tls(Box::new(stream)))
         }
         Err(_) => Err(Reason::UpstreamTlsInvalid),

@@ -36,7 +36,7 @@ pub(crate) fn prepare(snapshot: &Snapshot) {
 
 /// Whether the endpoint broke off the handshake because of what it was shown, or not shown: in TLS 1.3 that is told
 /// only after our side is done. Nothing of the request has been read then.
-pub(super) fn refused_us(error: &(dyn Error + 'static)) -> bool {
+pub(crate) fn refused_us(error: &(dyn Error + 'static)) -> bool {
     use AlertDescription as Alert;
     let mut cause = Some(error);
     while let Some(error) = cause {

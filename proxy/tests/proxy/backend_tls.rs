@@ -1,7 +1,7 @@
 //! Backends that are called by TLS: nothing is sent to an endpoint that did not prove who it is, under the settings that
 //! are in force when the request is sent.
 
-mod support;
+pub(crate) mod support;
 
 use crate::mesh;
 use std::sync::Arc;

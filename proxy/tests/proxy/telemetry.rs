@@ -372,6 +372,7 @@ async fn metrics_count_requests_decisions_connections_and_what_is_scraped() {
             backend: "shop/checkout:8080".into(),
             ejected: 1,
         }],
+        health: Vec::new(),
         exact: None,
         services: Vec::new(),
         lent: Standing { assigned: 2, reused: 0, fallback: 1 },

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
+use super::super::healthy::Healthy;
 use crate::balance::EndpointState;
 use crate::health::{BoundCap, Cap, CircuitGuard};
 use crate::time::Timestamp;
@@ -55,6 +56,14 @@ impl Admitting {
             }
         }
         these
+    }
+
+    /// Takes out endpoints that health checks keep calls from.
+    pub(super) fn without_unhealthy(&mut self, healthy: Healthy<'_>, endpoints: &[Arc<EndpointState>]) {
+        if healthy.is_asked() {
+            let unhealthy = (0..endpoints.len()).filter(|index| !healthy.admits(*index, &endpoints[*index]));
+            unhealthy.for_each(|index| self.bar(index));
+        }
     }
 
     /// Takes out endpoints whose cap on requests is reached, and returns one of these caps.

@@ -65,6 +65,7 @@ fn ask(filter: &Arc<dyn Filter>, asked: Option<&str>, rng: &mut fastrand::Rng) -
         rng,
         decisions: &mut met.decisions,
         response_headers: &mut headers,
+        claims: &mut None,
         held: &mut met.held,
     };
     let mut verdict = filter.on_request(&mut cx);

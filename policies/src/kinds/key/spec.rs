@@ -19,9 +19,13 @@ use crate::pick::is_cookie_name;
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(in crate::kinds) struct KeySpec {
     pub(in super::super) r#type: KeyType,
-    /// Of the header, cookie, query parameter or descriptor entry; for these types only.
+    /// Of the header, cookie, query parameter, claim or descriptor entry; for these types only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
+    /// For type Claim, in place of `name`: the names of a claim within others, from the outside in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 256)))]
+    path: Vec<String>,
     /// For type ClientAddress: how many proxies before this one are trusted to have told in x-forwarded-for from whom a request
     /// came. Default 0: the address is that of the connection. A request with fewer entries than that came past them, and
     /// is counted by its connection.
@@ -36,8 +40,8 @@ pub(in crate::kinds) struct KeySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     templates: Vec<String>,
-    /// For type Expression: a text, a number or a truth value, in CEL over `request`, `source` and `destination`. A request
-    /// for which it fails does not have this part.
+    /// For type Expression: a text, a number or a truth value, in CEL over `request`, `source`, `destination` and
+    /// `jwt.claims`. A request for which it fails does not have this part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     expression: Option<String>,
@@ -94,6 +98,8 @@ pub(in super::super) enum KeyType {
     Route,
     /// What an expression says.
     Expression,
+    /// A claim of the token that a JwtAuthenticationPolicy has verified: a text, number or truth value, or a list of them.
+    Claim,
     /// The server name that a client asks for by TLS (SNI), in `newConnections` only. It is known where TLS passes through, or
     /// a socket's listeners are told apart by it; elsewhere a connection does not have this part.
     ServerName,
@@ -122,6 +128,9 @@ impl KeySpec {
                     "ServerName goes with `newConnections` only: what a request asks for is its Host";
                 cx.error(format!("{at}/type"), message);
                 return None;
+            }
+            KeyType::Claim => {
+                Source::Claim(check::claim(cx, at, ("name", self.name.as_deref()), &self.path)?)
             }
         };
         Some(KeyPart { source, missing: self.missing() })
@@ -172,9 +181,11 @@ impl KeySpec {
     /// What an entry of a descriptor is called that has the value of this part. `remote_address` is Envoy's word.
     pub(in super::super) fn entry_name(&self) -> Option<&str> {
         match self.r#type {
-            KeyType::Header | KeyType::Cookie | KeyType::QueryParameter | KeyType::Descriptor => {
-                self.name.as_deref()
-            }
+            KeyType::Header
+            | KeyType::Cookie
+            | KeyType::QueryParameter
+            | KeyType::Claim
+            | KeyType::Descriptor => self.name.as_deref(),
             KeyType::ClientAddress => Some("remote_address"),
             KeyType::Path => Some("path"),
             KeyType::PathTemplate => Some("path_template"),
@@ -194,9 +205,11 @@ impl KeySpec {
     /// Fields that go with other types are a mistake somewhere.
     fn refuse_strangers(&self, at: &str, cx: &mut CompileContext<'_>) {
         let is = |types: &[KeyType]| types.contains(&self.r#type);
-        let named = [KeyType::Header, KeyType::Cookie, KeyType::QueryParameter, KeyType::Descriptor];
+        let named =
+            [KeyType::Header, KeyType::Cookie, KeyType::QueryParameter, KeyType::Claim, KeyType::Descriptor];
         for (field, written, fits, types) in [
-            ("name", self.name.is_some(), is(&named), "Header, Cookie, QueryParameter and Descriptor"),
+            ("name", self.name.is_some(), is(&named), "Header, Cookie, QueryParameter, Claim and Descriptor"),
+            ("path", !self.path.is_empty(), is(&[KeyType::Claim]), "Claim"),
             ("trustedHops", self.trusted_hops.is_some(), is(&[KeyType::ClientAddress]), "ClientAddress"),
             ("prefix", self.prefix.is_some(), is(&[KeyType::ClientAddress]), "ClientAddress"),
             ("templates", !self.templates.is_empty(), is(&[KeyType::PathTemplate]), "PathTemplate"),

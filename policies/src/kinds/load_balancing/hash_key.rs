@@ -24,6 +24,11 @@ impl RequestKey {
             if part.r#type == KeyType::Descriptor {
                 cx.error(format!("{at}/type"), "no request has a Descriptor: it goes with rate limits only");
             }
+            if part.r#type == KeyType::Claim {
+                let message = "a token is verified after the choice, so no request has a Claim by then: use the header \
+                               or cookie that tells who asks";
+                cx.error(format!("{at}/type"), message);
+            }
             if part.says_missing() {
                 let message =
                     "`missing` goes with rate limits only: write `onMissingKey`, for the key as a whole";
@@ -53,7 +58,7 @@ impl HashKey for RequestKey {
             return None;
         }
         let (head, ()) = Request::new(()).into_parts();
-        key::steady(&self.parts, &Facts { head: &head, peer, route: None })
+        key::steady(&self.parts, &Facts { head: &head, peer, route: None, claims: None })
     }
 
     fn describe(&self) -> String {

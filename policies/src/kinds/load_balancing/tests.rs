@@ -135,7 +135,7 @@ fn a_key_is_all_of_its_parts_and_nothing_where_one_is_missing() {
         }
         let head = request.body(()).unwrap().into_parts().0;
         let peer = Peer { address: "10.0.0.1:1".parse().unwrap(), identity: None };
-        by.key.as_ref().unwrap().of(Asker(&Facts { head: &head, peer: &peer, route: None }))
+        by.key.as_ref().unwrap().of(Asker(&Facts { head: &head, peer: &peer, route: None, claims: None }))
     };
     assert_eq!(key(None, "a"), None);
     assert_eq!(key(Some("u"), "A"), key(Some("u"), "a"));

@@ -60,6 +60,7 @@ fn ask(filter: &Arc<dyn Filter>, (path, tenant): (&str, &str), met: Met) -> Met 
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut decisions,
         response_headers: &mut headers,
+        claims: &mut None,
         held: &mut held,
     };
     let verdict = match waits {

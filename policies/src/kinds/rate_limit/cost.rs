@@ -112,8 +112,7 @@ impl Cost {
                 written(&cx.head.headers, name).map_or(1, |cost| believed(cost, most))
             }
             Self::Expression(expression, most) => {
-                let facts = Facts { head: cx.head, peer: cx.peer, route: cx.route };
-                believed(cost(expression.number(&facts).unwrap_or(1)), most)
+                believed(cost(expression.number(&Facts::of(cx)).unwrap_or(1)), most)
             }
         }
     }

@@ -161,8 +161,7 @@ impl Filter for RateLimitFilter {
 
 /// A condition that fails does not hold: what it asks of the request is not there.
 pub(in crate::kinds) fn holds(when: Option<&Expression>, cx: &RequestContext<'_>) -> bool {
-    let facts = || Facts { head: cx.head, peer: cx.peer, route: cx.route };
-    when.is_none_or(|when| when.holds(&facts()).unwrap_or(false))
+    when.is_none_or(|when| when.holds(&Facts::of(cx)).unwrap_or(false))
 }
 
 impl RateLimitFilter {

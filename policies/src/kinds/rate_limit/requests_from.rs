@@ -70,7 +70,7 @@ impl RequestsFrom {
 
     /// The number for a request.
     pub(super) fn number(&self, cx: &RequestContext<'_>) -> NonZeroU32 {
-        let facts = Facts { head: cx.head, peer: cx.peer, route: cx.route };
+        let facts = Facts::of(cx);
         let told = self.expression.number(&facts).ok().and_then(|told| u32::try_from(told).ok());
         let valid = told.filter(|told| *told <= self.most).and_then(NonZeroU32::new);
         valid.unwrap_or(self.base.requests)

@@ -74,6 +74,7 @@ fn judge(filter: &dyn Filter, head: request::Builder, peer: &Peer, millis: u64) 
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut decisions,
         response_headers: &mut headers,
+        claims: &mut None,
         held: &mut held,
     });
     let reply = match verdict {

@@ -100,6 +100,21 @@ pub(super) struct TransitionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct HealthLabels {
+    pub(super) policy: Arc<str>,
+    pub(super) backend: Arc<str>,
+    pub(super) endpoint: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CheckLabels {
+    pub(super) policy: Arc<str>,
+    pub(super) backend: Arc<str>,
+    /// `passed`, or why it failed.
+    pub(super) result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct DirectionLabel {
     pub(super) direction: &'static str,
 }

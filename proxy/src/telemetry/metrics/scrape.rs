@@ -12,6 +12,7 @@ use tidegate_policy::health::{BreakerPhase, CircuitGuard, TransitionCounts};
 use tidegate_policy::kinds::rate_limit::Standing;
 use tidegate_policy::overload::Load;
 
+use super::health::{self, HealthSample};
 use super::labels::{
     BreakerLabels, EjectedLabels, PolicyLabel, ResultLabel, ServiceLabels, StandingLabel, TransitionLabels,
 };
@@ -26,6 +27,7 @@ pub struct Scrape {
     pub config_age: Option<Duration>,
     pub breakers: Vec<BreakerSample>,
     pub ejected: Vec<EjectedSample>,
+    pub health: Vec<HealthSample>,
     /// What became of the questions to the store of exact limits; `None` for a proxy without one.
     pub exact: Option<Counted>,
     /// The same of each rate limit service that was asked.
@@ -108,6 +110,9 @@ pub(super) fn registry(scrape: &Scrape, cap: usize) -> Registry {
             ejected.get_or_create(&EjectedLabels { policy, backend }).set(count.into());
         }
         registry.register("tidegate_ejected_endpoints", "Endpoints held back by their own breakers", ejected);
+    }
+    if !scrape.health.is_empty() {
+        health::register(&mut registry, &scrape.health, cap);
     }
     if let Some(counted) = &scrape.exact {
         register_exact(&mut registry, counted);

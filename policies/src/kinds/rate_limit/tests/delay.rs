@@ -33,6 +33,7 @@ fn ask(filter: &Arc<dyn Filter>, path: &str, millis: u64) -> Queued {
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut decisions,
         response_headers: &mut headers,
+        claims: &mut None,
         held: &mut held,
     };
     let (wait, reply) = match filter.on_request(&mut cx) {

@@ -130,6 +130,7 @@ fn who_waits_for_his_turn_waits_as_his_number_says() {
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut Decisions::new(),
         response_headers: &mut HeaderMap::new(),
+        claims: &mut None,
         held: &mut held,
     };
     let Verdict::Effect(Effect::Wait(wait)) = filter.on_request(&mut cx) else { panic!("it waits") };
@@ -156,6 +157,7 @@ fn the_store_is_told_the_number_and_without_it_each_proxy_lets_a_part_of_that_th
             rng: &mut fastrand::Rng::with_seed(1),
             decisions: &mut Decisions::new(),
             response_headers: &mut HeaderMap::new(),
+            claims: &mut None,
             held: &mut Vec::new(),
         };
         let Verdict::Effect(Effect::Spend(spend)) = filter.on_request(&mut cx) else { panic!("it asks") };

@@ -230,6 +230,7 @@ fn delayed(filter: &Arc<dyn Filter>, goes_on: bool, millis: u64) -> (bool, Decis
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut decisions,
         response_headers: &mut HeaderMap::new(),
+        claims: &mut None,
         held: &mut held,
     };
     let passed = match filter.on_request(&mut cx) {

@@ -51,6 +51,7 @@ fn what_passes_without_a_store_goes_on_where_it_was() {
                 rng: &mut fastrand::Rng::with_seed(1),
                 decisions: &mut Decisions::new(),
                 response_headers: &mut HeaderMap::new(),
+                claims: &mut None,
                 held: &mut Vec::new(),
             },
             &Performed::Unanswered,

@@ -59,6 +59,7 @@ fn tell(filter: &dyn Filter, request: request::Builder, performed: Performed) ->
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut decisions,
         response_headers: &mut headers,
+        claims: &mut None,
         held: &mut Vec::new(),
     };
     let (asked, verdict) = match filter.on_request(&mut cx) {

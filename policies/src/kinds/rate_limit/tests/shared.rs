@@ -29,6 +29,7 @@ fn asks(filter: &dyn Filter, user: &str, performed: impl FnOnce(&Spend) -> Perfo
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut decisions,
         response_headers: &mut headers,
+        claims: &mut None,
         held: &mut Vec::new(),
     };
     let Verdict::Effect(Effect::Spend(spend)) = filter.on_request(&mut cx) else { panic!("it asks") };
@@ -171,6 +172,7 @@ proptest! {
                 rng: &mut fastrand::Rng::with_seed(1),
                 decisions: &mut decisions,
                 response_headers: &mut headers,
+                claims: &mut None,
                 held: &mut Vec::new(),
             };
             passed += u64::from(matches!(filter.on_effect(&mut cx, &Performed::Unanswered), Verdict::Continue));
