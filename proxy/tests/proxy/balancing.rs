@@ -62,7 +62,7 @@ async fn two_proxies_send_a_key_to_the_same_endpoint() {
     assert_eq!(answers(&mut there, 60).await, first);
     assert_eq!(answers(&mut here, 60).await, first, "and the next time too");
     for endpoint in 0..4 {
-        assert!(first.contains(&format!("200 {endpoint}")), "{first:?}");
+        assert!(first.contains(&format!("200 OK {endpoint}")), "{first:?}");
     }
 }
 
