@@ -23,7 +23,9 @@ const ENDPOINTS: usize = 10;
 const RATE: f64 = 20.0;
 /// Milliseconds.
 const BREAKS_AT: u64 = 5_000;
-const ENDS_AT: u64 = 25_000;
+const ENDS_AT: u64 = 20_000;
+/// Who has called the endpoint in so many milliseconds before the end, calls it still.
+const RECENT: u64 = 3_000;
 const TICK: u64 = 100;
 const ONE_WAY: u64 = 2;
 const BROKEN: &str = "10.0.0.0:80";
@@ -41,7 +43,7 @@ pub(crate) enum Trouble {
     Slandered,
 }
 
-/// What came of it within twenty seconds.
+/// What came of it within fifteen seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     pub(crate) failed: usize,
@@ -54,7 +56,7 @@ struct Proxy {
     selected: Selected,
     outliers: Arc<Outliers>,
     rng: fastrand::Rng,
-    /// Calls to the endpoint in the last second.
+    /// Calls to the endpoint of late.
     recent: usize,
     _snapshot: Snapshot,
 }
@@ -168,7 +170,7 @@ impl Simulation {
             if millis.is_multiple_of(TICK) {
                 self.judge(millis);
             }
-            if millis == ENDS_AT - 1_000 {
+            if millis == ENDS_AT - RECENT {
                 self.proxies.iter_mut().for_each(|proxy| proxy.recent = 0);
             }
         }

@@ -44,8 +44,6 @@ struct Told {
 
 /// Who is fine is asked again after so long at the earliest.
 const FINE_AGAIN: Duration = Duration::from_millis(500);
-/// Between the calls that are tried at a suspect, as a part of the time for which it is one.
-const TRIALS: u32 = 3;
 
 impl Default for SharedEndpoint {
     fn default() -> Self {
@@ -70,7 +68,7 @@ impl SharedEndpoint {
         if !self.is_avoided() {
             return true;
         }
-        let (due, next) = (self.trial.load(Ordering::Relaxed), after(now, rules.hold / TRIALS));
+        let (due, next) = (self.trial.load(Ordering::Relaxed), after(now, rules.hold));
         due <= now.as_nanos()
             && self.trial.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
@@ -109,7 +107,7 @@ impl SharedEndpoint {
             return;
         }
         told.suspect = suspect.map(|suspect| (suspect.clone(), now));
-        let spread = u64::try_from((rules.hold / TRIALS).as_nanos()).unwrap_or(u64::MAX);
+        let spread = u64::try_from(rules.hold.as_nanos()).unwrap_or(u64::MAX);
         let wait = Duration::from_nanos(spread / 2 + rng.u64(..=spread));
         self.trial.store(after(now, wait), Ordering::Relaxed);
         self.suspected.store(number, Ordering::Relaxed);
