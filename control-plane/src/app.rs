@@ -101,6 +101,9 @@ impl StartError {
     }
 }
 
+/// What proxies have of each other.
+type Shared = (Arc<Quotas>, Arc<Outliers>);
+
 /// A running control plane. Dropping it stops it.
 #[derive(Debug)]
 pub struct Running {
@@ -279,7 +282,7 @@ async fn follow(
 async fn serve_grpc(
     listener: TcpListener,
     hub: Arc<Hub>,
-    (world, (quotas, outliers)): (watch::Receiver<Arc<World>>, (Arc<Quotas>, Arc<Outliers>)),
+    (world, (quotas, outliers)): (watch::Receiver<Arc<World>>, Shared),
     shutdown: CancellationToken,
 ) {
     let limits = RateLimitServiceServer::new(Limits::new(world));

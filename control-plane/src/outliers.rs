@@ -28,7 +28,7 @@ use crate::status::Suspected;
 use crate::world::World;
 
 /// How often endpoints are judged anew, and how often proxies are to speak.
-const PACE: Duration = Duration::from_millis(100);
+const PACE: Duration = Duration::from_millis(50);
 /// Messages that wait for one proxy.
 const QUEUE: usize = 16;
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;

@@ -3,61 +3,44 @@
 //! `cargo bench -p tidegate-policy --bench breakers`
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
 use tidegate_policy::Timestamp;
-use tidegate_policy::balance::EndpointState;
-use tidegate_policy::balance::p2c::Wish;
+use tidegate_policy::balance::Wish;
 use tidegate_policy::call::admit;
 use tidegate_policy::decision::{CallOutcome, CallResult, Decisions};
-use tidegate_policy::health::CircuitGuard;
-use tidegate_policy::kind::Compiled;
-use tidegate_policy::model::{
-    Address, AppProtocol, BackendKind, BackendName, Meta, Mode, Policy, ResourceName, SourceMap, SourceRef,
-};
-use tidegate_policy::snapshot::{BackendState, Target};
+use tidegate_policy::document::from_value;
+use tidegate_policy::resolve::resolve;
+use tidegate_policy::snapshot::{Local, Scope, Snapshot};
 use tidegate_policy::state::StateStore;
 
 const ENDPOINTS: u16 = 10;
 
-fn target(spec: Value) -> (Target, Arc<BackendState>) {
-    let name = ResourceName::new("shop", "b");
-    let policy = Policy {
-        meta: Meta { source: SourceRef::Object { name: name.clone(), generation: 1 }, name, created: None },
-        kind: "CircuitBreakerPolicy".into(),
-        targets: Vec::new(),
-        mode: Mode::Enforce,
-        spec,
-        lines: SourceMap::default(),
-    };
-    let kind = tidegate_policy::kinds::find("CircuitBreakerPolicy").expect("it is a kind");
-    let Ok(Compiled::CircuitBreaker(circuit)) = kind.compile(&policy) else { panic!("not valid") };
-    let object = ResourceName::new("shop", "cart");
-    let name = BackendName { kind: BackendKind::Service, object, port: 80 };
-    let address = |port| Address::Socket(([127, 0, 0, 1], port).into());
-    let backend = Arc::new(BackendState {
-        label: name.to_string().into(),
-        name,
-        protocol: AppProtocol::Http1,
-        connect_timeout: None,
-        proxy_protocol: None,
-        tls: None,
-        endpoints: (1..=ENDPOINTS).map(|port| Arc::new(EndpointState::new(address(port)))).collect(),
-        retry_budget: Arc::default(),
+/// A proxy whose only backend has that policy.
+fn proxy(spec: &Value) -> (Snapshot, StateStore) {
+    let endpoints: Vec<_> =
+        (1..=ENDPOINTS).map(|port| json!({"address": "127.0.0.1", "port": port})).collect();
+    let backend = json!({
+        "apiVersion": "tidegate.io/v1alpha1",
+        "kind": "Backend",
+        "metadata": {"name": "cart", "namespace": "shop"},
+        "spec": {"port": 80, "endpoints": endpoints},
     });
-    let store = StateStore::new([1, 2]);
-    let guard = CircuitGuard::bind(&circuit, (&backend.name, ""), &backend.endpoints, &store);
-    let target = Target {
-        backend: Ok(backend.clone()),
-        weight: 1,
-        filters: Box::default(),
-        guard: Some(guard),
-        mirrors: Box::default(),
-        tls: None,
-    };
-    (target, backend)
+    let mut spec = spec.clone();
+    spec["targetRefs"] = json!([{"group": "tidegate.io", "kind": "Backend", "name": "cart"}]);
+    let policy = json!({
+        "apiVersion": "tidegate.io/v1alpha1",
+        "kind": "CircuitBreakerPolicy",
+        "metadata": {"name": "b", "namespace": "shop"},
+        "spec": spec,
+    });
+    let objects = [backend, policy].map(|document| from_value(&document).expect("a valid document"));
+    let state = StateStore::new([1, 2]);
+    let local = Local { namespace: "shop".into(), ..Local::default() };
+    let (snapshot, rejected) = Snapshot::build(&resolve(objects.iter()).resources, &local, &state);
+    assert!(rejected.is_empty(), "{rejected:?}");
+    (snapshot, state)
 }
 
 fn decisions(criterion: &mut Criterion) {
@@ -74,14 +57,19 @@ fn decisions(criterion: &mut Criterion) {
         ("a breaker for each", json!({"breakers": [consecutive]})),
         ("all detectors and caps", json!({"breakers": [rates], "caps": caps})),
     ] {
-        let (target, backend) = target(spec);
+        let (snapshot, _state) = proxy(&spec);
+        let head = http::Request::get("http://cart/").header("host", "cart").body(()).expect("a request");
+        let mut rng = fastrand::Rng::with_seed(7);
+        let selected = snapshot.route(Scope::Outbound, &head.into_parts().0, &mut rng).expect("a rule");
+        let target = selected.target();
+        let backend = target.backend.as_ref().expect("a backend");
         let (mut rng, mut decisions) = (fastrand::Rng::with_seed(7), Decisions::new());
         let mut now = 0;
         group.bench_function(format!("{name}: admit"), |bencher| {
             bencher.iter(|| {
                 decisions.clear();
                 let at = Timestamp::from_nanos(black_box(1));
-                admit(&target, &backend, Wish::default(), at, &mut rng, &mut decisions)
+                admit(target, backend, Wish::default(), at, &mut rng, &mut decisions)
             });
         });
         group.bench_function(format!("{name}: admit and record"), |bencher| {
@@ -89,7 +77,7 @@ fn decisions(criterion: &mut Criterion) {
                 decisions.clear();
                 now += 1_000;
                 let at = Timestamp::from_nanos(now);
-                let admitted = admit(&target, &backend, Wish::default(), at, &mut rng, &mut decisions);
+                let admitted = admit(target, backend, Wish::default(), at, &mut rng, &mut decisions);
                 let outcome =
                     CallOutcome { result: CallResult::Status(200), latency: at.since(Timestamp::ZERO) };
                 admitted.map(|mut attempt| attempt.record(outcome, at))

@@ -30,7 +30,7 @@ use crate::config::xds::node;
 use crate::state::ProxyState;
 
 /// How often is looked what there is to say.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(50);
 /// Messages under way; what would be said beyond is said later.
 const QUEUE: usize = 4;
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;

@@ -9,7 +9,7 @@ use tidegate_policy::balance::Wish;
 use tidegate_policy::call::admit;
 use tidegate_policy::decision::{CallOutcome, CallResult, Decisions};
 use tidegate_policy::document::parse;
-use tidegate_policy::health::{Outliers, Suspect};
+use tidegate_policy::health::{Outliers, Suspect, Word};
 use tidegate_policy::kinds::circuit_breaker::SharedRules;
 use tidegate_policy::objects::Object;
 use tidegate_policy::resolve::resolve;
@@ -26,7 +26,7 @@ const BREAKS_AT: u64 = 5_000;
 const ENDS_AT: u64 = 20_000;
 /// Who has called the endpoint in so many milliseconds before the end, calls it still.
 const RECENT: u64 = 3_000;
-const TICK: u64 = 100;
+const TICK: u64 = 50;
 const ONE_WAY: u64 = 2;
 const BROKEN: &str = "10.0.0.0:80";
 
@@ -67,7 +67,7 @@ pub(crate) struct Simulation {
     board: Board,
     rules: SharedRules,
     /// On the way to the board, and back: when they arrive.
-    up: VecDeque<(u64, usize, Vec<(Arc<str>, Arc<str>, Statement)>)>,
+    up: VecDeque<(u64, usize, Vec<Word>)>,
     down: VecDeque<(u64, Arc<str>, Vec<Suspect>)>,
     asked: BTreeSet<Arc<str>>,
     outcome: Outcome,

@@ -112,11 +112,13 @@ mod tests {
         old.seen(roster.push(false));
         assert_eq!(share(&old), 1.0);
         let second = roster.push(false);
-        (old.seen(second), new.seen(second));
+        old.seen(second);
+        new.seen(second);
         assert_eq!((share(&old), share(&new)), (1.0, 0.1));
         new.seen(roster.push(false));
         let last = roster.push(false);
-        (old.seen(last), new.seen(last));
+        old.seen(last);
+        new.seen(last);
         assert_eq!(share(&old), 0.1, "it was away");
     }
 }

@@ -192,7 +192,7 @@ proptest! {
         let weights: Vec<_> = (0..100).map(|i| 1 + i % 3).collect();
         let all = endpoints(&weights);
         let balancer = bind(by(algorithm), &all);
-        let admits = |i: usize| !few || i % 20 == 0;
+        let admits = |i: usize| !few || i.is_multiple_of(20);
         let got = picks(&choice(&balancer, &all), admits, seed, 10_000);
         let heavy = |weight: u32| -> f64 {
             let got = got.iter().zip(&weights).filter(|(_, w)| **w == weight).map(|(got, _)| got);

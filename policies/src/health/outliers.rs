@@ -63,14 +63,13 @@ impl Outliers {
     pub fn told(&self, guard: &str, suspects: Vec<Suspect>, now: Timestamp) {
         let mut known = self.suspects.lock();
         let place = known.get(guard).is_some() || known.len() < MOST_GUARDS;
+        if let Some(guard) = self.guards.lock().get(guard).and_then(Weak::upgrade) {
+            guard.told(&suspects, now, &mut self.rng.lock());
+        }
         if suspects.is_empty() {
             known.remove(guard);
         } else if place && suspects.len() <= MOST_SUSPECTS {
-            known.insert(guard.into(), suspects.clone());
-        }
-        drop(known);
-        if let Some(guard) = self.guards.lock().get(guard).and_then(Weak::upgrade) {
-            guard.told(&suspects, now, &mut self.rng.lock());
+            known.insert(guard.into(), suspects);
         }
     }
 

@@ -137,7 +137,7 @@ fn a_public_key_is_never_taken_for_a_secret() {
     let both = json!({"keys": [SIGNER.jwk("RS256")]}).to_string();
     let lenient = issuer(&both, &ALL);
     let modulus = SIGNER.rsa_modulus();
-    for public in [modulus.clone(), base64(&modulus).into_bytes(), both.clone().into_bytes()] {
+    for public in [modulus.clone(), base64(&modulus).into_bytes(), both.into_bytes()] {
         let signed = format!("{}.{}", base64(r#"{"alg":"HS256"}"#), base64(claims().to_string()));
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &public);
         let forged = format!("{signed}.{}", base64(aws_lc_rs::hmac::sign(&key, signed.as_bytes())));

@@ -222,7 +222,7 @@ fn methods(written: &[String], cx: &mut CompileContext<'_>) -> Box<[Method]> {
             Ok(method) if method != Method::CONNECT => methods.push(method),
             Ok(_) => cx.error(format!("/methods/{i}"), "a tunnel is never opened twice: leave out CONNECT"),
             Err(_) => {
-                cx.error(format!("/methods/{i}"), format!("`{name}` is not a method: write GET, PUT, …"))
+                cx.error(format!("/methods/{i}"), format!("`{name}` is not a method: write GET, PUT, …"));
             }
         }
     }

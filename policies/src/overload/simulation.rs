@@ -230,6 +230,7 @@ fn settings(limit: Limit) -> Settings {
 }
 
 /// Of each who asks, the part that was answered in time; and all that was, as a part of what the service can do.
+#[allow(clippy::disallowed_macros, reason = "a table for whoever asks to see it")]
 fn shown(name: &str, counted: &mut [Counted; ASKS.len()]) -> (Vec<f64>, f64) {
     println!("{name}");
     println!("{:>10} {:>9} {:>13} {:>7} {:>8}", "who", "asked/s", "in time/s", "share", "p99 ms");

@@ -300,7 +300,7 @@ async fn no_more_than_so_many_checks_are_under_way_and_every_endpoint_gets_its_t
     drop(gateway);
     let ended = async {
         while open.load(Ordering::Relaxed) > 0 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), ended).await.expect("no check outlives its proxy");

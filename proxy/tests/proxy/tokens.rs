@@ -1,5 +1,7 @@
 //! Tokens: who asks, and what follows for what they may.
 
+#![allow(clippy::needless_pass_by_value, reason = "what is written is easier to read as it is")]
+
 use std::time::Duration;
 
 use http::Request;

@@ -22,7 +22,7 @@ fn a_full_endpoint_is_passed_over_and_when_all_are_full_the_cap_refuses() {
     assert!(setup.backend.endpoints.iter().all(|endpoint| endpoint.in_flight() == 2));
     assert_eq!(setup.refusal(0), Reason::RequestCap.into());
     assert_eq!(setup.decided(), (Outcome::Refused(Reason::RequestCap), Some(Detail::Cap(2)), "caps[0]"));
-    let freed = held.into_iter().next_back().unwrap().endpoint.clone();
+    let freed = held.into_iter().next_back().unwrap().endpoint;
     assert_eq!(setup.admit(0).unwrap().endpoint.label, freed.label);
 }
 

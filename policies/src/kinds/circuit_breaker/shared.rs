@@ -31,7 +31,8 @@ pub(super) struct SharedSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     percent: Option<u32>,
-    /// How long those for whom it goes well are given to say so. Default: 200ms.
+    /// How long those for whom it goes well are given to say so; less than a tenth of a second leaves
+    /// them no time. Default: 100ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     settle: Option<GepDuration>,
     /// After so long without a word of failure the endpoint is no longer suspect. Default: 30s.
@@ -53,7 +54,7 @@ impl SharedSpec {
             Some(written) => check::duration_within(cx, &format!("/shared/{field}"), written, range),
             None => default,
         };
-        let settle = duration("settle", self.settle, Duration::from_millis(200), ("0s", "10s"));
+        let settle = duration("settle", self.settle, Duration::from_millis(100), ("0s", "10s"));
         let hold = duration("hold", self.hold, Duration::from_secs(30), ("1s", "1h"));
         // What does not fit has just been refused.
         let percent = u8::try_from(percent).unwrap_or(100);

@@ -215,7 +215,7 @@ fn unknown_fields_scopes_and_wrong_types_are_refused() {
 fn what_is_shared_has_defaults_and_bounds() {
     let rules = circuit(json!({"shared": {}})).shared.as_ref().unwrap().rules;
     assert_eq!((rules.quorum, rules.failures, rules.percent), (3, 5, 60));
-    assert_eq!((rules.settle, rules.hold), (Duration::from_millis(200), Duration::from_secs(30)));
+    assert_eq!((rules.settle, rules.hold), (Duration::from_millis(100), Duration::from_secs(30)));
     let spec = json!({"shared": {"quorum": 1, "failures": 0, "percent": 101, "settle": "11s", "hold": "0s"}});
     assert_eq!(faults(KIND, spec).len(), 5);
 }

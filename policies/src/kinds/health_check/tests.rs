@@ -1,3 +1,5 @@
+#![allow(clippy::needless_pass_by_value, reason = "what is written is easier to read as it is")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

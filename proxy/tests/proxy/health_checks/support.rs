@@ -1,5 +1,7 @@
 //! Endpoints that cannot be healthy, and what a proxy says of them.
 
+#![allow(clippy::needless_pass_by_value, reason = "what is written is easier to read as it is")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,7 @@
 //! Rate limits that are keyed by claims, or hold under conditions on them.
 
+#![allow(clippy::needless_pass_by_value, reason = "what is written is easier to read as it is")]
+
 use super::*;
 
 const LIMITS: &str = "RateLimitPolicy";

@@ -1,5 +1,7 @@
 //! Where tokens are found, and what becomes of them there.
 
+#![allow(clippy::needless_pass_by_value, reason = "what is written is easier to read as it is")]
+
 use super::*;
 
 fn with(from: Value) -> Arc<dyn Filter> {

@@ -1,5 +1,7 @@
 //! `scope: Service`: what the service is asked, and what follows from each answer and from none.
 
+#![allow(clippy::needless_pass_by_value, reason = "what is written is easier to read as it is")]
+
 use std::num::NonZeroU32;
 
 use http::request::Parts;
@@ -296,6 +298,7 @@ fn the_service_is_known_by_its_reference() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn what_is_wrong_is_told_with_its_place() {
     let key = json!([{"type": "Header", "name": "x"}]);
     let limit = |more: Value| {
