@@ -498,3 +498,4 @@ proptest! {
 mod ejection;
 mod places;
 mod responses;
+mod suspects;
