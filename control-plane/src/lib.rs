@@ -11,6 +11,7 @@ mod limits;
 pub mod metrics;
 mod news;
 mod outliers;
+mod pace;
 pub mod publish;
 mod quotas;
 pub mod source;

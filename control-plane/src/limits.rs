@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidegate_policy::kinds::rate_limit::{Descriptor, DescriptorLimiter, Judged, Judgement};
-use tidegate_policy::objects::Object;
 use tidegate_policy::state::StateStore;
 use tidegate_xds::rls::{
     Code, DescriptorStatus, HeaderValue, RateLimit, RateLimitRequest, RateLimitResponse, RateLimitService,
@@ -58,12 +57,7 @@ impl Limits {
 }
 
 fn limiter(world: &World, state: &StateStore) -> DescriptorLimiter {
-    let objects = world.objects.values().filter_map(|indexed| indexed.object.as_deref());
-    let policies = objects.filter_map(|object| match object {
-        Object::Policy(policy) => Some(&**policy),
-        _ => None,
-    });
-    DescriptorLimiter::new(policies, state)
+    DescriptorLimiter::new(world.policies(), state)
 }
 
 #[tonic::async_trait]

@@ -12,18 +12,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::{Stream, stream};
 use parking_lot::Mutex;
 use tidegate_policy::kinds::circuit_breaker::SharedRules;
-use tidegate_policy::objects::Object;
 use tidegate_xds::outliers::{
     LoadReportingService, LoadReportingServiceServer, LoadStatsRequest, LoadStatsResponse, said,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use desk::Counts;
 use desk::{Desk, Outbox};
 
+use crate::pace;
 use crate::status::Suspected;
 use crate::world::World;
 
@@ -46,7 +46,8 @@ impl Outliers {
     pub(crate) fn new(world: watch::Receiver<Arc<World>>, shutdown: CancellationToken) -> Arc<Self> {
         // Greater than that of every control plane before, as long as clocks are right.
         let number = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let desk = Desk::new(u64::try_from(number).unwrap_or_default(), rules(&world.borrow()));
+        let desk =
+            Desk::new(u64::try_from(number).unwrap_or_default(), SharedRules::new(world.borrow().policies()));
         Arc::new(Self { desk: Mutex::new(desk), world, start: Instant::now(), shutdown })
     }
 
@@ -61,18 +62,14 @@ impl Outliers {
 
     /// Judges, and tells what has changed, until the shutdown.
     pub(crate) async fn keep_judging(self: Arc<Self>) {
-        let mut generation = None::<u64>;
-        let mut tick = interval(PACE);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while self.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            let world = Arc::clone(&self.world.borrow());
-            if generation != Some(world.generation) {
-                generation = Some(world.generation);
-                let rules = rules(&world);
+        let look = |changed: Option<&World>| {
+            if let Some(world) = changed {
+                let rules = SharedRules::new(world.policies());
                 self.desk.lock().rewrite(rules);
             }
             self.desk.lock().judge(self.start.elapsed());
-        }
+        };
+        pace::keep(PACE, &self.world, &self.shutdown, look).await;
     }
 
     /// Reads one stream to its end.
@@ -136,12 +133,4 @@ impl LoadReportingService for Service {
         let answers = stream::unfold(queue, async |mut queue| Some((queue.recv().await?, queue)));
         Ok(Response::new(Box::pin(answers)))
     }
-}
-
-fn rules(world: &World) -> SharedRules {
-    let objects = world.objects.values().filter_map(|indexed| indexed.object.as_deref());
-    SharedRules::new(objects.filter_map(|object| match object {
-        Object::Policy(policy) => Some(&**policy),
-        _ => None,
-    }))
 }

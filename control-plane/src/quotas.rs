@@ -16,13 +16,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::{Stream, stream};
 use parking_lot::Mutex;
 use tidegate_policy::kinds::rate_limit::QuotaLimits;
-use tidegate_policy::objects::Object;
 use tidegate_xds::quota::{
     self, RELAYED_BY, RateLimitQuotaResponse, RateLimitQuotaService, RateLimitQuotaServiceServer,
     RateLimitQuotaUsageReports, relayed_reports, reports,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -33,6 +32,7 @@ pub(crate) use peers::Peers;
 pub use peers::{PeersError, QuotaArgs};
 pub(crate) use relay::Relay;
 
+use crate::pace;
 use crate::world::World;
 
 /// How often shares are looked at anew.
@@ -68,7 +68,8 @@ impl Quotas {
         let channels = peers.others().map(|peer| (peer.to_owned(), mpsc::channel(relay::WAITING)));
         let (relays, queues): (_, Vec<_>) =
             channels.map(|(peer, (relay, reports))| ((peer.clone(), relay), (peer, reports))).unzip();
-        let desk = Desk::new(epoch, is_first, limits(&world.borrow()), (peers.clone(), relays));
+        let desk =
+            Desk::new(epoch, is_first, QuotaLimits::new(world.borrow().policies()), (peers.clone(), relays));
         let (desk, streams, start) = (Mutex::new(desk), AtomicU64::new(0), Instant::now());
         let quotas = Arc::new(Self { desk, world, peers, streams, start, shutdown });
         let relay = |(peer, reports)| Relay { peer, reports, quotas: quotas.clone() };
@@ -82,18 +83,14 @@ impl Quotas {
 
     /// Gives out what has changed, until the shutdown.
     pub(crate) async fn keep_lending(self: Arc<Self>) {
-        let mut generation = None::<u64>;
-        let mut tick = interval(PACE);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while self.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            let world = Arc::clone(&self.world.borrow());
-            if generation != Some(world.generation) {
-                generation = Some(world.generation);
-                let limits = limits(&world);
+        let look = |changed: Option<&World>| {
+            if let Some(world) = changed {
+                let limits = QuotaLimits::new(world.policies());
                 self.desk.lock().rewrite(limits);
             }
             self.desk.lock().rebalance(self.start.elapsed());
-        }
+        };
+        pace::keep(PACE, &self.world, &self.shutdown, look).await;
     }
 
     /// Reads one stream of a client to its end.
@@ -193,12 +190,4 @@ impl RateLimitQuotaService for Service {
         let answers = stream::unfold(queue, async |mut queue| Some((queue.recv().await?, queue)));
         Ok(Response::new(Box::pin(answers)))
     }
-}
-
-fn limits(world: &World) -> QuotaLimits {
-    let objects = world.objects.values().filter_map(|indexed| indexed.object.as_deref());
-    QuotaLimits::new(objects.filter_map(|object| match object {
-        Object::Policy(policy) => Some(&**policy),
-        _ => None,
-    }))
 }

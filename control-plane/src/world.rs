@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_policy::document::{Diagnostic, ObjectKey, Severity};
-use tidegate_policy::model::{ResourceName, ResourceType};
+use tidegate_policy::model::{Policy, ResourceName, ResourceType};
 use tidegate_policy::objects::Object;
 use tidegate_policy::resolve::{self, AncestorStatus, Controller, ListenerStatus};
 
@@ -82,6 +82,15 @@ impl Fold {
 }
 
 impl World {
+    /// Every policy in force, whatever it is attached to.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &Policy> {
+        let objects = self.objects.values().filter_map(|indexed| indexed.object.as_deref());
+        objects.filter_map(|object| match object {
+            Object::Policy(policy) => Some(&**policy),
+            _ => None,
+        })
+    }
+
     /// The resources that proxies have because of an object, by role.
     pub fn derived(&self, key: &ObjectKey) -> Vec<(Role, Vec<ResourceId>)> {
         let slice_of = self.service_of_slice(key);

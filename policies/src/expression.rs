@@ -9,6 +9,7 @@
 //! Names that a request need not have (a header, an identity, a claim) make the expression fail for that request; what follows from
 //! that is for the policy to say. `has(request.headers.name)` asks first.
 
+mod by_name;
 mod check;
 mod claims;
 mod facts;

@@ -1,10 +1,11 @@
 //! THE REGISTRY: one module and one entry per policy kind. `check` holds the few validations that kinds share, `key` what
-//! tells requests apart; nothing else is here.
+//! tells requests apart, `grpc_code` the names of gRPC's errors; nothing else is here.
 
 mod check;
 pub mod circuit_breaker;
 mod cohort;
 mod fault;
+mod grpc_code;
 mod health_check;
 mod jwt_authentication;
 mod key;

@@ -4,8 +4,12 @@
 //! status, a gRPC code, a flag and a retry rule. The match is exhaustive on purpose: a new reason does not compile
 //! until its row is written. gRPC codes follow `google.rpc.Code`; statuses follow RFC 9110.
 
+mod silence;
+
 use http::StatusCode;
 use serde::Serialize;
+
+pub(crate) use silence::Silence;
 
 /// Everything that can make the mesh answer in a backend's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

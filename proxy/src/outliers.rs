@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use futures_util::stream;
 use tidegate_policy::Timestamp;
 use tidegate_policy::health::{Outliers, Suspect};
@@ -55,9 +54,7 @@ pub(crate) fn start(
     runtime: &Handle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some(url) = &proxy.config.control_plane else { return Ok(()) };
-    let endpoint =
-        grpc::endpoint(url.to_string()).with_context(|| format!("--control-plane {url} cannot be used"))?;
+    let Some(endpoint) = proxy.config.control_plane_endpoint()? else { return Ok(()) };
     let (outliers, clock) = (proxy.store.outliers(), proxy.clock);
     let (asked, heard) = (BTreeSet::new(), clock.now());
     let carrier = Carrier { endpoint, proxy: proxy.clone(), outliers, clock, asked, heard };

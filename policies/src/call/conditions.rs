@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::retry::Ended;
 use crate::decision::CallResult;
-use crate::reason::Reason;
+use crate::reason::{Reason, Silence};
 
 /// Kinds of ends; single statuses and gRPC codes are listed beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -90,42 +90,12 @@ impl RetryOn {
 }
 
 /// Failures of the way to the endpoint or of the endpoint itself. What the mesh refused is not retried: the caps and
-/// breakers that said no guard every endpoint of the backend.
+/// breakers that said no guard every endpoint of the backend. Nor is what took all the time there was.
 pub(super) fn condition(reason: Reason) -> Option<Condition> {
-    match reason {
-        Reason::ConnectFailed
-        | Reason::ConnectTimeout
-        | Reason::UpstreamTlsUntrusted
-        | Reason::UpstreamTlsFailed => Some(Condition::ConnectFailure),
-        Reason::UpstreamReset | Reason::UpstreamProtocol => Some(Condition::Reset),
-        Reason::RequestTimeout => Some(Condition::Timeout),
-        Reason::BadRequest
-        | Reason::ConnectRefused
-        | Reason::UpgradeUnsupported
-        | Reason::Misdirected
-        | Reason::BadHandshake
-        | Reason::NoRoute
-        | Reason::NoBackend
-        | Reason::InvalidBackend
-        | Reason::InvalidFilter
-        | Reason::UpstreamTlsInvalid
-        | Reason::NoEndpoint
-        | Reason::Unauthenticated
-        | Reason::RateLimited
-        | Reason::Overloaded
-        | Reason::FaultInjected
-        | Reason::CircuitOpen
-        | Reason::EndpointsOpen
-        | Reason::Unhealthy
-        | Reason::ConnectionCap
-        | Reason::PendingCap
-        | Reason::RequestCap
-        | Reason::RetryCap
-        | Reason::DeadlineExceeded
-        | Reason::ClientGone
-        | Reason::ClientStalled
-        | Reason::IdleTimeout
-        | Reason::Draining
-        | Reason::Internal => None,
-    }
+    let silence = reason.silence().filter(|_| reason != Reason::DeadlineExceeded)?;
+    Some(match silence {
+        Silence::Connect => Condition::ConnectFailure,
+        Silence::Timeout => Condition::Timeout,
+        Silence::Reset => Condition::Reset,
+    })
 }

@@ -2,13 +2,12 @@
 
 use std::fmt::Debug;
 
-use cel::ExecutionError;
-use cel::common::traits::{Container, Indexer};
-use cel::common::types::{CelInt, CelString, MAP_TYPE, Type};
+use cel::common::types::{CelInt, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use http::{HeaderName, request, response};
 
+use super::by_name::{ByName, Lookup};
 use super::claims::Claimed;
 use crate::jwt::Claims;
 use crate::matching::{RequestView, authority};
@@ -52,15 +51,15 @@ impl VariableResolver for Facts<'_> {
             "request.path" => text(self.head.uri.path()),
             "request.host" => Some(CowVal::owned(CelString::from(host(self.head)?))),
             "request.protocol" => text(protocol(self.head)),
-            "request.headers" => Some(CowVal::owned(Fields::Headers(self.head))),
-            "request.query" => Some(CowVal::owned(Fields::Query(self.head))),
+            "request.headers" => Some(CowVal::owned(ByName(Fields::Headers(self.head)))),
+            "request.query" => Some(CowVal::owned(ByName(Fields::Query(self.head)))),
             "source.address" => {
                 Some(CowVal::owned(CelString::from(self.peer.address.ip().to_canonical().to_string())))
             }
             "source.port" => Some(CowVal::owned(CelInt::from(i64::from(self.peer.address.port())))),
             "source.identity" => text(&self.peer.identity.as_ref()?.0),
             "destination.route" => text(self.route?),
-            "jwt.claims" => Some(CowVal::owned(Claimed(self.claims.map(Claims::all)))),
+            "jwt.claims" => Some(CowVal::owned(ByName(Claimed(self.claims.map(Claims::all))))),
             _ => None,
         }
     }
@@ -70,7 +69,7 @@ impl VariableResolver for ResponseFacts<'_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         match name {
             "response.status" => Some(CowVal::owned(CelInt::from(i64::from(self.0.status.as_u16())))),
-            "response.headers" => Some(CowVal::owned(Fields::Response(self.0))),
+            "response.headers" => Some(CowVal::owned(ByName(Fields::Response(self.0)))),
             _ => None,
         }
     }
@@ -89,8 +88,18 @@ fn protocol(head: &request::Parts) -> &'static str {
     }
 }
 
+impl Lookup for Fields<'_> {
+    fn find<'v>(&self, name: &str) -> Option<Box<dyn Val + 'v>>
+    where
+        Self: 'v,
+    {
+        let text = self.text(name)?;
+        Some(Box::new(CelString::from(text)))
+    }
+}
+
 impl Fields<'_> {
-    fn find(&self, name: &str) -> Option<String> {
+    fn text(&self, name: &str) -> Option<String> {
         match self {
             Self::Headers(head) => {
                 let name = HeaderName::try_from(name).ok()?;
@@ -103,62 +112,5 @@ impl Fields<'_> {
             }
             Self::Query(head) => RequestView::new(head).query(name).map(str::to_owned),
         }
-    }
-}
-
-impl Val for Fields<'_> {
-    fn get_type(&self) -> &Type {
-        &MAP_TYPE
-    }
-
-    fn cel_type() -> &'static Type {
-        &MAP_TYPE
-    }
-
-    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
-    where
-        Self: 'v,
-    {
-        Some(self)
-    }
-
-    fn as_container(&self) -> Option<&dyn Container> {
-        Some(self)
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
-    where
-        Self: 'v,
-    {
-        Box::new(*self)
-    }
-}
-
-impl Container for Fields<'_> {
-    fn contains(&self, name: &dyn Val) -> Result<bool, ExecutionError> {
-        Ok(name.downcast_ref::<CelString<'_>>().is_some_and(|name| self.find(name).is_some()))
-    }
-}
-
-impl Indexer for Fields<'_> {
-    fn get<'b, 'v>(&'b self, name: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
-    where
-        Self: 'v,
-    {
-        let Some(name) = name.downcast_ref::<CelString<'_>>() else {
-            let got = name.get_type().name().to_owned();
-            return Err(ExecutionError::UnexpectedType { got, want: "string".to_owned() });
-        };
-        match self.find(name) {
-            Some(value) => Ok(CowVal::owned(CelString::from(value))),
-            None => Err(ExecutionError::NoSuchKey(std::sync::Arc::new(name.inner().to_owned()))),
-        }
-    }
-
-    fn steal<'v>(self: Box<Self>, name: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
-    where
-        Self: 'v,
-    {
-        self.get(name).map(CowVal::into_owned)
     }
 }

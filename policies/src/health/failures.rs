@@ -9,7 +9,7 @@ use http::response;
 
 use crate::decision::CallResult;
 use crate::expression::{Expression, ResponseFacts};
-use crate::reason::Reason;
+use crate::reason::Silence;
 
 /// gRPC codes that blame the server: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS (`google.rpc.Code`).
 pub(crate) const GRPC_FAILURES: [u8; 5] = [2, 4, 13, 14, 15];
@@ -27,14 +27,6 @@ pub struct Failures {
     pub reset: bool,
     /// Over the response head; where it fails there is no failure.
     pub(crate) expression: Option<Arc<Expression>>,
-}
-
-/// Why there is no response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Silence {
-    Connect,
-    Timeout,
-    Reset,
 }
 
 impl Default for Failures {
@@ -57,7 +49,7 @@ pub(crate) fn usual(result: CallResult) -> Option<bool> {
         CallResult::Status(status) => Some(status < 500),
         CallResult::Connected => Some(true),
         CallResult::Grpc(code) => Some(!GRPC_FAILURES.contains(&code)),
-        CallResult::Failed(reason) => silence(reason).map(|_| false),
+        CallResult::Failed(reason) => reason.silence().map(|_| false),
     }
 }
 
@@ -69,7 +61,7 @@ impl Failures {
             CallResult::Status(status) => self.statuses.iter().any(|range| range.contains(&status)),
             CallResult::Connected => false,
             CallResult::Grpc(code) => self.grpc.contains(&code),
-            CallResult::Failed(reason) => match silence(reason)? {
+            CallResult::Failed(reason) => match reason.silence()? {
                 Silence::Connect => self.connect,
                 Silence::Timeout => self.timeout,
                 Silence::Reset => self.reset,
@@ -85,47 +77,10 @@ impl Failures {
     }
 }
 
-fn silence(reason: Reason) -> Option<Silence> {
-    match reason {
-        Reason::ConnectFailed
-        | Reason::ConnectTimeout
-        | Reason::UpstreamTlsUntrusted
-        | Reason::UpstreamTlsFailed => Some(Silence::Connect),
-        Reason::RequestTimeout | Reason::DeadlineExceeded => Some(Silence::Timeout),
-        Reason::UpstreamReset | Reason::UpstreamProtocol => Some(Silence::Reset),
-        Reason::ClientGone
-        | Reason::ClientStalled
-        | Reason::IdleTimeout
-        | Reason::BadRequest
-        | Reason::Misdirected
-        | Reason::ConnectRefused
-        | Reason::UpgradeUnsupported
-        | Reason::BadHandshake
-        | Reason::NoRoute
-        | Reason::NoBackend
-        | Reason::InvalidBackend
-        | Reason::InvalidFilter
-        | Reason::UpstreamTlsInvalid
-        | Reason::NoEndpoint
-        | Reason::Unauthenticated
-        | Reason::RateLimited
-        | Reason::Overloaded
-        | Reason::FaultInjected
-        | Reason::CircuitOpen
-        | Reason::EndpointsOpen
-        | Reason::Unhealthy
-        | Reason::ConnectionCap
-        | Reason::PendingCap
-        | Reason::RequestCap
-        | Reason::RetryCap
-        | Reason::Draining
-        | Reason::Internal => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reason::Reason;
 
     #[test]
     fn by_default_server_errors_and_silence_are_failures_and_client_errors_are_not() {

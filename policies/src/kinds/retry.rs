@@ -15,6 +15,7 @@ use crate::call::{
     Said,
 };
 use crate::kind::{CompileContext, Compiled, PolicyKind};
+use crate::kinds::grpc_code::GrpcCode;
 use crate::model::TargetKind;
 use crate::objects::GepDuration;
 
@@ -81,28 +82,6 @@ struct OnSpec {
     /// gRPC codes of answers without a message; the same holds for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     grpc: Vec<GrpcCode>,
-}
-
-/// `google.rpc.Code`, without OK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum GrpcCode {
-    Cancelled = 1,
-    Unknown,
-    InvalidArgument,
-    DeadlineExceeded,
-    NotFound,
-    AlreadyExists,
-    PermissionDenied,
-    ResourceExhausted,
-    FailedPrecondition,
-    Aborted,
-    OutOfRange,
-    Unimplemented,
-    Internal,
-    Unavailable,
-    DataLoss,
-    Unauthenticated,
 }
 
 /// Before the first retry, anything up to `base`, by chance; then up to twice that, and so on, up to `max`.

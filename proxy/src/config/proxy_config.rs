@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use tidegate_policy::model::ResourceName;
 use tidegate_policy::snapshot::Local;
+use tidegate_xds::client::grpc;
+use tonic::transport::Endpoint;
 
 use super::{HeaderSite, ProxyArgs, ProxyHeaders};
 use crate::limits::store::ExactStore;
@@ -136,6 +139,16 @@ impl Default for ProxyConfig {
 impl ProxyConfig {
     /// Where the admin port is unless somebody says otherwise.
     pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15020);
+
+    /// Where the control plane is reached; `None` without one.
+    ///
+    /// # Errors
+    /// Its address cannot be used.
+    pub(crate) fn control_plane_endpoint(&self) -> anyhow::Result<Option<Endpoint>> {
+        let Some(url) = &self.control_plane else { return Ok(None) };
+        let endpoint = grpc::endpoint(url.to_string());
+        endpoint.map(Some).with_context(|| format!("--control-plane {url} cannot be used"))
+    }
 
     /// The role that the control plane and telemetry show.
     pub fn role(&self) -> &'static str {

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use tidegate_policy::codec;
@@ -43,9 +42,7 @@ pub(crate) fn start(
     runtime: &Handle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some(url) = &proxy.config.control_plane else { return Ok(()) };
-    let endpoint =
-        grpc::endpoint(url.to_string()).with_context(|| format!("--control-plane {url} cannot be used"))?;
+    let Some(endpoint) = proxy.config.control_plane_endpoint()? else { return Ok(()) };
     let types = ResourceType::PUSH_ORDER.map(ResourceType::type_url);
     let mut client = DeltaClient::new(node(&proxy.config), &types);
     let mut applier = Applier::new(proxy.clone());

@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use futures_util::stream;
 use tidegate_policy::kinds::rate_limit::Leases;
 use tidegate_quota::Report;
@@ -56,9 +55,7 @@ struct Carrier {
 /// # Errors
 /// The control plane's address cannot be used.
 pub(crate) fn start(proxy: &Arc<ProxyState>, runtime: &Handle) -> anyhow::Result<Option<Carrying>> {
-    let Some(url) = &proxy.config.control_plane else { return Ok(None) };
-    let endpoint =
-        grpc::endpoint(url.to_string()).with_context(|| format!("--control-plane {url} cannot be used"))?;
+    let Some(endpoint) = proxy.config.control_plane_endpoint()? else { return Ok(None) };
     let (leases, clock) = (proxy.leases.clone(), proxy.clock);
     let carrier = Carrier { endpoint, proxy: proxy.clone(), leases, client: clock::seed(), clock };
     let leave = CancellationToken::new();

@@ -9,6 +9,7 @@ use crate::expression::Kind;
 use crate::health::Failures;
 use crate::kind::CompileContext;
 use crate::kinds::check;
+use crate::kinds::grpc_code::GrpcCode;
 
 /// Any of these is a failure, and nothing else is. A refusal by the mesh itself never is, nor a client that leaves.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -35,28 +36,6 @@ pub(super) struct FailuresSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     expression: Option<String>,
-}
-
-/// `google.rpc.Code`, but OK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum GrpcCode {
-    Cancelled = 1,
-    Unknown,
-    InvalidArgument,
-    DeadlineExceeded,
-    NotFound,
-    AlreadyExists,
-    PermissionDenied,
-    ResourceExhausted,
-    FailedPrecondition,
-    Aborted,
-    OutOfRange,
-    Unimplemented,
-    Internal,
-    Unavailable,
-    DataLoss,
-    Unauthenticated,
 }
 
 impl FailuresSpec {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kind::CompileContext;
+use crate::kinds::grpc_code::GrpcCode;
 use crate::pipeline::WrittenReply;
 
 const LONGEST_BODY: usize = 8 * 1024;
@@ -28,28 +29,6 @@ pub(super) struct AbortSpec {
     /// Of the body. Default: `text/plain; charset=utf-8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
-}
-
-/// The errors of `google.rpc.Code`, in the order of their numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum GrpcCode {
-    Cancelled = 1,
-    Unknown,
-    InvalidArgument,
-    DeadlineExceeded,
-    NotFound,
-    AlreadyExists,
-    PermissionDenied,
-    ResourceExhausted,
-    FailedPrecondition,
-    Aborted,
-    OutOfRange,
-    Unimplemented,
-    Internal,
-    Unavailable,
-    DataLoss,
-    Unauthenticated,
 }
 
 impl AbortSpec {
