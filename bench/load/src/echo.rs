@@ -1,12 +1,15 @@
 //! The backend: a small answer, so many bytes, or an empty gRPC message; whatever is sent is read to its end.
 //!
 //! An empty message with the status OK is also what a collector of traces answers, so this stands in for one.
-//! `/consumed` tells how many bytes of bodies came in, for checks that they did.
+//! `/consumed` tells how many bytes of bodies came in, for checks that they did; `/answered` how many other requests were
+//! answered. `/delay/N` makes every later answer take N milliseconds: that is how a backend becomes slow while it is
+//! watched.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -36,6 +39,9 @@ struct Echo {
     text: Bytes,
     zeros: Bytes,
     consumed: AtomicU64,
+    answered: AtomicU64,
+    /// In milliseconds.
+    delay: AtomicU64,
 }
 
 pub(crate) async fn run(args: EchoArgs) -> anyhow::Result<()> {
@@ -47,6 +53,8 @@ pub(crate) async fn serve(listener: TcpListener, text: &str) -> anyhow::Result<(
         text: format!("{text}\n").into(),
         zeros: vec![0; LARGEST].into(),
         consumed: AtomicU64::new(0),
+        answered: AtomicU64::new(0),
+        delay: AtomicU64::new(0),
     });
     loop {
         let (stream, _) = listener.accept().await?;
@@ -70,6 +78,14 @@ impl Echo {
                 self.consumed.fetch_add(data.len() as u64, Ordering::Relaxed);
             }
         }
+        if let Some(told) = self.told(head.uri.path()) {
+            return Ok(told);
+        }
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        match self.delay.load(Ordering::Relaxed) {
+            0 => {}
+            delay => tokio::time::sleep(Duration::from_millis(delay)).await,
+        }
         if head
             .headers
             .get("content-type")
@@ -79,13 +95,24 @@ impl Echo {
             response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
             return Ok(response);
         }
-        Ok(match head.uri.path() {
-            "/consumed" => Response::new(full(format!("{}\n", self.consumed.load(Ordering::Relaxed)).into())),
-            path => match path.strip_prefix("/bytes/") {
-                None => Response::new(full(self.text.clone())),
-                Some(count) => self.zeros(count),
-            },
+        Ok(match head.uri.path().strip_prefix("/bytes/") {
+            None => Response::new(full(self.text.clone())),
+            Some(count) => self.zeros(count),
         })
+    }
+
+    /// What is asked of the backend itself, at once however slow it is.
+    fn told(&self, path: &str) -> Option<Response<Body>> {
+        let number = match path {
+            "/consumed" => self.consumed.load(Ordering::Relaxed),
+            "/answered" => self.answered.load(Ordering::Relaxed),
+            _ => {
+                let delay = path.strip_prefix("/delay/")?.parse().ok()?;
+                self.delay.store(delay, Ordering::Relaxed);
+                delay
+            }
+        };
+        Some(Response::new(full(format!("{number}\n").into())))
     }
 
     fn zeros(&self, count: &str) -> Response<Body> {

@@ -62,6 +62,16 @@ async fn latency_counts_from_the_time_at_which_a_request_was_due() {
 }
 
 #[tokio::test]
+async fn a_backend_is_as_slow_as_it_was_told() {
+    let mut sender = connect(backend().await, Protocol::H1).await;
+    let mut ask = async |path| sender.call(get(path).map(|()| empty())).await.unwrap();
+    assert_eq!(ask("/delay/50").await, 200);
+    let asked = Instant::now();
+    ask("/").await;
+    assert!(asked.elapsed() >= Duration::from_millis(50));
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_is_an_error_of_each_request_on_it() {
     let (listener, address) = listener().await;
     let sender = connect(address, Protocol::H1).await;

@@ -5,6 +5,7 @@
 //! looked at before any is spent, and because a spend must be able to be given back.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use governor::Quota;
@@ -31,11 +32,11 @@ pub(super) struct Level {
     pub(super) next: Duration,
 }
 
-/// A spend that lies ahead.
+/// What was taken, for now or for later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reserved {
+pub(super) struct Spend {
     pub(super) level: Level,
-    /// Until it would have been let through.
+    /// Until it would have been let through: zero, if it is.
     pub(super) wait: Duration,
     /// The TAT after it.
     pub(super) after: u64,
@@ -51,7 +52,11 @@ pub(super) struct Rates {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Cell(InMemoryState);
+pub(super) struct Cell {
+    tat: InMemoryState,
+    /// The latest moment at which anybody spent, in nanoseconds.
+    latest: AtomicU64,
+}
 
 impl Rates {
     pub(super) fn new(rate: Rate) -> Self {
@@ -113,7 +118,7 @@ impl Rate {
         tat: u64,
         cost: u32,
         (now, patience): (u64, Duration),
-    ) -> Result<Reserved, Option<Duration>> {
+    ) -> Result<Spend, Option<Duration>> {
         if cost > self.burst {
             return Err(None);
         }
@@ -124,7 +129,7 @@ impl Rate {
             return Err(Some(wait));
         }
         let after = tat.max(now).saturating_add(taken);
-        Ok(Reserved { level: self.level(after, now), wait, after })
+        Ok(Spend { level: self.level(after, now), wait, after })
     }
 
     /// The TAT after `cost` requests that cannot be refused any more.
@@ -152,6 +157,13 @@ impl Rate {
     }
 }
 
+impl Spend {
+    /// What is lent is counted in tokens, of which each that is given back was taken.
+    pub(super) fn of_a_share(level: Level) -> Self {
+        Self { level, wait: Duration::ZERO, after: 0 }
+    }
+}
+
 impl Cell {
     /// A bucket that is full from `full_at` on.
     pub(super) fn full_at(full_at: Timestamp) -> Self {
@@ -172,12 +184,8 @@ impl Cell {
     ///
     /// # Errors
     /// How long to wait, `None` for ever; nothing was taken.
-    pub(super) fn spend(&self, rate: Rate, cost: u32, now: Timestamp) -> Result<Level, Option<Duration>> {
-        let now = now.as_nanos();
-        self.replace(|tat| {
-            let next = rate.judge(tat, cost, now)?;
-            Ok((rate.level(next, now), next))
-        })
+    pub(super) fn spend(&self, rate: Rate, cost: u32, now: Timestamp) -> Result<Spend, Option<Duration>> {
+        self.reserve(rate, cost, (now, Duration::ZERO))
     }
 
     /// Takes `cost` requests together, for who waits up to `patience` until they are there.
@@ -189,7 +197,8 @@ impl Cell {
         rate: Rate,
         cost: u32,
         (now, patience): (Timestamp, Duration),
-    ) -> Result<Reserved, Option<Duration>> {
+    ) -> Result<Spend, Option<Duration>> {
+        self.note(now);
         self.replace(|tat| {
             let reserved = rate.reserve(tat, cost, (now.as_nanos(), patience))?;
             Ok((reserved, reserved.after))
@@ -205,6 +214,7 @@ impl Cell {
     /// Takes `cost` requests, whether they are there or not: what is not is missing for those who come later, up to one
     /// bucketful.
     pub(super) fn charge(&self, rate: Rate, cost: u32, now: Timestamp) {
+        self.note(now);
         self.set(|tat| rate.charged(tat, cost, now.as_nanos()));
     }
 
@@ -213,12 +223,18 @@ impl Cell {
         rate.level(self.tat(), now.as_nanos())
     }
 
-    /// Undoes one [`Cell::spend`] of the same rate and cost.
+    /// Undoes the [`Cell::spend`] of the same rate and cost that left the TAT at `after`.
     ///
-    /// Whoever spends the last of a bucket while the clock moves on between a spend and its undoing gives back what may
-    /// have come back by itself: as much as would come back in that time, and never more than `cost`.
-    pub(super) fn give_back(&self, rate: Rate, cost: u32) {
-        self.set(|tat| tat.saturating_sub(rate.emission.saturating_mul(u64::from(cost))));
+    /// What had come back by itself before somebody else spent is not given back once more: he may have had it. That
+    /// much is `after` less than it was to the latest who spent, and a spend only ever makes the TAT larger.
+    pub(super) fn give_back(&self, rate: Rate, cost: u32, after: u64) {
+        let spent = rate.emission.saturating_mul(u64::from(cost));
+        self.set(|tat| {
+            // Whose spend is in `tat`, his moment is in `latest`: it was there before.
+            fence(Ordering::Acquire);
+            let owed = after.saturating_sub(self.latest.load(Ordering::Relaxed));
+            tat.saturating_sub(spent.min(owed))
+        });
     }
 
     /// Full not before `full_at`.
@@ -240,6 +256,14 @@ impl Cell {
         Timestamp::from_nanos(self.tat())
     }
 
+    /// Somebody is about to spend.
+    fn note(&self, now: Timestamp) {
+        let now = now.as_nanos();
+        if self.latest.load(Ordering::Relaxed) < now {
+            self.latest.fetch_max(now, Ordering::Relaxed);
+        }
+    }
+
     fn tat(&self) -> u64 {
         self.replace(Err::<((), u64), u64>).err().unwrap_or_default()
     }
@@ -250,7 +274,7 @@ impl Cell {
 
     fn replace<T, E>(&self, f: impl Fn(u64) -> Result<(T, u64), E>) -> Result<T, E> {
         sync::point();
-        self.0.measure_and_replace(&NotKeyed::NonKey, |tat| {
+        self.tat.measure_and_replace(&NotKeyed::NonKey, |tat| {
             let (result, tat) = f(tat.map_or(0, Nanos::as_u64))?;
             // Between the look at the number and its exchange, which fails if it is another one by now.
             sync::point();
@@ -278,38 +302,52 @@ mod tests {
     #[test]
     fn a_burst_passes_then_one_per_interval() {
         let (cell, rate) = (Cell::default(), rate(10, SECOND, 3));
-        let left: Vec<_> = (0..3).map(|_| cell.spend(rate, 1, at(0)).unwrap().remaining).collect();
+        let left: Vec<_> = (0..3).map(|_| cell.spend(rate, 1, at(0)).unwrap().level.remaining).collect();
         assert_eq!(left, [2, 1, 0]);
         assert_eq!(cell.spend(rate, 1, at(0)), Err(Some(Duration::from_millis(100))));
         assert_eq!(cell.spend(rate, 1, at(60)), Err(Some(Duration::from_millis(40))));
-        assert_eq!(cell.spend(rate, 1, at(100)).map(|level| level.remaining), Ok(0));
+        assert_eq!(cell.spend(rate, 1, at(100)).map(|spent| spent.level.remaining), Ok(0));
     }
 
     #[test]
     fn the_level_says_when_there_is_one_more() {
         let (cell, rate) = (Cell::default(), rate(10, SECOND, 3));
-        assert_eq!(cell.spend(rate, 1, at(0)), Ok(Level { remaining: 2, next: Duration::from_millis(100) }));
-        assert_eq!(cell.spend(rate, 1, at(30)), Ok(Level { remaining: 1, next: Duration::from_millis(70) }));
+        let level = |now| cell.spend(rate, 1, now).map(|spent| spent.level);
+        assert_eq!(level(at(0)), Ok(Level { remaining: 2, next: Duration::from_millis(100) }));
+        assert_eq!(level(at(30)), Ok(Level { remaining: 1, next: Duration::from_millis(70) }));
     }
 
     #[test]
     fn what_is_given_back_can_be_spent_again_and_no_more() {
         let (cell, rate) = (Cell::default(), rate(1, SECOND, 2));
         cell.spend(rate, 1, at(500)).unwrap();
-        cell.spend(rate, 1, at(500)).unwrap();
-        cell.give_back(rate, 1);
+        let spent = cell.spend(rate, 1, at(500)).unwrap();
+        cell.give_back(rate, 1, spent.after);
         assert!(cell.spend(rate, 1, at(500)).is_ok());
         assert!(cell.spend(rate, 1, at(500)).is_err());
     }
 
     #[test]
+    fn what_came_back_by_itself_and_may_have_been_spent_is_not_given_back_once_more() {
+        let (cell, rate) = (Cell::default(), rate(1, SECOND, 2));
+        let lost = cell.spend(rate, 1, at(500)).unwrap();
+        // Half of it is back when another spends.
+        cell.spend(rate, 1, at(1000)).unwrap();
+        cell.give_back(rate, 1, lost.after);
+        let spent_once = Cell::default();
+        spent_once.spend(rate, 1, at(1000)).unwrap();
+        assert_eq!(cell.full_again(), spent_once.full_again());
+    }
+
+    #[test]
     fn what_costs_more_is_spent_together_and_what_never_fits_waits_for_ever() {
         let (cell, rate) = (Cell::default(), rate(10, SECOND, 5));
-        assert_eq!(cell.spend(rate, 3, at(1000)).map(|level| level.remaining), Ok(2));
+        let spent = cell.spend(rate, 3, at(1000)).unwrap();
+        assert_eq!(spent.level.remaining, 2);
         assert_eq!(cell.spend(rate, 3, at(1000)), Err(Some(Duration::from_millis(100))));
+        cell.give_back(rate, 3, spent.after);
+        assert_eq!(cell.spend(rate, 5, at(1000)).map(|spent| spent.level.remaining), Ok(0));
         assert_eq!(cell.spend(rate, 6, at(9000)), Err(None));
-        cell.give_back(rate, 3);
-        assert_eq!(cell.spend(rate, 5, at(1000)).map(|level| level.remaining), Ok(0));
     }
 
     #[test]
@@ -322,7 +360,7 @@ mod tests {
         };
         let cell = spent();
         cell.convert(before, raised, at(1000));
-        assert_eq!(cell.spend(raised, 1, at(1000)).unwrap().remaining, 40 - 7 - 1);
+        assert_eq!(cell.spend(raised, 1, at(1000)).unwrap().level.remaining, 40 - 7 - 1);
         let cell = spent();
         cell.convert(before, lowered, at(1000));
         assert_eq!(cell.spend(lowered, 1, at(1000)), Err(Some(Duration::from_millis(200))));
@@ -347,10 +385,10 @@ mod tests {
             assert_eq!(wait.as_nanos(), u128::from(rate.emission));
             let (early, due) = (start + (wait - Duration::from_nanos(1)), start + wait);
             assert!(cell.check(rate, 1, early).is_err());
-            assert_eq!(cell.spend(rate, 1, due).map(|level| level.remaining), Ok(0));
+            assert_eq!(cell.spend(rate, 1, due).map(|spent| spent.level.remaining), Ok(0));
             assert!(cell.check(rate, 1, due).is_err());
             assert_eq!(
-                cell.spend(rate, 1, due + rate.refill()).map(|level| level.remaining),
+                cell.spend(rate, 1, due + rate.refill()).map(|spent| spent.level.remaining),
                 Ok(rate.burst - 1)
             );
         }
@@ -402,6 +440,29 @@ mod tests {
                     prop_assert!((n as u128) < u128::from(burst) + refilled);
                 }
             }
+        }
+
+        /// As long as the clock of each is the latest so far, it is as if he who gives back had never spent; where it is
+        /// not, no more is there than that.
+        #[test]
+        fn what_is_given_back_leaves_at_most_what_there_were_without_it(
+            burst in 1_u32..8,
+            mine in (0_u64..4_000, 1_u32..4),
+            others in prop::collection::vec((0_u64..4_000, 1_u32..4), 0..6),
+        ) {
+            let rate = rate(1, SECOND, burst);
+            let (cell, without) = (Cell::default(), Cell::default());
+            let start = 1_000_000;
+            let Ok(spent) = cell.spend(rate, mine.1, at(start + mine.0)) else { return Ok(()) };
+            for (step, cost) in others {
+                let now = at(start + step);
+                // Who is refused only because of mine would not have been: he is none of both then.
+                if cell.spend(rate, cost, now).is_ok() {
+                    prop_assert!(without.spend(rate, cost, now).is_ok());
+                }
+            }
+            cell.give_back(rate, mine.1, spent.after);
+            prop_assert!(cell.full_again() >= without.full_again());
         }
 
         #[test]

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::RateLimitPolicySpec;
 use super::cell::Rate;
-use super::filter::{Part, Ruling, Wish};
+use super::filter::{Part, Ruling, Wish, undo};
 use super::scope::{Counters, Scope};
 use super::state::{self, LimitState};
 use crate::kind::CompileContext;
@@ -66,12 +66,13 @@ pub(super) fn take_turns<'a>(
     let (now, mut turns) = (cx.now, SmallVec::<[_; 4]>::new());
     let mut longest: Option<(Wish<'a>, Duration)> = None;
     let mut tightest: Option<Ruling<'a>> = None;
-    for (i, part) in parts.iter().enumerate() {
+    for part in parts {
         let turn = match part.bucket.reserve(part.wish.cost, now, patience) {
             Ok(turn) => turn,
             // Another request was faster since the look.
             Err(wait) => {
-                parts[..i].iter().for_each(|part| part.bucket.give_back(part.wish.cost));
+                let spends: SmallVec<[_; 4]> = turns.iter().map(|(_, after)| *after).collect();
+                undo(parts, &spends);
                 return Some(Ruling::Refused(part.wish.limit, wait));
             }
         };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cell::Level;
+use super::cell::{Level, Spend};
 use super::key::{self, KeyPart, KeySpec, KeyType, Source};
 use super::scope::{Scope, Sharing};
 use super::{BoundLimit, RateLimitPolicy, RateLimitPolicySpec};
@@ -158,12 +158,14 @@ impl DescriptorLimiter {
             return judgement;
         }
         judgement.descriptors.fill(None);
-        for (i, part) in parts.iter().enumerate() {
+        let mut spends = Vec::with_capacity(parts.len());
+        for part in &parts {
             let result = part.take(now);
+            spends.extend(result.as_ref().map(|spent| spent.after));
             let refused = result.is_err();
-            judgement.note(part, result);
+            judgement.note(part, result.map(|spent| spent.level));
             if refused {
-                parts[..i].iter().for_each(|taken| taken.put_back(now));
+                parts.iter().zip(spends).for_each(|(taken, after)| taken.put_back(after, now));
                 return judgement;
             }
         }
@@ -230,14 +232,14 @@ impl Part<'_> {
         Ok(bucket.level(now))
     }
 
-    fn take(&self, now: Timestamp) -> Result<Level, Option<Duration>> {
+    fn take(&self, now: Timestamp) -> Result<Spend, Option<Duration>> {
         let bucket = self.limit.counters.bucket(self.key, Vec::new, now);
         bucket.spend(self.hits, now)
     }
 
-    fn put_back(&self, now: Timestamp) {
+    fn put_back(&self, after: u64, now: Timestamp) {
         let bucket = self.limit.counters.bucket(self.key, Vec::new, now);
-        bucket.give_back(self.hits);
+        bucket.give_back(self.hits, after);
     }
 }
 

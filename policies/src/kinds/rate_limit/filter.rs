@@ -12,7 +12,7 @@ use http::HeaderValue;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::cell::{Level, Rate};
+use super::cell::{Level, Rate, Spend};
 use super::concurrent::BoundConcurrent;
 use super::connections::BoundConnections;
 use super::cost::Cost;
@@ -337,20 +337,27 @@ pub(super) fn refusal<'a>(parts: &[Part<'a>], patience: Duration, now: Timestamp
 /// All of them, or none. `None` if there are none.
 pub(super) fn spend<'a>(parts: &[Part<'a>], now: Timestamp) -> Option<Ruling<'a>> {
     let mut tightest: Option<(&BoundLimit, Level)> = None;
-    for (i, part) in parts.iter().enumerate() {
+    let mut spends = SmallVec::<[u64; 4]>::new();
+    for part in parts {
         match part.bucket.spend(part.wish.cost, now) {
-            Ok(level) => {
+            Ok(Spend { level, after, .. }) => {
+                spends.push(after);
                 let tighter = tightest.is_none_or(|(_, least)| level.remaining < least.remaining);
                 tightest = if tighter { Some((part.wish.limit, level)) } else { tightest };
             }
             // Another request was faster since the look.
             Err(wait) => {
-                parts[..i].iter().for_each(|spent| spent.bucket.give_back(spent.wish.cost));
+                undo(parts, &spends);
                 return Some(Ruling::Refused(part.wish.limit, wait));
             }
         }
     }
     tightest.map(|(limit, level)| Ruling::Allowed(limit, level))
+}
+
+/// Gives back what the first of them spent, each with what its bucket said after it.
+pub(super) fn undo(parts: &[Part<'_>], spends: &[u64]) {
+    parts.iter().zip(spends).for_each(|(part, after)| part.bucket.give_back(part.wish.cost, *after));
 }
 
 /// What the request would spend of one limit.
@@ -471,6 +478,6 @@ mod tests {
         // As if another request took the last of `b` between the look and the spending.
         assert!(!left() && !left());
         let rest = parts[0].bucket.spend(1, now);
-        assert_eq!(rest.map(|level| level.remaining), Ok(0), "one of `a` was left, and still is");
+        assert_eq!(rest.map(|spent| spent.level.remaining), Ok(0), "one of `a` was left, and still is");
     }
 }

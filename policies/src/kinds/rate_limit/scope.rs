@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::RateLimitPolicySpec;
-use super::cell::{Level, Rate, Reserved};
+use super::cell::{Level, Rate, Spend};
 use super::exact::{Exact, Written};
 use super::mesh::{LentBucket, LentBuckets, Mesh};
 use super::response_cost::Kept;
@@ -181,10 +181,10 @@ impl Bucket<'_> {
     ///
     /// # Errors
     /// How long to wait, `None` for ever; nothing was taken.
-    pub(super) fn spend(&self, cost: u32, now: Timestamp) -> Result<Level, Option<Duration>> {
+    pub(super) fn spend(&self, cost: u32, now: Timestamp) -> Result<Spend, Option<Duration>> {
         match self {
             Self::Here(bucket) => bucket.spend(cost, now),
-            Self::Lent(bucket) => bucket.spend(cost, now),
+            Self::Lent(bucket) => bucket.spend(cost, now).map(Spend::of_a_share),
         }
     }
 
@@ -197,12 +197,10 @@ impl Bucket<'_> {
         cost: u32,
         now: Timestamp,
         patience: Duration,
-    ) -> Result<Reserved, Option<Duration>> {
+    ) -> Result<Spend, Option<Duration>> {
         match self {
             Self::Here(bucket) => bucket.reserve(cost, now, patience),
-            Self::Lent(bucket) => {
-                bucket.spend(cost, now).map(|level| Reserved { level, wait: Duration::ZERO, after: 0 })
-            }
+            Self::Lent(bucket) => bucket.spend(cost, now).map(Spend::of_a_share),
         }
     }
 
@@ -214,10 +212,10 @@ impl Bucket<'_> {
         }
     }
 
-    /// Undoes one [`Bucket::spend`] of the same cost.
-    pub(super) fn give_back(&self, cost: u32) {
+    /// Undoes the [`Bucket::spend`] of the same cost that gave `after`.
+    pub(super) fn give_back(&self, cost: u32, after: u64) {
         match self {
-            Self::Here(bucket) => bucket.give_back(cost),
+            Self::Here(bucket) => bucket.give_back(cost, after),
             Self::Lent(bucket) => bucket.give_back(cost),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::cell::{Cell, Level, Rate, Rates, Reserved};
+use super::cell::{Cell, Level, Rate, Rates, Spend};
 use super::table::{Held, Table};
 use crate::time::Timestamp;
 pub(super) use saved::{SavedLimit, Times};
@@ -96,7 +96,7 @@ impl Bucket<'_> {
     }
 
     /// As [`Cell::spend`].
-    pub(super) fn spend(&self, cost: u32, now: Timestamp) -> Result<Level, Option<Duration>> {
+    pub(super) fn spend(&self, cost: u32, now: Timestamp) -> Result<Spend, Option<Duration>> {
         match &self.held {
             Held::Own(cell) => cell.spend(self.rate, cost, now),
             Held::Shared(shared) => shared.spend(self.rate, cost, now),
@@ -109,7 +109,7 @@ impl Bucket<'_> {
         cost: u32,
         now: Timestamp,
         patience: Duration,
-    ) -> Result<Reserved, Option<Duration>> {
+    ) -> Result<Spend, Option<Duration>> {
         match &self.held {
             Held::Own(cell) => cell.reserve(self.rate, cost, (now, patience)),
             Held::Shared(shared) => shared.reserve(self.rate, cost, (now, patience)),
@@ -139,11 +139,11 @@ impl Bucket<'_> {
         }
     }
 
-    /// Undoes the last [`Bucket::spend`] of the same cost. Of a key that has no bucket of its own, only what was spent by
+    /// Undoes the last [`Bucket::spend`] of the same cost, as [`Cell::give_back`]. Of a key that has no bucket of its own, only what was spent by
     /// this very `Bucket` can be undone; the rest stays spent.
-    pub(super) fn give_back(&self, cost: u32) {
+    pub(super) fn give_back(&self, cost: u32, after: u64) {
         match &self.held {
-            Held::Own(cell) => cell.give_back(self.rate, cost),
+            Held::Own(cell) => cell.give_back(self.rate, cost, after),
             Held::Shared(shared) => shared.give_back(),
         }
     }
@@ -163,8 +163,9 @@ mod tests {
             assert!(limit.bucket(7, now).spend(1, now).is_ok());
             let asked = allocation_counter::measure(|| {
                 let bucket = limit.bucket(7, now);
-                assert!(bucket.check(1, now).is_ok() && bucket.spend(1, now).is_ok());
-                bucket.give_back(1);
+                assert!(bucket.check(1, now).is_ok());
+                let spent = bucket.spend(1, now).expect("there is one");
+                bucket.give_back(1, spent.after);
             });
             assert_eq!(asked.count_total, 0, "{max_keys:?}");
         }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use parking_lot::{MutexGuard, RwLockReadGuard};
 
 use super::Hot;
-use crate::kinds::rate_limit::cell::{Cell, Level, Rate, Reserved};
+use crate::kinds::rate_limit::cell::{Cell, Level, Rate, Spend};
 use crate::time::Timestamp;
 
 pub(super) const ROWS: usize = 4;
@@ -112,8 +112,8 @@ impl<'a> Shared<'a> {
         rate: Rate,
         cost: u32,
         now: Timestamp,
-    ) -> Result<Level, Option<Duration>> {
-        self.reserve(rate, cost, (now, Duration::ZERO)).map(|reserved| reserved.level)
+    ) -> Result<Spend, Option<Duration>> {
+        self.reserve(rate, cost, (now, Duration::ZERO))
     }
 
     /// As [`Cell::reserve`].
@@ -122,7 +122,7 @@ impl<'a> Shared<'a> {
         rate: Rate,
         cost: u32,
         (now, patience): (Timestamp, Duration),
-    ) -> Result<Reserved, Option<Duration>> {
+    ) -> Result<Spend, Option<Duration>> {
         let reserved = rate.reserve(self.tat(), cost, (now.as_nanos(), patience))?;
         let mut before = [0; ROWS];
         for (before, cell) in before.iter_mut().zip(self.cold.of(self.key)) {

@@ -35,11 +35,11 @@ fn taken(rate: Rate, cold_width: usize) -> Table {
 
 impl Table {
     fn spend(&self, key: u128, cost: u32, now: Timestamp) -> Result<u32, Option<Duration>> {
-        let level = match self.bucket(key, now) {
+        let spent = match self.bucket(key, now) {
             (rate, Held::Own(cell)) => cell.spend(rate, cost, now),
             (rate, Held::Shared(shared)) => shared.spend(rate, cost, now),
         };
-        level.map(|level| level.remaining)
+        spent.map(|spent| spent.level.remaining)
     }
 }
 
@@ -112,7 +112,7 @@ fn what_a_stranger_gives_back_it_can_spend_again_and_another_cannot_spend_it_twi
     let (rate, Held::Shared(shared)) = table.bucket(key(16), at(0)) else { panic!("no room") };
     assert!(shared.spend(rate, 2, at(0)).is_ok());
     shared.give_back();
-    assert_eq!(shared.spend(rate, 1, at(0)).map(|level| level.remaining), Ok(1));
+    assert_eq!(shared.spend(rate, 1, at(0)).map(|spent| spent.level.remaining), Ok(1));
     drop(shared);
     // With one cell for all.
     assert_eq!(table.spend(key(32), 1, at(0)), Ok(0));
