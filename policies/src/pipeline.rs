@@ -30,8 +30,8 @@ use crate::time::Timestamp;
 
 pub(crate) use cors::announced;
 pub use effect::{
-    Answer, Ask, AskedDescriptor, Effect, Performed, Said, ServiceLimit, ServiceRef, SharedBucket, Spend,
-    Spent,
+    Answer, Ask, AskedDescriptor, Effect, Holds, Performed, Said, ServiceLimit, ServiceRef, SharedBucket,
+    Spend, Spent,
 };
 pub use held::{Held, answered, slowest};
 pub(crate) use route_filter::{Entry, InvalidFilter, route_filter};

@@ -14,6 +14,7 @@ mod gate;
 mod link;
 pub(crate) mod mesh;
 mod perform;
+mod server;
 pub mod service;
 mod services;
 pub mod store;

@@ -443,6 +443,7 @@ fn at_least_one(value: u32, pointer: &str, cx: &mut CompileContext<'_>) -> Optio
 impl BindFilter for RateLimit {
     fn bind(&self, state: &StateStore) -> Arc<dyn Filter> {
         let owner: Arc<str> = format!("{}/{}", self.policy.kind, self.policy.name).into();
+        let percent = self.sharing.exact().map(exact::Exact::percent);
         let limits =
             self.limits.iter().map(|limit| limit.bind(&owner, &self.policy, self.sharing, state)).collect();
         Arc::new(RateLimitFilter {
@@ -450,7 +451,7 @@ impl BindFilter for RateLimit {
             when: self.when.clone(),
             limits,
             concurrent: self.concurrent.iter().map(|one| one.bind(&owner, state)).collect(),
-            quotas: self.quotas.iter().map(|quota| quota.bind(&owner, state)).collect(),
+            quotas: self.quotas.iter().map(|quota| quota.bind(&owner, percent, state)).collect(),
             connections: self.connections.iter().map(|one| one.bind(&owner, &self.policy, state)).collect(),
             policy_field: self.policy_field.clone(),
             told: self.told,

@@ -54,12 +54,24 @@ pub struct SharedBucket {
     /// What is counted apart, the same for the same request at every proxy. It holds what clients sent: to be hashed
     /// before it is stored.
     pub key: Vec<u8>,
-    pub requests: u32,
-    pub per: Duration,
-    pub burst: u32,
-    /// The number changes from request to request: whatever it is, what was spent of the bucket stays spent in proportion.
-    pub in_proportion: bool,
+    pub holds: Holds,
     pub cost: u32,
+}
+
+/// How much a bucket holds, and when there is more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// At most `burst`, and `requests` more per `per`.
+    Rate {
+        requests: u32,
+        per: Duration,
+        burst: u32,
+        /// The number changes from request to request: whatever it is, what was spent of the bucket stays spent in
+        /// proportion.
+        in_proportion: bool,
+    },
+    /// `requests` until `end`, since the Unix epoch; another end is another bucket.
+    Window { requests: u32, end: Duration },
 }
 
 /// What the store says of all buckets that were asked for together.

@@ -145,7 +145,8 @@ pub struct ProxyArgs {
     pub drain_timeout: Duration,
 
     /// The Redis that counts policies with `scope: Exact`, the same for all proxies. Without one, and while it does not
-    /// answer, each proxy lets through by itself what those policies say. May hold a password: better in the environment.
+    /// answer, each proxy lets through by itself what those policies say. May hold a password: better in the environment. A
+    /// cluster is redis-cluster://HOST:PORT,HOST:PORT: some of its nodes are enough.
     #[arg(long, env = "TIDEGATE_REDIS_URL", value_name = "redis://HOST:PORT/DB", hide_env_values = true)]
     pub redis: Option<String>,
 

@@ -13,12 +13,16 @@ const LONGEST_REFILL_MICROS: u64 = 30 * 365 * 24 * 3600 * 1_000_000;
 /// Of the 256 bits of a key's hash: two keys that share a bucket let fewer requests through, never more.
 const KEY_BYTES: usize = 16;
 
+/// The last end of a window: what lies beyond is no whole number in a double.
+const LAST_END_MICROS: u64 = 1 << 53;
+
 /// One bucket of one limit, and how much of it is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     key: String,
+    /// 0 for a window of the calendar.
     emission: u64,
-    /// What the bucket's time is written in.
+    /// What the bucket's time is written in; of a window, its end.
     unit: u64,
     burst: u32,
     cost: u32,
@@ -33,6 +37,8 @@ pub enum CannotAsk {
     TooFast,
     #[error("it would take more than 30 years to refill")]
     TooSlow,
+    #[error("its window ends too late to be counted")]
+    EndsTooLate,
     /// However long it waits.
     #[error("it costs more than the bucket holds")]
     CostAboveBurst,
@@ -94,6 +100,22 @@ impl Wanted {
     #[must_use]
     pub fn in_proportion(self, per: Duration) -> Self {
         Self { unit: u64::try_from(per.as_micros()).unwrap_or(u64::MAX).max(1), ..self }
+    }
+
+    /// `requests` until `end`, since the Unix epoch. `key` must be another one for another end.
+    ///
+    /// # Errors
+    /// If no store could ever count that.
+    pub fn until(key: String, requests: u32, end: Duration, cost: u32) -> Result<Self, CannotAsk> {
+        if requests == 0 || end.is_zero() {
+            return Err(CannotAsk::NoRate);
+        }
+        let unit = u64::try_from(end.as_micros()).ok().filter(|end| *end < LAST_END_MICROS);
+        let unit = unit.ok_or(CannotAsk::EndsTooLate)?;
+        if cost > requests {
+            return Err(CannotAsk::CostAboveBurst);
+        }
+        Ok(Self { key, emission: 0, unit, burst: requests, cost })
     }
 
     pub(super) fn key(&self) -> &str {
@@ -174,6 +196,15 @@ mod tests {
         assert_eq!(wanted((1, SECOND), u32::MAX, 1), Err(CannotAsk::TooSlow));
         assert_eq!(wanted((1, Duration::MAX), 1, 1), Err(CannotAsk::TooSlow));
         assert_eq!(wanted((1, SECOND), 4, 5), Err(CannotAsk::CostAboveBurst));
+    }
+
+    #[test]
+    fn a_window_is_asked_for_by_its_end() {
+        let until = |end, cost| Wanted::until(String::from("k"), 5, Duration::from_secs(end), cost);
+        assert_eq!(until(60, 2).unwrap().arguments(), [0, 5, 2, 60_000_000]);
+        assert_eq!(until(0, 1), Err(CannotAsk::NoRate));
+        assert_eq!(until(60, 6), Err(CannotAsk::CostAboveBurst));
+        assert_eq!(until(1 << 40, 1), Err(CannotAsk::EndsTooLate));
     }
 
     #[test]

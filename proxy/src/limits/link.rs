@@ -3,24 +3,25 @@
 //! A question waits for a connection no longer than for its answer, which may be less than connecting takes; so
 //! connecting goes on without it, and the next one finds the connection made.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
 use tokio::sync::watch;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+use super::server::{Client, Connection};
+
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Link {
-    client: Client,
+    client: Arc<Client>,
     state: watch::Sender<State>,
 }
 
 /// A connection and which one it is.
 #[derive(Clone)]
 pub(super) struct Linked {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) connection: Connection,
     number: u64,
 }
 
@@ -36,12 +37,12 @@ enum Step {
     #[default]
     Down,
     Connecting,
-    Up(MultiplexedConnection),
+    Up(Connection),
 }
 
 impl Link {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, state: watch::Sender::default() }
+        Self { client: Arc::new(client), state: watch::Sender::default() }
     }
 
     /// The connection, once there is one; `None` if it cannot be made.
@@ -80,15 +81,7 @@ impl Link {
         }
         let (client, sender) = (self.client.clone(), self.state.clone());
         tokio::spawn(async move {
-            // Questions have their own timeout.
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                .set_response_timeout(None);
-            let made = tokio::time::timeout(
-                CONNECT_TIMEOUT,
-                client.get_multiplexed_async_connection_with_config(&config),
-            );
-            let step = match made.await {
+            let step = match tokio::time::timeout(CONNECT_TIMEOUT, client.connect()).await {
                 Ok(Ok(connection)) => Step::Up(connection),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "cannot connect to the store of exact limits");

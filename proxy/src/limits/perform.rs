@@ -1,7 +1,7 @@
 //! Carries out what the core asks of a store or a service.
 
 use tidegate_policy::model::PolicyRef;
-use tidegate_policy::pipeline::{Effect, Performed, Spend, Spent};
+use tidegate_policy::pipeline::{Effect, Holds, Performed, Spend, Spent};
 
 use super::NoAnswer;
 use super::exact::{self, CannotAsk, Wanted};
@@ -49,9 +49,17 @@ fn unanswered(why: NoAnswer, policy: &PolicyRef) -> Performed {
 fn wanted(spend: &Spend) -> Result<Vec<Wanted>, CannotAsk> {
     let policy = spend.policy.name.to_string();
     let buckets = spend.buckets.iter().map(|bucket| {
-        let key = exact::key(&policy, &bucket.limit, &[&bucket.key]);
-        let wanted = Wanted::new(key, (bucket.requests, bucket.per), bucket.burst, bucket.cost)?;
-        Ok(if bucket.in_proportion { wanted.in_proportion(bucket.per) } else { wanted })
+        let key = |values: &[&[u8]]| exact::key(&policy, &bucket.limit, values);
+        match bucket.holds {
+            Holds::Rate { requests, per, burst, in_proportion } => {
+                let wanted = Wanted::new(key(&[&bucket.key]), (requests, per), burst, bucket.cost)?;
+                Ok(if in_proportion { wanted.in_proportion(per) } else { wanted })
+            }
+            Holds::Window { requests, end } => {
+                let key = key(&[&bucket.key, &end.as_secs().to_be_bytes()]);
+                Wanted::until(key, requests, end, bucket.cost)
+            }
+        }
     });
     buckets.collect()
 }

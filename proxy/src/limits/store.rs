@@ -1,4 +1,5 @@
-//! Exact limits, counted in Redis by one script: the questions of [`super::exact`], carried over one connection.
+//! Exact limits, counted in Redis by one script: the questions of [`super::exact`], carried over one connection, or one to
+//! each node of a cluster.
 //!
 //! Questions that are open at one time are pipelined on it. A question that found no answer in time may still have been
 //! counted: so a limit is never exceeded, and may let a few less through while its store is slow. Nothing is asked twice.
@@ -6,13 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Client, RedisError, Script};
+use redis::{RedisError, Script};
 
 use super::NoAnswer;
 use super::counts::Counted;
 use super::exact::{self, Told, Wanted};
 use super::gate::{Asked, Gate};
 use super::link::{Link, Linked};
+use super::server::Client;
 
 /// See the module.
 #[derive(Debug)]
@@ -24,7 +26,9 @@ pub struct ExactStore {
 
 /// The address of the store cannot be one.
 #[derive(Debug, thiserror::Error)]
-#[error("{address} is no address of a Redis (redis://HOST:PORT/DB): {cause}")]
+#[error(
+    "{address} is no address of a Redis (redis://HOST:PORT/DB, redis-cluster://HOST:PORT,HOST:PORT): {cause}"
+)]
 pub struct InvalidAddress {
     address: String,
     cause: RedisError,
@@ -106,5 +110,8 @@ mod tests {
         let error = ExactStore::new("http://user:secret@store:1").unwrap_err().to_string();
         assert!(error.starts_with("http://…@store:1 is no address of a Redis"), "{error}");
         assert!(ExactStore::new("redis://127.0.0.1:6379/0").is_ok());
+        assert!(ExactStore::new("redis-cluster://user:secret@127.0.0.1:7000,127.0.0.1:7001").is_ok());
+        let error = ExactStore::new("redis-cluster://user:secret@store:none").unwrap_err().to_string();
+        assert!(!error.contains("secret"), "{error}");
     }
 }

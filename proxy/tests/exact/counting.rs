@@ -1,7 +1,7 @@
 //! What a real Redis counts, and what happens when it does not. Run with `--ignored` where redis-server is installed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use tidegate_proxy::limits::NoAnswer;
@@ -9,7 +9,7 @@ use tidegate_proxy::limits::exact::{Level, Told, Wanted, key};
 use tidegate_proxy::limits::store::ExactStore;
 use tokio::task::JoinSet;
 
-use crate::redis::Redis;
+use crate::redis::{Cluster, Redis};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Far more than a test machine needs for an answer.
@@ -185,4 +185,51 @@ async fn a_bucket_whose_server_went_back_in_time_is_empty_and_not_in_debt() {
     let () = redis.command(&["SET", &key("shop/p", "a", &[b"ann"]), "7258118400000000 1000000"]);
     let told = store.spend(&[wanted("a", (1, Duration::from_secs(1)), 5, 1)], LONG).await.unwrap();
     assert_eq!(told.levels, [Level { remaining: 0, wait: Duration::from_secs(1) }]);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_window_holds_what_is_written_for_all_proxies_and_the_next_one_begins_anew() {
+    let redis = Redis::start();
+    let proxies = proxies(&redis, 2);
+    let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + HOUR;
+    let until = |end: Duration, cost| {
+        let key = key("shop/p", "month", &[b"ann", &end.as_secs().to_be_bytes()]);
+        Wanted::until(key, 30, end, cost).unwrap()
+    };
+    assert_eq!(together(&proxies, &until(end, 1), 10).await, 30);
+    let told = proxies[0].spend(&[until(end, 1)], LONG).await.unwrap();
+    assert!(!told.allowed && told.levels[0].remaining == 0);
+    assert!(told.levels[0].wait <= HOUR && told.levels[0].wait > HOUR - LONG * 2, "{told:?}");
+    assert_eq!(admitted(&proxies[0], &[until(end + HOUR, 3)], 12).await, 10);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_window_that_is_full_leaves_the_limits_beside_it_unspent() {
+    let redis = Redis::start();
+    let store = &proxies(&redis, 1)[0];
+    let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + HOUR;
+    let day = Wanted::until(key("shop/p", "day", &[b"ann"]), 2, end, 1).unwrap();
+    let limit = wanted("all", (1, HOUR), 5, 1);
+    assert_eq!(admitted(store, &[limit.clone(), day.clone()], 4).await, 2);
+    let told = store.spend(&[limit.clone(), day], LONG).await.unwrap();
+    assert_eq!((told.levels[0].remaining, told.levels[0].wait), (3, Duration::ZERO), "it does not refuse");
+    assert_eq!(admitted(store, &[limit], 5).await, 3);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_cluster_counts_as_one_store_whichever_of_its_nodes_is_known() {
+    let cluster = Cluster::start();
+    let stores = [0, 1].map(|node| ExactStore::new(&cluster.address(node)).unwrap());
+    // Policies are spread over the nodes; all of one is at one node, so that one script may spend it together.
+    for policy in (0..16).map(|n| format!("shop/p{n}")) {
+        let of =
+            |limit: &str, burst| Wanted::new(key(&policy, limit, &[b"ann"]), (1, HOUR), burst, 1).unwrap();
+        let wanted = [of("wide", 9), of("narrow", 4)];
+        let passed = admitted(&stores[0], &wanted, 3).await + admitted(&stores[1], &wanted, 3).await;
+        assert_eq!(passed, 4, "{policy}");
+    }
+    assert!(cluster.keys().iter().all(|keys| *keys > 0), "{:?}", cluster.keys());
 }

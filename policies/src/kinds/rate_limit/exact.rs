@@ -12,11 +12,12 @@ use smallvec::SmallVec;
 use super::cell::{Level, Rate};
 use super::filter::{BoundLimit, RateLimitFilter, Ruling, Wish};
 use super::key;
+use super::quotas::shared;
 use super::{LimitMode, RateLimitPolicySpec};
 use crate::kind::CompileContext;
 use crate::kinds::check;
 use crate::objects::GepDuration;
-use crate::pipeline::{Effect, RequestContext, SharedBucket, Spend, Spent, Verdict};
+use crate::pipeline::{Effect, Holds, RequestContext, SharedBucket, Spend, Spent, Verdict};
 
 /// How a policy with `scope: Exact` asks, and what it does without an answer.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -25,7 +26,7 @@ pub(super) struct ExactSpec {
     /// How long a request waits for the answer, 1ms to 100ms. Default: 5ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timeout: Option<GepDuration>,
-    /// Of each limit, what each proxy lets through by itself while there is no answer, in percent. Default: 10. 0 refuses
+    /// Of each limit and quota, what each proxy lets through by itself while there is no answer, in percent. Default: 10. 0 refuses
     /// everything then; 100 is the whole limit at each proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 100))]
@@ -102,13 +103,19 @@ impl Written {
 }
 
 impl RateLimitFilter {
-    /// What is to be spent in the store; nothing, if no limit counts the request.
+    /// What is to be spent in the store; nothing, if neither a limit nor a quota counts the request.
     pub(super) fn ask(&self, exact: Exact, cx: &mut RequestContext<'_>) -> Verdict {
         let wishes = match self.wishes(cx) {
-            Ok(wishes) if wishes.is_empty() => return Verdict::Continue,
             Ok(wishes) => wishes,
             Err(ruling) => return self.rule(ruling, &[], cx),
         };
+        let due = match self.due(self.wall(cx), cx) {
+            Ok(due) => due,
+            Err(quota) => return self.refuse_by_quota(quota, None, cx),
+        };
+        if wishes.is_empty() && due.is_empty() {
+            return Verdict::Continue;
+        }
         let bucket = |wish: &Wish<'_>| {
             let Written { requests, per, burst } = wish.written();
             let mut key = key::bytes(&wish.limit.key, cx);
@@ -118,32 +125,57 @@ impl RateLimitFilter {
             SharedBucket {
                 limit: wish.limit.rule.name.clone(),
                 key,
-                requests: requests.get(),
-                per,
-                burst: burst.get(),
-                in_proportion: wish.number.is_some(),
+                holds: Holds::Rate {
+                    requests: requests.get(),
+                    per,
+                    burst: burst.get(),
+                    in_proportion: wish.number.is_some(),
+                },
                 cost: wish.cost,
             }
         };
-        let buckets = wishes.iter().map(bucket).collect();
+        let windows = due.iter().map(|(quota, window)| shared::bucket(quota, *window, cx));
+        let buckets = wishes.iter().map(bucket).chain(windows).collect();
         Verdict::Effect(Effect::Spend(Spend { policy: self.policy.clone(), buckets, timeout: exact.timeout }))
     }
 
     /// Judges by the answer of the store. `None` if it is none to what was asked.
     pub(super) fn answered(&self, spent: &Spent, cx: &mut RequestContext<'_>) -> Option<Verdict> {
-        let wishes = self.wishes(cx).ok()?;
-        if wishes.is_empty() || wishes.len() != spent.levels.len() {
+        let wall = self.wall(cx);
+        let (wishes, due) = (self.wishes(cx).ok()?, self.due(wall, cx).ok()?);
+        if wishes.len() + due.len() != spent.levels.len() || spent.levels.is_empty() {
             return None;
         }
+        let (levels, windows) = spent.levels.split_at(wishes.len());
         let limits: SmallVec<[&BoundLimit; 4]> = wishes.iter().map(|wish| wish.limit).collect();
-        let told = limits.iter().copied().zip(&spent.levels);
-        let ruling = if spent.allowed {
-            let (limit, (remaining, next)) = told.min_by_key(|(_, (remaining, _))| *remaining)?;
-            Ruling::Allowed(limit, Level { remaining: *remaining, next: *next })
-        } else {
-            let (limit, (_, wait)) = told.max_by_key(|(_, (_, wait))| *wait)?;
-            Ruling::Refused(limit, Some(*wait))
-        };
-        Some(self.rule(ruling, &wishes, cx))
+        let told = limits.iter().copied().zip(levels);
+        if spent.allowed {
+            let left = due.iter().zip(windows).map(|((quota, window), (left, _))| (*quota, *window, *left));
+            self.tell_passed(&left.collect::<SmallVec<[_; 2]>>(), wall, cx);
+            let Some((limit, (remaining, next))) = told.min_by_key(|(_, (remaining, _))| *remaining) else {
+                return Some(Verdict::Continue);
+            };
+            let level = Level { remaining: *remaining, next: *next };
+            return Some(self.rule(Ruling::Allowed(limit, level), &wishes, cx));
+        }
+        // Whoever takes longest has the word.
+        let longest = told.max_by_key(|(_, (_, wait))| *wait);
+        let full = due.iter().zip(windows).max_by_key(|(_, (_, wait))| *wait);
+        match (longest, full) {
+            (longest, Some(((quota, window), (_, wait))))
+                if longest.is_none_or(|(_, (_, limits))| wait > limits) =>
+            {
+                Some(self.refuse_by_quota(quota, Some((*window, wall)), cx))
+            }
+            (Some((limit, (_, wait))), _) => {
+                Some(self.rule(Ruling::Refused(limit, Some(*wait)), &wishes, cx))
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// What time it is, where a calendar is asked.
+    fn wall(&self, cx: &RequestContext<'_>) -> Duration {
+        if self.quotas.is_empty() { Duration::ZERO } else { (cx.unix)() }
     }
 }

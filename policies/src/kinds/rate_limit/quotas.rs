@@ -6,6 +6,7 @@
 
 mod calendar;
 mod counts;
+pub(super) mod shared;
 mod taken;
 
 use std::num::NonZeroU32;
@@ -26,7 +27,8 @@ use crate::state::{StateKey, StateStore};
 use calendar::{Calendar, Every, Window};
 use counts::{Counts, Taken};
 
-/// At most so many requests from one begin to the next, in each proxy. Each request is one.
+/// At most so many requests from one begin to the next: at each proxy or, with `scope: Exact`, at all of them together. Each
+/// request is one.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct QuotaSpec {
@@ -71,6 +73,8 @@ pub(super) struct Quota {
 pub(super) struct BoundQuota {
     rule: Arc<RuleRef>,
     requests: NonZeroU32,
+    /// What is let through by what is counted here alone.
+    here: u32,
     calendar: Calendar,
     key: Arc<[KeyPart]>,
     when: Option<Arc<Expression>>,
@@ -84,11 +88,17 @@ impl RateLimitPolicySpec {
         if count > MOST_LIMITS {
             cx.error("/quotas", format!("{count} of them: write at most {MOST_LIMITS}"));
         }
-        if count > 0 && self.scope != Scope::Local && self.domain.is_none() {
-            cx.error("/quotas", "`quotas` go with `scope: Local` only: each proxy counts its own");
+        if count > 0 && !matches!(self.scope, Scope::Local | Scope::Exact) && self.domain.is_none() {
+            let message = "`quotas` go with `scope: Local`, where each proxy counts its own, and with `scope: Exact`, where \
+                           all count together";
+            cx.error("/quotas", message);
         }
         check::unique(cx, "/quotas", self.quotas.iter().map(|quota| Some(quota.name.as_str())));
-        for (i, QuotaSpec { name, .. }) in self.quotas.iter().enumerate() {
+        for (i, QuotaSpec { name, mode, .. }) in self.quotas.iter().enumerate() {
+            if self.scope == Scope::Exact && *mode == Some(LimitMode::Shadow) {
+                let message = "with `scope: Exact`, write quotas in Shadow into a policy of their own";
+                cx.error(format!("/quotas/{i}/mode"), message);
+            }
             if self.limits.iter().any(|limit| limit.name == *name) {
                 cx.error(format!("/quotas/{i}/name"), "a limit of this policy has the same name");
             }
@@ -144,26 +154,34 @@ impl QuotaSpec {
 }
 
 impl Quota {
-    /// Another number finds the same counts; another calendar begins anew.
-    pub(super) fn bind(&self, owner: &Arc<str>, store: &StateStore) -> BoundQuota {
+    /// Another number finds the same counts; another calendar begins anew. `percent`: of the whole, where somebody else
+    /// counts as a rule.
+    pub(super) fn bind(&self, owner: &Arc<str>, percent: Option<u32>, store: &StateStore) -> BoundQuota {
         let (name, parts, calendar) = (&self.rule.name, key::describe(&self.key), self.calendar.describe());
-        let part = StateKey::new(Arc::clone(owner), format!("{name}{parts}|quota|{calendar}"));
+        let place = StateKey::new(Arc::clone(owner), format!("{name}{parts}|quota|{calendar}"));
         BoundQuota {
             rule: Arc::clone(&self.rule),
             requests: self.requests,
+            here: percent.map_or(self.requests.get(), |percent| part(self.requests, percent)),
             calendar: self.calendar.clone(),
             key: Arc::clone(&self.key),
             when: self.when.clone(),
             shadow: self.shadow,
-            counts: store.get_or_restore(part, Counts::new),
+            counts: store.get_or_restore(place, Counts::new),
         }
     }
 }
 
 impl BoundQuota {
     fn take(&self, key: u128, wall: Duration) -> Result<Taken, Window> {
-        self.counts.take(key, self.requests.get(), |window| {
+        self.counts.take(key, self.here, |window| {
             if window.is_over(wall) { self.calendar.window(wall) } else { window }
         })
     }
+}
+
+/// At least one, unless it is to be nothing.
+fn part(whole: NonZeroU32, percent: u32) -> u32 {
+    let part = u64::from(whole.get()) * u64::from(percent) / 100;
+    u32::try_from(part).unwrap_or(u32::MAX).max(u32::from(percent > 0))
 }

@@ -124,7 +124,12 @@ impl Window {
 
     /// How long until it ends.
     pub(in crate::kinds::rate_limit) fn left(self, wall: Duration) -> Duration {
-        Duration::from_secs(u64::try_from(self.end).unwrap_or_default()).saturating_sub(wall)
+        self.end().saturating_sub(wall)
+    }
+
+    /// Since the Unix epoch.
+    pub(super) fn end(self) -> Duration {
+        Duration::from_secs(u64::try_from(self.end).unwrap_or_default())
     }
 
     pub(super) fn length(self) -> Duration {

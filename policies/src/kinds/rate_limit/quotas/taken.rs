@@ -60,7 +60,7 @@ impl RateLimitFilter {
     }
 
     /// `full`: the window in which nothing is left, and what time it is; else the request is without what it must have.
-    fn refuse_by_quota(
+    pub(in crate::kinds::rate_limit) fn refuse_by_quota(
         &self,
         quota: &BoundQuota,
         full: Option<(Window, Duration)>,
@@ -88,16 +88,27 @@ impl RateLimitFilter {
         all: &TakenQuotas<'_>,
         cx: &mut RequestContext<'_>,
     ) {
-        let Some((quota, tightest)) = all.taken.iter().min_by_key(|(_, taken)| taken.remaining) else {
+        let stand: SmallVec<[_; 2]> =
+            all.taken.iter().map(|(quota, taken)| (*quota, taken.window, taken.remaining)).collect();
+        self.tell_passed(&stand, all.wall.unwrap_or_default(), cx);
+    }
+
+    /// Of each quota that has let the request through, its window, and what is left after it.
+    pub(in crate::kinds::rate_limit) fn tell_passed(
+        &self,
+        stand: &[(&BoundQuota, Window, u32)],
+        wall: Duration,
+        cx: &mut RequestContext<'_>,
+    ) {
+        let Some((quota, window, remaining)) = stand.iter().min_by_key(|(_, _, remaining)| *remaining) else {
             return;
         };
-        self.explain_quota(quota, (Outcome::Allowed, Some(Detail::Remaining(tightest.remaining))), cx);
+        self.explain_quota(quota, (Outcome::Allowed, Some(Detail::Remaining(*remaining))), cx);
         if quota.shadow {
             return;
         }
-        all.taken.iter().for_each(|(quota, taken)| self.tell_member(quota, taken.window, cx));
-        let left = tightest.window.left(all.wall.unwrap_or_default());
-        self.tell_level(quota, (tightest.remaining, left, false), cx);
+        stand.iter().for_each(|(quota, window, _)| self.tell_member(quota, *window, cx));
+        self.tell_level(quota, (*remaining, window.left(wall), false), cx);
     }
 
     fn explain_quota(

@@ -1,7 +1,7 @@
 //! `requestsFrom`: the number of a limit told by an expression.
 
 use super::*;
-use crate::pipeline::{Effect, Performed, Spend};
+use crate::pipeline::{Effect, Holds, Performed, Spend};
 
 const FROM_PLAN: &str = "int(request.headers['x-plan'])";
 
@@ -164,9 +164,12 @@ fn the_store_is_told_the_number_and_without_it_each_proxy_lets_a_part_of_that_th
         let verdict = filter.on_effect(&mut cx, &Performed::Unanswered);
         (spend, matches!(verdict, Verdict::Continue))
     };
-    let bucket = &asks("300").0.buckets[0];
-    assert_eq!((bucket.requests, bucket.burst, bucket.in_proportion), (300, 600, true));
-    assert_eq!(asks("no").0.buckets[0].requests, 10);
+    let asked = |header: &str| match asks(header).0.buckets[0].holds {
+        Holds::Rate { requests, burst, in_proportion, .. } => (requests, burst, in_proportion),
+        window @ Holds::Window { .. } => panic!("{window:?}"),
+    };
+    assert_eq!(asked("300"), (300, 600, true));
+    assert_eq!(asked("no").0, 10);
     // Two were let through above: one of 60, and one of 2.
     assert_eq!((0..100).filter(|_| asks("300").1).count(), 60 - 1 - 30);
 }

@@ -318,8 +318,18 @@ fn faults_of_quotas_are_told_where_they_are() {
             beside("concurrent", json!({"name": "a", "atMost": 1})),
             "spec/quotas/0/name: one of `concurrent` has the same name",
         ),
-        (with("scope", "Exact"), "spec/quotas: `quotas` go with `scope: Local` only"),
-        (with("scope", "Mesh"), "spec/quotas: `quotas` go with `scope: Local` only"),
+        (
+            with("scope", "Mesh"),
+            "spec/quotas: `quotas` go with `scope: Local`, where each proxy counts its own",
+        ),
+        (
+            {
+                let mut spec = quota(json!({"mode": "Shadow"}));
+                spec["scope"] = json!("Exact");
+                spec
+            },
+            "spec/quotas/0/mode: with `scope: Exact`, write quotas in Shadow into a policy of their own",
+        ),
         (with("domain", "edge"), "spec/quotas: a policy with a `domain` sees descriptors only"),
     ] {
         let faults = faults(KIND, spec);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::pipeline::{Effect, Performed, Spend, Spent};
+use crate::pipeline::{Effect, Holds, Performed, Spend, Spent};
 
 fn exact(mode: Mode, exact: &Value) -> Arc<dyn Filter> {
     let spec = json!({"scope": "Exact", "exact": exact, "limits": [
@@ -16,6 +16,17 @@ fn exact(mode: Mode, exact: &Value) -> Arc<dyn Filter> {
     bind(mode, spec, &StateStore::new([3, 4]))
 }
 
+/// Of the first day.
+const NOON: u64 = 12 * 3600;
+
+fn with_a_quota(percent: u32, limits: &Value) -> Arc<dyn Filter> {
+    let day =
+        json!({"name": "day", "requests": 40, "every": "Day", "key": [{"type": "Header", "name": "x-user"}]});
+    let exact = json!({"fallbackPercent": percent});
+    let spec = json!({"scope": "Exact", "exact": exact, "limits": limits, "quotas": [day]});
+    bind(Mode::Enforce, spec, &StateStore::new([3, 4]))
+}
+
 /// What is asked for a user, and what the filter says once it is told.
 fn asks(filter: &dyn Filter, user: &str, performed: impl FnOnce(&Spend) -> Performed) -> (Spend, Met) {
     let mut head = Request::get("/").header("x-user", user).body(()).unwrap().into_parts().0;
@@ -25,7 +36,7 @@ fn asks(filter: &dyn Filter, user: &str, performed: impl FnOnce(&Spend) -> Perfo
         peer: &peer("192.0.2.1:1", None),
         route: None,
         now: Timestamp::from_millis(1),
-        unix: &|| Duration::ZERO,
+        unix: &|| Duration::from_secs(NOON),
         rng: &mut fastrand::Rng::with_seed(1),
         decisions: &mut decisions,
         response_headers: &mut headers,
@@ -52,16 +63,19 @@ fn the_store_is_asked_for_every_limit_that_counts_the_request_with_what_its_key_
     let asked = |user| asks(&*filter, user, |_| told(true, [(9, 1), (9, 1)])).0;
     let ann = asked("ann");
     assert_eq!(ann.timeout, Duration::from_millis(7));
-    let buckets: Vec<_> = ann.buckets.iter().map(|b| (&*b.limit, b.requests, b.burst, b.cost)).collect();
-    assert_eq!(buckets, [("all", 100, 50, 1), ("user", 20, 20, 2)]);
-    assert_eq!(ann.buckets[0].per, Duration::from_secs(3600));
+    let rate = |requests, burst| {
+        let per = Duration::from_secs(3600);
+        Holds::Rate { requests, per, burst, in_proportion: false }
+    };
+    let buckets: Vec<_> = ann.buckets.iter().map(|b| (&*b.limit, b.holds, b.cost)).collect();
+    assert_eq!(buckets, [("all", rate(100, 50), 1), ("user", rate(20, 20), 2)]);
     assert_ne!(ann.buckets[1].key, asked("bob").buckets[1].key);
     assert_eq!(ann.buckets[0].key, asked("bob").buckets[0].key);
     // Another proxy has another seed.
     let spec = json!({"scope": "Exact", "limits": [{"name": "user", "requests": 1, "per": "1h", "key": [{"type": "Header", "name": "x-user"}]}]});
     let elsewhere = bind(Mode::Enforce, spec, &StateStore::new([7, 7]));
     assert_eq!(asks(&*elsewhere, "ann", |_| Performed::Unanswered).0.buckets[0].key, ann.buckets[1].key);
-    assert_eq!(asked("gold").buckets[1].requests, 40);
+    assert_eq!(asked("gold").buckets[1].holds, rate(40, 40));
     assert_eq!(asked("ours").buckets.len(), 1);
 }
 
@@ -182,4 +196,38 @@ proptest! {
         let rate = u64::from(requests) * u64::from(percent) * now / (100 * seconds * 1000);
         prop_assert!(passed <= burst + rate, "{passed} of {burst} + {rate}");
     }
+}
+
+#[test]
+fn a_quota_is_asked_for_with_its_limits_and_by_its_window() {
+    let filter = with_a_quota(10, &json!([{"name": "all", "requests": 5, "per": "1s"}]));
+    let (asked, passed) = asks(&*filter, "ann", |_| told(true, [(4, 1), (7, 43_200)]));
+    let day = &asked.buckets[1];
+    assert_eq!((&*day.limit, day.cost), ("day", 1));
+    assert_eq!(day.holds, Holds::Window { requests: 40, end: Duration::from_secs(24 * 3600) });
+    assert!(passed.allowed());
+    let left: Vec<_> = passed.decisions.iter().map(|told| (&*told.rule.name, told.detail.clone())).collect();
+    assert_eq!(left, [("day", Some(Detail::Remaining(7))), ("all", Some(Detail::Remaining(4)))]);
+    let bob = asks(&*filter, "bob", |_| told(true, [(4, 1), (7, 43_200)])).0;
+    assert_ne!(bob.buckets[1].key, day.key);
+}
+
+#[test]
+fn whoever_refuses_longest_of_limits_and_quotas_has_the_word() {
+    let filter = with_a_quota(10, &json!([{"name": "all", "requests": 5, "per": "1s"}]));
+    let refused = |levels| asks(&*filter, "ann", |_| told(false, levels)).1;
+    let by_the_day = refused([(0, 1), (0, 43_200)]);
+    assert_eq!(by_the_day.decisions[0].rule.name.as_ref(), "day");
+    assert_eq!(by_the_day.reply.unwrap().again, Some(Duration::from_secs(43_200)));
+    let by_the_limit = refused([(0, 1), (3, 0)]);
+    assert_eq!(by_the_limit.decisions[0].rule.name.as_ref(), "all");
+}
+
+#[test]
+fn without_an_answer_each_proxy_lets_its_part_of_a_quota_through() {
+    let passes = |percent| {
+        let filter = with_a_quota(percent, &json!([]));
+        (0..60).filter(|_| asks(&*filter, "ann", |_| Performed::Unanswered).1.allowed()).count()
+    };
+    assert_eq!([passes(0), passes(1), passes(10), passes(100)], [0, 1, 4, 40]);
 }
