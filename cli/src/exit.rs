@@ -11,6 +11,8 @@ pub(crate) enum Done {
     Well,
     /// It did what it was asked, and the answer is no.
     ChecksFailed,
+    /// Something that it was given cannot be used, and it has said what.
+    Unusable,
 }
 
 /// Turns the outcome into an exit code; an error is printed with its causes.
@@ -19,6 +21,7 @@ pub(crate) fn code(done: Result<Done>) -> ExitCode {
     match done {
         Ok(Done::Well) => ExitCode::SUCCESS,
         Ok(Done::ChecksFailed) => ExitCode::from(1),
+        Ok(Done::Unusable) => ExitCode::from(2),
         Err(error) => {
             eprintln!("tidegate: {error:#}");
             ExitCode::from(2)

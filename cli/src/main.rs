@@ -3,6 +3,7 @@
 //! This crate starts, shows and sums up. It must not decide anything about traffic: that is the policy core's, and
 //! what acts on it is the proxy's and the control plane's.
 
+mod cases;
 mod demo;
 mod exit;
 mod http_client;
@@ -67,6 +68,9 @@ enum Command {
     /// Check policy files without running anything
     #[command(after_help = validate::EXAMPLES)]
     Validate(validate::ValidateArgs),
+    /// Run cases that say what policies must do, without running anything else
+    #[command(after_help = cases::EXAMPLES)]
+    Test(cases::TestArgs),
     /// One of the demo's services
     #[command(hide = true)]
     DemoService(demo::ServiceArgs),
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Command::Proxy(args) => parts::proxy(args),
         Command::ControlPlane(args) => parts::control_plane(&args),
         Command::Validate(args) => validate::command(&args),
+        Command::Test(args) => cases::command(&args),
         Command::Status(args) => status::command(&args),
         Command::DemoService(args) => demo::service_command(args),
     };

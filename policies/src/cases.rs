@@ -9,6 +9,7 @@
 //! Nothing here reads files or a clock: the caller brings texts, and the same file gives the same result anywhere.
 
 mod compare;
+mod coverage;
 mod format;
 mod play;
 mod read;
@@ -20,8 +21,13 @@ use std::sync::Arc;
 
 use crate::document::Diagnostic;
 
+pub use coverage::Coverage;
 pub use format::CaseFile;
-pub use read::{Cases, parse};
+pub use read::{Cases, Ran, parse};
+
+/// Reads what a case names under `files`, relative to its own file: of a folder, every file of objects in it. Each as it is
+/// to be shown, with its text.
+pub type Load<'a> = dyn Fn(&str) -> Result<Vec<(Arc<str>, String)>, String> + 'a;
 
 /// Something that did not come out as it was written, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,17 +49,13 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Runs every case of a file. `load` reads a file that the cases name, relative to theirs.
+/// Runs every case of a file.
 ///
 /// # Errors
 /// The cases cannot be run: a file that cannot be read or is no cases.
-pub fn run(
-    file: &Arc<str>,
-    text: &str,
-    load: &dyn Fn(&str) -> Result<String, String>,
-) -> Result<Vec<Mismatch>, Vec<Diagnostic>> {
+pub fn run(file: &Arc<str>, text: &str, load: &Load<'_>) -> Result<Vec<Mismatch>, Vec<Diagnostic>> {
     let cases = parse(file, text)?;
-    Ok(cases.run(load))
+    Ok(cases.run(load, &mut Coverage::default()).into_iter().flat_map(|ran| ran.mismatches).collect())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A kind is one file in `kinds/` and one line in [`crate::kinds`]. Validation, JSON schema, admission, CLI help and
 //! docs derive from the trait; nobody else knows a kind by name.
 
+use std::cell::RefCell;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -85,6 +86,7 @@ pub struct CompileContext<'a> {
     policy: &'a Policy,
     reference: Arc<PolicyRef>,
     errors: Vec<FieldError>,
+    rules: RefCell<Vec<Arc<RuleRef>>>,
 }
 
 /// A fault in a spec: where (JSON pointer relative to the spec) and what, with the fix.
@@ -97,7 +99,12 @@ pub struct FieldError {
 
 impl<'a> CompileContext<'a> {
     pub fn new(policy: &'a Policy) -> Self {
-        Self { policy, reference: Arc::new(policy.reference()), errors: Vec::new() }
+        Self {
+            policy,
+            reference: Arc::new(policy.reference()),
+            errors: Vec::new(),
+            rules: RefCell::default(),
+        }
     }
 
     pub fn policy(&self) -> &Arc<PolicyRef> {
@@ -120,7 +127,9 @@ impl<'a> CompileContext<'a> {
     /// The rule written at `pointer` (relative to the spec): its name and line, for decisions.
     pub fn rule(&self, name: &str, pointer: &str) -> Arc<RuleRef> {
         let source = self.policy.meta.at(self.policy.lines.line(pointer));
-        Arc::new(RuleRef { name: name.into(), source })
+        let rule = Arc::new(RuleRef { name: name.into(), source });
+        self.rules.borrow_mut().push(Arc::clone(&rule));
+        rule
     }
 
     pub fn error(&mut self, pointer: impl Into<String>, message: impl Into<String>) {
@@ -140,8 +149,11 @@ pub struct KindEntry {
     pub stands_alone: fn(&Value) -> bool,
     /// See [`PolicyKind::look_up`].
     pub look_up: fn(&mut Value, FindText<'_>) -> Vec<FieldError>,
-    compile: fn(&Policy) -> Result<Compiled, Vec<FieldError>>,
+    compile: fn(&Policy) -> Compilation,
 }
+
+/// What became of a policy, and the rules that it has.
+type Compilation = (Result<Compiled, Vec<FieldError>>, Vec<Arc<RuleRef>>);
 
 impl KindEntry {
     pub const fn of<K: PolicyKind>() -> Self {
@@ -159,7 +171,12 @@ impl KindEntry {
     /// # Errors
     /// Every fault of the spec, with its place.
     pub fn compile(&self, policy: &Policy) -> Result<Compiled, Vec<FieldError>> {
-        (self.compile)(policy)
+        (self.compile)(policy).0
+    }
+
+    /// Every rule that may decide something, where it is written.
+    pub fn rules(&self, policy: &Policy) -> Vec<Arc<RuleRef>> {
+        (self.compile)(policy).1
     }
 }
 
@@ -167,20 +184,21 @@ fn schema_of<K: PolicyKind>() -> Schema {
     crate::document::schema::generate::<K::Spec>()
 }
 
-fn compile<K: PolicyKind>(policy: &Policy) -> Result<Compiled, Vec<FieldError>> {
+fn compile<K: PolicyKind>(policy: &Policy) -> Compilation {
+    let whole = |message: String| (Err(vec![FieldError { pointer: String::new(), message }]), Vec::new());
     if !policy.spec.is_object() {
         // A list would be read as the fields in their order.
-        return Err(vec![FieldError { pointer: String::new(), message: "a mapping was expected".into() }]);
+        return whole(String::from("a mapping was expected"));
     }
-    let spec = <K::Spec as serde::Deserialize>::deserialize(&policy.spec)
-        .map_err(|e| vec![FieldError { pointer: String::new(), message: e.to_string() }])?;
+    let spec = match <K::Spec as serde::Deserialize>::deserialize(&policy.spec) {
+        Ok(spec) => spec,
+        Err(error) => return whole(error.to_string()),
+    };
     let mut cx = CompileContext::new(policy);
-    let compiled = K::compile(spec, &mut cx);
-    match compiled {
+    let compiled = match K::compile(spec, &mut cx) {
         Some(compiled) if cx.errors.is_empty() => Ok(compiled),
-        _ if cx.errors.is_empty() => {
-            Err(vec![FieldError { pointer: String::new(), message: String::from("not a valid policy") }])
-        }
+        _ if cx.errors.is_empty() => return whole(String::from("not a valid policy")),
         _ => Err(cx.errors),
-    }
+    };
+    (compiled, cx.rules.into_inner())
 }

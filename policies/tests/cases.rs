@@ -36,9 +36,15 @@ fn name(path: &Path) -> Arc<str> {
 /// What is wrong with the cases of one file, and how many there are.
 fn run(path: &Path) -> (Vec<String>, usize) {
     let folder = path.parent().unwrap().to_owned();
-    let load = |name: &str| fs::read_to_string(folder.join(name)).map_err(|error| format!("{name}: {error}"));
+    let load = |name: &str| match fs::read_to_string(folder.join(name)) {
+        Ok(text) => Ok(vec![(Arc::from(name), text)]),
+        Err(error) => Err(format!("{name}: {error}")),
+    };
     match cases::parse(&name(path), &fs::read_to_string(path).unwrap()) {
-        Ok(cases) => (cases.run(&load).iter().map(ToString::to_string).collect(), cases.len()),
+        Ok(cases) => {
+            let ran = cases.run(&load, &mut cases::Coverage::default());
+            (ran.iter().flat_map(|ran| &ran.mismatches).map(ToString::to_string).collect(), cases.len())
+        }
         Err(faults) => (faults.iter().map(ToString::to_string).collect(), 0),
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 pub use debounce::{Debounce, Dirty};
-pub use folder::{Folder, Inode};
+pub use folder::{Folder, Inode, is_test};
 
 use super::Reading;
 

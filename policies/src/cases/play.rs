@@ -1,9 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Response, request, response};
 
+use super::coverage::{policy_words, route_words};
 use super::format::{AnswerSpec, FailureSpec, FoundSpec, Step};
 use super::request::{Sent, headers, sent};
 use super::world::World;
@@ -42,6 +43,8 @@ pub(super) struct Observed {
     /// The same by endpoint.
     pub(super) endpoints: BTreeMap<String, u32>,
     pub(super) times: u32,
+    /// The rules that have decided something, see [`super::Coverage`].
+    pub(super) shown: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +68,8 @@ pub(super) struct Seen {
     pub(super) mirrors: Vec<BackendName>,
     pub(super) attempts: u32,
     pub(super) decisions: Vec<String>,
+    /// The rules that have decided something.
+    pub(super) shown: Vec<String>,
 }
 
 impl Seen {
@@ -81,6 +86,7 @@ impl Seen {
             mirrors: Vec::new(),
             attempts: 0,
             decisions: Vec::new(),
+            shown: Vec::new(),
         }
     }
 
@@ -109,9 +115,11 @@ impl<'w> Player<'w> {
         }
         step.checks.iter().try_for_each(|found| self.check(found))?;
         let (mut counts, mut endpoints) = (BTreeMap::new(), BTreeMap::<_, u32>::new());
+        let mut shown = BTreeSet::new();
         let mut last = Seen::nothing();
         for number in 0..step.times {
             last = self.request(step, number)?;
+            shown.extend(std::mem::take(&mut last.shown));
             let status = || Whither::Status(last.response.status.as_u16());
             let called = last.backend.clone().filter(|_| last.attempts > 0);
             *counts.entry(called.map_or_else(status, Whither::Backend)).or_default() += 1;
@@ -119,7 +127,7 @@ impl<'w> Player<'w> {
                 *endpoints.entry(endpoint.clone()).or_default() += 1;
             }
         }
-        Ok(Observed { last, counts, endpoints, times: step.times })
+        Ok(Observed { last, counts, endpoints, times: step.times, shown })
     }
 
     fn check(&mut self, found: &FoundSpec) -> Result<(), String> {
@@ -160,6 +168,7 @@ impl<'w> Player<'w> {
         };
         seen.route = selected.rule.route.as_deref().map(str::to_owned);
         seen.rule = Some(selected.rule.name.to_string());
+        seen.shown.extend(seen.route.iter().map(|route| route_words(route, &selected.rule.name)));
         let (mut held, now) = (Vec::new(), self.now);
         let filters = &selected.target().filters;
         let mut cx = RequestContext {
@@ -204,6 +213,7 @@ impl<'w> Player<'w> {
         pipeline::answered(&mut held, &seen.response, self.now);
         pipeline::conclude(filters, progress, wanted, &mut seen.response);
         seen.decisions = decisions.iter().map(words).collect();
+        seen.shown.extend(decisions.iter().map(policy_words));
         Ok(seen)
     }
 

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use super::Mismatch;
 use super::compare::{Findings, Place};
 use super::format::{Case, CaseFile};
 use super::play::Player;
 use super::world::World;
+use super::{Coverage, Load, Mismatch};
 use crate::document::{Diagnostic, Located, Parsed, Severity};
 
 /// A file of cases that can be run.
@@ -12,6 +12,15 @@ use crate::document::{Diagnostic, Located, Parsed, Severity};
 pub struct Cases {
     file: Arc<str>,
     located: Located<CaseFile>,
+}
+
+/// What came of one case: nothing is amiss if nothing came out otherwise than it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    pub name: String,
+    /// From 1.
+    pub line: u32,
+    pub mismatches: Vec<Mismatch>,
 }
 
 /// Reads a file of cases.
@@ -34,17 +43,24 @@ impl Cases {
         self.len() == 0
     }
 
-    /// Runs every case and tells what came out otherwise than it is written.
-    pub fn run(&self, load: &dyn Fn(&str) -> Result<String, String>) -> Vec<Mismatch> {
-        let mut all = Vec::new();
-        for (at, case) in self.located.value.cases.iter().enumerate() {
-            let mut findings = self.run_case(at, case, load);
-            all.append(&mut findings.all);
-        }
-        all
+    /// Runs those cases whose names hold `part`.
+    pub fn run_named(&self, part: &str, load: &Load<'_>, coverage: &mut Coverage) -> Vec<Ran> {
+        let cases = self.located.value.cases.iter().enumerate();
+        let named = cases.filter(|(_, case)| case.name.contains(part));
+        let ran = named.map(|(at, case)| Ran {
+            name: case.name.clone(),
+            line: self.located.lines.line(&format!("/cases/{at}")).unwrap_or(1),
+            mismatches: self.run_case(at, case, load, coverage).all,
+        });
+        ran.collect()
     }
 
-    fn run_case(&self, at: usize, case: &Case, load: &dyn Fn(&str) -> Result<String, String>) -> Findings {
+    /// Runs every case.
+    pub fn run(&self, load: &Load<'_>, coverage: &mut Coverage) -> Vec<Ran> {
+        self.run_named("", load, coverage)
+    }
+
+    fn run_case(&self, at: usize, case: &Case, load: &Load<'_>, coverage: &mut Coverage) -> Findings {
         let line = |pointer: &str| self.located.lines.line(pointer).unwrap_or(1);
         let pointer = format!("/cases/{at}");
         let place = Place { file: self.file.clone(), case: case.name.clone(), line: line(&pointer) };
@@ -56,7 +72,9 @@ impl Cases {
         ] {
             for name in &given.files {
                 match load(name) {
-                    Ok(text) => parsed.push(crate::document::parse(&Arc::from(name.as_str()), &text)),
+                    Ok(texts) => {
+                        parsed.extend(texts.iter().map(|(shown, text)| crate::document::parse(shown, text)));
+                    }
                     Err(error) => findings.told("files", name.clone(), error),
                 }
             }
@@ -71,11 +89,15 @@ impl Cases {
             }
         };
         findings.conditions(&case.then.conditions, &world);
+        coverage.expect(&world.resolved.resources, &self.file);
         let mut player = Player::new(&world);
         for (number, step) in case.steps.iter().enumerate() {
             findings.place.line = line(&format!("{pointer}/steps/{number}"));
             match player.step(step) {
-                Ok(observed) => findings.step(&step.then, &observed),
+                Ok(observed) => {
+                    coverage.show(&observed.shown);
+                    findings.step(&step.then, &observed);
+                }
                 Err(error) => findings.told("when", step.when.clone(), error),
             }
         }

@@ -20,7 +20,7 @@ cases:
   - {when: GET http://v1/x, then: {backend: v1, status: 200, attempts: 1}}
 ";
 
-fn none(name: &str) -> Result<String, String> {
+fn none(name: &str) -> Result<Vec<(Arc<str>, String)>, String> {
     Err(format!("no file {name}"))
 }
 

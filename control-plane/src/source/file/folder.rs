@@ -141,6 +141,13 @@ fn is_hidden(path: &Path) -> bool {
 fn is_document(path: &Path) -> bool {
     path.extension()
         .is_some_and(|e| ["yaml", "yml", "json"].iter().any(|known| e.eq_ignore_ascii_case(known)))
+        && !is_test(path)
+}
+
+/// `*.test.yaml` says what the documents beside it must do, and is none of them.
+pub fn is_test(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase());
+    name.is_some_and(|name| [".test.yaml", ".test.yml"].iter().any(|end| name.ends_with(end)))
 }
 
 /// `None` if there is no such file. Symbolic links are followed.
