@@ -1,4 +1,4 @@
-//! What a decision costs under circuit breakers: ten endpoints, each with breakers of its own.
+//! What a decision costs under circuit breakers: ten and a thousand endpoints, each with breakers of its own.
 //!
 //! `cargo bench -p tidegate-policy --bench breakers`
 
@@ -15,12 +15,10 @@ use tidegate_policy::resolve::resolve;
 use tidegate_policy::snapshot::{Local, Scope, Snapshot};
 use tidegate_policy::state::StateStore;
 
-const ENDPOINTS: u16 = 10;
-
 /// A proxy whose only backend has that policy.
-fn proxy(spec: &Value) -> (Snapshot, StateStore) {
+fn proxy(spec: &Value, endpoints: u16) -> (Snapshot, StateStore) {
     let endpoints: Vec<_> =
-        (1..=ENDPOINTS).map(|port| json!({"address": "127.0.0.1", "port": port})).collect();
+        (1..=endpoints).map(|port| json!({"address": "127.0.0.1", "port": port})).collect();
     let backend = json!({
         "apiVersion": "tidegate.io/v1alpha1",
         "kind": "Backend",
@@ -52,12 +50,15 @@ fn decisions(criterion: &mut Criterion) {
         "latency": {"factor": 3, "minimumCalls": 20, "window": "10s"},
     });
     let caps = json!([{"scope": "Backend", "requests": 100}, {"scope": "Endpoint", "requests": 50}]);
-    let mut group = criterion.benchmark_group("ten endpoints");
-    for (name, spec) in [
+    let mut group = criterion.benchmark_group("breakers");
+    let specs = [
         ("a breaker for each", json!({"breakers": [consecutive]})),
         ("all detectors and caps", json!({"breakers": [rates], "caps": caps})),
-    ] {
-        let (snapshot, _state) = proxy(&spec);
+    ];
+    let each = specs.iter().flat_map(|spec| [10, 1000].map(|endpoints| (endpoints, spec)));
+    for (endpoints, (name, spec)) in each {
+        let (snapshot, _state) = proxy(spec, endpoints);
+        let name = format!("{endpoints}, {name}");
         let head = http::Request::get("http://cart/").header("host", "cart").body(()).expect("a request");
         let mut rng = fastrand::Rng::with_seed(7);
         let selected = snapshot.route(Scope::Outbound, &head.into_parts().0, &mut rng).expect("a rule");

@@ -119,22 +119,20 @@ impl<'a> Asking<'a> {
         rng: &mut fastrand::Rng,
     ) -> Result<usize, LocalReply> {
         let (guard, healthy, now) = (self.guard, self.healthy, self.now);
+        let choice = self.choice;
+        let with_room = || Admitting::healthy(choice, healthy, now).with_room(guard);
         let mut admitting = match self.panic {
-            Some(_) => Admitting::all(endpoints.len()),
-            None => Admitting::ask(guard, endpoints, now, rng),
+            Some(_) => with_room(),
+            None => with_room().with_leave(guard, rng),
         };
-        admitting.without_unhealthy(healthy, endpoints);
-        let mut full = admitting.without_full(guard, endpoints);
-        let (mut last, mut relaxed) = (None, false);
+        let (mut last, mut relaxed, mut full) = (None, false, None);
         loop {
             let Some(index) = self.choice.pick(|i| admitting.has(i), rng) else {
                 // A ramp has no room where the rest of the calls would go: it takes them all the same.
                 if std::mem::replace(&mut relaxed, true) || self.panic.is_some() {
                     break;
                 }
-                admitting = Admitting::ask_whatever_ramps(guard, endpoints, now);
-                admitting.without_unhealthy(healthy, endpoints);
-                full = admitting.without_full(guard, endpoints);
+                admitting = with_room().with_leave_whatever_ramps(guard);
                 continue;
             };
             // Between the look and the taking another call may get the last probe or place: then look again.
@@ -147,7 +145,7 @@ impl<'a> Asking<'a> {
             }
             admitting.bar(index);
         }
-        if let Some(cap) = full {
+        if let Some(cap) = full.or(admitting.full()) {
             places::refused(guard, (cap, Cap::Requests), self.decisions)?;
         }
         if let Some(held) = soonest(guard, (endpoints, healthy), now).or(last) {
@@ -195,8 +193,7 @@ impl<'a> Asking<'a> {
         let index = unguarded(self.choice, healthy, rng).ok_or(Reason::NoEndpoint)?;
         let Some(guarded) = guard.endpoint(index, &endpoints[index]) else { return Ok(index) };
         if !self.shadowed && self.take_breakers(&guarded.breakers, self.panic.is_some()).is_err() {
-            let mut admitting = Admitting::ask_whatever_ramps(guard, endpoints, now);
-            admitting.without_unhealthy(healthy, endpoints);
+            let admitting = Admitting::healthy(self.choice, healthy, now).with_leave_whatever_ramps(guard);
             let admits = |i: usize| endpoints[i].weight() > 0 && admitting.has(i);
             if !(0..endpoints.len()).any(admits)
                 && let Some(held) = soonest(guard, (endpoints, healthy), now)
@@ -257,8 +254,7 @@ impl<'a> Asking<'a> {
 
 /// Picks an endpoint where no breaker is asked.
 pub(crate) fn unguarded(choice: Choice<'_>, healthy: Healthy<'_>, rng: &mut fastrand::Rng) -> Option<usize> {
-    let mut admitting = Admitting::all(choice.endpoints.len());
-    admitting.without_unhealthy(healthy, choice.endpoints);
+    let admitting = Admitting::healthy(choice, healthy, Timestamp::ZERO);
     choice.pick(|i| admitting.has(i), rng)
 }
 

@@ -45,11 +45,6 @@ impl<'a> Healthy<'a> {
         Ok(Self(enforced.then_some(guard)))
     }
 
-    /// Whether there is an endpoint that may not be admitted.
-    pub(super) fn is_asked(self) -> bool {
-        self.0.is_some()
-    }
-
     pub(super) fn admits(self, index: usize, endpoint: &Arc<EndpointState>) -> bool {
         self.0.is_none_or(|guard| guard.admits(index, endpoint))
     }

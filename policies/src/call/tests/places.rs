@@ -18,11 +18,11 @@ fn of_requests(limit: u32) -> CapLimits {
 #[test]
 fn a_full_endpoint_is_passed_over_and_when_all_are_full_the_cap_refuses() {
     let mut setup = Setup::new(2, &capped(&[(CapScope::Endpoint, of_requests(2))]));
-    let held: Vec<_> = (0..4).map(|_| setup.admit(0).unwrap()).collect();
+    let mut held: Vec<_> = (0..4).map(|_| setup.admit(0).unwrap()).collect();
     assert!(setup.backend.endpoints.iter().all(|endpoint| endpoint.in_flight() == 2));
     assert_eq!(setup.refusal(0), Reason::RequestCap.into());
     assert_eq!(setup.decided(), (Outcome::Refused(Reason::RequestCap), Some(Detail::Cap(2)), "caps[0]"));
-    let freed = held.into_iter().next_back().unwrap().endpoint;
+    let freed = held.pop().unwrap().endpoint;
     assert_eq!(setup.admit(0).unwrap().endpoint.label, freed.label);
 }
 
