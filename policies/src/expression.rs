@@ -22,7 +22,7 @@ use cel::context::VariableResolver;
 use cel::parser::Parser;
 use cel::{Context, Env, IdedExpr, ParseErrors, Value};
 
-pub(crate) use facts::{Facts, ResponseFacts};
+pub(crate) use facts::{ConnectionFacts, Facts, ResponseFacts};
 use variables::Variable;
 
 /// Longer ones are programs.

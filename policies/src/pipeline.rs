@@ -7,6 +7,7 @@ mod effect;
 mod headers;
 mod held;
 mod location;
+mod ongoing;
 mod redirect;
 mod rewrite;
 mod route_filter;
@@ -34,6 +35,7 @@ pub use effect::{
     Spent,
 };
 pub use held::{Held, answered, slowest};
+pub use ongoing::{Ongoing, OpenedBy, may_go_on};
 pub(crate) use route_filter::{Entry, InvalidFilter, route_filter};
 
 /// The order of policies after routing, said once. Within a phase, the order is that of the registry, then of the
@@ -85,6 +87,14 @@ pub trait Filter: Debug + Send + Sync {
     /// # Errors
     /// It is to be closed.
     fn on_connection(&self, _cx: &mut ConnectionContext<'_>) -> Result<(), Cut> {
+        Ok(())
+    }
+
+    /// Called when the configuration has changed, for what was let in before and still goes on.
+    ///
+    /// # Errors
+    /// It is to be closed.
+    fn on_change(&self, _cx: &mut Ongoing<'_>) -> Result<(), Cut> {
         Ok(())
     }
 
@@ -141,6 +151,8 @@ pub struct ConnectionContext<'a> {
     pub peer: &'a Peer,
     /// What the client asked for by TLS (SNI), where that was read.
     pub server_name: Option<&'a str>,
+    /// Whether it is carried as a whole: there are no requests to be judged later.
+    pub carried: bool,
     pub now: Timestamp,
     /// As of a request.
     pub decisions: &'a mut Decisions,

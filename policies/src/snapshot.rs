@@ -3,6 +3,8 @@
 //! A request loads the snapshot once and keeps it, so it never sees half a push. Counters are not in here: filters
 //! and backends hold handles into the [`crate::state::StateStore`], which outlives snapshots.
 
+mod again;
+mod authorizers;
 mod build;
 #[cfg(test)]
 mod cohort_tests;

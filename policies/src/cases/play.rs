@@ -371,6 +371,7 @@ fn words(decision: &Decision) -> String {
     let Decision { policy, rule, outcome, detail } = decision;
     let outcome = match outcome {
         Outcome::Allowed => String::from("allowed"),
+        Outcome::Audited => String::from("audited"),
         Outcome::Refused(reason) => format!("refused {}", reason.flag()),
         Outcome::WouldRefuse(reason) => format!("would refuse {}", reason.flag()),
         Outcome::Picked => String::from("picked"),

@@ -18,9 +18,9 @@ use crate::jwt::{self, ClaimPath};
 use crate::matching::RequestView;
 use crate::pick::{cookie_values, hash};
 use crate::pipeline::{ConnectionContext, RequestContext};
-use address::ClientAddress;
+pub(super) use address::ClientAddress;
 pub(super) use spec::{KeySpec, KeyType};
-use template::Templates;
+pub(super) use template::Templates;
 
 /// One part of a key, and what becomes of requests that do not have it.
 #[derive(Clone, Debug, PartialEq, Eq)]

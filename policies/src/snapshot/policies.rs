@@ -10,6 +10,7 @@ use crate::health::check::{HealthCheck, HealthGuard};
 use crate::health::{CircuitBreaker, CircuitGuard};
 use crate::kind::Compiled;
 use crate::kinds::KINDS;
+use crate::kinds::authorization::Authorization;
 use crate::model::{
     BackendName, Mode, Policy, PolicyKey, PolicyRef, Resource, ResourceName, ResourceType, Resources,
     TargetRef,
@@ -32,6 +33,7 @@ pub(super) struct Bound {
 #[derive(Clone, Debug)]
 pub(super) enum Behaviour {
     Filter(Arc<dyn Filter>),
+    Authorization(Arc<Authorization>),
     CircuitBreaker(Arc<CircuitBreaker>),
     LoadBalancing(Arc<LoadBalancing>),
     HealthCheck(Arc<HealthCheck>),
@@ -186,6 +188,7 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
     };
     let behaviour = match compiled {
         Compiled::Filter(filter) => Behaviour::Filter(filter.bind(state)),
+        Compiled::Authorization(authorization) => Behaviour::Authorization(authorization),
         Compiled::CircuitBreaker(circuit) => Behaviour::CircuitBreaker(circuit),
         Compiled::LoadBalancing(settings) => Behaviour::LoadBalancing(settings),
         Compiled::HealthCheck(health) => Behaviour::HealthCheck(health),
