@@ -23,7 +23,7 @@ use http::header::{SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request, response};
 
 use crate::decision::Decisions;
-use crate::jwt::Claims;
+use crate::jwt::{Claims, KeySource};
 use crate::model::{Peer, PolicyRef};
 use crate::overload::Load;
 use crate::reason::Reason;
@@ -101,6 +101,11 @@ pub trait Filter: Debug + Send + Sync {
     /// Called with the head of the final response, whoever gave it, in reverse order. Only filters whose
     /// `on_request` ran are called.
     fn on_response(&self, _head: &mut response::Parts) {}
+
+    /// Where the keys are that it judges by, if they are to be fetched.
+    fn key_sources(&self) -> &[Arc<KeySource>] {
+        &[]
+    }
 
     /// How things stand at its gate, and whose that is; `None` without one.
     fn load(&self) -> Option<(&Arc<PolicyRef>, Load)> {

@@ -37,6 +37,8 @@ pub enum Reason {
     NoEndpoint,
     /// The request has no token that holds.
     Unauthenticated,
+    /// The request has a token, and the keys of its issuer cannot be had.
+    KeysUnavailable,
     /// An authorization policy lets nobody do this, or not the one who asks.
     AccessDenied,
     /// A rate limit refused the request.
@@ -117,7 +119,7 @@ const UNAVAILABLE: u8 = 14;
 const UNAUTHENTICATED: u8 = 16;
 
 impl Reason {
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::BadRequest,
         Self::ConnectRefused,
         Self::UpgradeUnsupported,
@@ -129,6 +131,7 @@ impl Reason {
         Self::InvalidFilter,
         Self::NoEndpoint,
         Self::Unauthenticated,
+        Self::KeysUnavailable,
         Self::AccessDenied,
         Self::RateLimited,
         Self::Overloaded,
@@ -200,6 +203,15 @@ impl Reason {
             Self::Unauthenticated => {
                 row(401, UNAUTHENTICATED, "unauthenticated", "the request is not authenticated", false, false)
             }
+            // Not 401, at which clients throw away tokens that are good.
+            Self::KeysUnavailable => row(
+                503,
+                UNAVAILABLE,
+                "keys_unavailable",
+                "the keys of the token's issuer cannot be had",
+                true,
+                false,
+            ),
             Self::AccessDenied => {
                 row(403, PERMISSION_DENIED, "access_denied", "access is denied", false, false)
             }

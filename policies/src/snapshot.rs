@@ -40,6 +40,7 @@ use crate::call::{CallPlan, RetryBudget};
 use crate::expression::Facts;
 use crate::health::check::HealthGuard;
 use crate::health::{CircuitGuard, GuardReport};
+use crate::jwt::KeySource;
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
 use crate::model::{
@@ -72,6 +73,7 @@ pub struct Snapshot {
     checks: Vec<Arc<HealthGuard>>,
     originations: Vec<(BackendName, Origination)>,
     services: BTreeSet<Arc<ServiceRef>>,
+    key_sources: Vec<Arc<KeySource>>,
 }
 
 /// What a proxy knows of itself, not from the control plane.
@@ -370,6 +372,11 @@ impl Snapshot {
     /// Every set of TLS settings that calls are made with, each with one of the backends.
     pub fn originations(&self) -> impl Iterator<Item = &(BackendName, Origination)> {
         self.originations.iter()
+    }
+
+    /// Every address where an issuer's keys are to be fetched.
+    pub fn key_sources(&self) -> &[Arc<KeySource>] {
+        &self.key_sources
     }
 
     /// Every rate limit service that policies name.

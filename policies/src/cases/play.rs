@@ -181,6 +181,8 @@ impl<'w> Player<'w> {
                     cx.now = cx.now + wait;
                     Performed::Waited
                 }
+                // No issuer answers in a case.
+                Effect::Keys(_) => Performed::Waited,
                 // Nobody else is under way in a case.
                 Effect::Turn(ticket) => {
                     ticket.give_up();

@@ -35,6 +35,7 @@ impl Reason {
             | Self::UpstreamTlsInvalid
             | Self::NoEndpoint
             | Self::Unauthenticated
+            | Self::KeysUnavailable
             | Self::AccessDenied
             | Self::RateLimited
             | Self::Overloaded

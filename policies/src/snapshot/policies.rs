@@ -8,6 +8,7 @@ use crate::balance::{Balancer, LoadBalancing};
 use crate::call::{RetryRule, TimeoutRule};
 use crate::health::check::{HealthCheck, HealthGuard};
 use crate::health::{CircuitBreaker, CircuitGuard};
+use crate::jwt::KeySource;
 use crate::kind::Compiled;
 use crate::kinds::KINDS;
 use crate::kinds::authorization::Authorization;
@@ -136,6 +137,20 @@ impl<'a> Policies<'a> {
     /// Each once.
     pub(super) fn services(&self) -> BTreeSet<Arc<ServiceRef>> {
         self.by_key.values().filter_map(|bound| bound.service.clone()).collect()
+    }
+
+    /// Of all filters, each once.
+    pub(super) fn key_sources(&self) -> Vec<Arc<KeySource>> {
+        let mut sources = Vec::<Arc<KeySource>>::new();
+        for bound in self.by_key.values() {
+            let Behaviour::Filter(filter) = &bound.behaviour else { continue };
+            for source in filter.key_sources() {
+                if !sources.iter().any(|known| Arc::ptr_eq(known, source)) {
+                    sources.push(source.clone());
+                }
+            }
+        }
+        sources
     }
 
     /// Those that hold a gate.
