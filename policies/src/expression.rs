@@ -126,6 +126,11 @@ impl Expression {
         }
     }
 
+    /// Whether it may ask for `jwt.claims`.
+    pub(crate) fn asks_claims(&self) -> bool {
+        self.text.contains("jwt")
+    }
+
     fn evaluate(&self, facts: &impl VariableResolver) -> Result<Value, NoResult> {
         let mut context = Context::with_env(STANDARD.clone());
         context.set_variable_resolver(facts);

@@ -151,7 +151,7 @@ impl<'w> Player<'w> {
         };
         let (mut decisions, mut wanted, mut progress) =
             (Decisions::new(), HeaderMap::new(), Progress::default());
-        let selected = match self.route(&sent, step.sni.as_deref(), &mut decisions, &mut wanted) {
+        let mut selected = match self.route(&sent, step.sni.as_deref(), &mut decisions, &mut wanted) {
             Ok(selected) => selected,
             Err(reason) => {
                 seen.refused(reason.into(), sent.grpc);
@@ -161,7 +161,8 @@ impl<'w> Player<'w> {
         seen.route = selected.rule.route.as_deref().map(str::to_owned);
         seen.rule = Some(selected.rule.name.to_string());
         let (mut held, now) = (Vec::new(), self.now);
-        let filters = &selected.target().filters;
+        let (filters, mut claims) = (selected.rule.clone(), None);
+        let filters = &filters.targets[selected.position()].filters;
         let mut cx = RequestContext {
             head: &mut sent.head,
             peer: &self.world.peer,
@@ -171,7 +172,7 @@ impl<'w> Player<'w> {
             rng: &mut self.rng,
             decisions: &mut decisions,
             response_headers: &mut wanted,
-            claims: &mut None,
+            claims: &mut claims,
             held: &mut held,
         };
         let mut judged = pipeline::on_request(filters, &mut cx, &mut progress);
@@ -192,6 +193,9 @@ impl<'w> Player<'w> {
                 Effect::Spend(_) | Effect::Ask(_) => Performed::Unanswered,
             };
             judged = pipeline::resume(filters, &mut cx, &mut progress, &performed);
+        }
+        if let Some(claims) = &claims {
+            selected.identified(&sent.head, &self.world.peer, claims);
         }
         let outcome =
             judged.and_then(|_| Ok(self.forward(&selected, &sent, step, &mut seen, &mut decisions)?));

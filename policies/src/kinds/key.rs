@@ -217,6 +217,15 @@ pub(super) fn describe(parts: &[KeyPart]) -> String {
 }
 
 impl KeyPart {
+    /// Whether it is read in the claims of a token.
+    pub(super) fn asks_claims(&self) -> bool {
+        match &self.source {
+            Source::Claim(_) => true,
+            Source::Expression(expression) => expression.asks_claims(),
+            _ => false,
+        }
+    }
+
     /// Whether a connection has it, before any request.
     pub(super) fn is_of_connection(&self) -> bool {
         matches!(self.source, Source::ClientAddress(_) | Source::PeerIdentity)

@@ -59,6 +59,12 @@ impl Applier {
         refused
     }
 
+    /// Whether something else is in force in its place; see [`Policy::stand_in`](tidegate_policy::model::Policy::stand_in).
+    pub(crate) fn stands_in(&self, resource_type: ResourceType, name: &str) -> bool {
+        let held = self.held.get(&(resource_type, name.to_owned()));
+        matches!(held, Some(Resource::Policy(policy)) if policy.stands_in())
+    }
+
     /// A policy that was never usable is stood in for, where its kind must not be missing.
     fn restore(&mut self, before: &BTreeMap<Key, Option<Resource>>, key: Key) {
         let last = before.get(&key).and_then(Option::as_ref);

@@ -222,6 +222,9 @@ impl Story<'_> {
         body: ClientBody,
         upgrade: Option<&tunnel::Downstream>,
     ) -> Result<Answered, LocalReply> {
+        if let (Some(selected), Some(claims)) = (&mut self.selected, &self.record.claims) {
+            selected.identified(&head, &self.connection.peer, claims);
+        }
         let Some(selected) = &self.selected else { return Err(Reason::Internal.into()) };
         let proxy = &self.connection.proxy;
         let mut body = RequestBody::new(body);
