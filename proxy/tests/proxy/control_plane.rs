@@ -323,8 +323,10 @@ async fn a_policy_that_was_never_usable_denies_through_a_restart_and_until_it_is
     control_plane.settled().await;
     assert_eq!(ask(&proxy).await.0, 200, "its removal is told");
     control_plane.set(&with);
-    control_plane.settled().await;
-    assert_eq!(ask(&proxy).await.0, 403);
+    // The same was refused before, so that nothing else tells that it is refused again.
+    while ask(&proxy).await.0 != 403 {
+        tokio::task::yield_now().await;
+    }
     while !directory.path().join("last-good").exists() {
         tokio::task::yield_now().await;
     }

@@ -105,7 +105,7 @@ proptest! {
         prop_assert_eq!(lets_pass(&before, &sent), lets_pass(&with, &sent));
     }
 
-    /// A target more is a word more that has to be yes.
+    /// Whatever is not known of a connection may turn out either way.
     #[test]
     fn a_connection_passes_no_policy_that_a_request_like_it_might_not(policy in policy(), sent in sent()) {
         let (who, ..) = sent;
