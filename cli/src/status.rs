@@ -94,6 +94,7 @@ fn is_clean(status: &Status) -> bool {
 fn troubles(object: &ObjectStatus) -> Vec<String> {
     match object.in_force {
         InForce::Nothing => return vec![String::from("refused")],
+        InForce::StandIn => return vec![String::from("refused; it denies everything until it is valid")],
         InForce::LastValid => return vec![String::from("refused; the last valid version holds")],
         InForce::Current => {}
     }

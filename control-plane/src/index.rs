@@ -215,7 +215,10 @@ impl Index {
             let (object, current) = match &first.what {
                 What::Valid(object) => (Some(object.clone()), true),
                 What::Kept(object) => (object.clone().or_else(spare), false),
-                What::Failed => (before().or_else(spare), false),
+                What::Failed(instead) => {
+                    let good = before().filter(|object| !stands_in(object)).or_else(spare);
+                    (good.or_else(|| instead.clone()), false)
+                }
             };
             let object = self.unchanged(&key, object);
             let (manifest, generation) = manifest::of(&key, &first.file, self);
@@ -235,6 +238,11 @@ impl Index {
             (_, object) => object,
         }
     }
+}
+
+/// Whether it is no version of what was written, but what holds as long as there is none.
+pub(crate) fn stands_in(object: &Object) -> bool {
+    matches!(object, Object::Policy(policy) if policy.stands_in())
 }
 
 /// By identity: an unchanged object keeps its allocation.

@@ -61,6 +61,7 @@ impl Numbers {
             let state = match object.in_force {
                 InForce::Current => "current",
                 InForce::LastValid => "last_valid",
+                InForce::StandIn => "stand_in",
                 InForce::Nothing => "nothing",
             };
             *counts.entry((&object.kind, state)).or_default() += 1;

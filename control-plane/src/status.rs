@@ -85,6 +85,9 @@ pub enum InForce {
     Current,
     /// What is written now is not valid, or cannot be read: the last valid version.
     LastValid,
+    /// There never was a valid version of a policy that must not be missing: what stands in for it (an AuthorizationPolicy
+    /// denies).
+    StandIn,
     /// There never was a valid version.
     Nothing,
 }

@@ -55,6 +55,8 @@ pub enum Detail {
     Balanced(Balanced),
     /// What is wrong with the token; never the token itself.
     Token(TokenFault),
+    /// Whether the rule matches cannot be told: it asks for what is not there. It counts against the one who asks.
+    Undecidable,
     /// The store of shared counters gave no answer: the proxy decided by its own.
     StoreUnanswered,
     /// The number of the attempt that follows, from 2.
@@ -79,6 +81,8 @@ pub struct RuleRef {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Allowed,
+    /// Passes, and is to be told of.
+    Audited,
     Refused(Reason),
     WouldRefuse(Reason),
     /// The backend after which the rule is named.
@@ -101,6 +105,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
+            Self::Audited => "audited",
             Self::Refused(_) => "refused",
             Self::WouldRefuse(_) => "would_refuse",
             Self::Picked => "picked",
@@ -134,6 +139,7 @@ impl fmt::Display for Detail {
             Self::Attempt(n) => write!(f, "attempt={n}"),
             Self::Settled(settled) => write!(f, "retry={}", settled.as_str()),
             Self::Token(fault) => write!(f, "token={fault}"),
+            Self::Undecidable => f.write_str("match=undecidable"),
             Self::StoreUnanswered => f.write_str("store=unanswered"),
             Self::ServiceUnanswered => f.write_str("service=unanswered"),
             Self::ServiceNotAsked => f.write_str("service=not_asked"),

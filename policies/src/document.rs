@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+#[cfg(doc)]
+use crate::model::Policy;
 use crate::objects::Object;
 
 mod diagnostic;
@@ -47,6 +49,8 @@ pub struct Parsed {
     pub complete: bool,
     /// Objects that are in the file but were refused: their last good version counts.
     pub failed: Vec<ObjectKey>,
+    /// What holds in the place of some of those as long as they have no last good version; see [`Policy::stand_in`].
+    pub stand_ins: HashMap<ObjectKey, Object>,
     /// The line, from 1, on which each of both begins.
     pub lines: HashMap<ObjectKey, u32>,
     /// Every object as it is written, valid or not; what is cut off in the middle is missing.
@@ -92,6 +96,7 @@ pub fn parse(file: &Arc<str>, text: &str) -> Parsed {
             diagnostics: report.finish(),
             complete: false,
             failed: Vec::new(),
+            stand_ins: HashMap::new(),
             lines: HashMap::new(),
             manifests: HashMap::new(),
         };
@@ -134,12 +139,18 @@ pub fn from_value(value: &serde_json::Value) -> Result<Object, Vec<Diagnostic>> 
     }
 }
 
+/// What holds in the place of an object from a cluster that is not valid and never was; see [`Policy::stand_in`].
+pub fn stand_in(value: &serde_json::Value) -> Option<Object> {
+    read::stand_in(&locate::from_json(value)?, &Origin::Cluster)
+}
+
 /// A file on its way to [`Parsed`].
 struct File {
     file: Arc<str>,
     report: Report,
     objects: Vec<Object>,
     failed: Vec<ObjectKey>,
+    stand_ins: HashMap<ObjectKey, Object>,
     /// Where each object of the file was written first.
     lines: HashMap<ObjectKey, u32>,
     manifests: HashMap<ObjectKey, serde_json::Value>,
@@ -153,6 +164,7 @@ impl File {
             report: Report::new(file.clone()),
             objects: Vec::new(),
             failed: Vec::new(),
+            stand_ins: HashMap::new(),
             lines: HashMap::new(),
             manifests: HashMap::new(),
             complete: true,
@@ -165,6 +177,7 @@ impl File {
             diagnostics: self.report.finish(),
             complete: self.complete,
             failed: self.failed,
+            stand_ins: self.stand_ins,
             lines: self.lines,
             manifests: self.manifests,
         }
@@ -180,7 +193,7 @@ impl File {
             Some(root) if document.cut => match read::key_of(&root) {
                 Some(key) if read::list_items(&root).is_none() => {
                     if self.is_first(&root, &key) {
-                        self.failed.push(key);
+                        self.fail(&root, key);
                     }
                 }
                 _ => self.complete = false,
@@ -201,17 +214,24 @@ impl File {
                 let Some(key) = ObjectKey::of(&object) else { return };
                 if self.is_first(node, &key) {
                     self.manifests.insert(key.clone(), locate::to_json(node));
-                    if broken { self.failed.push(key) } else { self.objects.push(object) }
+                    if broken { self.fail(node, key) } else { self.objects.push(object) }
                 }
             }
             Outcome::Refused(Some(key)) => {
                 if self.is_first(node, &key) {
                     self.manifests.insert(key.clone(), locate::to_json(node));
-                    self.failed.push(key);
+                    self.fail(node, key);
                 }
             }
             Outcome::Refused(None) => self.complete = false,
         }
+    }
+
+    fn fail(&mut self, node: &yaml::Node, key: ObjectKey) {
+        if let Some(instead) = read::stand_in(node, &Origin::File(self.file.clone())) {
+            self.stand_ins.insert(key.clone(), instead);
+        }
+        self.failed.push(key);
     }
 
     /// Reports an object that the file has already.

@@ -22,7 +22,7 @@ use cel::context::VariableResolver;
 use cel::parser::Parser;
 use cel::{Context, Env, IdedExpr, ParseErrors, Value};
 
-pub(crate) use facts::{Facts, ResponseFacts};
+pub(crate) use facts::{ConnectionFacts, Facts, ResponseFacts};
 use variables::Variable;
 
 /// Longer ones are programs.
@@ -124,6 +124,11 @@ impl Expression {
             Value::Float(number) => Ok(Arc::new(number.to_string())),
             _ => Err(NoResult),
         }
+    }
+
+    /// Whether it may ask for `jwt.claims`.
+    pub(crate) fn asks_claims(&self) -> bool {
+        self.text.contains("jwt")
     }
 
     fn evaluate(&self, facts: &impl VariableResolver) -> Result<Value, NoResult> {

@@ -12,6 +12,7 @@ mod fault;
 mod issuer;
 mod json;
 mod jwks;
+mod remote;
 mod times;
 mod token;
 
@@ -27,6 +28,7 @@ pub(crate) use claims::{ClaimPath, plain};
 pub use fault::TokenFault;
 pub(crate) use issuer::Issuer;
 pub(crate) use jwks::Jwks;
+pub use remote::{KeySet, KeySource, KeysAt, KeysAwaited, max_age};
 pub(crate) use token::Token;
 
 /// As if they had been verified.

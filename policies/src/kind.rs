@@ -16,6 +16,7 @@ use crate::call::{RetryRule, TimeoutRule};
 use crate::decision::RuleRef;
 use crate::health::CircuitBreaker;
 use crate::health::check::HealthCheck;
+use crate::kinds::authorization::Authorization;
 use crate::model::{Mode, Policy, PolicyRef, TargetKind};
 use crate::pick::Cohort;
 use crate::pipeline::{Filter, ServiceRef};
@@ -31,6 +32,14 @@ pub trait PolicyKind: 'static {
     const TARGETS: &'static [TargetKind];
     /// The spec without `targetRefs` and `mode`, which every kind has.
     type Spec: DeserializeOwned + JsonSchema;
+
+    /// What holds where several of this kind are on the way of the same traffic.
+    const MERGE: Merge = Merge::MostSpecific;
+
+    /// The spec of what holds in the place of a policy of this kind that was never valid. `None`: nothing does.
+    fn stand_in() -> Option<Value> {
+        None
+    }
 
     /// Whether a policy with this spec has an effect without any target.
     fn stands_alone(_spec: &Value) -> bool {
@@ -48,6 +57,15 @@ pub trait PolicyKind: 'static {
     fn compile(spec: Self::Spec, cx: &mut CompileContext<'_>) -> Option<Compiled>;
 }
 
+/// See [`PolicyKind::MERGE`] (GEP-713).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// The one on the most specific target, and of several there the oldest.
+    MostSpecific,
+    /// All of them.
+    AddUp,
+}
+
 /// The text under a key of a ConfigMap in the policy's namespace: name and key, or why there is none.
 pub type FindText<'f> = &'f dyn Fn(&str, &str) -> Result<String, String>;
 
@@ -56,6 +74,8 @@ pub type FindText<'f> = &'f dyn Fn(&str, &str) -> Result<String, String>;
 pub enum Compiled {
     /// Judges requests, in the pipeline, after routing.
     Filter(Arc<dyn BindFilter>),
+    /// Says who may do what. Those of one target judge together.
+    Authorization(Arc<Authorization>),
     /// Guards calls to a backend; one state per (policy, backend).
     CircuitBreaker(Arc<CircuitBreaker>),
     /// Chooses among the endpoints of a backend.
@@ -145,6 +165,10 @@ pub struct KindEntry {
     pub targets: &'static [TargetKind],
     /// JSON schema of the spec without `targetRefs` and `mode`.
     pub schema: fn() -> Schema,
+    /// See [`PolicyKind::MERGE`].
+    pub merge: Merge,
+    /// See [`PolicyKind::stand_in`].
+    pub stand_in: fn() -> Option<Value>,
     /// See [`PolicyKind::stands_alone`].
     pub stands_alone: fn(&Value) -> bool,
     /// See [`PolicyKind::look_up`].
@@ -162,6 +186,8 @@ impl KindEntry {
             about: K::ABOUT,
             targets: K::TARGETS,
             schema: schema_of::<K>,
+            merge: K::MERGE,
+            stand_in: K::stand_in,
             stands_alone: K::stands_alone,
             look_up: K::look_up,
             compile: compile::<K>,

@@ -1,6 +1,7 @@
 //! THE REGISTRY: one module and one entry per policy kind. `check` holds the few validations that kinds share, `key` what
 //! tells requests apart, `grpc_code` the names of gRPC's errors; nothing else is here.
 
+pub mod authorization;
 mod check;
 pub mod circuit_breaker;
 mod cohort;
@@ -28,6 +29,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<overload::OverloadPolicy>(),
     KindEntry::of::<health_check::HealthCheckPolicy>(),
     KindEntry::of::<jwt_authentication::JwtAuthenticationPolicy>(),
+    KindEntry::of::<authorization::AuthorizationPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

@@ -7,6 +7,7 @@ mod effect;
 mod headers;
 mod held;
 mod location;
+mod ongoing;
 mod redirect;
 mod rewrite;
 mod route_filter;
@@ -22,7 +23,7 @@ use http::header::{SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request, response};
 
 use crate::decision::Decisions;
-use crate::jwt::Claims;
+use crate::jwt::{Claims, KeySource};
 use crate::model::{Peer, PolicyRef};
 use crate::overload::Load;
 use crate::reason::Reason;
@@ -34,6 +35,7 @@ pub use effect::{
     Spend, Spent,
 };
 pub use held::{Held, answered, slowest};
+pub use ongoing::{Ongoing, OpenedBy, may_go_on};
 pub(crate) use route_filter::{Entry, InvalidFilter, route_filter};
 
 /// The order of policies after routing, said once. Within a phase, the order is that of the registry, then of the
@@ -88,9 +90,22 @@ pub trait Filter: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Called when the configuration has changed, for what was let in before and still goes on.
+    ///
+    /// # Errors
+    /// It is to be closed.
+    fn on_change(&self, _cx: &mut Ongoing<'_>) -> Result<(), Cut> {
+        Ok(())
+    }
+
     /// Called with the head of the final response, whoever gave it, in reverse order. Only filters whose
     /// `on_request` ran are called.
     fn on_response(&self, _head: &mut response::Parts) {}
+
+    /// Where the keys are that it judges by, if they are to be fetched.
+    fn key_sources(&self) -> &[Arc<KeySource>] {
+        &[]
+    }
 
     /// How things stand at its gate, and whose that is; `None` without one.
     fn load(&self) -> Option<(&Arc<PolicyRef>, Load)> {
@@ -141,6 +156,8 @@ pub struct ConnectionContext<'a> {
     pub peer: &'a Peer,
     /// What the client asked for by TLS (SNI), where that was read.
     pub server_name: Option<&'a str>,
+    /// Whether it is carried as a whole: there are no requests to be judged later.
+    pub carried: bool,
     pub now: Timestamp,
     /// As of a request.
     pub decisions: &'a mut Decisions,

@@ -37,6 +37,10 @@ pub enum Reason {
     NoEndpoint,
     /// The request has no token that holds.
     Unauthenticated,
+    /// The request has a token, and the keys of its issuer cannot be had.
+    KeysUnavailable,
+    /// An authorization policy lets nobody do this, or not the one who asks.
+    AccessDenied,
     /// A rate limit refused the request.
     RateLimited,
     /// There is more to do than can be done: the request was shed.
@@ -115,7 +119,7 @@ const UNAVAILABLE: u8 = 14;
 const UNAUTHENTICATED: u8 = 16;
 
 impl Reason {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::BadRequest,
         Self::ConnectRefused,
         Self::UpgradeUnsupported,
@@ -127,6 +131,8 @@ impl Reason {
         Self::InvalidFilter,
         Self::NoEndpoint,
         Self::Unauthenticated,
+        Self::KeysUnavailable,
+        Self::AccessDenied,
         Self::RateLimited,
         Self::Overloaded,
         Self::FaultInjected,
@@ -196,6 +202,18 @@ impl Reason {
             Self::NoEndpoint => row(503, UNAVAILABLE, "no_endpoint", "no endpoint is ready", true, false),
             Self::Unauthenticated => {
                 row(401, UNAUTHENTICATED, "unauthenticated", "the request is not authenticated", false, false)
+            }
+            // Not 401, at which clients throw away tokens that are good.
+            Self::KeysUnavailable => row(
+                503,
+                UNAVAILABLE,
+                "keys_unavailable",
+                "the keys of the token's issuer cannot be had",
+                true,
+                false,
+            ),
+            Self::AccessDenied => {
+                row(403, PERMISSION_DENIED, "access_denied", "access is denied", false, false)
             }
             Self::RateLimited => {
                 row(429, RESOURCE_EXHAUSTED, "rate_limited", "too many requests", false, false)

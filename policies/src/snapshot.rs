@@ -3,6 +3,8 @@
 //! A request loads the snapshot once and keeps it, so it never sees half a push. Counters are not in here: filters
 //! and backends hold handles into the [`crate::state::StateStore`], which outlives snapshots.
 
+mod again;
+mod authorizers;
 mod build;
 #[cfg(test)]
 mod cohort_tests;
@@ -38,6 +40,7 @@ use crate::call::{CallPlan, RetryBudget};
 use crate::expression::Facts;
 use crate::health::check::HealthGuard;
 use crate::health::{CircuitGuard, GuardReport};
+use crate::jwt::{Claims, KeySource};
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
 use crate::model::{
@@ -70,6 +73,7 @@ pub struct Snapshot {
     checks: Vec<Arc<HealthGuard>>,
     originations: Vec<(BackendName, Origination)>,
     services: BTreeSet<Arc<ServiceRef>>,
+    key_sources: Vec<Arc<KeySource>>,
 }
 
 /// What a proxy knows of itself, not from the control plane.
@@ -370,6 +374,11 @@ impl Snapshot {
         self.originations.iter()
     }
 
+    /// Every address where an issuer's keys are to be fetched.
+    pub fn key_sources(&self) -> &[Arc<KeySource>] {
+        &self.key_sources
+    }
+
     /// Every rate limit service that policies name.
     pub fn services(&self) -> &BTreeSet<Arc<ServiceRef>> {
         &self.services
@@ -427,6 +436,13 @@ impl Selected {
         Self { rule: rule.clone(), target, session, key }
     }
 
+    /// Looks for the key again, where it goes by what the token claims that the policies have verified since.
+    pub fn identified(&mut self, head: &request::Parts, peer: &Peer, claims: &Claims) {
+        let Some(key) = self.target().hash_key().filter(|key| key.asks_claims()) else { return };
+        let facts = Facts { head, peer, route: self.rule.route.as_deref(), claims: Some(claims) };
+        self.key = key.of(Asker(&facts));
+    }
+
     /// Picks a target of the rule by weight, whoever asks.
     pub(super) fn by_chance(rule: &Arc<Rule>, rng: &mut fastrand::Rng) -> Result<Self, Reason> {
         Ok(Self { rule: rule.clone(), target: rule.draw(rng)?, session: None, key: None })
@@ -443,6 +459,11 @@ impl Selected {
         if let Some(sessions) = &self.rule.sessions {
             sessions.tell((self.target, endpoint), self.session.as_ref(), at(), headers);
         }
+    }
+
+    /// The place of the target in its rule.
+    pub(crate) fn position(&self) -> usize {
+        self.target
     }
 
     pub fn target(&self) -> &Target {

@@ -18,6 +18,7 @@ use crate::config::counters::Counters;
 use crate::config::{ProxyConfig, xds};
 use crate::health_checks;
 use crate::http::HttpServer;
+use crate::jwks;
 use crate::limits::mesh;
 use crate::listener::{self, Acceptor, ListenerStatus, Site};
 use crate::outliers;
@@ -107,6 +108,7 @@ impl Proxy {
         outliers::start(&state, &control, stop.clone())?;
         let counters = Counters::keep(&state, &control, stop.clone());
         health_checks::start(&state, &control, stop.clone());
+        jwks::start(&state, &control, stop.clone());
         listen(&data, &acceptor)?;
         let admin = start_admin(&state, &telemetry, &control)?;
         let (_stop, telemetry) = (stop.drop_guard(), Some(guard));

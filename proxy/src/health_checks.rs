@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, Clock};
 use crate::state::ProxyState;
+pub(crate) use exchange::send;
 
 /// Checks under way at one time.
 const AT_ONCE: usize = 64;

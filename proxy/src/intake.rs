@@ -3,6 +3,7 @@
 //! Where listeners are told apart by server name, the first message of TLS decides whose a connection is; what is done
 //! then is up to that listener: TLS passes through, or ends here and what was inside is carried, or requests are read.
 
+mod again;
 mod gate;
 
 use std::io;
@@ -20,9 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::{ConnectionContext, HttpServer, last_requests};
 use crate::listener::{Hello, NoHello, Rewound, handshake, read_hello};
-use crate::tcp::{Abort, Raw, carry, open};
+use crate::tcp::{Abort, Carried, Raw, carry, open};
 use crate::telemetry::{ConnectionSide, StreamRecord};
 
+pub(crate) use again::cut;
 pub(crate) use gate::{close, judge, lets_in};
 
 /// From the accept to the end of the client's first message.
@@ -168,7 +170,10 @@ impl Guest {
             Err(reason) => Err(reason),
         };
         match opened {
-            Ok(upstream) => carry(&proxy, downstream, upstream, self.record, self.stop).await,
+            Ok(upstream) => {
+                let carried = Carried { upstream, scope: self.context.scope };
+                carry(&proxy, downstream, carried, self.record, self.stop).await;
+            }
             Err(reason) => {
                 downstream.abort();
                 self.over(reason, "it cannot be carried on");

@@ -15,6 +15,7 @@ mod health_checks;
 mod http;
 mod http3;
 mod intake;
+mod jwks;
 pub mod limits;
 mod listener;
 mod outbound;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::{ConnectionContext, Hello, HttpServer, hello};
 use crate::intake::{close, judge};
-use crate::tcp::{Abort as _, IDLE_TIMEOUT, Upstream, carry, open};
+use crate::tcp::{Abort as _, Carried, IDLE_TIMEOUT, Upstream, carry, open};
 use crate::telemetry::{ConnectionSide, StreamRecord};
 
 /// Clients that begin do so at once: longer than one machine's own network takes, too short to be felt as a wait.
@@ -59,7 +59,8 @@ pub(crate) async fn serve(
                 None => connect(&stream, address, &context).await,
             };
             if let Some((upstream, record)) = opened {
-                carry(&context.proxy, stream, upstream, record, stop).await;
+                let carried = Carried { upstream, scope: context.scope };
+                carry(&context.proxy, stream, carried, record, stop).await;
             }
         }
         Kind::Over => {}

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::{ProxyConfig, Store};
 use crate::effects::Effects;
 use crate::http3::Adverts;
+use crate::jwks::Arrivals;
 use crate::limits::Services;
 use crate::limits::crowd::Crowd;
 use crate::limits::store::ExactStore;
@@ -50,6 +51,8 @@ pub struct ProxyState {
     /// What the proxy itself can bear, if that is written.
     pub(crate) crowd: Option<Arc<Crowd>>,
     pub(crate) http3: Adverts,
+    /// Of issuers of tokens.
+    pub(crate) keys: Arrivals,
     pub(crate) clock: Clock,
 }
 
@@ -68,6 +71,7 @@ impl ProxyState {
             services: Services::default(),
             crowd: Crowd::new(config.max_requests, config.max_memory),
             http3: Adverts::default(),
+            keys: Arrivals::default(),
             pools: Arc::new(Pools::new(telemetry.clone())),
             listeners: Listeners::default(),
             xds: XdsStatus::default(),

@@ -6,6 +6,6 @@ mod forward;
 mod relay;
 mod splice;
 
-pub(crate) use forward::{Abort, IDLE_TIMEOUT, Upstream, carry, open};
+pub(crate) use forward::{Abort, Carried, IDLE_TIMEOUT, Upstream, carry, open};
 pub(crate) use relay::{Passed, Relay};
 pub(crate) use splice::{Pipes, Raw};

@@ -191,19 +191,20 @@ fn diagnosis(diagnostic: &Diagnostic) -> String {
 /// Conditions of an object that do not hold, other than what its diagnostics, or those of its file, say already.
 fn complaints(object: &ObjectStatus) -> Vec<String> {
     let name = format!("{} {}/{}", object.kind, object.namespace, object.name);
-    let told = !object.errors.is_empty() || object.in_force == InForce::LastValid;
+    let told = !object.errors.is_empty() || matches!(object.in_force, InForce::LastValid | InForce::StandIn);
     let bad = object.conditions.iter().filter(|c| !told && is_complaint(c));
     let mut complaints: Vec<String> = bad
         .map(|condition| {
             format!("error     {}: {name}: {}: {}", object.source, condition.reason, condition.message)
         })
         .collect();
-    if object.in_force == InForce::LastValid {
-        complaints.push(format!(
-            "note      {}: {name}: refused; its last valid version stays in force",
-            object.source
-        ));
-    }
+    let consequence = match object.in_force {
+        InForce::LastValid => Some("its last valid version stays in force"),
+        InForce::StandIn => Some("it was never valid, and denies everything until it is"),
+        InForce::Current | InForce::Nothing => None,
+    };
+    complaints
+        .extend(consequence.map(|what| format!("note      {}: {name}: refused; {what}", object.source)));
     let refusal = object.programmed.as_ref().and_then(|p| p.reason.as_ref());
     complaints.extend(refusal.map(|why| format!("error     {}: the proxy refuses it: {why}", object.source)));
     complaints

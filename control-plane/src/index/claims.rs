@@ -21,8 +21,8 @@ pub(super) struct Claim {
 #[derive(Clone, Debug)]
 pub(super) enum What {
     Valid(Arc<Object>),
-    /// It is written here, but not validly.
-    Failed,
+    /// It is written here, but not validly; with what holds as long as it never was.
+    Failed(Option<Arc<Object>>),
     /// It was here and may still be: the file, or part of it, cannot be read.
     Kept(Option<Arc<Object>>),
 }
@@ -31,7 +31,7 @@ pub(super) enum What {
 #[derive(Debug)]
 pub(super) struct Words {
     valid: Vec<(ObjectKey, u32, Arc<Object>)>,
-    failed: Vec<(ObjectKey, u32)>,
+    failed: Vec<(ObjectKey, u32, Option<Arc<Object>>)>,
     /// Nothing unreadable hides further objects.
     pub(super) complete: bool,
     pub(super) manifests: HashMap<ObjectKey, Arc<Json>>,
@@ -44,14 +44,18 @@ pub(super) struct Claims(BTreeMap<ObjectKey, Vec<Claim>>);
 
 impl From<Parsed> for Words {
     fn from(parsed: Parsed) -> Self {
-        let Parsed { objects, diagnostics, complete, failed, lines, manifests } = parsed;
+        let Parsed { objects, diagnostics, complete, failed, mut stand_ins, lines, manifests } = parsed;
         let line = |key: &ObjectKey| lines.get(key).copied().unwrap_or_default();
         let valid = objects.into_iter().filter_map(|object| {
             let key = ObjectKey::of(&object)?;
             Some((key.clone(), line(&key), Arc::new(object)))
         });
         let valid = valid.collect();
-        let failed = failed.into_iter().map(|key| (key.clone(), line(&key))).collect();
+        let failed = failed.into_iter().map(|key| {
+            let instead = stand_ins.remove(&key).map(Arc::new);
+            (key.clone(), line(&key), instead)
+        });
+        let failed = failed.collect();
         let manifests = manifests.into_iter().map(|(key, manifest)| (key, Arc::new(manifest))).collect();
         Self { valid, failed, complete, manifests, diagnostics }
     }
@@ -73,11 +77,11 @@ impl Claims {
         for (key, line, object) in &words.valid {
             self.add(file, key, *line, What::Valid(object.clone()));
         }
-        for (key, line) in &words.failed {
-            self.add(file, key, *line, What::Failed);
+        for (key, line, instead) in &words.failed {
+            self.add(file, key, *line, What::Failed(instead.clone()));
         }
         // A mistake in `kind` or `namespace` gives a refused object another identity than the one it was written for.
-        let failed: BTreeSet<&str> = words.failed.iter().map(|(key, _)| key.name.as_str()).collect();
+        let failed: BTreeSet<&str> = words.failed.iter().map(|(key, ..)| key.name.as_str()).collect();
         let hidden = before.iter().filter(|(key, _)| !words.complete || failed.contains(key.name.as_str()));
         for (key, held) in hidden {
             self.keep(file, key, held);
@@ -116,7 +120,7 @@ impl What {
     pub(super) fn valid(&self) -> Option<Arc<Object>> {
         match self {
             Self::Valid(object) => Some(object.clone()),
-            Self::Failed | Self::Kept(_) => None,
+            Self::Failed(_) | Self::Kept(_) => None,
         }
     }
 }

@@ -337,3 +337,61 @@ proptest! {
         }
     }
 }
+
+fn authorization(action: &str, target: &str) -> String {
+    format!(
+        "apiVersion: tidegate.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{name: p}}\nspec:\n  \
+         targetRefs: [{{kind: Service, name: {target}}}]\n  rules: [{{name: r, action: {action}}}]\n---\n"
+    )
+}
+
+/// The one policy in force: whether it stands in, and the Service that it is for.
+fn policy(index: &Index) -> Option<(bool, String)> {
+    index.in_force().find_map(|object| match &**object {
+        Object::Policy(policy) => Some((policy.stands_in(), policy.targets[0].object.name.to_string())),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_policy_that_must_not_be_missing_is_stood_in_for_until_it_is_valid_for_the_first_time() {
+    let mut index = Index::default();
+    let mut with = |text: &str| {
+        read(&mut index, &[("p/a.yaml", text)]);
+        policy(&index)
+    };
+    assert_eq!(with(&authorization("Maybe", "cart")), Some((true, "cart".into())));
+    assert_eq!(
+        with(&authorization("Perhaps", "front")),
+        Some((true, "front".into())),
+        "it is for another by now"
+    );
+    assert_eq!(with(&authorization("Deny", "front")), Some((false, "front".into())));
+    assert_eq!(
+        with(&authorization("Maybe", "cart")),
+        Some((false, "front".into())),
+        "the last valid version"
+    );
+    assert_eq!(with(&backend("a", 1)), None);
+}
+
+#[test]
+fn a_policy_that_was_never_valid_denies_where_it_can_be_told_what_it_was_for() {
+    let mut index = Index::default();
+    let text =
+        authorization("Deny", "cart").replace("targetRefs: [", "targetRefs: [{kind: Nothing, name: x}, ");
+    read(&mut index, &[("p/a.yaml", &text)]);
+    assert_eq!(policy(&index), Some((true, "cart".into())));
+    // Of another kind nothing holds.
+    let limit = authorization("Maybe", "cart").replace("AuthorizationPolicy", "RateLimitPolicy");
+    let mut other = Index::default();
+    read(&mut other, &[("p/a.yaml", &limit)]);
+    assert_eq!(policy(&other), None);
+    let shadow = authorization("Maybe", "cart").replace("spec:\n", "spec:\n  mode: Shadow\n");
+    read(&mut index, &[("p/a.yaml", &shadow)]);
+    let mode = index.in_force().find_map(|object| match &**object {
+        Object::Policy(policy) => Some(policy.mode),
+        _ => None,
+    });
+    assert_eq!(mode, Some(tidegate_policy::model::Mode::Shadow), "it was to refuse nobody");
+}

@@ -14,7 +14,7 @@ use super::{
     Condition, Filter, InForce, NodeStatus, ObjectStatus, Programmed, Status, Transitions, manifests,
 };
 use crate::grpc::{Hub, NodeState};
-use crate::index::Indexed;
+use crate::index::{Indexed, stands_in};
 use crate::outliers::{self, Outliers};
 use crate::publish::{ResourceId, Role};
 use crate::quotas::{Counts, Quotas};
@@ -145,6 +145,7 @@ fn node_status(world: &World, node: &NodeState) -> NodeStatus {
 fn object_status(world: &World, key: &ObjectKey, indexed: &Indexed, errors: Vec<Diagnostic>) -> ObjectStatus {
     let in_force = match (&indexed.object, indexed.current) {
         (Some(_), true) => InForce::Current,
+        (Some(object), false) if stands_in(object) => InForce::StandIn,
         (Some(_), false) => InForce::LastValid,
         (None, _) => InForce::Nothing,
     };
@@ -173,6 +174,7 @@ fn refused(in_force: InForce, errors: &[Diagnostic]) -> Condition {
     let cause = cause.unwrap_or_else(|| String::from("what is written now cannot be read"));
     let consequence = match in_force {
         InForce::Nothing => "nothing is in force",
+        InForce::StandIn => "it was never valid, and denies everything until it is",
         InForce::Current | InForce::LastValid => "the last valid version stays in force",
     };
     accepted("False", "Invalid", format!("{cause}; {consequence}"))

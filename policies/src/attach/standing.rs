@@ -110,6 +110,9 @@ fn conflicts(attachments: &Attachments<'_>, policy: &Policy) -> Vec<Conflict> {
     let mut targets: Vec<_> = policy.targets.iter().collect();
     targets.sort();
     targets.dedup();
+    if super::adds_up(&policy.kind) {
+        return Vec::new();
+    }
     let conflict = |target: &&TargetRef| {
         let rivals = attachments.rivals(target, &policy.kind);
         let names = rivals.iter().map(|rival| rival.meta.name.clone());

@@ -157,3 +157,21 @@ fn a_missing_target_is_told_and_the_others_hold() {
     let chain = Chain::inbound(&name("cart"), &resources).remove(0);
     assert_eq!(Attachments::new(resources.policies.values()).effective(&chain).len(), 1);
 }
+
+#[test]
+fn of_a_kind_that_adds_up_all_hold_and_none_is_in_conflict_or_overridden() {
+    let mut ladder = gateway_ladder();
+    let twin = on("twin", vec![target(TargetKind::HTTPRoute, "r", None)]);
+    ladder.push(twin);
+    for policy in &mut ladder {
+        policy.kind = "AuthorizationPolicy".into();
+    }
+    let mut found = at_gateway(&ladder);
+    found.sort();
+    assert_eq!(found, ["p0", "p1", "p2", "p3", "p4", "p5", "p6", "twin"]);
+    let mut resources = everywhere();
+    ladder.into_iter().for_each(|policy| resources.insert(Resource::Policy(policy)));
+    for (name, standing) in standings(&resources, &Known::of(&resources)) {
+        assert_eq!(standing, Standing::default(), "{name:?}");
+    }
+}

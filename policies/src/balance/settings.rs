@@ -101,6 +101,11 @@ pub trait HashKey: Debug + Send + Sync {
     /// The same for a connection that is carried as a whole.
     fn of_connection(&self, peer: &Peer) -> Option<u64>;
 
+    /// Whether it goes by what a token claims, which is known only when the policies have judged.
+    fn asks_claims(&self) -> bool {
+        false
+    }
+
     /// For people.
     fn describe(&self) -> String;
 }

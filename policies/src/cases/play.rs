@@ -159,7 +159,7 @@ impl<'w> Player<'w> {
         };
         let (mut decisions, mut wanted, mut progress) =
             (Decisions::new(), HeaderMap::new(), Progress::default());
-        let selected = match self.route(&sent, step.sni.as_deref(), &mut decisions, &mut wanted) {
+        let mut selected = match self.route(&sent, step.sni.as_deref(), &mut decisions, &mut wanted) {
             Ok(selected) => selected,
             Err(reason) => {
                 seen.refused(reason.into(), sent.grpc);
@@ -170,7 +170,8 @@ impl<'w> Player<'w> {
         seen.rule = Some(selected.rule.name.to_string());
         seen.shown.extend(seen.route.iter().map(|route| route_words(route, &selected.rule.name)));
         let (mut held, now) = (Vec::new(), self.now);
-        let filters = &selected.target().filters;
+        let (filters, mut claims) = (selected.rule.clone(), None);
+        let filters = &filters.targets[selected.position()].filters;
         let mut cx = RequestContext {
             head: &mut sent.head,
             peer: &self.world.peer,
@@ -180,7 +181,7 @@ impl<'w> Player<'w> {
             rng: &mut self.rng,
             decisions: &mut decisions,
             response_headers: &mut wanted,
-            claims: &mut None,
+            claims: &mut claims,
             held: &mut held,
         };
         let mut judged = pipeline::on_request(filters, &mut cx, &mut progress);
@@ -190,6 +191,8 @@ impl<'w> Player<'w> {
                     cx.now = cx.now + wait;
                     Performed::Waited
                 }
+                // No issuer answers in a case.
+                Effect::Keys(_) => Performed::Waited,
                 // Nobody else is under way in a case.
                 Effect::Turn(ticket) => {
                     ticket.give_up();
@@ -199,6 +202,9 @@ impl<'w> Player<'w> {
                 Effect::Spend(_) | Effect::Ask(_) => Performed::Unanswered,
             };
             judged = pipeline::resume(filters, &mut cx, &mut progress, &performed);
+        }
+        if let Some(claims) = &claims {
+            selected.identified(&sent.head, &self.world.peer, claims);
         }
         let outcome =
             judged.and_then(|_| Ok(self.forward(&selected, &sent, step, &mut seen, &mut decisions)?));
@@ -381,6 +387,7 @@ fn words(decision: &Decision) -> String {
     let Decision { policy, rule, outcome, detail } = decision;
     let outcome = match outcome {
         Outcome::Allowed => String::from("allowed"),
+        Outcome::Audited => String::from("audited"),
         Outcome::Refused(reason) => format!("refused {}", reason.flag()),
         Outcome::WouldRefuse(reason) => format!("would refuse {}", reason.flag()),
         Outcome::Picked => String::from("picked"),

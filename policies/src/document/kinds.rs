@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::schema::{Checker, generate};
 use crate::kind::KindEntry;
 use crate::kinds::KINDS;
-use crate::model::{Meta, Policy, SourceMap};
+use crate::model::{Meta, Mode, Policy, SourceMap};
 use crate::objects::{
     BackendSpec, BackendTlsPolicySpec, ConfigMapSpec, EndpointSliceSpec, Fault, Faults, GatewayClassSpec,
     GatewaySpec, GrpcRouteSpec, HttpRouteSpec, ListenerSetSpec, Metadata, NamespaceSpec, Object,
@@ -163,6 +163,37 @@ impl Row {
             Reader::Object(read) => read(parts),
             Reader::Policy(entry) => read_policy(entry, parts),
         }
+    }
+}
+
+impl Row {
+    /// See [`Policy::stand_in`]. Targets that cannot be read are left out: nobody can tell what it was for.
+    pub(super) fn stand_in(&self, meta: Meta, written: &Json) -> Option<Object> {
+        let Reader::Policy(entry) = self.reader else { return None };
+        let spec = (entry.stand_in)()?;
+        let all = written.get("targetRefs").and_then(Json::as_array);
+        let one = |written: &Json| {
+            let target_refs = vec![serde::Deserialize::deserialize(written).ok()?];
+            let (one, mut faults) = (PolicyTargets { target_refs, mode: Mode::Enforce }, Faults::default());
+            let found = one.resolve(&meta.name.namespace, entry.targets, &mut faults);
+            faults.0.is_empty().then_some(found)
+        };
+        let mut targets: Vec<_> = all.into_iter().flatten().filter_map(one).flatten().collect();
+        targets.sort();
+        targets.dedup();
+        let mode = match written.get("mode").and_then(Json::as_str) {
+            Some("Shadow") => Mode::Shadow,
+            _ => Mode::Enforce,
+        };
+        let kind = entry.kind.into();
+        Some(Object::Policy(Box::new(Policy {
+            meta,
+            kind,
+            targets,
+            mode,
+            spec,
+            lines: SourceMap::default(),
+        })))
     }
 }
 

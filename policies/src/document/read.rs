@@ -67,6 +67,18 @@ pub(super) fn object(node: &Node, origin: &Origin, report: &mut Report) -> Outco
     object.filter(|_| report.errors() == before).map_or(Outcome::Refused(key), Outcome::Object)
 }
 
+/// What holds in the place of a policy that is not valid, as far as can be told what it was for.
+pub(super) fn stand_in(node: &Node, origin: &Origin) -> Option<Object> {
+    let row = kinds::find(node.get("kind")?.as_str()?)?;
+    let file = match origin {
+        Origin::File(file) => file.clone(),
+        Origin::Cluster => Arc::default(),
+    };
+    // What is wrong has been told.
+    let meta = metadata_of(node, row, origin, &mut Report::new(file))?.meta;
+    row.stand_in(meta, &node.get("spec").map(|spec| to_json(spec)).unwrap_or_default())
+}
+
 /// The identity as far as it can be read, whatever else is wrong.
 pub(super) fn key_of(node: &Node) -> Option<ObjectKey> {
     let metadata = node.get("metadata")?;

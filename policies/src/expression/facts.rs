@@ -28,6 +28,20 @@ pub(crate) struct Facts<'a> {
 #[derive(Debug)]
 pub(crate) struct ResponseFacts<'a>(pub(crate) &'a response::Parts);
 
+/// What expressions may ask of a connection of which no request is read. All else fails, `has(…)` too: nobody knows.
+#[derive(Debug)]
+pub(crate) struct ConnectionFacts<'a>(pub(crate) &'a Peer);
+
+/// What is asked for by `has(source.identity)`: the operand of `has` is `source`, and so is a value of its own.
+#[derive(Clone, Copy, Debug)]
+enum Group<'a> {
+    Request(&'a request::Parts),
+    Source(&'a Peer),
+    Destination(Option<&'a str>),
+    /// `jwt`.
+    Token(Option<&'a Claims>),
+}
+
 /// Headers, or the parameters of the query, by name.
 #[derive(Clone, Copy, Debug)]
 enum Fields<'a> {
@@ -45,21 +59,57 @@ impl<'a> Facts<'a> {
 
 impl VariableResolver for Facts<'_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
-        let text = |text: &'b str| Some(CowVal::owned(CelString::from(text)));
-        match name {
-            "request.method" => text(self.head.method.as_str()),
-            "request.path" => text(self.head.uri.path()),
-            "request.host" => Some(CowVal::owned(CelString::from(host(self.head)?))),
-            "request.protocol" => text(protocol(self.head)),
-            "request.headers" => Some(CowVal::owned(ByName(Fields::Headers(self.head)))),
-            "request.query" => Some(CowVal::owned(ByName(Fields::Query(self.head)))),
-            "source.address" => {
-                Some(CowVal::owned(CelString::from(self.peer.address.ip().to_canonical().to_string())))
-            }
-            "source.port" => Some(CowVal::owned(CelInt::from(i64::from(self.peer.address.port())))),
-            "source.identity" => text(&self.peer.identity.as_ref()?.0),
-            "destination.route" => text(self.route?),
-            "jwt.claims" => Some(CowVal::owned(ByName(Claimed(self.claims.map(Claims::all))))),
+        let (group, field) = name.split_once('.').map_or((name, None), |(group, field)| (group, Some(field)));
+        let group = match group {
+            "request" => Group::Request(self.head),
+            "source" => Group::Source(self.peer),
+            "destination" => Group::Destination(self.route),
+            "jwt" => Group::Token(self.claims),
+            _ => return None,
+        };
+        group.resolve(field)
+    }
+}
+
+impl VariableResolver for ConnectionFacts<'_> {
+    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        let (group, field) = name.split_once('.').map_or((name, None), |(group, field)| (group, Some(field)));
+        if group == "source" { Group::Source(self.0).resolve(field) } else { None }
+    }
+}
+
+impl<'a> Group<'a> {
+    /// Itself, or a field of it.
+    fn resolve<'v>(self, field: Option<&str>) -> Option<CowVal<'v, 'v>>
+    where
+        'a: 'v,
+    {
+        match field {
+            None => Some(CowVal::owned(ByName(self))),
+            Some(field) => self.find(field).map(CowVal::Owned),
+        }
+    }
+}
+
+impl<'a> Lookup for Group<'a> {
+    fn find<'v>(&self, name: &str) -> Option<Box<dyn Val + 'v>>
+    where
+        Self: 'v,
+    {
+        let text = |text: &'a str| -> Option<Box<dyn Val + 'v>> { Some(Box::new(CelString::from(text))) };
+        let owned = |text: String| -> Option<Box<dyn Val + 'v>> { Some(Box::new(CelString::from(text))) };
+        match (*self, name) {
+            (Self::Request(head), "method") => text(head.method.as_str()),
+            (Self::Request(head), "path") => text(head.uri.path()),
+            (Self::Request(head), "host") => owned(host(head)?),
+            (Self::Request(head), "protocol") => text(protocol(head)),
+            (Self::Request(head), "headers") => Some(Box::new(ByName(Fields::Headers(head)))),
+            (Self::Request(head), "query") => Some(Box::new(ByName(Fields::Query(head)))),
+            (Self::Source(peer), "address") => owned(peer.address.ip().to_canonical().to_string()),
+            (Self::Source(peer), "port") => Some(Box::new(CelInt::from(i64::from(peer.address.port())))),
+            (Self::Source(peer), "identity") => text(&peer.identity.as_ref()?.0),
+            (Self::Destination(route), "route") => text(route?),
+            (Self::Token(claims), "claims") => Some(Box::new(ByName(Claimed(claims.map(Claims::all))))),
             _ => None,
         }
     }

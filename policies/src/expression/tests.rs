@@ -222,3 +222,41 @@ fn claims_are_asked_for_whatever_their_type_and_fail_where_it_does_not_fit() {
         assert_eq!(value(text), want.map(str::to_owned), "{text}");
     }
 }
+
+#[test]
+fn has_tells_whether_there_is_an_identity_a_route_or_a_token() {
+    let known =
+        Peer { address: "192.0.2.1:1".parse().unwrap(), identity: Some(Identity("spiffe://a/b".into())) };
+    let stranger = Peer { identity: None, ..known.clone() };
+    let (head, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+    let holds = |text: &str, peer: &Peer, route| {
+        let facts = Facts { head: &head, peer, route, claims: None };
+        Expression::compile(text, Kind::Bool).unwrap().holds(&facts)
+    };
+    assert_eq!(holds("has(source.identity)", &known, None), Ok(true));
+    assert_eq!(holds("has(source.identity)", &stranger, None), Ok(false));
+    assert_eq!(
+        holds("has(source.identity) && source.identity == 'spiffe://a/b'", &stranger, None),
+        Ok(false)
+    );
+    assert_eq!(holds("has(source.identity) && source.identity == 'spiffe://a/b'", &known, None), Ok(true));
+    assert_eq!(holds("source.identity == 'spiffe://a/b'", &stranger, None), Err(NoResult));
+    assert_eq!(holds("has(destination.route)", &known, None), Ok(false));
+    assert_eq!(holds("has(destination.route)", &known, Some("shop/r")), Ok(true));
+    assert_eq!(holds("has(request.host)", &known, None), Ok(false));
+    assert_eq!(holds("has(request.method) && has(jwt.claims)", &known, None), Ok(true));
+}
+
+#[test]
+fn of_a_connection_nothing_is_known_of_requests_and_has_does_not_claim_it() {
+    let peer = Peer { address: "192.0.2.1:1".parse().unwrap(), identity: None };
+    let holds = |text: &str| Expression::compile(text, Kind::Bool).unwrap().holds(&ConnectionFacts(&peer));
+    assert_eq!(holds("source.address == '192.0.2.1' && !has(source.identity)"), Ok(true));
+    for text in
+        ["has(request.host)", "!has(request.headers.a)", "has(jwt.claims.sub)", "!has(destination.route)"]
+    {
+        assert_eq!(holds(text), Err(NoResult), "{text}");
+    }
+    assert_eq!(holds("source.port == 1 || request.method == 'GET'"), Ok(true), "whatever the method");
+    assert_eq!(holds("source.port == 2 || request.method == 'GET'"), Err(NoResult));
+}

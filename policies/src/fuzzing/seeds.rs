@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::ResourceType;
 use crate::{codec, document, resolve};
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     include_str!("../../examples/RateLimitPolicy.yaml"),
     include_str!("../../examples/CircuitBreakerPolicy.yaml"),
     include_str!("../../examples/CohortPolicy.yaml"),
@@ -14,6 +14,7 @@ const DOCUMENTS: [&str; 9] = [
     include_str!("../../examples/OverloadPolicy.yaml"),
     include_str!("../../examples/HealthCheckPolicy.yaml"),
     include_str!("../../examples/JwtAuthenticationPolicy.yaml"),
+    include_str!("../../examples/AuthorizationPolicy.yaml"),
     ROUTES,
 ];
 

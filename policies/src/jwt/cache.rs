@@ -28,6 +28,8 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 pub(crate) struct Verified {
     /// The place of its provider in the policy.
     pub(crate) provider: usize,
+    /// The number of the set of keys by which; 0 for one that is written.
+    pub(crate) keys: u64,
     pub(crate) claims: Arc<Claims>,
     pub(crate) times: Times,
 }
@@ -48,8 +50,8 @@ struct Half {
 }
 
 impl Verified {
-    pub(crate) fn new(provider: usize, token: Token<'_>) -> Self {
-        Self { provider, claims: Arc::new(token.claims), times: token.times }
+    pub(crate) fn new(provider: usize, keys: u64, token: Token<'_>) -> Self {
+        Self { provider, keys, claims: Arc::new(token.claims), times: token.times }
     }
 
     fn weight(&self) -> usize {
@@ -124,7 +126,7 @@ mod tests {
 
     fn verified(claims: &str) -> Verified {
         let claims = Claims::new(json::object(claims.as_bytes()).unwrap());
-        Verified { provider: 0, claims: Arc::new(claims), times: Times::default() }
+        Verified { provider: 0, keys: 0, claims: Arc::new(claims), times: Times::default() }
     }
 
     fn digest(number: usize) -> Digest {

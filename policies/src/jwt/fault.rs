@@ -18,6 +18,8 @@ pub enum TokenFault {
     Issuer,
     /// The issuer has no key that could have signed it.
     Key,
+    /// The issuer's keys are to be fetched, and could not be: whether it holds cannot be told.
+    KeysUnavailable,
     Signature,
     Audience,
     Expired,
@@ -39,6 +41,7 @@ impl TokenFault {
             Self::Critical => "critical",
             Self::Issuer => "issuer",
             Self::Key => "key",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::Signature => "signature",
             Self::Audience => "audience",
             Self::Expired => "expired",

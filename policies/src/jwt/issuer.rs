@@ -18,18 +18,26 @@ pub(crate) struct Issuer {
 }
 
 impl Issuer {
-    /// All but the time, which is asked again for each request.
+    /// All but the time, which is asked again for each request; by its own keys.
     ///
     /// # Errors
     /// The first thing that is wrong; what is not signed is not looked at further.
     pub(crate) fn verify(&self, token: &Token<'_>) -> Result<(), TokenFault> {
+        self.verify_by(&self.keys, token)
+    }
+
+    /// The same by keys that came later.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn verify_by(&self, keys: &Jwks, token: &Token<'_>) -> Result<(), TokenFault> {
         if token.issuer() != Some(&*self.name) {
             return Err(TokenFault::Issuer);
         }
         if !self.algorithms.contains(&token.algorithm) {
             return Err(TokenFault::Algorithm);
         }
-        self.keys.verify(token)?;
+        keys.verify(token)?;
         if !self.is_for_us(token.claims.named("aud")) {
             return Err(TokenFault::Audience);
         }

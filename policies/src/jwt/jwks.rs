@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{Algorithm, Token, TokenFault};
 
-const MOST_BYTES: usize = 128 * 1024;
+pub(super) const MOST_BYTES: usize = 128 * 1024;
 const MOST_KEYS: usize = 64;
 /// Of a token that does not say which: more would make each forged one cost us as many signatures.
 const MOST_TRIED: usize = 8;

@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::check;
-use crate::jwt::Cache;
+use crate::jwt::{Cache, KeySource};
 use crate::kind::{BindFilter, CompileContext, Compiled, FieldError, FindText, PolicyKind};
 use crate::model::{Mode, PolicyRef, TargetKind};
 use crate::pipeline::Filter;
 use crate::state::{StateKey, StateStore};
 use filter::JwtFilter;
+use keys::Remote;
 use place::Place;
 use provider::{Provider, ProviderSpec};
 use told::Challenges;
@@ -99,7 +100,7 @@ impl PolicyKind for JwtAuthenticationPolicy {
             allow_missing: spec.missing == Some(MissingSpec::Allow),
             shadow: cx.mode() == Mode::Shadow,
             challenges: Challenges::new(cx.policy())?,
-            fingerprint: fingerprint(&spec.providers)?,
+            fingerprint: fingerprint(&serde_json::to_vec(&spec.providers).ok()?),
         })))
     }
 }
@@ -107,6 +108,12 @@ impl PolicyKind for JwtAuthenticationPolicy {
 impl BindFilter for JwtAuthentication {
     fn bind(&self, state: &StateStore) -> Arc<dyn Filter> {
         let owner = format!("{}/{}", self.policy.kind, self.policy.name);
+        let remote = |provider: &Provider| {
+            let Remote { at, fingerprint } = provider.remote.as_ref()?;
+            let key = StateKey::new("jwks", fingerprint.as_str());
+            Some(state.get_or_insert(key, || KeySource::new(at.clone())))
+        };
+        let remote: Box<[_]> = self.providers.iter().map(remote).collect();
         let cache = state.get_or_insert(StateKey::new(owner, self.fingerprint.as_str()), Cache::default);
         Arc::new(JwtFilter {
             policy: self.policy.clone(),
@@ -116,15 +123,16 @@ impl BindFilter for JwtAuthentication {
             allow_missing: self.allow_missing,
             shadow: self.shadow,
             challenges: self.challenges.clone(),
+            sources: remote.iter().flatten().cloned().collect(),
+            remote,
             cache,
         })
     }
 }
 
 /// The same for the same text, keys and all.
-fn fingerprint(providers: &[ProviderSpec]) -> Option<String> {
-    let digest = Cache::digest(&serde_json::to_vec(providers).ok()?);
-    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+fn fingerprint(text: &[u8]) -> String {
+    Cache::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -18,9 +18,9 @@ use crate::jwt::{self, ClaimPath};
 use crate::matching::RequestView;
 use crate::pick::{cookie_values, hash};
 use crate::pipeline::{ConnectionContext, RequestContext};
-use address::ClientAddress;
+pub(super) use address::ClientAddress;
 pub(super) use spec::{KeySpec, KeyType};
-use template::Templates;
+pub(super) use template::Templates;
 
 /// One part of a key, and what becomes of requests that do not have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,6 +217,15 @@ pub(super) fn describe(parts: &[KeyPart]) -> String {
 }
 
 impl KeyPart {
+    /// Whether it is read in the claims of a token.
+    pub(super) fn asks_claims(&self) -> bool {
+        match &self.source {
+            Source::Claim(_) => true,
+            Source::Expression(expression) => expression.asks_claims(),
+            _ => false,
+        }
+    }
+
     /// Whether a connection has it, before any request.
     pub(super) fn is_of_connection(&self) -> bool {
         matches!(self.source, Source::ClientAddress(_) | Source::PeerIdentity)

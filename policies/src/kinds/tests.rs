@@ -17,6 +17,7 @@ pub(super) fn policy(kind: &str, mode: Mode, spec: Value) -> Policy {
         ("/classes", 51),
         ("/checks", 61),
         ("/providers", 71),
+        ("/rules", 81),
     ];
     let lines: BTreeMap<_, _> = lists.into_iter().flat_map(|(list, line)| entries(list, line)).collect();
     Policy {

@@ -24,6 +24,17 @@ impl Policy {
         PolicyKey { kind: self.kind.clone(), name: self.meta.name.clone() }
     }
 
+    /// What holds in its place if it was never valid, where its kind must not be missing.
+    pub fn stand_in(&self) -> Option<Self> {
+        let spec = (crate::kinds::find(&self.kind)?.stand_in)()?;
+        Some(Self { spec, ..self.clone() })
+    }
+
+    /// Whether it is [`Policy::stand_in`] of some policy.
+    pub fn stands_in(&self) -> bool {
+        crate::kinds::find(&self.kind).is_some_and(|entry| (entry.stand_in)().as_ref() == Some(&self.spec))
+    }
+
     pub fn reference(&self) -> PolicyRef {
         PolicyRef { kind: self.kind.clone(), name: self.meta.name.clone(), source: self.meta.source.clone() }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
+use crate::jwt::KeysAwaited;
 use crate::model::{BackendKind, PolicyRef, ResourceName};
 use crate::overload::Ticket;
 
@@ -21,6 +22,8 @@ pub enum Effect {
     Ask(Ask),
     /// The request's turn comes after so long.
     Wait(Duration),
+    /// The keys of an issuer are to be waited for.
+    Keys(KeysAwaited),
     /// The request's turn comes when others have had theirs: to be awaited for no longer than the ticket's patience.
     Turn(Ticket),
 }

@@ -54,6 +54,7 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
         policies: builder.policies.in_force(resources),
         guards: builder.policies.guards(),
         services: builder.policies.services(),
+        key_sources: builder.policies.key_sources(),
         gates: builder.policies.gates(),
         checks: builder.policies.checks(),
         backends: builder.backends,

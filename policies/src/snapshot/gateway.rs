@@ -30,6 +30,8 @@ pub(super) struct ListenerRoutes {
     pub(super) routes: Routes,
     /// What judges connections that are read here, whatever their requests are for.
     pub(super) gate: Gate,
+    /// Who says what may go on that no route is for any more.
+    pub(super) own: Gate,
 }
 
 /// What the routes of a listener tell apart.
@@ -64,6 +66,16 @@ impl ListenerRoutes {
     }
 }
 
+impl Routes {
+    /// Of connections that are carried as a whole.
+    pub(super) fn of_connections(&self) -> Option<&HostMap<Arc<Rule>>> {
+        match self {
+            Self::Requests(_) => None,
+            Self::ServerNames { rules, .. } | Self::Connections(rules) => Some(rules),
+        }
+    }
+}
+
 impl Builder<'_> {
     /// Of listeners that share address, port and hostname, one with routes takes the requests, else the first by name.
     /// The control plane never tells of two for good; but when a Gateway is renamed, old and new are both here until
@@ -82,8 +94,10 @@ impl Builder<'_> {
             let certificates = certificates.iter().map(|shown| shown.secret.clone()).collect();
             let place = Place { resources: self.resources, rule: None };
             let (effective, _) = self.effective(place, Side::Gateway(&name), (None, &|chain| chain));
-            let gate = self.gate(&effective);
-            let routes = ListenerRoutes { name, source, certificates, routes, gate };
+            let gate = self.gate(&effective, &[]);
+            let chain = self.filter_chain(place, Side::Gateway(&name), (None, &|chain| chain));
+            let own = self.authorizers(&[chain], Some(listener.port)).filters.into();
+            let routes = ListenerRoutes { name, source, certificates, routes, gate, own };
             if routes.is_empty() { &mut unused } else { &mut in_use }.push((listener, Arc::new(routes)));
         }
         let mut sockets = FxHashMap::<BindAddress, Socket>::default();

@@ -18,9 +18,10 @@ impl Builder<'_> {
     pub(super) fn inbound(&mut self) -> Option<Rule> {
         let app = self.app()?;
         let (mut filters, mut applied, mut seen) = (Filters::default(), Vec::new(), BTreeSet::new());
-        let mut effective = Vec::new();
+        let (mut effective, mut all) = (Vec::new(), Vec::new());
         for service in &self.local.services {
             let chains = Chain::inbound(service, self.resources);
+            all.extend(chains.iter().cloned());
             for policy in chains.iter().flat_map(|chain| self.attachments.effective(chain)) {
                 if !seen.insert((&policy.kind, &policy.meta.name)) {
                     continue;
@@ -34,11 +35,14 @@ impl Builder<'_> {
                 }
             }
         }
+        let authorizers = self.authorizers(&all, self.local.app.map(|(address, _)| address.port()));
+        applied.extend(authorizers.applied);
+        authorizers.filters.iter().for_each(|filter| filters.push(authorizers.order, filter.clone()));
         let target = Target {
             backend: Ok(app),
             weight: 1,
             filters: filters.ordered(),
-            gate: self.gate(&effective),
+            gate: self.gate(&effective, &authorizers.filters),
             guard: None,
             health: None,
             balancer: None,

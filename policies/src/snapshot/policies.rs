@@ -8,8 +8,10 @@ use crate::balance::{Balancer, LoadBalancing};
 use crate::call::{RetryRule, TimeoutRule};
 use crate::health::check::{HealthCheck, HealthGuard};
 use crate::health::{CircuitBreaker, CircuitGuard};
+use crate::jwt::KeySource;
 use crate::kind::Compiled;
 use crate::kinds::KINDS;
+use crate::kinds::authorization::Authorization;
 use crate::model::{
     BackendName, Mode, Policy, PolicyKey, PolicyRef, Resource, ResourceName, ResourceType, Resources,
     TargetRef,
@@ -32,6 +34,7 @@ pub(super) struct Bound {
 #[derive(Clone, Debug)]
 pub(super) enum Behaviour {
     Filter(Arc<dyn Filter>),
+    Authorization(Arc<Authorization>),
     CircuitBreaker(Arc<CircuitBreaker>),
     LoadBalancing(Arc<LoadBalancing>),
     HealthCheck(Arc<HealthCheck>),
@@ -136,6 +139,20 @@ impl<'a> Policies<'a> {
         self.by_key.values().filter_map(|bound| bound.service.clone()).collect()
     }
 
+    /// Of all filters, each once.
+    pub(super) fn key_sources(&self) -> Vec<Arc<KeySource>> {
+        let mut sources = Vec::<Arc<KeySource>>::new();
+        for bound in self.by_key.values() {
+            let Behaviour::Filter(filter) = &bound.behaviour else { continue };
+            for source in filter.key_sources() {
+                if !sources.iter().any(|known| Arc::ptr_eq(known, source)) {
+                    sources.push(source.clone());
+                }
+            }
+        }
+        sources
+    }
+
     /// Those that hold a gate.
     pub(super) fn gates(&self) -> Vec<Arc<dyn Filter>> {
         let filters = self.by_key.values().filter_map(|bound| match &bound.behaviour {
@@ -186,6 +203,7 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
     };
     let behaviour = match compiled {
         Compiled::Filter(filter) => Behaviour::Filter(filter.bind(state)),
+        Compiled::Authorization(authorization) => Behaviour::Authorization(authorization),
         Compiled::CircuitBreaker(circuit) => Behaviour::CircuitBreaker(circuit),
         Compiled::LoadBalancing(settings) => Behaviour::LoadBalancing(settings),
         Compiled::HealthCheck(health) => Behaviour::HealthCheck(health),

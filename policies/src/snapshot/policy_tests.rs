@@ -237,3 +237,75 @@ fn what_is_in_force_can_be_read() {
     assert_eq!(described["inbound"]["targets"][0]["policies"], json!(["RateLimitPolicy shop/limit"]));
     assert_eq!(described["outbound"]["shop/front:80"][0]["route"], json!("shop/inner"));
 }
+
+fn authorization(text: &str, targets: Vec<TargetRef>, rules: serde_json::Value) -> Resource {
+    Resource::Policy(policy("AuthorizationPolicy", text, targets, json!({ "rules": rules })))
+}
+
+#[test]
+fn policies_that_say_who_may_do_what_add_up_along_the_way() {
+    let (allow, deny) =
+        (json!([{"name": "yes", "action": "Allow"}]), json!([{"name": "no", "action": "Deny"}]));
+    for (kind, name, section) in [
+        (TargetKind::Namespace, "shop", None),
+        (TargetKind::Gateway, "gw", None),
+        (TargetKind::Gateway, "gw", Some("http")),
+        (TargetKind::HTTPRoute, "edge", None),
+        (TargetKind::HTTPRoute, "edge", Some("r")),
+        (TargetKind::Service, "cart", None),
+        (TargetKind::Service, "cart", Some("http")),
+    ] {
+        let mut resources = mesh();
+        let all = [
+            target(TargetKind::Namespace, "shop", None),
+            target(TargetKind::HTTPRoute, "edge", Some("r")),
+            target(TargetKind::Service, "cart", None),
+        ];
+        resources.insert(authorization("everybody", all.to_vec(), allow.clone()));
+        assert_eq!(sends(&build(&resources, &StateStore::new([0, 0])), GATEWAY, "any"), None);
+        resources.insert(authorization("nobody", vec![target(kind, name, section)], deny.clone()));
+        let snapshot = build(&resources, &StateStore::new([0, 0]));
+        assert_eq!(sends(&snapshot, GATEWAY, "any"), Some(Reason::AccessDenied), "{kind:?} {section:?}");
+        let served = matches!(kind, TargetKind::Namespace | TargetKind::Service);
+        assert_eq!(sends(&snapshot, Scope::Inbound, "any").is_some(), served, "{kind:?}");
+        assert_eq!(sends(&snapshot, Scope::Outbound, "front"), None, "the caller asks nobody");
+    }
+}
+
+#[test]
+fn each_target_on_the_way_must_allow_and_those_of_one_target_allow_together() {
+    let by = |name: &str, at: TargetRef, path: &str| {
+        authorization(
+            name,
+            vec![at],
+            json!([{"name": "r", "action": "Allow", "to": [{"paths": [{"exact": path}]}]}]),
+        )
+    };
+    let (gateway, edge) =
+        (|| target(TargetKind::Gateway, "gw", None), || target(TargetKind::HTTPRoute, "edge", None));
+    let mut resources = mesh();
+    resources.insert(by("a", gateway(), "/"));
+    resources.insert(by("b", gateway(), "/other"));
+    assert_eq!(sends(&build(&resources, &StateStore::new([0, 0])), GATEWAY, "any"), None);
+    resources.insert(by("c", edge(), "/other"));
+    let snapshot = build(&resources, &StateStore::new([0, 0]));
+    assert_eq!(sends(&snapshot, GATEWAY, "any"), Some(Reason::AccessDenied));
+    resources.insert(by("d", edge(), "/"));
+    assert_eq!(sends(&build(&resources, &StateStore::new([0, 0])), GATEWAY, "any"), None);
+}
+
+#[test]
+fn a_policy_that_a_route_names_is_one_more_that_must_let_pass() {
+    let allow = json!([{"name": "yes", "action": "Allow"}]);
+    let deny = json!([{"name": "no", "action": "Deny"}]);
+    let mut resources = mesh();
+    resources.insert(authorization("edge", vec![target(TargetKind::HTTPRoute, "edge", None)], deny));
+    let Resource::Policy(named) = authorization("named", Vec::new(), allow) else { panic!() };
+    let mut with = rule("r", &["/"], vec![to("cart", 1)]);
+    with.filters = vec![RouteFilter::Extension(named.key())];
+    resources.insert(Resource::Policy(named));
+    resources.insert(Resource::Route(route("edge", vec![on_listener("gw", "http", &[""])], vec![with])));
+    let snapshot = build(&resources, &StateStore::new([0, 0]));
+    assert_eq!(sends(&snapshot, GATEWAY, "any"), Some(Reason::AccessDenied));
+    assert_eq!(select(&snapshot, GATEWAY, "any").target().filters.len(), 2);
+}

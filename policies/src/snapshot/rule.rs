@@ -187,6 +187,11 @@ impl<'a> Builder<'a> {
                 applied.push(bound.reference.clone());
             }
         }
+        let chain =
+            self.filter_chain(place, side, (name, &|chain| chain.past(&own.written).past(&backend.filters)));
+        let authorizers = self.authorizers(&[chain], Some(entry.port));
+        applied.extend(authorizers.applied);
+        authorizers.filters.iter().for_each(|filter| filters.push(authorizers.order, filter.clone()));
         let of_backend = self.filters(&backend.filters, entry);
         for filter in own.filters.iter().cloned().chain(of_backend) {
             filters.push(ROUTE_ORDER, filter);
@@ -211,7 +216,8 @@ impl<'a> Builder<'a> {
             // Here and not where it is served: a sidecar has no way in for what is not HTTP.
             gate: match side {
                 Side::Gateway(_) => Gate::default(),
-                Side::Outbound(_) => self.gate(&breaking),
+                // Who may call a Service is said where it is served.
+                Side::Outbound(_) => self.gate(&breaking, &[]),
             },
             guard,
             health,
@@ -223,13 +229,13 @@ impl<'a> Builder<'a> {
         (target, applied.into())
     }
 
-    /// What judges connections, of these policies.
-    pub(super) fn gate(&self, policies: &[&Policy]) -> Gate {
+    /// What judges connections, of these policies; after those who say whether anybody may come in.
+    pub(super) fn gate(&self, policies: &[&Policy], authorizers: &[Arc<dyn Filter>]) -> Gate {
         let judge = |policy: &&Policy| match &self.policies.get(policy)?.behaviour {
             Behaviour::Filter(filter) if filter.judges_connections() => Some(filter.clone()),
             _ => None,
         };
-        policies.iter().filter_map(judge).collect()
+        authorizers.iter().cloned().chain(policies.iter().filter_map(judge)).collect()
     }
 
     /// The guard of a backend for the calls of a rule, with the policy that wants it.
@@ -327,16 +333,27 @@ impl<'a> Builder<'a> {
         side: Side<'_>,
         (backend, past): (Option<&BackendName>, &dyn Fn(Chain) -> Chain),
     ) -> (Vec<&'a Policy>, Vec<&'a Policy>) {
+        let filtering = self.attachments.effective(&self.filter_chain(place, side, (backend, past)));
         match side {
-            Side::Gateway(listener) => {
-                let all = self.attachments.effective(&past(place.gateway(listener, backend)));
-                (all.clone(), all)
+            Side::Gateway(_) => (filtering.clone(), filtering),
+            Side::Outbound(parent) => {
+                let breaking = past(place.outbound_breakers(parent, backend));
+                (filtering, self.attachments.effective(&breaking))
             }
-            Side::Outbound(parent) => (
-                self.attachments.effective(&past(place.outbound_filters())),
-                self.attachments.effective(&past(place.outbound_breakers(parent, backend))),
-            ),
         }
+    }
+
+    /// Whose filters hold on the way.
+    pub(super) fn filter_chain(
+        &self,
+        place: Place<'_>,
+        side: Side<'_>,
+        (backend, past): (Option<&BackendName>, &dyn Fn(Chain) -> Chain),
+    ) -> Chain {
+        past(match side {
+            Side::Gateway(listener) => place.gateway(listener, backend),
+            Side::Outbound(_) => place.outbound_filters(),
+        })
     }
 }
 

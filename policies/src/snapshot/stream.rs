@@ -83,7 +83,7 @@ impl Snapshot {
 
 impl Socket {
     /// The most specific listener for a name, which has all that comes for it (listener isolation).
-    fn listener(&self, name: &str) -> Option<&Arc<super::gateway::ListenerRoutes>> {
+    pub(super) fn listener(&self, name: &str) -> Option<&Arc<super::gateway::ListenerRoutes>> {
         self.listeners.candidates(name).next()
     }
 }
@@ -157,14 +157,23 @@ impl Builder<'_> {
         let (health, checking) = self.health(&effective, state.as_ref(), called);
         let well = (guard.as_deref(), health.as_deref());
         let (balancer, balancing) = self.balancer(&effective, well, state.as_deref());
-        let judges = effective.iter().filter(|policy| !self.gate(&[policy]).is_empty());
+        let judges = effective.iter().filter(|policy| !self.gate(&[policy], &[]).is_empty());
         let judges = judges.map(|policy| Arc::new(policy.reference()));
-        let applied = judges.chain(breaker).chain(checking).chain(balancing).collect();
+        let chain = self.filter_chain(place, Side::Gateway(listener), (name, &|chain| chain));
+        let authorizers = self.authorizers(&[chain], self.port(listener));
+        let applied = authorizers
+            .applied
+            .into_iter()
+            .chain(judges)
+            .chain(breaker)
+            .chain(checking)
+            .chain(balancing)
+            .collect();
         let target = Target {
             backend: state.ok_or(Reason::InvalidBackend),
             weight: backend.weight,
             filters: Box::default(),
-            gate: self.gate(&effective),
+            gate: self.gate(&effective, &authorizers.filters),
             guard,
             health,
             balancer,
@@ -173,6 +182,10 @@ impl Builder<'_> {
             tls,
         };
         (target, applied)
+    }
+
+    pub(super) fn port(&self, listener: &ListenerName) -> Option<u16> {
+        self.resources.listeners.get(listener).map(|listener| listener.port)
     }
 
     fn ends_tls(&self, listener: &ListenerName) -> bool {

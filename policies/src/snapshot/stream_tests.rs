@@ -2,7 +2,7 @@ use super::*;
 use crate::model::fixture::*;
 use crate::model::{
     Accepts, Certificate, HostPattern, InvalidRef, Listener, PrivateKey, Resource, StreamBackend, StreamKind,
-    StreamRoute, StreamRule, TlsMode,
+    StreamRoute, StreamRule, TargetKind, TlsMode,
 };
 
 const BIND: BindAddress = BindAddress { ip: None, port: 8080 };
@@ -164,4 +164,33 @@ fn a_circuit_breaker_guards_the_connections_of_its_backend() {
     };
     assert_eq!(selected.target().guard.as_ref().unwrap().circuit.policy.name, name("b"));
     assert!(serde_json::to_string(&snapshot.describe()).unwrap().contains("CircuitBreakerPolicy shop/b"));
+}
+
+#[test]
+fn what_is_carried_is_judged_again_by_the_route_that_would_take_it_or_by_its_listener() {
+    let peer = crate::model::Peer { address: "127.0.0.1:5".parse().unwrap(), identity: None };
+    let deny = |at| {
+        let rules = serde_json::json!({"rules": [{"name": "no", "action": "Deny"}]});
+        Resource::Policy(policy("AuthorizationPolicy", "p", vec![at], rules))
+    };
+    let goes_on = |all: Vec<Resource>| {
+        let mut cx = crate::pipeline::Ongoing {
+            peer: &peer,
+            server_name: Some("a.example.com"),
+            opened_by: None,
+            decisions: &mut crate::Decisions::new(),
+        };
+        build(all).judge_again(Scope::Gateway(BIND), Some(&service_name("cart", 80)), &mut cx).is_ok()
+    };
+    let (listener, route) = (tls("tls", "*.example.com", false), tls_route("r", "tls", &["a.example.com"]));
+    let at = |kind, name| deny(target(kind, name, None));
+    assert!(goes_on(vec![listener.clone(), route.clone()]));
+    for (kind, name) in
+        [(TargetKind::Gateway, "gw"), (TargetKind::TLSRoute, "r"), (TargetKind::Service, "cart")]
+    {
+        assert!(!goes_on(vec![listener.clone(), route.clone(), at(kind, name)]), "{kind:?}");
+    }
+    assert!(goes_on(vec![listener.clone(), route, at(TargetKind::Service, "pay")]));
+    assert!(goes_on(vec![listener.clone(), at(TargetKind::TLSRoute, "r")]), "the route is gone");
+    assert!(!goes_on(vec![listener, at(TargetKind::Gateway, "gw")]), "its listener is not");
 }

@@ -61,7 +61,7 @@ impl Origination {
 }
 
 impl TlsSettings {
-    fn new(verification: Verification, client_certificate: Option<Certificate>) -> Self {
+    pub(crate) fn new(verification: Verification, client_certificate: Option<Certificate>) -> Self {
         Self { verification, client_certificate, made: OnceLock::new() }
     }
 

@@ -59,10 +59,23 @@ impl Applier {
         refused
     }
 
+    /// Whether something else is in force in its place; see [`Policy::stand_in`](tidegate_policy::model::Policy::stand_in).
+    pub(crate) fn stands_in(&self, resource_type: ResourceType, name: &str) -> bool {
+        let held = self.held.get(&(resource_type, name.to_owned()));
+        matches!(held, Some(Resource::Policy(policy)) if policy.stands_in())
+    }
+
+    /// A policy that was never usable is stood in for, where its kind must not be missing.
     fn restore(&mut self, before: &BTreeMap<Key, Option<Resource>>, key: Key) {
-        match before.get(&key) {
-            Some(Some(last)) => drop(self.held.insert(key, last.clone())),
-            _ => drop(self.held.remove(&key)),
+        let last = before.get(&key).and_then(Option::as_ref);
+        let refused = match (self.held.get(&key), last) {
+            (_, Some(Resource::Policy(last))) if !last.stands_in() => None,
+            (Some(Resource::Policy(refused)), _) => refused.stand_in(),
+            _ => None,
+        };
+        match refused.map(Resource::Policy).or_else(|| last.cloned()) {
+            Some(instead) => drop(self.held.insert(key, instead)),
+            None => drop(self.held.remove(&key)),
         }
     }
 

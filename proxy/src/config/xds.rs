@@ -9,6 +9,7 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use tidegate_policy::codec;
 use tidegate_policy::model::{Resource, ResourceType};
+use tidegate_policy::snapshot::Rejected;
 use tidegate_xds::Node;
 use tidegate_xds::UNCERTAIN;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
@@ -98,7 +99,15 @@ fn restore(
         // Sockets open later; what cannot be bound then is told then.
         binds.judge(wanted, &BTreeMap::new());
     }
-    seeds.retain(|(t, name, _)| !rejected.iter().any(|r| r.resource_type == *t && r.name == *name));
+    for (resource_type, name, version) in &mut seeds {
+        if applier.stands_in(*resource_type, name) {
+            UNCERTAIN.clone_into(version);
+        }
+    }
+    seeds.retain(|(t, name, _)| {
+        let refused = rejected.iter().any(|r| r.resource_type == *t && r.name == *name);
+        !refused || applier.stands_in(*t, name)
+    });
     binds.proxy().set_configured();
     tracing::info!(resources = seeds.len(), "started from the last good configuration");
     seeds
@@ -167,7 +176,13 @@ impl ConfigHandler for Handler {
         let foreseen = self.binds.foresee(&wanted);
         let removed = update.removed.iter().map(|name| (resource_type, name.clone())).collect();
         let refused = self.applier.apply(Change { upserts, removed });
-        rejected.extend(refused.into_iter().map(|r| Rejection::of_content(r.name, r.reason)));
+        // What is stood in for is in force in a way: its removal must be told, and a restart must not forget it.
+        let stands_in = |name: &str| self.applier.stands_in(resource_type, name);
+        rejected.extend(refused.into_iter().map(|Rejected { name, reason, .. }| Rejection {
+            in_force: stands_in(&name),
+            name,
+            reason,
+        }));
         if resource_type == ResourceType::Listener {
             self.binds.forget(&update.removed);
         }

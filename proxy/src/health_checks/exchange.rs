@@ -85,7 +85,7 @@ pub(super) fn address<B>(
 }
 
 /// Sends a request and has its answer read. The connection is driven here and nowhere else, so that it ends with this.
-pub(super) async fn send<B, T>(
+pub(crate) async fn send<B, T>(
     stream: UpstreamStream,
     protocol: Protocol,
     request: Request<B>,

@@ -9,7 +9,7 @@ use hyper::body::Body as _;
 use tidegate_policy::model::AppProtocol;
 use tidegate_policy::pick::PickContext;
 use tidegate_policy::pipeline::{
-    self, DirectReply, Effect, Flow, LocalReply, Performed, Progress, RequestContext, Stop,
+    self, DirectReply, Effect, Flow, LocalReply, Performed, Phase, Progress, RequestContext, Stop,
 };
 use tidegate_policy::snapshot::{Scope, Selected};
 use tidegate_policy::{Reason, Timestamp};
@@ -22,6 +22,7 @@ use super::record::Record;
 use super::reply::{self, Dialect};
 use super::response_body::ResponseBody;
 use super::server::{ConnectionContext, TlsSession};
+use super::tunnel::Opened;
 use super::{headers, tunnel};
 use crate::clock::since_epoch;
 use crate::effects;
@@ -30,7 +31,7 @@ use crate::upstream::{self, Answered, Call};
 
 /// Where one request has got to.
 struct Story<'a> {
-    connection: &'a ConnectionContext,
+    connection: &'a Arc<ConnectionContext>,
     rng: fastrand::Rng,
     begun: Instant,
     dialect: Dialect,
@@ -41,6 +42,15 @@ struct Story<'a> {
     progress: Progress,
     /// What the policies want on the response, whoever gives it.
     response_headers: HeaderMap,
+    /// Of a request that opens a tunnel, to judge it again: as those see it who say whether it may.
+    opens: Option<Opens>,
+}
+
+/// See [`Story::opens`].
+enum Opens {
+    /// It is not known yet who asks.
+    Wanted,
+    By(Box<request::Parts>),
 }
 
 /// Marks a response that is not to be sent: its connection is closed in its place, or its stream reset.
@@ -73,8 +83,10 @@ pub(crate) async fn handle(
         selected: None,
         progress: Progress::default(),
         response_headers: HeaderMap::new(),
+        opens: None,
     };
     let upgrade = tunnel::Downstream::wanted(&mut head, names, &mut story.rng);
+    story.opens = upgrade.as_ref().map(|_| Opens::Wanted);
     let (has_body, waiting) = (!body.is_end_stream(), connection.resets.begin(begun));
     let judged = match story.judge(&mut head, names) {
         Ok(Flow::Done) => Ok(()),
@@ -164,6 +176,21 @@ impl Story<'_> {
         now: Timestamp,
         performed: Option<&Performed>,
     ) -> Result<Flow, Stop> {
+        let flow = self.ask_some(head, now, performed)?;
+        if !matches!((&flow, &self.opens), (Flow::Done, Some(Opens::Wanted))) {
+            return Ok(flow);
+        }
+        self.opens = Some(Opens::By(Box::new(head.clone())));
+        self.ask_some(head, now, None)
+    }
+
+    /// As [`Story::ask`]; for what is to be judged again, only those who say who it is, until that is known.
+    fn ask_some(
+        &mut self,
+        head: &mut request::Parts,
+        now: Timestamp,
+        performed: Option<&Performed>,
+    ) -> Result<Flow, Stop> {
         let Some(selected) = &self.selected else { return Err(Reason::Internal.into()) };
         let kept = &mut *self.record;
         let mut cx = RequestContext {
@@ -178,7 +205,10 @@ impl Story<'_> {
             claims: &mut kept.claims,
             held: &mut kept.held,
         };
-        let filters = &selected.target().filters;
+        let mut filters = &selected.target().filters[..];
+        if let Some(Opens::Wanted) = self.opens {
+            filters = &filters[..filters.partition_point(|filter| filter.phase() < Phase::Authorize)];
+        }
         match performed {
             None => pipeline::on_request(filters, &mut cx, &mut self.progress),
             Some(performed) => pipeline::resume(filters, &mut cx, &mut self.progress, performed),
@@ -192,6 +222,9 @@ impl Story<'_> {
         body: ClientBody,
         upgrade: Option<&tunnel::Downstream>,
     ) -> Result<Answered, LocalReply> {
+        if let (Some(selected), Some(claims)) = (&mut self.selected, &self.record.claims) {
+            selected.identified(&head, &self.connection.peer, claims);
+        }
         let Some(selected) = &self.selected else { return Err(Reason::Internal.into()) };
         let proxy = &self.connection.proxy;
         let mut body = RequestBody::new(body);
@@ -233,10 +266,12 @@ impl Story<'_> {
                 if let Some(selected) = &self.selected {
                     selected.remember(call.endpoint(), at, &mut head.headers);
                 }
-                let (Some(downstream), proxy) = (upgrade, &self.connection.proxy) else {
+                let opened = (self.selected.take(), self.opens.take());
+                let (Some(downstream), (Some(selected), Some(Opens::By(asked)))) = (upgrade, opened) else {
                     return self.reply(&Reason::UpstreamProtocol.into());
                 };
-                return downstream.open((head, upstream), call, self.record, proxy);
+                let opened = Opened { connection: self.connection.clone(), head: asked, selected };
+                return downstream.open((head, upstream), call, self.record, opened);
             }
             Err(reason) => return self.reply(&reason.into()),
         }

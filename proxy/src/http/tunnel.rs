@@ -4,13 +4,18 @@
 //! A WebSocket is asked for in two ways: by `upgrade` in HTTP/1.1, by extended CONNECT in HTTP/2 (RFC 8441). In here it is
 //! the former, so that routes and policies know but one; each end is spoken to in its own.
 
+use std::sync::Arc;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, request, response};
 use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
-use tidegate_policy::Reason;
+use tidegate_policy::jwt::Claims;
+use tidegate_policy::pipeline::{Cut, Ongoing, OpenedBy};
+use tidegate_policy::snapshot::{Selected, Snapshot};
+use tidegate_policy::{Decisions, Reason};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -19,10 +24,11 @@ use super::names::Names;
 use super::record::Record;
 use super::response_body::ResponseBody;
 use super::rest::Resumed;
+use super::server::ConnectionContext;
 use super::websocket;
 use super::wire::Wire;
+use crate::intake::cut;
 use crate::listener::Rewound;
-use crate::state::ProxyState;
 use crate::tcp::{Passed, Pipes, Raw, Relay};
 use crate::upstream::{OpenCall, UpstreamStream};
 
@@ -123,8 +129,9 @@ impl Downstream {
         (head, upstream): (response::Parts, OnUpgrade),
         call: Box<OpenCall>,
         mut record: Record,
-        proxy: &ProxyState,
+        opened: Opened,
     ) -> Response<ResponseBody> {
+        let proxy = opened.connection.proxy.clone();
         record.status = Some(head.status);
         let relay = Relay {
             // Whoever upgrades means to be silent at times.
@@ -133,7 +140,7 @@ impl Downstream {
             drain_timeout: proxy.config.drain_timeout,
             pipes: Pipes::of_this_process(),
         };
-        let tunnel = Tunnel { record, passed: Passed::default() };
+        let tunnel = Tunnel { record, passed: Passed::default(), opened };
         proxy.connections.spawn(tunnel.carry(relay, self.upgrade, upstream, call));
         Response::from_parts(head, ResponseBody::head_only())
     }
@@ -162,10 +169,35 @@ pub(super) fn agreed(
     }
 }
 
+/// What opened a tunnel: by this it is judged again when the configuration changes.
+pub(crate) struct Opened {
+    pub(super) connection: Arc<ConnectionContext>,
+    /// As the policies saw it that were asked whether it may.
+    pub(super) head: Box<request::Parts>,
+    pub(super) selected: Selected,
+}
+
+impl Opened {
+    fn judge_again(
+        &self,
+        claims: Option<&Claims>,
+        snapshot: &Snapshot,
+        decisions: &mut Decisions,
+    ) -> Result<(), Cut> {
+        let (connection, route) = (&self.connection, self.selected.rule.route.as_deref());
+        let server_name = connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+        let opened_by = Some(OpenedBy { head: &self.head, route, claims });
+        let backend = self.selected.target().backend.as_ref().ok().map(|backend| &backend.name);
+        let mut cx = Ongoing { peer: &connection.peer, server_name, opened_by, decisions };
+        snapshot.judge_again(connection.scope, backend, &mut cx)
+    }
+}
+
 /// What has passed, told when the tunnel ends, however it ends.
 struct Tunnel {
     record: Record,
     passed: Passed,
+    opened: Opened,
 }
 
 impl Tunnel {
@@ -189,13 +221,24 @@ impl Tunnel {
                 }
             }
         };
-        let reason = match call.ends.at.filter(|_| call.ends.of_streams) {
-            None => relayed.await.reason(),
-            Some(at) => match tokio::time::timeout_at(at, relayed).await {
-                Ok(ended) => ended.reason(),
-                Err(_) => Some(Reason::RequestTimeout),
-            },
+        let until = call.ends.at.filter(|_| call.ends.of_streams);
+        let timed = async {
+            match until {
+                None => relayed.await.reason(),
+                Some(at) => match tokio::time::timeout_at(at, relayed).await {
+                    Ok(ended) => ended.reason(),
+                    Err(_) => Some(Reason::RequestTimeout),
+                },
+            }
         };
+        let claims = self.record.claims.as_deref();
+        let judge =
+            |snapshot: &Snapshot, said: &mut Decisions| self.opened.judge_again(claims, snapshot, said);
+        let (reason, said) = tokio::select! {
+            reason = timed => (reason, None),
+            (cut, said) = cut(&self.opened.connection.proxy, judge) => (Some(cut.reason), Some(said)),
+        };
+        self.record.decisions.extend(said.into_iter().flatten());
         if reason == Some(Reason::RequestTimeout) {
             let reached = call.ends.limit.as_ref().and_then(|limit| limit.reached(Reason::RequestTimeout));
             self.record.decisions.extend(reached);

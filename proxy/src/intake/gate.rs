@@ -9,12 +9,12 @@ use crate::state::ProxyState;
 use crate::tcp::Abort;
 use crate::telemetry::StreamRecord;
 
-/// A connection whose record is kept to its end.
+/// A connection that is carried as a whole; its record is kept to its end.
 ///
 /// # Errors
 /// It is to be closed.
 pub(crate) fn judge(proxy: &ProxyState, gate: &Gate, record: &mut StreamRecord) -> Result<(), Cut> {
-    if gate.is_empty() { Ok(()) } else { record.judge(gate, proxy.clock.now()) }
+    if gate.is_empty() { Ok(()) } else { record.judge(gate, true, proxy.clock.now()) }
 }
 
 /// One for requests, of which each has a record of its own. If it may not come in, it has been told of; what is left is to
@@ -29,7 +29,7 @@ pub(crate) fn lets_in(context: &ConnectionContext, stream: &impl Abort, server_n
     if let Some(server_name) = server_name.filter(|name| !name.is_empty()) {
         record.asked_for(server_name.into());
     }
-    match judge(proxy, &gate, &mut record) {
+    match record.judge(&gate, false, proxy.clock.now()) {
         Ok(()) => {
             record.forget();
             true

@@ -22,6 +22,10 @@ pub(crate) async fn perform(proxy: &ProxyState, effect: &Effect) -> Performed {
             tokio::time::sleep(*wait).await;
             Performed::Waited
         }
+        Effect::Keys(awaited) => {
+            proxy.keys.wait(awaited).await;
+            Performed::Waited
+        }
         Effect::Turn(ticket) => {
             let _ = tokio::time::timeout(ticket.patience(), ticket.clone()).await;
             ticket.give_up();

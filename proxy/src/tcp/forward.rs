@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use socket2::SockRef;
-use tidegate_policy::Reason;
 use tidegate_policy::balance::Wish;
 use tidegate_policy::call::{Attempt, ConnectionPermit, admit};
 use tidegate_policy::decision::CallResult;
-use tidegate_policy::snapshot::{Origination, Selected};
+use tidegate_policy::model::BackendName;
+use tidegate_policy::snapshot::{Origination, Scope, Selected, Snapshot};
+use tidegate_policy::{Decisions, Reason};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -30,9 +31,17 @@ const TRIES: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) stream: UpstreamStream,
+    backend: BackendName,
     _attempt: Attempt,
     _permit: ConnectionPermit,
     _counted: ConnectionGuard,
+}
+
+/// Where a connection is carried to, and where it came in.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    pub(crate) upstream: Upstream,
+    pub(crate) scope: Scope,
 }
 
 /// A client's connection that can be cut off so that the client notices: an end in order would pass for the end of
@@ -91,7 +100,14 @@ pub(crate) async fn open(
         match connected {
             Ok(stream) => {
                 let counted = proxy.telemetry.connection(ConnectionSide::Upstream);
-                return Ok(Upstream { stream, _attempt: attempt, _permit: permit, _counted: counted });
+                let backend = backend.name.clone();
+                return Ok(Upstream {
+                    stream,
+                    backend,
+                    _attempt: attempt,
+                    _permit: permit,
+                    _counted: counted,
+                });
             }
             Err(reason) => {
                 record.decisions.extend(tls.and_then(|tls| tls.refusal(reason)));
@@ -104,12 +120,12 @@ pub(crate) async fn open(
     }
 }
 
-/// Carries bytes both ways until both sides have ended, and tells how it went.
+/// Carries bytes both ways until both sides have ended, or a change of the configuration ends it; and tells how it went.
 pub(crate) async fn carry<D>(
     proxy: &ProxyState,
     mut downstream: D,
-    mut upstream: Upstream,
-    record: StreamRecord,
+    Carried { mut upstream, scope }: Carried,
+    mut record: StreamRecord,
     stop: CancellationToken,
 ) where
     D: AsyncRead + AsyncWrite + Abort + Raw + Unpin,
@@ -121,8 +137,13 @@ pub(crate) async fn carry<D>(
         drain_timeout,
         pipes: Pipes::of_this_process(),
     };
-    let ended = relay.run(&mut downstream, &mut upstream.stream, &record.passed).await;
-    let reason = ended.reason();
+    let at = (scope, Some(&upstream.backend));
+    let judge = |snapshot: &Snapshot, said: &mut Decisions| record.judge_again(snapshot, at, said);
+    let (reason, said) = tokio::select! {
+        ended = relay.run(&mut downstream, &mut upstream.stream, &record.passed) => (ended.reason(), None),
+        (cut, said) = crate::intake::cut(proxy, judge) => (Some(cut.reason), Some(said)),
+    };
+    record.decisions.extend(said.into_iter().flatten());
     if reason.is_some() {
         downstream.abort();
         upstream.stream.abort();

@@ -121,7 +121,7 @@ pub(super) fn decision(
 }
 
 /// The decision that answered the request, else a fault that it met, else the first that would have refused it, else the
-/// last about more attempts, else the one that picked the backend. A refused attempt that was made good by another one
+/// first that wants it told, else the last about more attempts, else the one that picked the backend. A refused attempt that was made good by another one
 /// decided nothing.
 fn deciding(decisions: &[Decision], ended: Option<Reason>) -> Option<&Decision> {
     let refused = |decision: &&Decision| match (decision.outcome, ended) {
@@ -135,6 +135,7 @@ fn deciding(decisions: &[Decision], ended: Option<Reason>) -> Option<&Decision> 
         .find(refused)
         .or_else(|| decisions.iter().find(|d| d.outcome == Outcome::Injected))
         .or_else(|| decisions.iter().find(|d| matches!(d.outcome, Outcome::WouldRefuse(_))))
+        .or_else(|| decisions.iter().find(|d| d.outcome == Outcome::Audited))
         .or_else(|| decisions.iter().rev().find(|d| is_of_attempts(d.outcome)))
         .or_else(|| decisions.iter().find(|d| d.outcome == Outcome::WouldInject))
         .or_else(|| decisions.iter().find(|d| matches!(d.outcome, Outcome::Picked | Outcome::WouldPick)))

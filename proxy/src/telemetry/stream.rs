@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tidegate_policy::decision::CallResult;
+use tidegate_policy::model::BackendName;
 use tidegate_policy::model::Peer;
-use tidegate_policy::pipeline::{ConnectionContext, Cut, on_connection};
-use tidegate_policy::snapshot::{Gate, Selected};
+use tidegate_policy::pipeline::{ConnectionContext, Cut, Ongoing, on_connection};
+use tidegate_policy::snapshot::{Gate, Scope, Selected, Snapshot};
 use tidegate_policy::{Decisions, Reason, Timestamp};
 
 use super::attributes as name;
@@ -74,10 +75,22 @@ impl StreamRecord {
         self.server_name = Some(server_name);
     }
 
-    /// Whether the policies at a gate let it in. What they say is told with it.
-    pub(crate) fn judge(&mut self, gate: &Gate, now: Timestamp) -> Result<(), Cut> {
+    /// Whether the policies at a gate let it in. What they say is told with it. `carried`: as a whole.
+    pub(crate) fn judge(&mut self, gate: &Gate, carried: bool, now: Timestamp) -> Result<(), Cut> {
         let (peer, server_name) = (&self.client, self.server_name.as_deref());
-        on_connection(gate, &mut ConnectionContext { peer, server_name, now, decisions: &mut self.decisions })
+        let decisions = &mut self.decisions;
+        on_connection(gate, &mut ConnectionContext { peer, server_name, carried, now, decisions })
+    }
+
+    /// Whether it may go on under this configuration.
+    pub(crate) fn judge_again(
+        &self,
+        snapshot: &Snapshot,
+        (scope, backend): (Scope, Option<&BackendName>),
+        decisions: &mut Decisions,
+    ) -> Result<(), Cut> {
+        let (peer, server_name) = (&self.client, self.server_name.as_deref());
+        snapshot.judge_again(scope, backend, &mut Ongoing { peer, server_name, opened_by: None, decisions })
     }
 
     /// A backend has been picked.

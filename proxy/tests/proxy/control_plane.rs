@@ -303,3 +303,41 @@ async fn a_damaged_file_is_not_used_and_does_not_stop_the_start() {
     control_plane.settled().await;
     assert_eq!(ask(&proxy).await, (200, "one".into()));
 }
+
+#[tokio::test]
+async fn a_policy_that_was_never_usable_denies_through_a_restart_and_until_it_is_removed() {
+    let one = backend("one").await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut control_plane = ScriptedControlPlane::start().await;
+    let without = everything_to("v1", &[one.address()]);
+    let rules = json!({"rules": [{"name": "r", "action": "Perhaps"}]});
+    let bad = policy("AuthorizationPolicy", (TargetKind::HTTPRoute, "all"), rules);
+    let with: Vec<_> = without.iter().cloned().chain([bad.clone()]).collect();
+    control_plane.set(&with);
+    let proxy = gateway(&control_plane, Some(directory.path()));
+    let reason = control_plane.nacked(&bad).await;
+    assert!(reason.contains("Perhaps"), "{reason}");
+    control_plane.settled().await;
+    assert_eq!(ask(&proxy).await.0, 403);
+    control_plane.set(&without);
+    control_plane.settled().await;
+    assert_eq!(ask(&proxy).await.0, 200, "its removal is told");
+    control_plane.set(&with);
+    // The same was refused before, so that nothing else tells that it is refused again.
+    while ask(&proxy).await.0 != 403 {
+        tokio::task::yield_now().await;
+    }
+    while !directory.path().join("last-good").exists() {
+        tokio::task::yield_now().await;
+    }
+    control_plane.kill().await;
+    drop(proxy);
+
+    let proxy = gateway(&control_plane, Some(directory.path()));
+    assert_eq!(proxy.state().ready(), Ok(()));
+    assert_eq!(ask(&proxy).await.0, 403);
+    control_plane.set(&without);
+    control_plane.restart().await;
+    control_plane.settled().await;
+    assert_eq!(ask(&proxy).await, (200, "one".into()));
+}

@@ -1,6 +1,7 @@
 //! Whole proxies in this process, on loopback. One binary for all of them: a test costs no link of its own.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
+mod authorization;
 mod backend_tls;
 mod balancing;
 mod breakers;
@@ -33,6 +34,7 @@ mod opaque;
 mod outbound;
 mod overload;
 mod pairings;
+mod remote_keys;
 mod retries;
 mod retry_policies;
 mod sessions;

@@ -22,7 +22,7 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// A WebSocket, as the client of a pairing asks for it.
-fn websocket(pairing: Pairing) -> Request<TestBody> {
+pub(crate) fn websocket(pairing: Pairing) -> Request<TestBody> {
     extended_or_upgrade(pairing, "websocket")
 }
 

@@ -13,10 +13,11 @@ use super::place::Place;
 use super::provider::Provider;
 use super::told::Challenges;
 use crate::decision::{Decision, Detail, Outcome, RuleRef};
-use crate::jwt::{Cache, Token, TokenFault, Verified};
+use crate::jwt::{Cache, KeySource, KeysAwaited, Token, TokenFault, Verified};
 use crate::model::PolicyRef;
-use crate::pipeline::{Filter, Phase, RequestContext, Verdict};
+use crate::pipeline::{Effect, Filter, Performed, Phase, RequestContext, Verdict};
 use crate::reason::Reason;
+use crate::time::Timestamp;
 
 #[derive(Debug)]
 pub(super) struct JwtFilter {
@@ -28,10 +29,16 @@ pub(super) struct JwtFilter {
     pub(super) shadow: bool,
     pub(super) challenges: Challenges,
     pub(super) cache: Arc<Cache>,
+    /// By provider: where its keys are to be fetched, if they are.
+    pub(super) remote: Box<[Option<Arc<KeySource>>]>,
+    /// The same without those that are not.
+    pub(super) sources: Box<[Arc<KeySource>]>,
 }
 
 /// What is wrong, and with whose token if that can be told.
 type Fault = (TokenFault, Option<usize>);
+/// The token of a request, if it has one.
+type Judged<'a> = Result<Option<(&'a Place, Verified)>, Fault>;
 
 impl Filter for JwtFilter {
     fn phase(&self) -> Phase {
@@ -40,6 +47,26 @@ impl Filter for JwtFilter {
 
     fn on_request(&self, cx: &mut RequestContext<'_>) -> Verdict {
         let judged = self.judge(cx);
+        if let Err((TokenFault::KeysUnavailable, Some(at))) = judged
+            && let Some(awaited) = self.first_keys(at)
+        {
+            return Verdict::Effect(Effect::Keys(awaited));
+        }
+        self.conclude(judged, cx)
+    }
+
+    /// Whether the keys are there by now or not: nobody waits twice.
+    fn on_effect(&self, cx: &mut RequestContext<'_>, _: &Performed) -> Verdict {
+        self.conclude(self.judge(cx), cx)
+    }
+
+    fn key_sources(&self) -> &[Arc<KeySource>] {
+        &self.sources
+    }
+}
+
+impl JwtFilter {
+    fn conclude(&self, judged: Judged<'_>, cx: &mut RequestContext<'_>) -> Verdict {
         if !self.shadow {
             self.providers.iter().for_each(|provider| remove_alike(provider, &mut cx.head.headers));
         }
@@ -56,11 +83,17 @@ impl Filter for JwtFilter {
             Err(fault) => self.refuse(fault, cx),
         }
     }
-}
 
-impl JwtFilter {
+    /// What is worth waiting for: keys that were never asked for until now.
+    fn first_keys(&self, at: usize) -> Option<KeysAwaited> {
+        let source = self.remote[at].as_ref()?;
+        let patience = source.at.wait;
+        let waits = !self.shadow && !patience.is_zero() && source.is_new();
+        waits.then(|| KeysAwaited { source: source.clone(), patience })
+    }
+
     /// The token of a request; `None` where it has none.
-    fn judge(&self, cx: &RequestContext<'_>) -> Result<Option<(&Place, Verified)>, Fault> {
+    fn judge(&self, cx: &RequestContext<'_>) -> Judged<'_> {
         let mut found: Option<(&Place, Cow<'_, [u8]>)> = None;
         for place in self.places.iter() {
             let blame = |fault| (fault, place.only_provider());
@@ -72,27 +105,48 @@ impl JwtFilter {
             found = Some((place, token));
         }
         let Some((place, token)) = found else { return Ok(None) };
-        let verified = self.verify(&token, place, (cx.unix)())?;
+        let verified = self.verify(&token, place, (cx.now, (cx.unix)()))?;
         Ok(Some((place, verified)))
     }
 
-    fn verify(&self, text: &[u8], place: &Place, now: Duration) -> Result<Verified, Fault> {
+    fn verify(
+        &self,
+        text: &[u8],
+        place: &Place,
+        (clock, now): (Timestamp, Duration),
+    ) -> Result<Verified, Fault> {
         let blame = |fault| (fault, place.only_provider());
         if Token::is_too_long(text) {
             return Err(blame(TokenFault::TooLong));
         }
         let digest = Cache::digest(text);
-        let known = self.cache.get(&digest).filter(|known| place.providers.contains(&known.provider));
-        if let Some(known) = known {
+        let holds = |known: &Verified| {
+            let number = |source: &Arc<KeySource>| source.number(clock);
+            place.providers.contains(&known.provider)
+                && self.remote[known.provider].as_ref().map_or(Some(0), number) == Some(known.keys)
+        };
+        if let Some(known) = self.cache.get(&digest).filter(holds) {
             return self.within_time(known, now);
         }
         let token = Token::read(text).map_err(blame)?;
         let named = |at: &&usize| token.issuer() == Some(&*self.providers[**at].issuer.name);
         let at = *place.providers.iter().find(named).ok_or((TokenFault::Issuer, None))?;
-        self.providers[at].issuer.verify(&token).map_err(|fault| (fault, Some(at)))?;
-        let verified = self.within_time(Verified::new(at, token), now)?;
+        let keys = self.verify_by(at, &token, clock).map_err(|fault| (fault, Some(at)))?;
+        let verified = self.within_time(Verified::new(at, keys, token), now)?;
         self.cache.insert(digest, verified.clone());
         Ok(verified)
+    }
+
+    /// By the keys of a provider; the number of their set.
+    fn verify_by(&self, at: usize, token: &Token<'_>, now: Timestamp) -> Result<u64, TokenFault> {
+        let issuer = &self.providers[at].issuer;
+        let Some(source) = &self.remote[at] else { return issuer.verify(token).map(|()| 0) };
+        let (keys, number) = source.keys(now).ok_or(TokenFault::KeysUnavailable)?;
+        let verified = issuer.verify_by(&keys, token);
+        if verified == Err(TokenFault::Key) {
+            source.misses(now);
+        }
+        verified.map(|()| number)
     }
 
     fn within_time(&self, verified: Verified, now: Duration) -> Result<Verified, Fault> {
@@ -115,11 +169,15 @@ impl JwtFilter {
     }
 
     fn refuse(&self, fault: Fault, cx: &mut RequestContext<'_>) -> Verdict {
+        let reason = match fault.0 {
+            TokenFault::KeysUnavailable => Reason::KeysUnavailable,
+            _ => Reason::Unauthenticated,
+        };
         if self.shadow {
-            self.decide(Outcome::WouldRefuse(Reason::Unauthenticated), fault, cx);
+            self.decide(Outcome::WouldRefuse(reason), fault, cx);
             return Verdict::Continue;
         }
-        self.decide(Outcome::Refused(Reason::Unauthenticated), fault, cx);
+        self.decide(Outcome::Refused(reason), fault, cx);
         Verdict::Reply(self.challenges.refusal(fault.0))
     }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::keys::JwksSpec;
+use super::keys::{JwksSpec, Keys, Remote};
 use super::place::{FromSpec, Location};
 use crate::decision::RuleRef;
 use crate::jwt::{Algorithm, ClaimPath, Claims, Issuer, Jwks, plain};
@@ -78,6 +78,8 @@ struct ClaimHeaderSpec {
 pub(super) struct Provider {
     pub(super) rule: Arc<RuleRef>,
     pub(super) issuer: Issuer,
+    /// Where its keys are to be fetched, if they are.
+    pub(super) remote: Option<Remote>,
     pub(super) from: Vec<Location>,
     pub(super) leeway: Duration,
     pub(super) forward: bool,
@@ -114,9 +116,16 @@ impl ProviderSpec {
             self.leeway.map(|it| check::duration_within(cx, &format!("{at}/leeway"), it, ("0s", "10m")));
         let algorithms = self.algorithms(at, cx);
         let keys = self.jwks.compile(&format!("{at}/jwks"), cx);
-        if let Some(keys) = &keys {
+        if let Some(Keys::Written(keys)) = &keys {
             self.keys_fit(keys, &algorithms, at, cx);
         }
+        let (keys, remote) = match keys {
+            Some(Keys::Written(keys)) => (Some(keys), None),
+            // Nothing is believed until they are there.
+            Some(Keys::Lost) => (Some(Jwks::empty()), None),
+            Some(Keys::Remote(remote)) => (Some(Jwks::empty()), Some(remote)),
+            None => (None, None),
+        };
         let (from, headers) = (self.from(at, cx), self.headers(at, cx));
         Some(Provider {
             rule: cx.rule(&self.name, at),
@@ -124,10 +133,10 @@ impl ProviderSpec {
                 name: self.issuer.as_str().into(),
                 audiences: self.audiences.iter().map(|audience| audience.as_str().into()).collect(),
                 algorithms,
-                // Only where they are still to be found: nothing is believed until then.
-                keys: keys?.unwrap_or_else(Jwks::empty),
+                keys: keys?,
                 ends: self.require_expiration.unwrap_or(true),
             },
+            remote,
             from: from?,
             leeway: leeway.unwrap_or(LEEWAY),
             forward: self.forward.unwrap_or(true),
@@ -147,8 +156,8 @@ impl ProviderSpec {
         }
     }
 
-    fn keys_fit(&self, keys: &Option<Jwks>, allowed: &[Algorithm], at: &str, cx: &mut CompileContext<'_>) {
-        if keys.as_ref().is_some_and(|keys| !keys.any_for(allowed)) {
+    fn keys_fit(&self, keys: &Jwks, allowed: &[Algorithm], at: &str, cx: &mut CompileContext<'_>) {
+        if !keys.any_for(allowed) {
             let message = "no key in it is for any of the algorithms; those with a secret (HS256, HS384, HS512) are only \
                            taken where `algorithms` lists them";
             cx.error(format!("{at}/jwks"), message);

@@ -19,6 +19,7 @@ use crate::time::Timestamp;
 
 mod limits;
 mod places;
+mod remote;
 mod specs;
 
 const KIND: &str = "JwtAuthenticationPolicy";
@@ -196,11 +197,12 @@ fn a_known_token_needs_no_signature_as_long_as_the_providers_stay_as_they_are() 
     let written = spec(json!({}));
     let filter = filter_in(Mode::Enforce, KIND, written.clone(), &store);
     let read: JwtAuthenticationPolicySpec = serde_json::from_value(written.clone()).unwrap();
-    let place = StateKey::new(format!("{KIND}/shop/p"), fingerprint(&read.providers).unwrap());
+    let place =
+        StateKey::new(format!("{KIND}/shop/p"), fingerprint(&serde_json::to_vec(&read.providers).unwrap()));
     let cache: Arc<Cache> = store.get_or_insert(place, || panic!("not where the filter has it"));
     let text = token();
     let signed = crate::jwt::Token::read(text.as_bytes()).unwrap();
-    cache.insert(Cache::digest(b"known"), Verified::new(0, signed));
+    cache.insert(Cache::digest(b"known"), Verified::new(0, 0, signed));
     assert_eq!(meets(&filter, bearer("known")).says(), "ours: allowed");
     assert_eq!(meets(&filter, bearer("knowm")).says(), "ours: refused token=malformed");
     // A push that changes nothing.

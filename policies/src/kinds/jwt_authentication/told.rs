@@ -36,6 +36,7 @@ impl Challenges {
 
     pub(super) fn refusal(&self, fault: TokenFault) -> LocalReply {
         let (challenge, written) = match fault {
+            TokenFault::KeysUnavailable => return Reason::KeysUnavailable.into(),
             TokenFault::Missing => (&self.missing, None),
             TokenFault::Several => (&self.invalid_request, Some(self.bad_request.clone())),
             _ => (&self.invalid_token, None),

@@ -32,9 +32,19 @@ impl Default for ClientAddress {
 }
 
 impl ClientAddress {
-    pub(super) fn of(self, head: &request::Parts, peer: &Peer) -> Counted {
+    /// As many proxies are believed.
+    pub(in super::super) fn past(hops: u8) -> Self {
+        Self { hops, ..Self::default() }
+    }
+
+    /// The whole address.
+    pub(in super::super) fn ip(self, head: &request::Parts, peer: &Peer) -> IpAddr {
         let connected = peer.address.ip().to_canonical();
-        self.masked(self.forwarded(head, connected).unwrap_or(connected))
+        self.forwarded(head, connected).unwrap_or(connected)
+    }
+
+    pub(super) fn of(self, head: &request::Parts, peer: &Peer) -> Counted {
+        self.masked(self.ip(head, peer))
     }
 
     /// Of a connection, which nobody has told of but itself.

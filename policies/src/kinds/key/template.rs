@@ -27,7 +27,7 @@ const MOST_ELEMENTS: usize = 32;
 impl Templates {
     /// # Errors
     /// Which is wrong, and what would be right.
-    pub(super) fn new(texts: &[String]) -> Result<Self, (usize, String)> {
+    pub(in super::super) fn new(texts: &[String]) -> Result<Self, (usize, String)> {
         if texts.is_empty() || texts.len() > MOST {
             return Err((0, format!("{} templates: write 1 to {MOST}", texts.len())));
         }
@@ -36,7 +36,7 @@ impl Templates {
     }
 
     /// The template that a path is like, as it was written.
-    pub(super) fn of(&self, path: &str) -> Option<&str> {
+    pub(in super::super) fn of(&self, path: &str) -> Option<&str> {
         self.0.iter().find(|template| template.fits(path)).map(|template| &*template.text)
     }
 }

@@ -24,11 +24,6 @@ impl RequestKey {
             if part.r#type == KeyType::Descriptor {
                 cx.error(format!("{at}/type"), "no request has a Descriptor: it goes with rate limits only");
             }
-            if part.r#type == KeyType::Claim {
-                let message = "a token is verified after the choice, so no request has a Claim by then: use the header \
-                               or cookie that tells who asks";
-                cx.error(format!("{at}/type"), message);
-            }
             if part.says_missing() {
                 let message =
                     "`missing` goes with rate limits only: write `onMissingKey`, for the key as a whole";
@@ -59,6 +54,10 @@ impl HashKey for RequestKey {
         }
         let (head, ()) = Request::new(()).into_parts();
         key::steady(&self.parts, &Facts { head: &head, peer, route: None, claims: None })
+    }
+
+    fn asks_claims(&self) -> bool {
+        self.parts.iter().any(KeyPart::asks_claims)
     }
 
     fn describe(&self) -> String {

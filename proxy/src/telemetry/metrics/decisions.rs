@@ -22,6 +22,7 @@ pub(super) struct DecisionCounts(Series<RuleLabels, RuleCounts>);
 #[derive(Debug, Default)]
 struct RuleCounts {
     allowed: Counter,
+    audited: Counter,
     refused: Counter,
     would_refuse: Counter,
     picked: Counter,
@@ -54,6 +55,7 @@ impl RuleCounts {
     fn count(&self, decision: &Decision) {
         let counter = match decision.outcome {
             Outcome::Allowed => &self.allowed,
+            Outcome::Audited => &self.audited,
             Outcome::Refused(_) => &self.refused,
             Outcome::WouldRefuse(_) => &self.would_refuse,
             Outcome::Picked => &self.picked,
@@ -72,7 +74,7 @@ impl RuleCounts {
         }
     }
 
-    /// What a rule of this kind can decide: to let pass or not, to pick or not, or to send again or not; and to inject, where
+    /// What a rule of this kind can decide: to let pass or not, to audit, to pick or not, or to send again or not; and to inject, where
     /// it has.
     fn each(&self) -> impl Iterator<Item = (&'static str, &Counter)> {
         let judges =
@@ -86,11 +88,17 @@ impl RuleCounts {
         ];
         let has_picked = picks.iter().any(|(_, counter)| counter.get() > 0);
         let has_retried = retries.iter().any(|(_, counter)| counter.get() > 0);
-        let judges = judges.into_iter().filter(move |_| !has_picked && !has_retried);
+        let has_audited = self.audited.get() > 0;
+        let judges = judges.into_iter().filter(move |_| !has_picked && !has_retried && !has_audited);
+        let audits = [("audited", &self.audited)].into_iter().filter(move |_| has_audited);
         let picks = picks.into_iter().filter(move |_| has_picked);
         let injects = [("injected", &self.injected), ("would_inject", &self.would_inject)];
         let injects = injects.into_iter().filter(|(_, counter)| counter.get() > 0);
-        judges.chain(picks).chain(retries.into_iter().filter(move |_| has_retried)).chain(injects)
+        judges
+            .chain(audits)
+            .chain(picks)
+            .chain(retries.into_iter().filter(move |_| has_retried))
+            .chain(injects)
     }
 }
 

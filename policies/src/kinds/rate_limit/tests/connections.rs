@@ -20,6 +20,7 @@ fn connect(
     let mut cx = ConnectionContext {
         peer: &peer(from, None),
         server_name: name,
+        carried: false,
         now: Timestamp::from_millis(millis),
         decisions: &mut decisions,
     };
