@@ -37,6 +37,10 @@ pub enum Reason {
     NoEndpoint,
     /// The request has no token that holds.
     Unauthenticated,
+    /// The connection must be mTLS, and is not.
+    MtlsRequired,
+    /// The endpoint is to be called by mTLS, and this proxy has no certificate that holds.
+    NoIdentity,
     /// A rate limit refused the request.
     RateLimited,
     /// There is more to do than can be done: the request was shed.
@@ -115,7 +119,7 @@ const UNAVAILABLE: u8 = 14;
 const UNAUTHENTICATED: u8 = 16;
 
 impl Reason {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::BadRequest,
         Self::ConnectRefused,
         Self::UpgradeUnsupported,
@@ -127,6 +131,8 @@ impl Reason {
         Self::InvalidFilter,
         Self::NoEndpoint,
         Self::Unauthenticated,
+        Self::MtlsRequired,
+        Self::NoIdentity,
         Self::RateLimited,
         Self::Overloaded,
         Self::FaultInjected,
@@ -197,6 +203,17 @@ impl Reason {
             Self::Unauthenticated => {
                 row(401, UNAUTHENTICATED, "unauthenticated", "the request is not authenticated", false, false)
             }
+            Self::MtlsRequired => {
+                row(403, PERMISSION_DENIED, "mtls_required", "the connection must be mTLS", false, true)
+            }
+            Self::NoIdentity => row(
+                503,
+                UNAVAILABLE,
+                "no_identity",
+                "the proxy has no certificate to call with",
+                false,
+                false,
+            ),
             Self::RateLimited => {
                 row(429, RESOURCE_EXHAUSTED, "rate_limited", "too many requests", false, false)
             }

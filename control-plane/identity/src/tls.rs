@@ -98,6 +98,18 @@ pub fn client(
     config
 }
 
+/// A client for a server that is no workload, but a host with a name.
+pub fn client_of_host(held: &Arc<Held>, roots: &FixedRoots, protocols: &[&[u8]]) -> ClientConfig {
+    let mut config = ClientConfig::builder_with_details(provider(), held.clock())
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has suites for TLS 1.3")
+        .with_root_certificates(roots.0.clone())
+        .with_client_cert_resolver(Arc::new(Shown(held.clone())));
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    config
+}
+
 /// The name in a certificate that was verified: the one URI that it has (X509-SVID, section 2).
 pub fn peer_id(certificate: &CertificateDer<'_>) -> Option<SpiffeId> {
     let certificate = EndEntityCert::try_from(certificate).ok()?;

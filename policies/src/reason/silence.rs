@@ -35,6 +35,8 @@ impl Reason {
             | Self::UpstreamTlsInvalid
             | Self::NoEndpoint
             | Self::Unauthenticated
+            | Self::MtlsRequired
+            | Self::NoIdentity
             | Self::RateLimited
             | Self::Overloaded
             | Self::FaultInjected

@@ -77,7 +77,8 @@ impl StreamRecord {
     /// Whether the policies at a gate let it in. What they say is told with it.
     pub(crate) fn judge(&mut self, gate: &Gate, now: Timestamp) -> Result<(), Cut> {
         let (peer, server_name) = (&self.client, self.server_name.as_deref());
-        on_connection(gate, &mut ConnectionContext { peer, server_name, now, decisions: &mut self.decisions })
+        let (port, decisions) = (self.server.port(), &mut self.decisions);
+        on_connection(gate, &mut ConnectionContext { peer, port, server_name, now, decisions })
     }
 
     /// A backend has been picked.
