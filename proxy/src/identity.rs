@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
 pub(crate) use agent::start;
-pub use config::{IdentityArgs, IdentityConfig};
+pub use config::{IdentityArgs, IdentityClock, IdentityConfig};
 pub(crate) use config::{check, read};
 pub(crate) use peer::MeshConnector;
 

@@ -269,3 +269,13 @@ fn nothing_is_signed_that_outlives_its_authority() {
     let over = authority.issue(&request.csr, &cart(), Duration::ZERO, end);
     assert_eq!(over.unwrap_err(), IssueError::Expired);
 }
+
+proptest! {
+    #[test]
+    fn the_next_certificate_is_asked_for_at_about_half_of_the_life_of_the_one_before(chance in 0.0..1.0_f64) {
+        let credentials = ask(&authority(), start(), start()).unwrap();
+        let after = credentials.renew_after(start(), chance);
+        prop_assert!(after >= DAY.mul_f64(0.449) && after <= DAY.mul_f64(0.551), "{after:?}");
+        prop_assert_eq!(credentials.renew_after(start() + DAY * 2, chance), Duration::ZERO);
+    }
+}
