@@ -30,7 +30,7 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         for (at, port) in tcp_ports(service) {
             let backend = service_port(objects, service, at, port);
             let mesh = mesh_peer(&service.annotations, &service.meta.name.namespace);
-            let endpoints = endpoints(&backend.name, &port.name, slices, mesh);
+            let endpoints = endpoints(&backend.name, &port.name, slices, mesh.as_ref());
             tell_unmatched(service, &backend, port, slices, resolved);
             resolved.resources.insert(Resource::Backend(backend));
             resolved.resources.insert(Resource::Endpoints(endpoints));
@@ -110,9 +110,9 @@ fn endpoints(
     backend: &BackendName,
     port_name: &str,
     slices: &[&EndpointSlice],
-    of_service: Option<MeshPeer>,
+    of_service: Option<&MeshPeer>,
 ) -> Endpoints {
-    let found = |wanted| addresses(port_name, slices, of_service.clone(), wanted);
+    let found = |wanted| addresses(port_name, slices, of_service, wanted);
     let ready = found(SliceEndpoint::is_ready);
     let found = if ready.is_empty() { found(SliceEndpoint::is_last_resort) } else { ready };
     let endpoints = found.into_iter().map(|(address, (placement, mesh))| Endpoint {
@@ -126,13 +126,13 @@ fn endpoints(
 fn addresses(
     port_name: &str,
     slices: &[&EndpointSlice],
-    of_service: Option<MeshPeer>,
+    of_service: Option<&MeshPeer>,
     wanted: fn(&SliceEndpoint) -> bool,
 ) -> BTreeMap<Address, (Placement, Option<MeshPeer>)> {
     let mut found = BTreeMap::new();
     for slice in slices {
         let namespace = &slice.meta.name.namespace;
-        let mesh = mesh_peer(&slice.annotations, namespace).or_else(|| of_service.clone());
+        let mesh = mesh_peer(&slice.annotations, namespace).or_else(|| of_service.cloned());
         let ports = slice.spec.ports.iter();
         let meant = ports.filter(|p| p.name == port_name && p.protocol == TransportProtocol::Tcp);
         for port in meant.filter_map(|port| port.port) {

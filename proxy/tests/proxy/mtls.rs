@@ -35,7 +35,7 @@ async fn a_peer_of_the_mesh_is_called_by_mtls_and_its_requests_share_connections
     let authority = TestAuthority::start(DOMAIN, &clock).await;
     let mut served = Served::start(&authority, &clock, app.address()).await;
     served.apply(for_cart("MeshTlsPolicy", strict(), Mode::Enforce));
-    let caller = Caller::start(&authority, &clock, "shop/web").await.to_accounts(served.address(), &["cart"]);
+    let caller = Caller::start(&authority, &clock, "shop/web").await.calling(served.address(), &["cart"]);
     for _ in 0..5 {
         assert_eq!(caller.get().await, (200, None, "cart".into()));
     }
@@ -137,10 +137,10 @@ async fn an_endpoint_must_have_the_service_account_that_is_written() {
     let authority = TestAuthority::start(DOMAIN, &clock).await;
     let served = Served::start(&authority, &clock, app.address()).await;
     let caller = Caller::start(&authority, &clock, "shop/web").await;
-    let caller = caller.to_accounts(served.address(), &["pay"]);
+    let caller = caller.calling(served.address(), &["pay"]);
     assert_eq!(caller.get().await.1.as_deref(), Some("upstream_tls_untrusted"));
     assert_eq!(app.counts().requests, 0);
-    let caller = caller.to_accounts(served.address(), &["pay", "cart"]);
+    let caller = caller.calling(served.address(), &["pay", "cart"]);
     assert_eq!(caller.get().await.0, 200);
 }
 
@@ -169,7 +169,7 @@ async fn a_proxy_without_an_identity_calls_peers_in_clear_unless_mtls_is_asked_f
     let authority = TestAuthority::start(DOMAIN, &clock).await;
     let served = Served::start(&authority, &clock, app.address()).await;
     let mut nobody = Sidecar::start();
-    nobody.apply(cart(served.address(), Some(MeshPeer::default())));
+    nobody.apply(cart(served.address(), Some(&MeshPeer::default())));
     assert_eq!(nobody.get(CART, "cart", "/").await.status, 200);
     nobody.apply(vec![policy("MeshTlsPolicy", (TargetKind::Service, "cart"), strict())]);
     let answer = nobody.get(CART, "cart", "/").await;

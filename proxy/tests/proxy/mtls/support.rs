@@ -111,13 +111,14 @@ impl Caller {
     }
 
     pub(super) fn to(mut self, endpoint: SocketAddr) -> Self {
-        self.sidecar.apply(cart(endpoint, Some(MeshPeer::default())));
+        self.sidecar.apply(cart(endpoint, Some(&MeshPeer::default())));
         self
     }
 
-    pub(super) fn to_accounts(mut self, endpoint: SocketAddr, accounts: &[&str]) -> Self {
+    pub(super) fn calling(mut self, endpoint: SocketAddr, accounts: &[&str]) -> Self {
         let accounts = accounts.iter().map(|account| ResourceName::new("shop", *account));
-        self.sidecar.apply(cart(endpoint, Some(MeshPeer { service_accounts: accounts.collect() })));
+        let peer = MeshPeer { service_accounts: accounts.collect() };
+        self.sidecar.apply(cart(endpoint, Some(&peer)));
         self
     }
 
@@ -130,11 +131,11 @@ impl Caller {
 }
 
 /// The Service `cart` with one endpoint.
-pub(super) fn cart(endpoint: SocketAddr, mesh: Option<MeshPeer>) -> Vec<Resource> {
+pub(super) fn cart(endpoint: SocketAddr, mesh: Option<&MeshPeer>) -> Vec<Resource> {
     let mut all = service("cart", CART, &[endpoint]);
     for resource in &mut all {
         if let Resource::Endpoints(endpoints) = resource {
-            endpoints.endpoints[0].mesh = mesh.clone();
+            endpoints.endpoints[0].mesh = mesh.cloned();
         }
     }
     all
