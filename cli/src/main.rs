@@ -7,6 +7,7 @@ mod cases;
 mod demo;
 mod exit;
 mod http_client;
+mod identity;
 mod logging;
 mod parts;
 mod prometheus;
@@ -65,6 +66,12 @@ enum Command {
     /// Show every object of a running control plane: accepted, programmed on how many proxies, errors
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
+    /// Make a join token, with which a workload proves who it is
+    #[command(after_help = identity::TOKEN_EXAMPLES)]
+    Token(identity::TokenArgs),
+    /// Put a new root in the place of the authority's, without a gap
+    #[command(after_help = identity::ROTATE_EXAMPLES)]
+    RotateRoot(identity::RotateArgs),
     /// Check policy files without running anything
     #[command(after_help = validate::EXAMPLES)]
     Validate(validate::ValidateArgs),
@@ -85,6 +92,8 @@ fn main() -> ExitCode {
         Command::ControlPlane(args) => parts::control_plane(&args),
         Command::Validate(args) => validate::command(&args),
         Command::Test(args) => cases::command(&args),
+        Command::Token(args) => identity::token(&args),
+        Command::RotateRoot(args) => identity::rotate(&args),
         Command::Status(args) => status::command(&args),
         Command::DemoService(args) => demo::service_command(args),
     };

@@ -12,10 +12,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::transport::server::TcpIncoming;
 
 use crate::admin;
 use crate::grpc::{Hub, TYPES};
+use crate::identity::{self, Certifier, IdentityArgs, IdentityError};
 use crate::limits::Limits;
 use crate::news;
 use crate::outliers::{self, Outliers};
@@ -45,6 +45,8 @@ pub struct ControlPlaneArgs {
     pub status_file: Option<PathBuf>,
     #[command(flatten)]
     pub quota: QuotaArgs,
+    #[command(flatten)]
+    pub identity: IdentityArgs,
     /// No proxy can hold shares of mesh-wide limits that a control plane before this one lent: they are lent at once. For
     /// those who start all proxies themselves.
     #[arg(skip)]
@@ -74,6 +76,8 @@ pub enum StartError {
     StatusFile(PathBuf),
     #[error(transparent)]
     Peers(#[from] PeersError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("a part of the control plane failed: {0}")]
     Failed(String),
 }
@@ -95,7 +99,7 @@ impl StartError {
     /// The process's exit code: 2 where the command line is at fault.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Policies(_) | Self::StatusFile(_) | Self::Peers(_) => 2,
+            Self::Policies(_) | Self::StatusFile(_) | Self::Peers(_) | Self::Identity(_) => 2,
             Self::Listen { .. } | Self::Failed(_) => 1,
         }
     }
@@ -124,6 +128,7 @@ pub struct Running {
 pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     check_status_file(args)?;
     let peers = Peers::new(&args.quota, args.listen)?;
+    let certifier = Certifier::open(&args.identity)?;
     let shutdown = CancellationToken::new();
     let guard = shutdown.clone().drop_guard();
     let readings = file::open(&args.policies, shutdown.clone()).await?;
@@ -140,7 +145,8 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let (quotas, relays) = Quotas::new(world.clone(), args.is_first, peers, shutdown.clone());
     let outliers = Outliers::new(world.clone(), shutdown.clone());
     let shared = (quotas.clone(), outliers.clone());
-    let reporter = Arc::new(Reporter::new(world.clone(), hub.clone(), shared.clone()));
+    let reporter = Reporter::new(world.clone(), hub.clone(), shared.clone()).signing(certifier.clone());
+    let reporter = Arc::new(reporter);
     if let Some(left) = args.status_file.as_deref().and_then(status::left_behind) {
         reporter.recall(&left);
     }
@@ -149,12 +155,15 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let (grpc_address, grpc) = grpc;
     let (admin_address, admin) = admin;
     tasks.spawn(follow(fold, readings, worlds, hub.clone(), shutdown.clone()));
+    if let Some(certifier) = certifier.clone() {
+        tasks.spawn(certifier.keep(shutdown.clone()));
+    }
     tasks.spawn(quotas.keep_lending());
     tasks.spawn(outliers.keep_judging());
     for relay in relays {
-        tasks.spawn(relay.carry());
+        tasks.spawn(relay.secured(certifier.as_ref().map(|one| one.secure())).carry());
     }
-    tasks.spawn(serve_grpc(grpc, hub.clone(), (world.clone(), shared), shutdown.clone()));
+    tasks.spawn(serve_grpc((grpc, certifier), hub.clone(), (world.clone(), shared), shutdown.clone()));
     let file = args.status_file.clone();
     let following = status::keep(reporter.clone(), reporter.worlds(), hub.changes(), file, shutdown.clone());
     tasks.spawn(following);
@@ -280,19 +289,20 @@ async fn follow(
 }
 
 async fn serve_grpc(
-    listener: TcpListener,
+    (listener, certifier): (TcpListener, Option<Arc<Certifier>>),
     hub: Arc<Hub>,
     (world, (quotas, outliers)): (watch::Receiver<Arc<World>>, Shared),
     shutdown: CancellationToken,
 ) {
     let limits = RateLimitServiceServer::new(Limits::new(world));
     let service = grpc::service(hub, TYPES, shutdown.clone());
-    let incoming = TcpIncoming::from(listener);
+    let incoming = identity::incoming(listener, certifier.as_ref(), shutdown.clone());
     let served = grpc::server()
         .add_service(service)
         .add_service(limits)
         .add_service(quotas::service(quotas))
         .add_service(outliers::service(outliers))
+        .add_optional_service(certifier.map(identity::service))
         .serve_with_incoming_shutdown(incoming, shutdown.cancelled());
     if let Err(error) = served.await {
         tracing::error!(%error, "serving proxies failed");

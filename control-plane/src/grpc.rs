@@ -88,7 +88,8 @@ impl WorldSource for Hub {
         match event {
             Event::Connected { node } => {
                 let node = NodeState::new(&node, SystemTime::now());
-                tracing::info!(node = %node.id, role = node.role.as_str(), "proxy connected");
+                let identity = node.identity.as_deref();
+                tracing::info!(node = %node.id, role = node.role.as_str(), identity, "proxy connected");
                 self.nodes.lock().insert(stream.0, Arc::new(Mutex::new(node)));
             }
             Event::Acked { type_url, resources, removed } => {

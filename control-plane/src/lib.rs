@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod app;
 pub mod grpc;
+pub mod identity;
 pub mod index;
 mod limits;
 pub mod metrics;
@@ -19,4 +20,5 @@ pub mod status;
 pub mod world;
 
 pub use app::{ControlPlaneArgs, ControllerArgs, Running, StartError, run, start};
+pub use identity::IdentityArgs;
 pub use quotas::{PeersError, QuotaArgs};

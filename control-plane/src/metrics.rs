@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -10,9 +11,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::outliers;
 use crate::quotas::Counts;
 use crate::status::{InForce, Reporter, Status};
+use crate::{identity, outliers};
 
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -26,6 +27,7 @@ pub fn render(reporter: &Reporter) -> Result<String, fmt::Error> {
         files: world.files,
         lent: reporter.lent(),
         outliers: reporter.outliers(),
+        certificates: reporter.certificates(),
     }));
     let mut page = String::new();
     text::encode(&mut page, &registry)?;
@@ -38,6 +40,7 @@ struct Numbers {
     files: usize,
     lent: Counts,
     outliers: outliers::Counts,
+    certificates: Option<identity::Counts>,
 }
 
 impl Collector for Numbers {
@@ -50,11 +53,25 @@ impl Collector for Numbers {
         self.diagnostics(&mut encoder)?;
         self.nodes(&mut encoder)?;
         self.quotas(&mut encoder)?;
-        self.outliers(&mut encoder)
+        self.outliers(&mut encoder)?;
+        self.certificates(&mut encoder)
     }
 }
 
 impl Numbers {
+    fn certificates(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(counts) = self.certificates else { return Ok(()) };
+        let help = "Certificates asked for, by what came of it";
+        let mut family = encoder.encode_descriptor("certificates", help, None, MetricType::Counter)?;
+        for (result, count) in [("signed", counts.issued), ("refused", counts.refused)] {
+            ConstCounter::new(count).encode(family.encode_family(&[("result", result)])?)?;
+        }
+        gauge(encoder, "trusted_roots", "Roots that identities are verified with", counts.roots)?;
+        let expires = counts.expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let help = "When the control plane's own certificate runs out, in seconds since the Unix epoch";
+        gauge(encoder, "certificate_expires", help, usize::try_from(expires).unwrap_or(usize::MAX))
+    }
+
     fn objects(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut counts = BTreeMap::<(&str, &str), usize>::new();
         for object in &self.status.objects {

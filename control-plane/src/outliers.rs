@@ -15,6 +15,7 @@ use tidegate_policy::kinds::circuit_breaker::SharedRules;
 use tidegate_xds::outliers::{
     LoadReportingService, LoadReportingServiceServer, LoadStatsRequest, LoadStatsResponse, said,
 };
+use tidegate_xds::server::grpc::Caller;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +74,12 @@ impl Outliers {
     }
 
     /// Reads one stream to its end.
-    async fn read(&self, mut messages: Streaming<LoadStatsRequest>, outbox: Outbox) -> Option<Status> {
+    async fn read(
+        &self,
+        mut messages: Streaming<LoadStatsRequest>,
+        caller: &Caller,
+        outbox: Outbox,
+    ) -> Option<Status> {
         let mut stream = None::<(u64, CancellationToken)>;
         let end = loop {
             let dropped = stream.as_ref().map(|(_, dropped)| dropped.clone()).unwrap_or_default();
@@ -94,7 +100,12 @@ impl Outliers {
                             "the first message must have a node with an id",
                         ));
                     };
-                    &*stream.insert(self.desk.lock().join(&node.id, outbox.clone()))
+                    // Nobody who has proved to be somebody is mistaken for who only says so.
+                    let name = match &caller.identity {
+                        Some(identity) => format!("{identity} {}", node.id),
+                        None => node.id.clone(),
+                    };
+                    &*stream.insert(self.desk.lock().join(&name, outbox.clone()))
                 }
             };
             self.desk.lock().take(*stream, said(message), self.start.elapsed());
@@ -123,9 +134,10 @@ impl LoadReportingService for Service {
         request: Request<Streaming<LoadStatsRequest>>,
     ) -> Result<Response<Self::StreamLoadStatsStream>, Status> {
         let (outbox, queue) = mpsc::channel(QUEUE);
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
         let outliers = Arc::clone(&self.0);
         tokio::spawn(async move {
-            if let Some(end) = outliers.read(request.into_inner(), outbox.clone()).await {
+            if let Some(end) = outliers.read(request.into_inner(), &caller, outbox.clone()).await {
                 // Failing means that the proxy is gone, or does not read: nobody is left to be told.
                 drop(outbox.try_send(Err(end)));
             }

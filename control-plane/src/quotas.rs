@@ -72,7 +72,7 @@ impl Quotas {
             Desk::new(epoch, is_first, QuotaLimits::new(world.borrow().policies()), (peers.clone(), relays));
         let (desk, streams, start) = (Mutex::new(desk), AtomicU64::new(0), Instant::now());
         let quotas = Arc::new(Self { desk, world, peers, streams, start, shutdown });
-        let relay = |(peer, reports)| Relay { peer, reports, quotas: quotas.clone() };
+        let relay = |(peer, reports)| Relay { peer, reports, quotas: quotas.clone(), secure: None };
         let relays = queues.into_iter().map(relay).collect();
         (quotas, relays)
     }

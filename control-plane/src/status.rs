@@ -130,6 +130,9 @@ pub struct NodeStatus {
     pub role: crate::publish::Role,
     pub namespace: String,
     pub services: Vec<String>,
+    /// The SPIFFE id that it has proved to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// Seconds since the Unix epoch.
     pub connected_since: u64,
     /// Resources acknowledged in the version that is in force.

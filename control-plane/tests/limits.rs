@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, QuotaArgs, start};
+use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, IdentityArgs, QuotaArgs, start};
 use tidegate_xds::rls::{
     Code, Entry, RateLimitDescriptor, RateLimitRequest, RateLimitResponse, RateLimitServiceClient,
 };
@@ -35,6 +35,7 @@ async fn each_user_has_the_written_budget_and_is_told_what_is_left() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("edge.yaml"), POLICY).unwrap();
     let args = ControlPlaneArgs {
+        identity: IdentityArgs::default(),
         policies: directory.path().to_owned(),
         listen: ANY,
         admin: ANY,

@@ -1,4 +1,4 @@
-//! Generates the gRPC clients and servers of discovery, rate limits, quotas and load reports; their messages are those of `tidegate-proto`.
+//! Generates the gRPC clients and servers of discovery, rate limits, quotas, load reports and certificates; their messages are those of `tidegate-proto`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let include = ["../../proto/xds", "../../proto"];
@@ -7,10 +7,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "envoy/service/ratelimit/v3/rls.proto",
         "envoy/service/rate_limit_quota/v3/rlqs.proto",
         "envoy/service/load_stats/v3/lrs.proto",
+        "istio/v1/auth/ca.proto",
     ];
     let descriptors = protox::compile(services, include)?;
     tonic_prost_build::configure()
         .extern_path(".envoy", "::tidegate_proto::envoy")
+        .extern_path(".istio", "::tidegate_proto::istio")
         .extern_path(".google.rpc", "::tidegate_proto::google::rpc")
         .extern_path(".tidegate", "::tidegate_proto::tidegate")
         .compile_fds(descriptors)?;

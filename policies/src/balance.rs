@@ -24,7 +24,7 @@ mod turns;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::model::Address;
+use crate::model::{Address, MeshPeer};
 use crate::time::Timestamp;
 use slow_start::Warmth;
 
@@ -42,6 +42,8 @@ pub use slow_start::SlowStart;
 #[derive(Debug)]
 pub struct EndpointState {
     pub address: Address,
+    /// The proxy that is called in its place, by mTLS. Another one is another endpoint.
+    pub mesh: Option<MeshPeer>,
     /// Pre-rendered `address`, for labels.
     pub label: Arc<str>,
     pub latency: Latency,
@@ -60,12 +62,19 @@ impl EndpointState {
         let label = address.to_string().into();
         Self {
             address,
+            mesh: None,
             label,
             latency: Latency::default(),
             weight: AtomicU32::new(1),
             in_flight: AtomicU32::new(0),
             warmth: Warmth::default(),
         }
+    }
+
+    /// The same behind a proxy of the mesh.
+    pub fn behind(mut self, mesh: Option<MeshPeer>) -> Self {
+        self.mesh = mesh;
+        self
     }
 
     pub fn in_flight(&self) -> u32 {

@@ -17,6 +17,7 @@ use crate::decision::RuleRef;
 use crate::health::CircuitBreaker;
 use crate::health::check::HealthCheck;
 use crate::kinds::authorization::Authorization;
+use crate::mesh::MeshTls;
 use crate::model::{Mode, Policy, PolicyRef, TargetKind};
 use crate::pick::Cohort;
 use crate::pipeline::{Filter, ServiceRef};
@@ -88,6 +89,8 @@ pub enum Compiled {
     Retry(Arc<RetryRule>),
     /// Says how long calls may take.
     Timeout(Arc<TimeoutRule>),
+    /// Says which connections between workloads must be mTLS.
+    MeshTls(Arc<MeshTls>),
 }
 
 /// Joins a compiled filter to its counters. Same policy and same rule: same counters, whatever else changed.

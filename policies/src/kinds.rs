@@ -11,6 +11,7 @@ mod health_check;
 mod jwt_authentication;
 mod key;
 mod load_balancing;
+mod mesh_tls;
 mod overload;
 pub mod rate_limit;
 mod retry;
@@ -30,6 +31,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<health_check::HealthCheckPolicy>(),
     KindEntry::of::<jwt_authentication::JwtAuthenticationPolicy>(),
     KindEntry::of::<authorization::AuthorizationPolicy>(),
+    KindEntry::of::<mesh_tls::MeshTlsPolicy>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

@@ -21,6 +21,7 @@ pub mod jwt;
 pub mod kind;
 pub mod kinds;
 pub mod matching;
+pub mod mesh;
 pub mod model;
 pub mod objects;
 pub mod overload;

@@ -21,8 +21,8 @@ mod stream_route;
 mod tls;
 
 pub use backend::{
-    Address, AppProtocol, Backend, BackendKind, BackendName, Declared, Endpoint, Endpoints, Placement,
-    ProxyProtocol,
+    Address, AppProtocol, Backend, BackendKind, BackendName, Declared, Endpoint, Endpoints, MeshPeer,
+    Placement, ProxyProtocol,
 };
 pub use certificate::{Certificate, PrivateKey};
 pub use cors::{Cors, InvalidOrigin, Listed, OriginHost, OriginPattern};

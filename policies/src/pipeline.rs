@@ -154,6 +154,8 @@ impl Debug for RequestContext<'_> {
 #[derive(Debug)]
 pub struct ConnectionContext<'a> {
     pub peer: &'a Peer,
+    /// The port that the client connected to.
+    pub port: u16,
     /// What the client asked for by TLS (SNI), where that was read.
     pub server_name: Option<&'a str>,
     /// Whether it is carried as a whole: there are no requests to be judged later.

@@ -41,6 +41,10 @@ pub enum Reason {
     KeysUnavailable,
     /// An authorization policy lets nobody do this, or not the one who asks.
     AccessDenied,
+    /// The connection must be mTLS, and is not.
+    MtlsRequired,
+    /// The endpoint is to be called by mTLS, and this proxy has no certificate that holds.
+    NoIdentity,
     /// A rate limit refused the request.
     RateLimited,
     /// There is more to do than can be done: the request was shed.
@@ -133,6 +137,8 @@ impl Reason {
         Self::Unauthenticated,
         Self::KeysUnavailable,
         Self::AccessDenied,
+        Self::MtlsRequired,
+        Self::NoIdentity,
         Self::RateLimited,
         Self::Overloaded,
         Self::FaultInjected,
@@ -215,6 +221,17 @@ impl Reason {
             Self::AccessDenied => {
                 row(403, PERMISSION_DENIED, "access_denied", "access is denied", false, false)
             }
+            Self::MtlsRequired => {
+                row(403, PERMISSION_DENIED, "mtls_required", "the connection must be mTLS", false, true)
+            }
+            Self::NoIdentity => row(
+                503,
+                UNAVAILABLE,
+                "no_identity",
+                "the proxy has no certificate to call with",
+                false,
+                false,
+            ),
             Self::RateLimited => {
                 row(429, RESOURCE_EXHAUSTED, "rate_limited", "too many requests", false, false)
             }

@@ -43,6 +43,7 @@ use crate::health::{CircuitGuard, GuardReport};
 use crate::jwt::{Claims, KeySource};
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
+use crate::mesh::MeshTls;
 use crate::model::{
     AppProtocol, BackendName, BackendTls, Listener, Peer, Placement, PolicyRef, ProxyProtocol, ResourceName,
     ResourceType, Resources, Retry, SourceRef, Timeouts,
@@ -177,6 +178,8 @@ pub struct BackendState {
     /// As written, for descriptions; what a call does is said by its [`Target`].
     pub tls: Option<BackendTls>,
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// What is asked of connections to it.
+    pub mtls: Option<Arc<MeshTls>>,
     pub endpoints: Box<[Arc<EndpointState>]>,
     /// Where these are, in their order.
     pub placements: Box<[Placement]>,

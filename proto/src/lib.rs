@@ -1,6 +1,6 @@
 //! Protobuf messages that Tidegate speaks: prost types only, no logic.
 //!
-//! `envoy` and `google` are wire-compatible subsets of the public protocols of those names; `tidegate` is ours.
+//! `envoy`, `istio` and `google` are wire-compatible subsets of the public protocols of those names; `tidegate` is ours.
 #![allow(missing_debug_implementations, clippy::all)]
 
 pub mod envoy {
@@ -57,6 +57,14 @@ pub mod envoy {
 pub mod google {
     pub mod rpc {
         include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
+    }
+}
+
+pub mod istio {
+    pub mod v1 {
+        pub mod auth {
+            include!(concat!(env!("OUT_DIR"), "/istio.v1.auth.rs"));
+        }
     }
 }
 

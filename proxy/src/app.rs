@@ -18,6 +18,7 @@ use crate::config::counters::Counters;
 use crate::config::{ProxyConfig, xds};
 use crate::health_checks;
 use crate::http::HttpServer;
+use crate::identity;
 use crate::jwks;
 use crate::limits::mesh;
 use crate::listener::{self, Acceptor, ListenerStatus, Site};
@@ -102,6 +103,7 @@ impl Proxy {
             control.spawn(crowd.watch(most));
         }
         let stop = CancellationToken::new();
+        identity::start(&state, &control, stop.clone())?;
         // First, so that what is on disk is in force when the sockets open.
         xds::start(&state, &control, stop.clone())?;
         let lent = mesh::start(&state, &control)?;

@@ -92,7 +92,7 @@ impl Checker {
         let room = AT_ONCE.saturating_sub(self.under_way.len());
         for (_, guard, place) in due.into_iter().take(room) {
             if guard.begin(place, now, &mut self.rng) {
-                self.under_way.spawn(check(guard.clone(), place));
+                self.under_way.spawn(check(self.proxy.clone(), guard.clone(), place));
             }
         }
         next
@@ -107,9 +107,9 @@ impl Checker {
     }
 }
 
-async fn check(guard: Arc<HealthGuard>, place: CheckPlace) -> Done {
+async fn check(proxy: Arc<ProxyState>, guard: Arc<HealthGuard>, place: CheckPlace) -> Done {
     let (rule, endpoint) = guard.at(place);
-    let finding = probe::probe(&guard, rule, &endpoint.address).await;
+    let finding = probe::probe((&guard, proxy.identity.as_ref()), rule, endpoint).await;
     Done { guard, place, finding }
 }
 

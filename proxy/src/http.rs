@@ -23,7 +23,7 @@ mod websocket;
 mod wire;
 
 pub(crate) use body::{RequestBody, Upload};
-pub(crate) use detect::{Hello, hello};
+pub(crate) use detect::{Hello, Version, hello, told};
 pub(crate) use handler::{NoAnswer, handle};
 pub(crate) use headers::X_REQUEST_ID;
 pub(crate) use names::Names;

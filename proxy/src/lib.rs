@@ -14,6 +14,8 @@ pub mod fuzzing;
 mod health_checks;
 mod http;
 mod http3;
+pub mod identity;
+mod inbound;
 mod intake;
 mod jwks;
 pub mod limits;

@@ -85,6 +85,10 @@ async fn find_out(
         Err(_silent) => {}
     }
     let Some((upstream, record)) = connect(stream, address, context).await else { return Kind::Over };
+    if upstream.stream.is_secured() {
+        // Who speaks first is found out at the other end, which is told the bytes as they are.
+        return Kind::Opaque(Some(Box::new((upstream, record))));
+    }
     tokio::select! {
         biased;
         hello = hello(stream) => match hello {

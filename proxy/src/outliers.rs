@@ -13,6 +13,7 @@ use futures_util::stream;
 use tidegate_policy::Timestamp;
 use tidegate_policy::health::{Outliers, Suspect};
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
+use tidegate_xds::client::dial::Dial;
 use tidegate_xds::client::grpc;
 use tidegate_xds::outliers::{
     LoadReportingServiceClient, LoadStatsRequest, LoadStatsResponse, Said, request, suspects,
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::clock::{self, Clock};
 use crate::config::xds::node;
@@ -35,7 +36,7 @@ const QUEUE: usize = 4;
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 struct Carrier {
-    endpoint: Endpoint,
+    endpoint: Dial,
     proxy: Arc<ProxyState>,
     outliers: Arc<Outliers>,
     clock: Clock,
@@ -54,7 +55,7 @@ pub(crate) fn start(
     runtime: &Handle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some(endpoint) = proxy.config.control_plane_endpoint()? else { return Ok(()) };
+    let Some(endpoint) = proxy.control_plane()? else { return Ok(()) };
     let (outliers, clock) = (proxy.store.outliers(), proxy.clock);
     let (asked, heard) = (BTreeSet::new(), clock.now());
     let carrier = Carrier { endpoint, proxy: proxy.clone(), outliers, clock, asked, heard };

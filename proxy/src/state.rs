@@ -5,8 +5,11 @@ mod xds;
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use tidegate_policy::kinds::rate_limit::Leases;
 use tidegate_policy::snapshot::Local;
+use tidegate_xds::client::dial::Dial;
+use tidegate_xds::client::grpc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{ProxyConfig, Store};
 use crate::effects::Effects;
 use crate::http3::Adverts;
+use crate::identity::{Introduced, WorkloadIdentity};
 use crate::jwks::Arrivals;
 use crate::limits::Services;
 use crate::limits::crowd::Crowd;
@@ -53,6 +57,8 @@ pub struct ProxyState {
     pub(crate) http3: Adverts,
     /// Of issuers of tokens.
     pub(crate) keys: Arrivals,
+    /// Who this workload is, if it is to be anybody.
+    pub identity: Option<Arc<WorkloadIdentity>>,
     pub(crate) clock: Clock,
 }
 
@@ -62,6 +68,7 @@ impl ProxyState {
         let clock = Clock::start();
         let local = Local { node: config.node.as_str().into(), ..config.local.clone() };
         let store = Store::new(local, clock, config.state_dir.as_deref());
+        let identity = config.identity.as_ref().map(WorkloadIdentity::new);
         Arc::new(Self {
             leases: store.leases(),
             store,
@@ -72,7 +79,8 @@ impl ProxyState {
             crowd: Crowd::new(config.max_requests, config.max_memory),
             http3: Adverts::default(),
             keys: Arrivals::default(),
-            pools: Arc::new(Pools::new(telemetry.clone())),
+            pools: Arc::new(Pools::new(telemetry.clone(), identity.clone())),
+            identity,
             listeners: Listeners::default(),
             xds: XdsStatus::default(),
             draining: CancellationToken::new(),
@@ -108,6 +116,27 @@ impl ProxyState {
         if !self.is_configured() {
             return Err(String::from("waiting for the first configuration from the control plane"));
         }
+        if let Some(identity) = &self.identity {
+            identity.ready()?;
+        }
         self.listeners.ready()
+    }
+
+    /// The way to the control plane; `None` without one. By TLS it hears who we are.
+    ///
+    /// # Errors
+    /// Its address cannot be used.
+    pub(crate) fn control_plane(&self) -> anyhow::Result<Option<Dial>> {
+        let Some(url) = &self.config.control_plane else { return Ok(None) };
+        let used = || -> Result<Dial, tonic::transport::Error> {
+            let dial = grpc::endpoint(url.to_string())?;
+            match &self.identity {
+                Some(identity) if url.scheme() == Some(&http::uri::Scheme::HTTPS) => {
+                    dial.secured(Arc::new(Introduced(identity.clone())))
+                }
+                _ => Ok(dial),
+            }
+        };
+        used().map(Some).with_context(|| format!("--control-plane {url} cannot be used"))
     }
 }

@@ -15,9 +15,9 @@ mod target;
 mod tls;
 
 pub(crate) use call::{Answered, Call};
-pub(crate) use connect::{connect_opaque, connect_speaking, keepalive};
+pub(crate) use connect::{connect_mesh, connect_opaque, connect_speaking, keepalive};
 pub(crate) use open_call::{OpenCall, report};
 pub(crate) use pool::{Pools, Protocol};
 pub(crate) use retry::{X_TIDEGATE_ATTEMPT, call};
 pub(crate) use target::head_copy;
-pub(crate) use tls::{UpstreamStream, prepare, refused_us};
+pub(crate) use tls::{UpstreamStream, failure as tls_failure, prepare, refused_us};

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helper may fail the test")]
 
 mod commands;
+mod mtls;
 mod process;
 mod run;
 mod shared_limits;

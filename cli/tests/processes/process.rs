@@ -27,12 +27,21 @@ impl Tidegate {
 
     /// The next line that begins with `beginning`.
     pub(crate) fn hear(&mut self, beginning: &str) -> String {
+        self.hear_line(beginning, |line| line.starts_with(beginning))
+    }
+
+    /// The next line of its log that has all of these in it.
+    pub(crate) fn hear_of(&mut self, parts: &[&str]) -> String {
+        self.hear_line(&parts.join(" … "), |line| parts.iter().all(|part| line.contains(part)))
+    }
+
+    fn hear_line(&mut self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
         loop {
             let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
-                panic!("never said `{beginning}`, only:\n{}", self.said.join("\n"));
+                panic!("never said `{what}`, only:\n{}", self.said.join("\n"));
             };
             self.said.push(line.clone());
-            if line.starts_with(beginning) {
+            if is_it(&line) {
                 return line;
             }
         }

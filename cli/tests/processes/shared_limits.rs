@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, QuotaArgs};
+use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, IdentityArgs, QuotaArgs};
 use tidegate_policy::model::{AppProtocol, ResourceName};
 use tidegate_proxy::telemetry::LogTarget;
 use tidegate_proxy::{Proxy, ProxyConfig, Running};
@@ -35,6 +35,7 @@ spec:
 pub(crate) fn args(policies: &Path) -> ControlPlaneArgs {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     ControlPlaneArgs {
+        identity: IdentityArgs::default(),
         policies: policies.to_owned(),
         listen: any,
         admin: any,

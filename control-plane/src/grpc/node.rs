@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use tidegate_xds::server::Nack;
+use tidegate_xds::server::grpc::IDENTITY;
 use tidegate_xds::{Name, Node, Version};
 
 use crate::publish::{ResourceId, Role};
@@ -19,6 +20,8 @@ pub struct NodeState {
     pub role: Role,
     pub namespace: String,
     pub services: Vec<String>,
+    /// The SPIFFE id that it has proved to have.
+    pub identity: Option<String>,
     pub connected_since: SystemTime,
     pub last_refusal: Option<String>,
     /// By type URL. The largest thing a control plane holds per node: names and versions are those of the world.
@@ -44,6 +47,7 @@ impl NodeState {
             role: Role::parse(text("role").unwrap_or_default()),
             namespace: text("namespace").unwrap_or_default().to_owned(),
             services: texts(node.metadata.as_ref(), "services"),
+            identity: text(IDENTITY).map(str::to_owned),
             connected_since: now,
             last_refusal: None,
             acknowledged: BTreeMap::new(),

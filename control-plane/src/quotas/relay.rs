@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
+use tidegate_xds::client::dial::{Dial, Secure};
 use tidegate_xds::client::grpc;
 use tidegate_xds::quota::{
     RELAYED_BY, RateLimitQuotaResponse, RateLimitQuotaServiceClient, RateLimitQuotaUsageReports,
@@ -14,7 +15,6 @@ use tidegate_xds::quota::{
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
-use tonic::transport::Endpoint;
 use tonic::{Request, Streaming};
 
 use super::desk::Relayed;
@@ -41,9 +41,15 @@ pub(crate) struct Relay {
     pub(super) peer: String,
     pub(super) reports: mpsc::Receiver<Relayed>,
     pub(super) quotas: Arc<Quotas>,
+    pub(super) secure: Option<Arc<dyn Secure>>,
 }
 
 impl Relay {
+    /// By TLS, as the other replica's port wants it.
+    pub(crate) fn secured(self, secure: Option<Arc<dyn Secure>>) -> Self {
+        Self { secure, ..self }
+    }
+
     /// Carries until the shutdown.
     pub(crate) async fn carry(mut self) {
         let shutdown = self.quotas.shutdown.clone();
@@ -77,8 +83,11 @@ impl Relay {
     }
 
     async fn connect(&mut self) -> Result<(Messages, Streaming<RateLimitQuotaResponse>), String> {
-        let endpoint =
+        let mut endpoint =
             grpc::endpoint(format!("http://{}", self.peer)).map_err(|error| grpc::cause(&error))?;
+        if let Some(secure) = &self.secure {
+            endpoint = endpoint.secured(secure.clone()).map_err(|error| grpc::cause(&error))?;
+        }
         let (messages, queue) = mpsc::channel(UNDER_WAY);
         let queue =
             stream::unfold(queue, async |mut queue: mpsc::Receiver<_>| Some((queue.recv().await?, queue)));
@@ -129,7 +138,7 @@ impl Relay {
 type Messages = mpsc::Sender<RateLimitQuotaUsageReports>;
 
 async fn open(
-    endpoint: Endpoint,
+    endpoint: Dial,
     request: Request<impl futures_util::Stream<Item = RateLimitQuotaUsageReports> + Send + 'static>,
 ) -> Result<Streaming<RateLimitQuotaResponse>, String> {
     let channel = endpoint.connect().await.map_err(|error| grpc::cause(&error))?;

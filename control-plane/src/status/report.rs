@@ -14,6 +14,7 @@ use super::{
     Condition, Filter, InForce, NodeStatus, ObjectStatus, Programmed, Status, Transitions, manifests,
 };
 use crate::grpc::{Hub, NodeState};
+use crate::identity::{self, Certifier};
 use crate::index::{Indexed, stands_in};
 use crate::outliers::{self, Outliers};
 use crate::publish::{ResourceId, Role};
@@ -28,6 +29,7 @@ pub struct Reporter {
     quotas: Arc<Quotas>,
     outliers: Arc<Outliers>,
     transitions: Mutex<Transitions>,
+    certifier: Option<Arc<Certifier>>,
 }
 
 impl Reporter {
@@ -36,7 +38,17 @@ impl Reporter {
         hub: Arc<Hub>,
         (quotas, outliers): (Arc<Quotas>, Arc<Outliers>),
     ) -> Self {
-        Self { world, hub, quotas, outliers, transitions: Mutex::default() }
+        Self { world, hub, quotas, outliers, transitions: Mutex::default(), certifier: None }
+    }
+
+    /// Tells of what signs certificates, too.
+    pub(crate) fn signing(self, certifier: Option<Arc<Certifier>>) -> Self {
+        Self { certifier, ..self }
+    }
+
+    /// What was signed, where there is an authority.
+    pub(crate) fn certificates(&self) -> Option<identity::Counts> {
+        self.certifier.as_ref().map(|certifier| certifier.counts())
     }
 
     /// What proxies say of failing endpoints.
@@ -135,6 +147,7 @@ fn node_status(world: &World, node: &NodeState) -> NodeStatus {
         role: node.role,
         namespace: node.namespace.clone(),
         services: node.services.clone(),
+        identity: node.identity.clone(),
         connected_since: node.connected_since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         acknowledged,
         of,

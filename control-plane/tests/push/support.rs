@@ -13,7 +13,7 @@ use prost_types::{Struct, Value};
 use tempfile::TempDir;
 use tidegate_control_plane::grpc::TYPES;
 use tidegate_control_plane::status::Status;
-use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, QuotaArgs, Running, start};
+use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, IdentityArgs, QuotaArgs, Running, start};
 use tidegate_xds::Node;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
 use tidegate_xds::client::{ConfigHandler, DeltaClient, Rejection, Update, grpc};
@@ -105,6 +105,7 @@ pub(crate) fn args(directory: &TempDir, listen: SocketAddr) -> ControlPlaneArgs 
         classes: ControllerArgs::default(),
         status_file,
         quota: QuotaArgs::default(),
+        identity: IdentityArgs::default(),
         is_first: false,
     }
 }

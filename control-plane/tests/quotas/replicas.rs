@@ -1,6 +1,8 @@
 //! Several control planes that lend of the same limits.
 
-use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, PeersError, QuotaArgs, StartError, start};
+use tidegate_control_plane::{
+    ControlPlaneArgs, ControllerArgs, IdentityArgs, PeersError, QuotaArgs, StartError, start,
+};
 use tidegate_quota::{BucketId, Fallback, Lease, Share, State, owner};
 use tidegate_xds::quota::{MESH_DOMAIN, Names, bucket_action, bucket_id, usage_reports};
 use tokio::time::{Duration, Instant};
@@ -247,6 +249,7 @@ async fn a_list_without_the_replica_itself_is_an_error_at_the_start() {
     let any = "127.0.0.1:0".parse().unwrap();
     let quota = QuotaArgs { quota_peers: vec![String::from("b:1"), String::from("c:1")], quota_name: None };
     let args = ControlPlaneArgs {
+        identity: IdentityArgs::default(),
         policies: directory.path().to_owned(),
         listen: any,
         admin: any,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use tempfile::TempDir;
-use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, QuotaArgs, Running, start};
+use tidegate_control_plane::{ControlPlaneArgs, ControllerArgs, IdentityArgs, QuotaArgs, Running, start};
 use tidegate_quota::{Assignment, Fallback, Lease, Rate, Report, Share, State, Version};
 use tidegate_xds::quota::{
     BucketNames, BucketQuotaUsage, MESH_DOMAIN, Names, RELAYED_BY, RateLimitQuotaResponse,
@@ -73,6 +73,7 @@ impl Mesh {
         let policies = tempfile::tempdir().unwrap();
         std::fs::write(policies.path().join("limits.yaml"), POLICIES).unwrap();
         let args = ControlPlaneArgs {
+            identity: IdentityArgs::default(),
             policies: policies.path().to_owned(),
             listen: ANY,
             admin: ANY,

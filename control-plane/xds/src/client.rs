@@ -2,6 +2,7 @@
 //!
 //! It outlives streams: after a reconnect it tells the server what it has, so that nothing unchanged is sent again.
 
+pub mod dial;
 pub mod grpc;
 
 use std::collections::{BTreeMap, BTreeSet};

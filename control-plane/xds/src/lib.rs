@@ -6,6 +6,7 @@
 //! <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#incremental-xds>.
 
 pub mod backoff;
+pub mod ca;
 pub mod client;
 pub mod outliers;
 pub mod quota;

@@ -81,6 +81,7 @@ impl Setup {
         let name =
             BackendName { kind: BackendKind::Service, object: ResourceName::new("shop", "cart"), port: 80 };
         let backend = Arc::new(BackendState {
+            mtls: None,
             label: name.to_string().into(),
             name,
             protocol: AppProtocol::Http1,

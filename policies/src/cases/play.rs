@@ -14,7 +14,9 @@ use crate::decision::{CallOutcome, CallResult, Decision};
 use crate::health::check::{Cause, CheckRule, Finding};
 use crate::model::{AppProtocol, BackendName};
 use crate::pick::PickContext;
-use crate::pipeline::{self, Effect, Flow, LocalReply, Performed, Progress, RequestContext, Stop};
+use crate::pipeline::{
+    self, ConnectionContext, Effect, Flow, LocalReply, Performed, Progress, RequestContext, Stop,
+};
 use crate::snapshot::{Scope, Selected};
 use crate::{Decisions, Outcome, Reason, Timestamp};
 
@@ -24,6 +26,9 @@ const START: Timestamp = Timestamp::from_millis(1_000_000);
 const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 /// Fixed: the same file gives the same result each time.
 const SEED: u64 = 7;
+
+/// The port of every sidecar.
+const INBOUND: u16 = 8080;
 
 /// Sends the requests of one case.
 #[derive(Debug)]
@@ -163,6 +168,7 @@ impl<'w> Player<'w> {
             Ok(selected) => selected,
             Err(reason) => {
                 seen.refused(reason.into(), sent.grpc);
+                seen.decisions = decisions.iter().map(words).collect();
                 return Ok(seen);
             }
         };
@@ -242,6 +248,13 @@ impl<'w> Player<'w> {
             return Ok(Selected::passthrough(address, AppProtocol::Http1));
         }
         let now = self.now;
+        if sent.scope == Scope::Inbound {
+            // A connection for each request.
+            let peer = &self.world.peer;
+            let mut cx = ConnectionContext { peer, port: INBOUND, server_name: None, now, decisions };
+            let gate = snapshot.gate(sent.scope, None);
+            pipeline::on_connection(&gate, &mut cx).map_err(|cut| cut.reason)?;
+        }
         let mut cx = PickContext {
             head: &sent.head,
             peer: &self.world.peer,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use super::{At, CodecError, proto};
 use crate::model::{
     Accepts, Address, AppProtocol, Backend, BackendKind, BackendName, Certificate, Declared, Endpoint,
-    Endpoints, HostPattern, Listener, ListenerName, Meta, Mode, Placement, Policy, PrivateKey, ProxyProtocol,
-    ResourceName, SourceMap, SourceRef, TargetKind, TargetRef, TlsMode,
+    Endpoints, HostPattern, Listener, ListenerName, MeshPeer, Meta, Mode, Placement, Policy, PrivateKey,
+    ProxyProtocol, ResourceName, SourceMap, SourceRef, TargetKind, TargetRef, TlsMode,
 };
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -83,7 +83,12 @@ impl TryFrom<proto::Endpoint> for Endpoint {
             for_zones: message.for_zones.into_iter().map(Into::into).collect(),
             priority: message.priority,
         };
-        Ok(Self { address, weight: message.weight, placement })
+        let peer = |peer: proto::MeshPeer| {
+            let service_accounts = list(peer.service_accounts, "service_accounts", TryInto::try_into)?;
+            Ok(MeshPeer { service_accounts })
+        };
+        let mesh = message.mesh.map(peer).transpose().at("mesh")?;
+        Ok(Self { address, weight: message.weight, placement, mesh })
     }
 }
 

@@ -60,6 +60,9 @@ impl From<&Endpoint> for proto::Endpoint {
             zone: zone.as_deref().unwrap_or_default().to_owned(),
             for_zones: for_zones.iter().map(ToString::to_string).collect(),
             priority: *priority,
+            mesh: endpoint.mesh.as_ref().map(|peer| proto::MeshPeer {
+                service_accounts: peer.service_accounts.iter().map(Into::into).collect(),
+            }),
         }
     }
 }

@@ -103,8 +103,11 @@ fn endpoints() -> impl Strategy<Value = Endpoints> {
     ];
     let placement = (option::of(text()), vec(text(), 0..3), any::<u32>());
     let placement = placement.prop_map(|(zone, for_zones, priority)| Placement { zone, for_zones, priority });
-    let endpoint = (address, any::<u32>(), placement);
-    let endpoint = endpoint.prop_map(|(address, weight, placement)| Endpoint { address, weight, placement });
+    let account = (text(), text()).prop_map(|(namespace, name)| ResourceName::new(namespace, name));
+    let peer = vec(account, 0..3).prop_map(|service_accounts| MeshPeer { service_accounts });
+    let endpoint = (address, any::<u32>(), placement, option::of(peer));
+    let endpoint =
+        endpoint.prop_map(|(address, weight, placement, mesh)| Endpoint { address, weight, placement, mesh });
     (backend_name(), vec(endpoint, 0..4)).prop_map(|(backend, endpoints)| Endpoints { backend, endpoints })
 }
 

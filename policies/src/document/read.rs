@@ -11,7 +11,9 @@ use super::schema::{nearest, unknown_field_help};
 use super::timestamp::parse_rfc3339;
 use super::yaml::{Node, Place, Value};
 use crate::model::{Meta, ProxyProtocol, ResourceName, SourceMap, SourceRef};
-use crate::objects::{Metadata, Object, PROXY_PROTOCOL, default_namespace, is_dns_label, is_dns_subdomain};
+use crate::objects::{
+    MTLS, MTLS_ENABLED, Metadata, Object, PROXY_PROTOCOL, default_namespace, is_dns_label, is_dns_subdomain,
+};
 
 /// Where a document comes from.
 pub(super) enum Origin {
@@ -216,7 +218,18 @@ fn check_names(metadata: &Node, report: &mut Report) {
 
 /// What is said in annotations is for want of a field in a kind that is not ours, and is checked as strictly.
 fn check_annotations(metadata: &Node, row: &Row, report: &mut Report) {
-    let Some(annotations) = metadata.get("annotations").filter(|_| row.kind == "Service") else { return };
+    let kinds = ["Service", "EndpointSlice", "Backend"];
+    let Some(annotations) = metadata.get("annotations").filter(|_| kinds.contains(&row.kind)) else { return };
+    if let Some(mtls) = annotations.get(MTLS)
+        && let Some(text) = mtls.as_str().filter(|text| !matches!(*text, MTLS_ENABLED | "disabled"))
+    {
+        let field = locate(metadata, "metadata", &format!("/annotations/{}", MTLS.replace('/', "~1"))).0;
+        let message = format!("`{text}` says nothing of mTLS");
+        report.error(mtls.place, &field, message, Some(String::from("write `enabled` or `disabled`")));
+    }
+    if row.kind != "Service" {
+        return;
+    }
     let Some(version) = annotations.get(PROXY_PROTOCOL) else { return };
     // What is no text is reported by the schema.
     if let Some(text) = version.as_str().filter(|text| text.parse::<ProxyProtocol>().is_err()) {

@@ -129,6 +129,17 @@ pub struct Endpoint {
     /// Relative share of the backend's traffic; 1 unless written otherwise, 0 takes none.
     pub weight: u32,
     pub placement: Placement,
+    /// `None`: it is called as the backend says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<MeshPeer>,
+}
+
+/// A proxy of the mesh stands before an endpoint, and is called by mTLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct MeshPeer {
+    /// The service accounts, of one of which it must have the identity; none: of any in the trust domain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub service_accounts: Vec<ResourceName>,
 }
 
 /// Where an endpoint is, and when its turn comes.
@@ -151,7 +162,7 @@ fn is_first(priority: &u32) -> bool {
 impl Endpoint {
     /// With weight 1, nowhere in particular.
     pub fn at(address: Address) -> Self {
-        Self { address, weight: 1, placement: Placement::default() }
+        Self { address, weight: 1, placement: Placement::default(), mesh: None }
     }
 }
 

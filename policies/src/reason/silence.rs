@@ -37,6 +37,8 @@ impl Reason {
             | Self::Unauthenticated
             | Self::KeysUnavailable
             | Self::AccessDenied
+            | Self::MtlsRequired
+            | Self::NoIdentity
             | Self::RateLimited
             | Self::Overloaded
             | Self::FaultInjected

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::objects::Objects;
 use super::{Condition, Resolved};
 use crate::model::{
-    Address, AppProtocol, Backend, BackendKind, BackendName, Declared, Endpoint, Endpoints, Placement,
-    Resource,
+    Address, AppProtocol, Backend, BackendKind, BackendName, Declared, Endpoint, Endpoints, MeshPeer,
+    Placement, Resource, ResourceName,
 };
 use crate::objects::{
-    AddressType, Backend as WrittenBackend, BackendProtocol, EndpointSlice, PROXY_PROTOCOL, Service,
-    ServicePort, SliceEndpoint, TransportProtocol,
+    AddressType, Backend as WrittenBackend, BackendProtocol, EndpointSlice, MTLS, MTLS_ENABLED,
+    PROXY_PROTOCOL, SERVICE_ACCOUNTS, Service, ServicePort, SliceEndpoint, TransportProtocol,
 };
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
@@ -29,7 +29,8 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         let slices = objects.slices_of(&service.meta.name);
         for (at, port) in tcp_ports(service) {
             let backend = service_port(objects, service, at, port);
-            let endpoints = endpoints(&backend.name, &port.name, slices);
+            let mesh = mesh_peer(&service.annotations, &service.meta.name.namespace);
+            let endpoints = endpoints(&backend.name, &port.name, slices, mesh.as_ref());
             tell_unmatched(service, &backend, port, slices, resolved);
             resolved.resources.insert(Resource::Backend(backend));
             resolved.resources.insert(Resource::Endpoints(endpoints));
@@ -105,29 +106,40 @@ fn service_port(objects: &Objects<'_>, service: &Service, at: usize, port: &Serv
 /// All slices together: an endpoint that is in several counts once. Ports are found by name (the number in a slice
 /// is that of the pod). Ordered by address, so that the order of slices changes nothing. Only where none is ready do
 /// those that are going away take requests.
-fn endpoints(backend: &BackendName, port_name: &str, slices: &[&EndpointSlice]) -> Endpoints {
-    let ready = addresses(port_name, slices, SliceEndpoint::is_ready);
-    let found =
-        if ready.is_empty() { addresses(port_name, slices, SliceEndpoint::is_last_resort) } else { ready };
-    let endpoints =
-        found.into_iter().map(|(address, placement)| Endpoint { placement, ..Endpoint::at(address) });
+fn endpoints(
+    backend: &BackendName,
+    port_name: &str,
+    slices: &[&EndpointSlice],
+    of_service: Option<&MeshPeer>,
+) -> Endpoints {
+    let found = |wanted| addresses(port_name, slices, of_service, wanted);
+    let ready = found(SliceEndpoint::is_ready);
+    let found = if ready.is_empty() { found(SliceEndpoint::is_last_resort) } else { ready };
+    let endpoints = found.into_iter().map(|(address, (placement, mesh))| Endpoint {
+        placement,
+        mesh,
+        ..Endpoint::at(address)
+    });
     Endpoints { backend: backend.clone(), endpoints: endpoints.collect() }
 }
 
 fn addresses(
     port_name: &str,
     slices: &[&EndpointSlice],
+    of_service: Option<&MeshPeer>,
     wanted: fn(&SliceEndpoint) -> bool,
-) -> BTreeMap<Address, Placement> {
+) -> BTreeMap<Address, (Placement, Option<MeshPeer>)> {
     let mut found = BTreeMap::new();
     for slice in slices {
+        let namespace = &slice.meta.name.namespace;
+        let mesh = mesh_peer(&slice.annotations, namespace).or_else(|| of_service.cloned());
         let ports = slice.spec.ports.iter();
         let meant = ports.filter(|p| p.name == port_name && p.protocol == TransportProtocol::Tcp);
         for port in meant.filter_map(|port| port.port) {
             for endpoint in slice.spec.endpoints.iter().filter(|endpoint| wanted(endpoint)) {
                 let first = endpoint.addresses.first();
                 if let Some(address) = first.and_then(|text| address(slice.spec.address_type, text, port)) {
-                    found.entry(address).or_insert_with(|| placement(endpoint));
+                    found.entry(address).or_insert_with(|| (placement(endpoint), mesh.clone()));
                 }
             }
         }
@@ -142,6 +154,18 @@ fn placement(endpoint: &SliceEndpoint) -> Placement {
         for_zones: hints.map(|hint| hint.name.as_str().into()).collect(),
         priority: 0,
     }
+}
+
+/// Where an annotation says that a proxy of the mesh stands before the endpoints.
+fn mesh_peer(annotations: &BTreeMap<String, String>, namespace: &str) -> Option<MeshPeer> {
+    annotations.get(MTLS).filter(|mtls| *mtls == MTLS_ENABLED)?;
+    let accounts = annotations.get(SERVICE_ACCOUNTS).map(String::as_str).unwrap_or_default();
+    let accounts = accounts.split(',').map(str::trim).filter(|account| !account.is_empty());
+    let account = |text: &str| match text.split_once('/') {
+        Some((namespace, name)) => ResourceName::new(namespace, name),
+        None => ResourceName::new(namespace, text),
+    };
+    Some(MeshPeer { service_accounts: accounts.map(account).collect() })
 }
 
 /// An empty name is none.
@@ -217,8 +241,10 @@ fn written_backend(objects: &Objects<'_>, written: &WrittenBackend) -> (Backend,
         };
         found.entry(named(&endpoint.address, endpoint.port)).or_insert((endpoint.weight, placement));
     }
-    let endpoints =
-        found.into_iter().map(|(address, (weight, placement))| Endpoint { address, weight, placement });
+    let mesh = mesh_peer(&written.annotations, &written.meta.name.namespace);
+    let endpoint =
+        |(address, (weight, placement))| Endpoint { address, weight, placement, mesh: mesh.clone() };
+    let endpoints = found.into_iter().map(endpoint);
     let endpoints = Endpoints { backend: backend.name.clone(), endpoints: endpoints.collect() };
     (backend, endpoints)
 }

@@ -8,10 +8,11 @@ use rustc_hash::FxHashMap;
 use super::policies::Policies;
 use super::tls;
 use super::{BackendState, Local, Origination, Rejected, Snapshot};
-use crate::attach::Attachments;
+use crate::attach::{Attachments, Chain};
 use crate::balance::{Backing, Balancer, EndpointState, LoadBalancing, Roster};
 use crate::call::RetryBudget;
-use crate::model::{Backend, BackendName, Resources};
+use crate::mesh::MeshTls;
+use crate::model::{Backend, BackendKind, BackendName, Endpoint, MeshPeer, Resources};
 use crate::state::{StateKey, StateStore};
 
 /// What the parts of a snapshot are built from.
@@ -34,8 +35,12 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
     let usable = resources.policies.values().filter(|policy| policies.get(policy).is_some());
     let attachments = Attachments::new(usable);
     let backends = resources.backends.values();
-    let backends =
-        backends.map(|b| (b.name.clone(), Arc::new(backend_state(b, resources, (local, state))))).collect();
+    let backends = backends.map(|backend| {
+        let mut built = backend_state(backend, resources, (local, state));
+        built.mtls = mesh_tls(backend, resources, (&policies, &attachments));
+        (backend.name.clone(), Arc::new(built))
+    });
+    let backends = backends.collect();
     let mut builder = Builder {
         resources,
         local,
@@ -75,8 +80,9 @@ fn backend_state(
     let push = roster.push(listed.is_empty());
     let listed = listed.iter().filter(|endpoint| seen.insert(&endpoint.address));
     let endpoints = listed.map(|endpoint| {
-        let key = StateKey::new(owner.clone(), endpoint.address.to_string());
-        let found = state.get_or_insert(key, || EndpointState::new(endpoint.address.clone()));
+        let key = StateKey::new(owner.clone(), endpoint_key(endpoint));
+        let make = || EndpointState::new(endpoint.address.clone()).behind(endpoint.mesh.clone());
+        let found = state.get_or_insert(key, make);
         found.set_weight(endpoint.weight);
         found.seen(push);
         (found, endpoint.placement.clone())
@@ -90,6 +96,7 @@ fn backend_state(
         connect_timeout: backend.connect_timeout,
         tls: backend.tls.clone(),
         proxy_protocol: backend.proxy_protocol,
+        mtls: None,
         balancer: Balancer::plain(&[]).into(),
         endpoints: endpoints.into(),
         placements: placements.into(),
@@ -98,6 +105,28 @@ fn backend_state(
     };
     built.balancer = Balancer::bind(&LoadBalancing::unwritten(), built.backing(local), state).into();
     built
+}
+
+/// What its own sidecars ask of connections, for whoever calls it.
+fn mesh_tls(
+    backend: &Backend,
+    resources: &Resources,
+    (policies, attachments): (&Policies<'_>, &Attachments<'_>),
+) -> Option<Arc<MeshTls>> {
+    if backend.name.kind != BackendKind::Service {
+        return None;
+    }
+    let chains = Chain::inbound(&backend.name.object, resources);
+    let effective: Vec<_> = chains.iter().flat_map(|chain| attachments.effective(chain)).collect();
+    effective.into_iter().rev().find_map(|policy| policies.mesh_tls(policy))
+}
+
+/// What tells it from others of its backend. Called in another way it is another one, with connections of its own.
+fn endpoint_key(endpoint: &Endpoint) -> String {
+    let Some(MeshPeer { service_accounts }) = &endpoint.mesh else { return endpoint.address.to_string() };
+    service_accounts
+        .iter()
+        .fold(format!("{} by mTLS", endpoint.address), |key, account| format!("{key} as {account}"))
 }
 
 impl BackendState {

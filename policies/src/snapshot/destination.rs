@@ -81,6 +81,7 @@ impl Selected {
             connect_timeout: None,
             proxy_protocol: None,
             tls: None,
+            mtls: None,
             balancer: Balancer::plain(&endpoints[..]).into(),
             endpoints,
             placements: Box::default(),

@@ -11,6 +11,7 @@ use crate::attach::Chain;
 use crate::balance::{Balancer, EndpointState};
 use crate::call::CallPlan;
 use crate::model::{Address, BackendKind, BackendName, ResourceName};
+use crate::pipeline::Filter;
 use crate::state::StateKey;
 
 impl Builder<'_> {
@@ -18,7 +19,7 @@ impl Builder<'_> {
     pub(super) fn inbound(&mut self) -> Option<Rule> {
         let app = self.app()?;
         let (mut filters, mut applied, mut seen) = (Filters::default(), Vec::new(), BTreeSet::new());
-        let (mut effective, mut all) = (Vec::new(), Vec::new());
+        let (mut effective, mut all, mut mtls) = (Vec::new(), Vec::new(), Vec::new());
         for service in &self.local.services {
             let chains = Chain::inbound(service, self.resources);
             all.extend(chains.iter().cloned());
@@ -27,6 +28,10 @@ impl Builder<'_> {
                     continue;
                 }
                 effective.push(policy);
+                if let Some(mesh) = self.policies.mesh_tls(policy) {
+                    applied.push(mesh.policy.clone());
+                    mtls.push(mesh as Arc<dyn Filter>);
+                }
                 if let Some(bound) = self.policies.get(policy)
                     && let Behaviour::Filter(filter) = &bound.behaviour
                 {
@@ -42,7 +47,8 @@ impl Builder<'_> {
             backend: Ok(app),
             weight: 1,
             filters: filters.ordered(),
-            gate: self.gate(&effective, &authorizers.filters),
+            // First: whoever may not connect spends nobody's budget.
+            gate: mtls.into_iter().chain(self.gate(&effective, &authorizers.filters).iter().cloned()).collect(),
             guard: None,
             health: None,
             balancer: None,
@@ -69,6 +75,7 @@ impl Builder<'_> {
             connect_timeout: None,
             proxy_protocol: None,
             tls: None,
+            mtls: None,
             balancer: Balancer::plain(std::slice::from_ref(&endpoint)).into(),
             endpoints: Box::new([endpoint]),
             placements: Box::default(),

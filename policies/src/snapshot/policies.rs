@@ -12,6 +12,7 @@ use crate::jwt::KeySource;
 use crate::kind::Compiled;
 use crate::kinds::KINDS;
 use crate::kinds::authorization::Authorization;
+use crate::mesh::MeshTls;
 use crate::model::{
     BackendName, Mode, Policy, PolicyKey, PolicyRef, Resource, ResourceName, ResourceType, Resources,
     TargetRef,
@@ -41,6 +42,7 @@ pub(super) enum Behaviour {
     Cohort(Arc<Cohort>),
     Retry(Arc<RetryRule>),
     Timeout(Arc<TimeoutRule>),
+    MeshTls(Arc<MeshTls>),
 }
 
 /// What descriptions say of a policy.
@@ -92,6 +94,14 @@ impl<'a> Policies<'a> {
 
     pub(super) fn get<'s>(&'s self, policy: &'s Policy) -> Option<&'s Bound> {
         self.by_key.get(&(&*policy.kind, &policy.meta.name))
+    }
+
+    /// What a policy asks of connections between workloads.
+    pub(super) fn mesh_tls(&self, policy: &Policy) -> Option<Arc<MeshTls>> {
+        match &self.get(policy)?.behaviour {
+            Behaviour::MeshTls(rule) => Some(rule.clone()),
+            _ => None,
+        }
     }
 
     /// The one guard of a breaker on a backend, shared by every rule that leads there, unless each has caps of its own.
@@ -210,6 +220,7 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
         Compiled::Cohort(cohort) => Behaviour::Cohort(cohort),
         Compiled::Retry(rule) => Behaviour::Retry(rule),
         Compiled::Timeout(rule) => Behaviour::Timeout(rule),
+        Compiled::MeshTls(rule) => Behaviour::MeshTls(rule),
     };
     Ok(Bound { reference: Arc::new(policy.reference()), order, behaviour, service })
 }

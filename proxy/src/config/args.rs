@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use tidegate_policy::model::AppProtocol;
 
 use super::{HeaderSite, duration, proxy_headers};
+use crate::identity::IdentityArgs;
 use crate::telemetry::LogTarget;
 
 /// The flags of a proxy, for `tidegate-proxy` and for whoever embeds one. Each has an environment variable.
@@ -159,6 +160,9 @@ pub struct ProxyArgs {
     #[arg(long, env = "TIDEGATE_ACCESS_LOG", value_name = "stdout|stderr|off|PATH", default_value = "stdout",
           value_parser = log_target)]
     pub access_log: LogTarget,
+
+    #[command(flatten)]
+    pub identity: IdentityArgs,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -4,14 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::ValueEnum;
 use tidegate_policy::model::ResourceName;
 use tidegate_policy::snapshot::Local;
-use tidegate_xds::client::grpc;
-use tonic::transport::Endpoint;
 
 use super::{HeaderSite, ProxyArgs, ProxyHeaders};
+use crate::identity::{self, IdentityConfig};
 use crate::limits::store::ExactStore;
 use crate::telemetry::LogTarget;
 
@@ -53,6 +51,8 @@ pub struct ProxyConfig {
     /// Address of the store of exact limits.
     pub redis: Option<String>,
     pub access_log: LogTarget,
+    /// Who this workload is; `None`: nobody by name.
+    pub identity: Option<IdentityConfig>,
 }
 
 /// Which socket a Gateway's port becomes.
@@ -103,6 +103,16 @@ pub enum ConfigError {
     MaxConnections(usize),
     #[error("--redis: {0}")]
     Redis(String),
+    #[error("--identity-token needs --control-plane URL, or --ca URL: who signs certificates")]
+    TokenWithoutControlPlane,
+    #[error(
+        "{0} needs --trust-root FILE: whom to believe there; a control plane keeps it as trust-bundle.pem in its --ca-dir"
+    )]
+    HttpsWithoutRoot(http::Uri),
+    #[error("--identity-token is not sent to {0} in clear: write https:// and --trust-root FILE")]
+    TokenInClear(http::Uri),
+    #[error("--trust-root {0}: {1}")]
+    TrustRoot(PathBuf, String),
     #[error("--connect-timeout 0: connecting takes some time; write 1s for example")]
     ConnectTimeout,
 }
@@ -132,6 +142,7 @@ impl Default for ProxyConfig {
             state_dir: None,
             redis: None,
             access_log: LogTarget::Stdout,
+            identity: None,
         }
     }
 }
@@ -139,16 +150,6 @@ impl Default for ProxyConfig {
 impl ProxyConfig {
     /// Where the admin port is unless somebody says otherwise.
     pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15020);
-
-    /// Where the control plane is reached; `None` without one.
-    ///
-    /// # Errors
-    /// Its address cannot be used.
-    pub(crate) fn control_plane_endpoint(&self) -> anyhow::Result<Option<Endpoint>> {
-        let Some(url) = &self.control_plane else { return Ok(None) };
-        let endpoint = grpc::endpoint(url.to_string());
-        endpoint.map(Some).with_context(|| format!("--control-plane {url} cannot be used"))
-    }
 
     /// The role that the control plane and telemetry show.
     pub fn role(&self) -> &'static str {
@@ -197,6 +198,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             state_dir: args.state_dir,
             redis: args.redis,
             access_log: args.access_log,
+            identity: identity::read(args.identity)?,
         })
     }
 }
@@ -220,6 +222,7 @@ fn check(args: &ProxyArgs) -> Result<(), ConfigError> {
         return Err(ConfigError::OutboundWithoutControlPlane);
     }
     check_proxy_headers(args)?;
+    identity::check(&args.identity, args.control_plane.as_ref())?;
     if args.http3 && !args.gateway {
         return Err(ConfigError::Http3WithoutGateway);
     }

@@ -43,7 +43,7 @@ pub(crate) fn start(
     runtime: &Handle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some(endpoint) = proxy.config.control_plane_endpoint()? else { return Ok(()) };
+    let Some(endpoint) = proxy.control_plane()? else { return Ok(()) };
     let types = ResourceType::PUSH_ORDER.map(ResourceType::type_url);
     let mut client = DeltaClient::new(node(&proxy.config), &types);
     let mut applier = Applier::new(proxy.clone());

@@ -82,8 +82,8 @@ pub(crate) async fn hello(stream: &TcpStream) -> io::Result<Hello> {
     tokio::time::timeout(LINE_TIME, whole).await.unwrap_or(Ok(Hello::Other))
 }
 
-/// `None`: more bytes are needed.
-fn told(bytes: &[u8]) -> Option<Hello> {
+/// What these first bytes are; `None`: more are needed.
+pub(crate) fn told(bytes: &[u8]) -> Option<Hello> {
     match bytes {
         [] => Some(Hello::Other),
         // A handshake record of any version of TLS (RFC 8446, section 5.1).

@@ -275,6 +275,18 @@ impl HttpServer {
         self.exchange(stream, version, context, drain).await;
     }
 
+    /// The same where it is known what comes, over a connection that is secured already.
+    pub(crate) async fn serve_known(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        version: Version,
+        context: ConnectionContext,
+        drain: CancellationToken,
+    ) {
+        let wire = Wire::new(stream, context.unread.clone(), context.proxy.config.stall_timeout);
+        self.exchange(wire, version, context, drain).await;
+    }
+
     async fn exchange(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,

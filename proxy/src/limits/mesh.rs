@@ -13,6 +13,7 @@ use futures_util::stream;
 use tidegate_policy::kinds::rate_limit::Leases;
 use tidegate_quota::Report;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
+use tidegate_xds::client::dial::Dial;
 use tidegate_xds::client::grpc;
 use tidegate_xds::quota::{self, MESH_DOMAIN, RateLimitQuotaServiceClient, RateLimitQuotaUsageReports};
 use tokio::runtime::Handle;
@@ -20,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::clock::{self, Clock};
 use crate::state::ProxyState;
@@ -41,7 +42,7 @@ pub(crate) struct Carrying {
 }
 
 struct Carrier {
-    endpoint: Endpoint,
+    endpoint: Dial,
     proxy: Arc<ProxyState>,
     leases: Arc<Leases>,
     /// Another one in every life of the process.
@@ -55,7 +56,7 @@ struct Carrier {
 /// # Errors
 /// The control plane's address cannot be used.
 pub(crate) fn start(proxy: &Arc<ProxyState>, runtime: &Handle) -> anyhow::Result<Option<Carrying>> {
-    let Some(endpoint) = proxy.config.control_plane_endpoint()? else { return Ok(None) };
+    let Some(endpoint) = proxy.control_plane()? else { return Ok(None) };
     let (leases, clock) = (proxy.leases.clone(), proxy.clock);
     let carrier = Carrier { endpoint, proxy: proxy.clone(), leases, client: clock::seed(), clock };
     let leave = CancellationToken::new();

@@ -20,7 +20,7 @@ use crate::state::ProxyState;
 use crate::telemetry::{Direction, RefusedConnection};
 use crate::upstream::keepalive;
 use crate::workers::Workers;
-use crate::{intake, outbound};
+use crate::{inbound, intake, outbound};
 
 const BACKLOG: i32 = 1024;
 /// Out of file descriptors or memory, accepting fails at once and for a while: this long a pause keeps it from
@@ -211,6 +211,11 @@ impl Acceptor {
             Scope::Gateway(bind) => Box::pin(intake::serve(server, stream, bind, context, stop)).await,
             Scope::OutboundTo(address) => {
                 Box::pin(outbound::serve(server, stream, address, context, stop)).await;
+            }
+            Scope::Inbound if proxy.identity.is_some() => {
+                if let Some(identity) = proxy.identity.clone() {
+                    Box::pin(inbound::serve(server, stream, &identity, context, stop)).await;
+                }
             }
             Scope::Inbound if !intake::lets_in(&context, &stream, None) => {}
             Scope::Inbound | Scope::Outbound => server.serve(stream, context, stop).await,

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::identity::{CARRIED, HTTP_1, HTTP_2};
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
@@ -18,6 +19,8 @@ const MAX_HELLO: usize = 16 * 1024;
 pub(crate) struct Hello {
     /// In lower case; `None` where the client names no server (RFC 6066, section 3).
     pub(crate) server_name: Option<Arc<str>>,
+    /// Whether it offers what only proxies of the mesh speak.
+    pub(crate) is_mesh: bool,
     start: Vec<u8>,
 }
 
@@ -62,8 +65,11 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Hello, 
         while let Some(mut rest @ [_, ..]) = start.get(seen..) {
             seen += acceptor.read_tls(&mut rest)?;
             if let Some(accepted) = acceptor.accept().map_err(|(error, _alert)| NoHello::Invalid(error))? {
-                let server_name = accepted.client_hello().server_name().map(Into::into);
-                return Ok(Hello { server_name, start });
+                let hello = accepted.client_hello();
+                let server_name = hello.server_name().map(Into::into);
+                let ours = |protocol: &[u8]| [HTTP_2, HTTP_1, CARRIED].contains(&protocol);
+                let is_mesh = hello.alpn().is_some_and(|mut offered| offered.any(ours));
+                return Ok(Hello { server_name, is_mesh, start });
             }
         }
     }

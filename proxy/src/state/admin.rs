@@ -35,6 +35,7 @@ impl AdminSource for ProxyState {
             "health_checks": self.health_status(),
             "endpoints": self.endpoint_status(),
             "overload": self.gate_status(),
+            "identity": self.identity.as_ref().map(|identity| identity.status()),
         })
     }
 
@@ -49,6 +50,7 @@ impl AdminSource for ProxyState {
             services: self.services.counted(),
             lent: self.leases.standing(self.clock.now()),
             gates: self.gates(),
+            identity: self.identity.as_ref().map(|identity| identity.sample()),
         }
     }
 }

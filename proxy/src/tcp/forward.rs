@@ -7,6 +7,7 @@ use socket2::SockRef;
 use tidegate_policy::balance::Wish;
 use tidegate_policy::call::{Attempt, ConnectionPermit, admit};
 use tidegate_policy::decision::CallResult;
+use tidegate_policy::mesh::Way;
 use tidegate_policy::model::BackendName;
 use tidegate_policy::snapshot::{Origination, Scope, Selected, Snapshot};
 use tidegate_policy::{Decisions, Reason};
@@ -16,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::relay::Relay;
 use super::splice::{Pipes, Raw};
+use crate::identity::MeshConnector;
 use crate::proxy_protocol::header;
 use crate::state::ProxyState;
 use crate::telemetry::{ConnectionGuard, ConnectionSide, StreamRecord};
-use crate::upstream::{UpstreamStream, connect_opaque, report};
+use crate::upstream::{UpstreamStream, connect_mesh, connect_opaque, report};
 
 /// How long nothing may move in either direction. Database pools keep connections silent for long, and TCP's
 /// keepalive already finds the peers that are gone.
@@ -92,7 +94,19 @@ pub(crate) async fn open(
             return Err(attempt.connection_cap_reached(&mut record.decisions).reason);
         };
         let settings = tls.map(|tls| &*tls.settings);
-        let connected = connect_opaque(&attempt.endpoint.address, limit, &first, settings).await;
+        let address = &attempt.endpoint.address;
+        let way =
+            if tls.is_some() { Way::Plain } else { backend.way(&attempt.endpoint, proxy.identity.is_some()) };
+        let connected = match way {
+            Way::Plain => connect_opaque(address, limit, &first, settings).await,
+            Way::Mesh => {
+                let peer = backend.peer(&attempt.endpoint);
+                match MeshConnector::new(proxy.identity.as_ref(), peer, None) {
+                    Ok(connector) => connect_mesh(address, limit, &first, &connector).await,
+                    Err(reason) => Err(reason),
+                }
+            }
+        };
         let result =
             connected.as_ref().map_or_else(|why| CallResult::Failed(*why), |_| CallResult::Connected);
         let _ = report(&mut attempt, result, proxy.clock, now);
@@ -111,6 +125,7 @@ pub(crate) async fn open(
             }
             Err(reason) => {
                 record.decisions.extend(tls.and_then(|tls| tls.refusal(reason)));
+                record.decisions.extend(backend.refusal(&attempt.endpoint, reason));
                 tried.push(attempt.endpoint.clone());
                 if tried.len() >= TRIES.min(backend.endpoints.len()) {
                     return Err(reason);

@@ -78,8 +78,8 @@ impl StreamRecord {
     /// Whether the policies at a gate let it in. What they say is told with it. `carried`: as a whole.
     pub(crate) fn judge(&mut self, gate: &Gate, carried: bool, now: Timestamp) -> Result<(), Cut> {
         let (peer, server_name) = (&self.client, self.server_name.as_deref());
-        let decisions = &mut self.decisions;
-        on_connection(gate, &mut ConnectionContext { peer, server_name, carried, now, decisions })
+        let (port, decisions) = (self.server.port(), &mut self.decisions);
+        on_connection(gate, &mut ConnectionContext { peer, port, server_name, carried, now, decisions })
     }
 
     /// Whether it may go on under this configuration.

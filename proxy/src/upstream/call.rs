@@ -4,12 +4,14 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::UPGRADE;
 use http::uri::Scheme;
 use http::{Request, StatusCode, request, response};
 use hyper::body::Incoming;
 use tidegate_policy::balance::Wish;
 use tidegate_policy::call::{Attempt, admit};
 use tidegate_policy::decision::CallResult;
+use tidegate_policy::mesh::Way;
 use tidegate_policy::model::AppProtocol;
 use tidegate_policy::snapshot::{BackendState, Selected};
 use tidegate_policy::{Reason, Timestamp};
@@ -118,6 +120,8 @@ pub(super) async fn attempt(
         Err(failure) => {
             let refusal = target.tls.as_ref().and_then(|tls| tls.refusal(failure.reply.reason));
             record.decisions.extend(refusal);
+            let reason = failure.reply.reason;
+            record.decisions.extend(backend.refusal(&attempt.endpoint, reason));
             if failure.reply.reason == Reason::RequestTimeout && !failure.over {
                 record.decisions.extend(per_try.and_then(|limit| limit.reached(Reason::RequestTimeout)));
                 record.decisions.extend(plan.shadow_timeout(cx.clock.now().since(admitted)));
@@ -234,11 +238,15 @@ async fn exchange(
     request: &mut Option<Request<RequestBody>>,
     record: &mut Record,
 ) -> Result<(http::Response<Incoming>, Lease), Failure> {
+    let target = cx.selected.target();
     let protocol = match backend.protocol {
+        // Requests of all kinds share connections there, but for upgrades that HTTP/2 has no word for.
+        _ if cx.pools.way(&attempt.endpoint, target) == Way::Mesh => {
+            if request.as_ref().is_some_and(is_bound_to_http1) { Protocol::Http1 } else { Protocol::Http2 }
+        }
         AppProtocol::Http1 if !cx.grpc && !cx.selected.rule.grpc => Protocol::Http1,
         AppProtocol::Http1 | AppProtocol::H2c => Protocol::Http2,
     };
-    let target = cx.selected.target();
     let scheme = if target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let plain = request.take().ok_or(Reason::Internal)?;
     *request = Some(addressed(plain, (protocol, scheme), &attempt.endpoint.label)?);
@@ -281,6 +289,12 @@ async fn exchange(
         };
         checkout.fresh = true;
     }
+}
+
+/// Whether it asks for a protocol that extended CONNECT does not carry.
+fn is_bound_to_http1(request: &Request<RequestBody>) -> bool {
+    let asked = request.headers().get(UPGRADE);
+    asked.is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Extended CONNECT (RFC 8441).

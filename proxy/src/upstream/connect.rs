@@ -13,6 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::pool::Protocol;
 use super::tls::{Connector, UpstreamStream, made};
+use crate::identity::MeshConnector;
 
 /// A connection on which nothing comes for this long is asked whether its peer is still there.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
@@ -76,6 +77,21 @@ pub(crate) async fn connect_speaking(
         }
         Err(_) => Err(Reason::UpstreamTlsInvalid),
     }
+}
+
+/// To a proxy of the mesh, handshake included.
+///
+/// # Errors
+/// The same, or [`Reason::NoIdentity`].
+pub(crate) async fn connect_mesh(
+    address: &Address,
+    limit: Duration,
+    first: &[u8],
+    connector: &MeshConnector,
+) -> Result<UpstreamStream, Reason> {
+    let opening = async { connector.handshake(reach(address, first).await?).await };
+    let stream = within(address, limit, opening).await?;
+    Ok(UpstreamStream::Tls(Box::new(stream)))
 }
 
 async fn within<T>(

@@ -14,18 +14,20 @@ use tidegate_policy::Reason;
 use tidegate_policy::balance::EndpointState;
 use tidegate_policy::call::{Attempt, ConnectionPermit};
 use tidegate_policy::decision::Decisions;
+use tidegate_policy::mesh::Way;
 use tidegate_policy::model::ProxyProtocol;
 use tidegate_policy::pipeline::LocalReply;
 use tidegate_policy::snapshot::{Target, TlsSettings};
 use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
 
-use super::connect::{connect, connect_tls};
+use super::connect::{connect, connect_mesh, connect_tls};
 use super::group::Group;
 use super::http1::Http1Pool;
 use super::http2::Http2Pool;
 use super::lease::Lease;
 use super::tls::{self, Made, UpstreamStream};
+use crate::identity::{MeshConnector, WorkloadIdentity};
 use crate::proxy_protocol::{Addresses, header};
 use crate::telemetry::{ConnectionSide, Telemetry};
 
@@ -54,6 +56,7 @@ pub(crate) struct Pools {
     shards: [RwLock<FxHashMap<Key, Arc<EndpointPool>>>; SHARDS],
     groups: Arc<RwLock<FxHashMap<Arc<str>, Arc<Group>>>>,
     telemetry: Arc<Telemetry>,
+    identity: Option<Arc<WorkloadIdentity>>,
     client: Option<Addresses>,
     /// Of clients that are here.
     owned: Mutex<Vec<Weak<Self>>>,
@@ -69,6 +72,7 @@ struct Key {
     protocol: Protocol,
     guard: Option<Arc<str>>,
     tls: Option<usize>,
+    way: Way,
     proxy_protocol: Option<ProxyProtocol>,
 }
 
@@ -78,6 +82,8 @@ pub(crate) struct EndpointPool {
     endpoint: Weak<EndpointState>,
     protocol: Protocol,
     tls: Option<Tls>,
+    /// How the proxy before the endpoint is called, where there is one.
+    mesh: Option<Result<MeshConnector, Reason>>,
     /// What connections begin with; empty for nothing.
     first: Box<[u8]>,
     /// The most idle connections.
@@ -105,11 +111,12 @@ pub(crate) struct Checkout<'a> {
 }
 
 impl Pools {
-    pub(crate) fn new(telemetry: Arc<Telemetry>) -> Self {
+    pub(crate) fn new(telemetry: Arc<Telemetry>, identity: Option<Arc<WorkloadIdentity>>) -> Self {
         Self {
             shards: Default::default(),
             groups: Arc::default(),
             telemetry,
+            identity,
             client: None,
             owned: Mutex::default(),
         }
@@ -118,9 +125,28 @@ impl Pools {
     /// Pools for one client, whose connections end when the last one who has these drops them.
     pub(crate) fn of_client(&self, client: Addresses) -> Arc<Self> {
         let (groups, telemetry) = (self.groups.clone(), self.telemetry.clone());
-        let own = Arc::new(Self { groups, client: Some(client), ..Self::new(telemetry) });
+        let all = Self::new(telemetry, self.identity.clone());
+        let own = Arc::new(Self { groups, client: Some(client), ..all });
         self.owned.lock().push(Arc::downgrade(&own));
         own
+    }
+
+    /// How an endpoint of the target is called.
+    pub(crate) fn way(&self, endpoint: &EndpointState, target: &Target) -> Way {
+        match &target.backend {
+            Ok(backend) if target.tls.is_none() => backend.way(endpoint, self.identity.is_some()),
+            _ => Way::Plain,
+        }
+    }
+
+    fn mesh(
+        &self,
+        endpoint: &EndpointState,
+        target: &Target,
+        protocol: Protocol,
+    ) -> Result<MeshConnector, Reason> {
+        let backend = target.backend.as_ref().map_err(|reason| *reason)?;
+        MeshConnector::new(self.identity.as_ref(), backend.peer(endpoint), Some(protocol))
     }
 
     pub(crate) fn pool(
@@ -135,7 +161,8 @@ impl Pools {
         let runtime = Handle::current().id();
         let proxy_protocol = target.backend.as_ref().ok().and_then(|backend| backend.proxy_protocol);
         let endpoint_address = Arc::as_ptr(endpoint).addr();
-        let key = Key { runtime, endpoint: endpoint_address, protocol, guard, tls, proxy_protocol };
+        let way = self.way(endpoint, target);
+        let key = Key { runtime, endpoint: endpoint_address, protocol, guard, tls, way, proxy_protocol };
         let shard = &self.shards[shard(key.endpoint)];
         if let Some(pool) = shard.read().get(&key) {
             return pool.clone();
@@ -147,6 +174,7 @@ impl Pools {
                 protocol,
                 tls: settings
                     .map(|settings| Tls { settings: Arc::downgrade(settings), made: tls::made(settings) }),
+                mesh: (way == Way::Mesh).then(|| self.mesh(endpoint, target, protocol)),
                 first: proxy_protocol
                     .map(|version| header(version, self.client.as_ref()))
                     .unwrap_or_default()
@@ -327,6 +355,10 @@ impl EndpointPool {
 
     async fn connect(&self, cx: &Checkout<'_>) -> Result<UpstreamStream, Reason> {
         let (address, limit) = (&cx.attempt.endpoint.address, cx.connect_timeout);
+        if let Some(mesh) = &self.mesh {
+            let connector = mesh.as_ref().map_err(|reason| *reason)?;
+            return connect_mesh(address, limit, &self.first, connector).await;
+        }
         match self.tls.as_ref().map(|tls| &*tls.made) {
             None => connect(address, limit, &self.first).await.map(UpstreamStream::Plain),
             Some(Ok(connector)) => {
@@ -346,6 +378,7 @@ impl EndpointPool {
             && self.protocol == other.protocol
             // Begun for another client, or for none, it is not of the same kind.
             && self.first == other.first
+            && self.mesh.is_some() == other.mesh.is_some()
             && settings(self) == settings(other)
     }
 

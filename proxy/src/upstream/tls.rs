@@ -63,7 +63,7 @@ pub(crate) fn refused_us(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Why a handshake came to nothing.
-fn failure(error: &std::io::Error) -> Reason {
+pub(crate) fn failure(error: &std::io::Error) -> Reason {
     match error.get_ref().and_then(|error| error.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(_)) => Reason::UpstreamTlsUntrusted,
         _ => Reason::UpstreamTlsFailed,

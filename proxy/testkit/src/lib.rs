@@ -1,5 +1,6 @@
 //! Parts for tests: a scripted control plane, backends that misbehave on demand, clients.
 
+pub mod authority;
 pub mod backend;
 pub mod body;
 pub mod client;

@@ -29,6 +29,7 @@ mod informational;
 mod lifecycle;
 mod mesh;
 mod mirrors;
+mod mtls;
 mod new_connections;
 mod opaque;
 mod outbound;

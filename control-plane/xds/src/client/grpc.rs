@@ -6,40 +6,32 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
+use super::dial::Dial;
 use super::{ConfigHandler, DeltaClient, Want};
 use crate::backoff::Backoff;
 use crate::wire::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use crate::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, MAX_MESSAGE_BYTES};
 
 /// A connection must be up, and a stream be accepted, within this time each.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A silent connection is probed this often, and is dead when a probe stays unanswered for so long.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Requests that may wait for the server beside the first ones: one ACK, since one response is outstanding.
 const REQUEST_SLACK: usize = 4;
 
-/// The endpoint of a control plane, with time-outs and keepalive. TLS may be added to it.
+/// Where a control plane is, with time-outs and keepalive. TLS may be added to it.
 ///
 /// # Errors
 /// When `uri` is not a URI such as `http://127.0.0.1:15010`.
-pub fn endpoint(uri: impl Into<String>) -> Result<Endpoint, tonic::transport::Error> {
-    Ok(Endpoint::from_shared(uri.into())?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT))
+pub fn endpoint(uri: impl Into<String>) -> Result<Dial, tonic::transport::Error> {
+    Dial::new(uri.into())
 }
 
 /// Connects, applies what comes through `handler`, reconnects with backoff, until `cancel`. Gives the client back
 /// with what it has.
 pub async fn run(
-    endpoint: Endpoint,
+    endpoint: Dial,
     client: DeltaClient,
     handler: impl ConfigHandler,
     backoff: Backoff,
@@ -52,7 +44,7 @@ pub async fn run(
 /// As [`run`], and subscribes and unsubscribes as `wants` says. While no stream is open the wants stay in their
 /// channel.
 pub async fn run_on_demand(
-    endpoint: Endpoint,
+    endpoint: Dial,
     client: DeltaClient,
     handler: impl ConfigHandler,
     mut backoff: Backoff,
@@ -83,7 +75,7 @@ struct Runner<H> {
 
 impl<H: ConfigHandler> Runner<H> {
     /// One stream from connect to its end; says why it ended.
-    async fn run_stream(&mut self, endpoint: &Endpoint) -> String {
+    async fn run_stream(&mut self, endpoint: &Dial) -> String {
         let first = self.client.on_connected();
         let (requests, receiver) = mpsc::channel(first.len() + REQUEST_SLACK);
         for request in first {
@@ -137,7 +129,7 @@ impl<H: ConfigHandler> Runner<H> {
 }
 
 async fn open(
-    endpoint: &Endpoint,
+    endpoint: &Dial,
     requests: mpsc::Receiver<DeltaDiscoveryRequest>,
 ) -> Result<Streaming<DeltaDiscoveryResponse>, String> {
     let late = |_| format!("no answer from {} within {CONNECT_TIMEOUT:?}", endpoint.uri());

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::Stream;
+use prost_types::Value;
+use prost_types::value::Kind;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,16 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Tells streams apart for as long as the server lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
+
+/// Who a connection was opened by, in the extensions of every request that comes over it.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// A SPIFFE id, if the other side has proved to have one.
+    pub identity: Option<Arc<str>>,
+}
+
+/// The key of a node's metadata under which its proved identity is told; what a node itself says there is dropped.
+pub const IDENTITY: &str = "tidegate.io/identity";
 
 /// The control plane as its streams see it. Calls come from the streams' tasks and must not block.
 pub trait WorldSource: Send + Sync + 'static {
@@ -58,6 +70,7 @@ struct StreamTask<S: WorldSource> {
     session: DeltaSession,
     world: Option<watch::Receiver<Arc<ResourceSet>>>,
     responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+    caller: Caller,
 }
 
 /// The service, ready to be added to a [`tonic::transport::Server`]. `types` are the type URLs in push order. When
@@ -92,12 +105,14 @@ impl<S: WorldSource> AggregatedDiscoveryService for DiscoveryService<S> {
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         // One response is outstanding at a time, and the last message may be the status.
         let (responses, receiver) = mpsc::channel(2);
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
         let mut task = StreamTask {
             id: StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed)),
             source: Arc::clone(&self.source),
             session: DeltaSession::new(self.types),
             world: None,
             responses,
+            caller,
         };
         let shutdown = self.shutdown.clone();
         let client = task.responses.clone();
@@ -117,9 +132,25 @@ impl<S: WorldSource> AggregatedDiscoveryService for DiscoveryService<S> {
     }
 }
 
+impl Caller {
+    fn tell(&self, node: &mut Node) {
+        let fields = &mut node.metadata.get_or_insert_default().fields;
+        match &self.identity {
+            None => drop(fields.remove(IDENTITY)),
+            Some(identity) => {
+                let kind = Some(Kind::StringValue(identity.to_string()));
+                fields.insert(IDENTITY.to_owned(), Value { kind });
+            }
+        }
+    }
+}
+
 impl<S: WorldSource> StreamTask<S> {
     fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), ProtocolError> {
-        for event in self.session.on_request(request)? {
+        for mut event in self.session.on_request(request)? {
+            if let Event::Connected { node } = &mut event {
+                self.caller.tell(node);
+            }
             let node = match &event {
                 Event::Connected { node } => Some(node.clone()),
                 _ => None,

@@ -34,6 +34,7 @@ impl Setup {
         let endpoints: Box<[_]> = kept.cloned().collect();
         let BackendState { name, label, .. } = &*self.backend;
         self.backend = Arc::new(BackendState {
+            mtls: None,
             name: name.clone(),
             label: label.clone(),
             protocol: AppProtocol::Http1,
@@ -260,6 +261,7 @@ proptest! {
                     let endpoints: Vec<_> = all.iter().filter(|e| left(e)).cloned().collect();
                     if !endpoints.is_empty() {
                         setup.backend = Arc::new(BackendState {
+                            mtls: None,
                             name: setup.backend.name.clone(),
                             label: setup.backend.label.clone(),
                             protocol: AppProtocol::Http1,

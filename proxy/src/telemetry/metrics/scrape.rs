@@ -16,6 +16,7 @@ use super::health::{self, HealthSample};
 use super::labels::{
     BreakerLabels, EjectedLabels, PolicyLabel, ResultLabel, ServiceLabels, StandingLabel, TransitionLabels,
 };
+use crate::identity::IdentitySample;
 use crate::limits::counts::Counted;
 
 /// What only the rest of the proxy knows, asked for at each scrape.
@@ -36,6 +37,8 @@ pub struct Scrape {
     pub lent: Standing,
     /// The gates of services, by `namespace/name` of their policy.
     pub gates: Vec<(Arc<str>, Load)>,
+    /// The workload's certificate; `None` for a proxy without an identity.
+    pub identity: Option<IdentitySample>,
 }
 
 /// State of one rule of a circuit breaker.
@@ -89,6 +92,21 @@ impl EjectedSample {
     }
 }
 
+fn register_identity(registry: &mut Registry, identity: IdentitySample) {
+    if let Some(expires) = identity.expires {
+        let help = "When the workload's certificate runs out, since the Unix epoch";
+        let gauge = ConstGauge::new(i64::try_from(expires).unwrap_or(i64::MAX));
+        registry.register_with_unit("tidegate_certificate_expires", help, Unit::Seconds, gauge);
+    }
+    let roots = ConstGauge::new(i64::try_from(identity.roots).unwrap_or(i64::MAX));
+    registry.register("tidegate_trusted_roots", "Roots that identities are verified with", roots);
+    let asked = Family::<ResultLabel, Counter>::default();
+    for (result, count) in [("renewed", identity.renewed), ("failed", identity.failed)] {
+        asked.get_or_create(&ResultLabel { result }).inc_by(count);
+    }
+    registry.register("tidegate_certificate_requests", "Certificates asked for, by what came of it", asked);
+}
+
 /// A registry of this moment's values only. At most `cap` breakers are told.
 pub(super) fn registry(scrape: &Scrape, cap: usize) -> Registry {
     let mut registry = Registry::default();
@@ -100,6 +118,9 @@ pub(super) fn registry(scrape: &Scrape, cap: usize) -> Registry {
         let gauge = ConstGauge::new(age.as_secs_f64());
         let help = "Time since the configuration in force was applied";
         registry.register_with_unit("tidegate_config_age", help, Unit::Seconds, gauge);
+    }
+    if let Some(identity) = scrape.identity {
+        register_identity(&mut registry, identity);
     }
     if !scrape.breakers.is_empty() {
         register_breakers(&mut registry, &scrape.breakers[..scrape.breakers.len().min(cap)]);

@@ -28,6 +28,10 @@ impl UpstreamStream {
         }
     }
 
+    pub(crate) fn is_secured(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,

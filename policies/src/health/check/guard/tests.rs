@@ -31,6 +31,7 @@ fn backend(ports: &[u16], state: &StateStore) -> Arc<BackendState> {
     };
     let endpoints: Box<[_]> = ports.iter().map(endpoint).collect();
     Arc::new(BackendState {
+        mtls: None,
         name: service_name("cart", 80),
         label: "shop/cart:80".into(),
         protocol: AppProtocol::Http1,

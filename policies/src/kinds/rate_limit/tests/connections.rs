@@ -18,6 +18,7 @@ fn connect(
 ) -> (Result<(), Cut>, Decisions) {
     let mut decisions = Decisions::new();
     let mut cx = ConnectionContext {
+        port: 80,
         peer: &peer(from, None),
         server_name: name,
         carried: false,

@@ -1,0 +1,69 @@
+//! Bytes that are no requests go through mTLS as well, each connection in one of its own.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+use tidegate_policy::model::Mode;
+use tidegate_testkit::authority::{TestAuthority, TestClock};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+use super::support::{Caller, Served, for_cart};
+use super::{DOMAIN, app, strict};
+use crate::outbound::CART;
+
+/// Greets, and sends back what it is sent.
+async fn echo(greeting: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                stream.write_all(greeting.as_bytes()).await.unwrap();
+                let (mut read, mut write) = stream.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_protocol_whose_client_begins_and_one_whose_server_does_are_carried() {
+    let clock = TestClock::new();
+    let authority = TestAuthority::start(DOMAIN, &clock).await;
+    for greeting in ["", "220 mail.example\r\n"] {
+        let mut served = Served::start(&authority, &clock, echo(greeting).await).await;
+        served.apply(for_cart("MeshTlsPolicy", strict(), Mode::Enforce));
+        let caller = Caller::start(&authority, &clock, "shop/web").await.to(served.address());
+        let mut client = caller.sidecar.raw(CART).await;
+        if !greeting.is_empty() {
+            assert_eq!(client.read_until("\n").await, greeting);
+        }
+        client.write("SSH-2.0-tide you\r\n").await;
+        assert_eq!(client.read_until("\n").await, "SSH-2.0-tide you\r\n");
+    }
+}
+
+#[tokio::test]
+async fn requests_of_a_client_that_was_silent_for_long_meet_the_policies_all_the_same() {
+    let (clock, app) = (TestClock::new(), app().await);
+    let authority = TestAuthority::start(DOMAIN, &clock).await;
+    let mut served = Served::start(&authority, &clock, app.address()).await;
+    let none = json!({"limits": [{"name": "none", "requests": 1, "per": "1h"}]});
+    served.apply(for_cart("RateLimitPolicy", none, Mode::Enforce));
+    let caller = Caller::start(&authority, &clock, "shop/web").await.to(served.address());
+    let request = "GET / HTTP/1.1\r\nhost: cart\r\nconnection: close\r\n\r\n";
+    for status in ["200", "429"] {
+        let mut client = caller.sidecar.raw(CART).await;
+        // Until the caller's proxy has given up to wait for a word, and has called.
+        let opened = || served.metrics("tidegate_connections{side=\"upstream\"}");
+        let before = opened();
+        while opened() == before {
+            tokio::task::yield_now().await;
+        }
+        client.write(request).await;
+        let answer = client.read_to_end().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+}
