@@ -21,7 +21,7 @@ use http::{HeaderMap, response};
 
 use crate::balance::{Carried, Choice, EndpointState, InFlight, Sample, Wish};
 use crate::decision::{CallOutcome, Decisions};
-use crate::health::{CircuitGuard, SharedEndpoint, Transition, failures};
+use crate::health::{CapKey, CircuitGuard, SharedEndpoint, Transition, failures};
 use crate::pipeline::LocalReply;
 use crate::reason::Reason;
 use crate::snapshot::{BackendState, Target};
@@ -125,13 +125,13 @@ pub fn admit(
 }
 
 /// Leave to try a request once more; asked before what the last attempt gave is thrown away, for that is the answer where
-/// there is no leave.
+/// there is no leave. `counted`: as the wish of its attempts.
 ///
 /// # Errors
 /// [`Reason::RetryCap`] at the cap, whose rule goes to `decisions`.
-pub fn retry(target: &Target, decisions: &mut Decisions) -> Result<RetryPermit, LocalReply> {
+pub fn retry(target: &Target, counted: CapKey, decisions: &mut Decisions) -> Result<RetryPermit, LocalReply> {
     let places = match &target.guard {
-        Some(guard) => admission::retry(guard, decisions)?,
+        Some(guard) => admission::retry(guard, counted, decisions)?,
         None => CapPermits::new(),
     };
     Ok(RetryPermit { _places: places })
@@ -168,10 +168,11 @@ impl Attempt {
     }
 
     /// Shows the breakers the head of the response: some look for failures in it, or for when to come back. To be called
-    /// before [`Attempt::record`]; costs nothing where no breaker looks.
-    pub fn read(&mut self, head: &response::Parts) {
+    /// before [`Attempt::record`]; costs nothing where no breaker looks. `unix`: the time since the Unix epoch, asked for only
+    /// where the response names a date.
+    pub fn read(&mut self, head: &response::Parts, unix: &dyn Fn() -> Duration) {
         for HeldPermit { bound, reading, .. } in self.permits.iter_mut().filter(|held| held.bound.reads()) {
-            bound.read(head, reading);
+            bound.read(head, unix, reading);
         }
     }
 

@@ -40,7 +40,8 @@ fn circuit(mode: Mode, limits: Option<CapLimits>, breakers: Vec<BreakerRule>) ->
     let name = ResourceName::new("shop", "breaker");
     let source = SourceRef::File { path: "p.yaml".into(), line: 1 };
     let policy = PolicyRef { kind: "CircuitBreakerPolicy".into(), name, source };
-    let caps = limits.map(|limits| CapRule { rule: rule("caps[0]"), scope: CapScope::Backend, limits });
+    let caps =
+        limits.map(|limits| CapRule { rule: rule("caps[0]"), scope: CapScope::Backend, limits, key: None });
     let caps = caps.into_iter().collect();
     let breakers = breakers.into_iter().map(Arc::new).collect();
     Arc::new(CircuitBreaker { policy: Arc::new(policy), mode, caps, breakers, ejection: ALL, shared: None })
@@ -135,9 +136,11 @@ impl Setup {
 
     /// Fails calls until one more is refused.
     fn trip(&mut self, millis: u64) {
-        while let Ok(mut attempt) = self.admit(millis) {
+        for _ in 0..1000 {
+            let Ok(mut attempt) = self.admit(millis) else { return };
             attempt.record(ended(FAILED), at(millis));
         }
+        panic!("never refused");
     }
 
     fn refusal(&mut self, millis: u64) -> LocalReply {
@@ -327,7 +330,10 @@ fn shadow_moves_no_traffic_away_from_an_open_endpoint() {
     let to_bad = (0..1000).filter(|_| Arc::ptr_eq(&setup.admit(1).unwrap().endpoint, &bad)).count();
     assert!((300..700).contains(&to_bad), "{to_bad}");
     assert_eq!(setup.decided().0, Outcome::Allowed, "another endpoint would have been there");
-    while setup.decided().0 == Outcome::Allowed {
+    for _ in 0..1000 {
+        if setup.decided().0 != Outcome::Allowed {
+            break;
+        }
         let mut attempt = setup.admit(2).unwrap();
         attempt.record(ended(FAILED), at(2));
     }
@@ -496,6 +502,7 @@ proptest! {
 }
 
 mod ejection;
+mod keys;
 mod places;
 mod responses;
 mod suspects;

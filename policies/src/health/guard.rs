@@ -6,7 +6,7 @@ mod status;
 
 use std::sync::Arc;
 
-use super::caps::BoundCap;
+use super::caps::{BoundCap, KeyedCap, KeyedCounters};
 use super::ejection::{Ejections, Member};
 use super::peers::Peers;
 use super::{Breaker, BreakerRule, BreakerScope, CapScope, CircuitBreaker, Outliers, SharedEndpoint};
@@ -30,6 +30,7 @@ pub struct CircuitGuard {
     pub rule: Arc<str>,
     caps: BoundCap,
     rule_caps: Option<BoundCap>,
+    key_caps: Option<KeyedCap>,
     backend: Box<[Arc<BoundBreaker>]>,
     endpoints: Box<[GuardedEndpoint]>,
     ejections: Arc<Ejections>,
@@ -80,6 +81,7 @@ impl CircuitGuard {
         let of_rule = circuit.cap(CapScope::Rule);
         let this = Arc::new(Self {
             caps: places.cap(circuit.cap(CapScope::Backend), ""),
+            key_caps: circuit.cap(CapScope::Key).and_then(|cap| places.key_cap(cap)),
             rule_caps: of_rule.map(|cap| places.cap(Some(cap), &format!("|rule {rule}"))),
             backend: of_backend.collect(),
             endpoints: guarded,
@@ -104,6 +106,11 @@ impl CircuitGuard {
     /// The caps that hold whichever endpoint is called.
     pub(crate) fn shared_caps(&self) -> impl Iterator<Item = &BoundCap> {
         std::iter::once(&self.caps).chain(&self.rule_caps)
+    }
+
+    /// What holds for each key.
+    pub(crate) fn key_caps(&self) -> Option<&KeyedCap> {
+        self.key_caps.as_ref()
     }
 
     /// The caps that hold for calls to this endpoint.
@@ -172,6 +179,15 @@ impl Places<'_> {
     fn cap(&self, rule: Option<&super::CapRule>, place: &str) -> BoundCap {
         let key = StateKey::new(Arc::clone(&self.owner), format!("{}|caps{place}", self.backend));
         BoundCap::new(rule.cloned(), self.state.get_or_insert(key, Default::default))
+    }
+
+    /// Other limits find the same counters, other keys do not.
+    fn key_cap(&self, rule: &super::CapRule) -> Option<KeyedCap> {
+        let by = Arc::clone(rule.key.as_ref()?);
+        let part = format!("{}|caps|key{}", self.backend, by.describe());
+        let counters =
+            self.state.get_or_insert(StateKey::new(Arc::clone(&self.owner), part), KeyedCounters::default);
+        Some(KeyedCap::new(rule.clone(), by, self.state.hash_seed(), counters))
     }
 
     fn endpoints(

@@ -133,7 +133,7 @@ fn may_hedge(
     let hedged = retries.hedge(whole, moment, attempts.budget);
     record.decisions.extend(retries.hedge_decision(hedged));
     tell(cx, hedged.map_or_else(|settled| settled.as_str(), |()| "hedged"), record);
-    hedged.ok().and_then(|()| retry(cx.selected.target(), &mut record.decisions).ok())
+    hedged.ok().and_then(|()| retry(cx.selected.target(), cx.selected.counted, &mut record.decisions).ok())
 }
 
 /// Begins one more attempt; when the next may be made beside it.

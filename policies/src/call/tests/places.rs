@@ -7,6 +7,7 @@ fn capped(caps: &[(CapScope, CapLimits)]) -> Arc<CircuitBreaker> {
         rule: rule(&format!("caps[{i}]")),
         scope: *scope,
         limits: *limits,
+        key: None,
     });
     with(&circuit(Mode::Enforce, None, vec![]), |circuit| circuit.caps = rules.collect())
 }
@@ -73,11 +74,11 @@ fn retries_in_flight_are_capped_apart_from_requests() {
     let limits = CapLimits { retries: Some(1), ..CapLimits::default() };
     let setup = Setup::new(1, &capped(&[(CapScope::Backend, limits)]));
     let mut decisions = Decisions::new();
-    let first = retry(&setup.target, &mut decisions).unwrap();
-    assert_eq!(retry(&setup.target, &mut decisions).unwrap_err().reason, Reason::RetryCap);
+    let first = retry(&setup.target, CapKey::Uncounted, &mut decisions).unwrap();
+    assert_eq!(retry(&setup.target, CapKey::Uncounted, &mut decisions).unwrap_err().reason, Reason::RetryCap);
     assert_eq!(decisions[0].outcome, Outcome::Refused(Reason::RetryCap));
     drop(first);
-    assert!(retry(&setup.target, &mut decisions).is_ok());
+    assert!(retry(&setup.target, CapKey::Uncounted, &mut decisions).is_ok());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A breaker with the rule that wants it and the place where it stands.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::response;
 use serde::Serialize;
@@ -39,7 +40,7 @@ pub(super) struct OfEndpoint {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reading {
     failed: bool,
-    told: Option<std::time::Duration>,
+    told: Option<Duration>,
 }
 
 /// A breaker changed its phase: for spans, logs and events.
@@ -63,10 +64,11 @@ impl BoundBreaker {
     }
 
     /// Looks at the head of a response, or at trailers with what they say on top.
-    pub(crate) fn read(&self, head: &response::Parts, reading: &mut Reading) {
+    pub(crate) fn read(&self, head: &response::Parts, unix: &dyn Fn() -> Duration, reading: &mut Reading) {
         reading.failed |= self.rule.failures.in_head(head);
         if let Some(most) = self.rule.honor_retry_after {
-            reading.told = reading.told.or(told::wait(head.status, &head.headers).map(|wait| wait.min(most)));
+            let wait = || told::wait(head.status, &head.headers, unix).map(|wait| wait.min(most));
+            reading.told = reading.told.or_else(wait);
         }
     }
 
