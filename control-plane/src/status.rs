@@ -127,6 +127,9 @@ pub struct NodeStatus {
     pub role: crate::publish::Role,
     pub namespace: String,
     pub services: Vec<String>,
+    /// Where it runs, if it says so (`--zone`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Seconds since the Unix epoch.
     pub connected_since: u64,
     /// Resources acknowledged in the version that is in force.

@@ -340,6 +340,7 @@ mod tests {
             role: serde_json::from_str("\"gateway\"").unwrap(),
             namespace: "default".into(),
             services: Vec::new(),
+            zone: None,
             connected_since: 0,
             acknowledged,
             of: 2,

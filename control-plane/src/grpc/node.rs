@@ -19,6 +19,8 @@ pub struct NodeState {
     pub role: Role,
     pub namespace: String,
     pub services: Vec<String>,
+    /// Where it runs, if it says so.
+    pub zone: Option<String>,
     pub connected_since: SystemTime,
     pub last_refusal: Option<String>,
     /// By type URL. The largest thing a control plane holds per node: names and versions are those of the world.
@@ -36,7 +38,7 @@ pub struct Refusal {
 }
 
 impl NodeState {
-    /// Reads `metadata {namespace, services: [..], role}` of an xDS node.
+    /// Reads `metadata {namespace, services: [..], role}` and `locality {zone}` of an xDS node.
     pub fn new(node: &Node, now: SystemTime) -> Self {
         let text = |key| text(node.metadata.as_ref(), key);
         Self {
@@ -44,6 +46,7 @@ impl NodeState {
             role: Role::parse(text("role").unwrap_or_default()),
             namespace: text("namespace").unwrap_or_default().to_owned(),
             services: texts(node.metadata.as_ref(), "services"),
+            zone: node.locality.as_ref().map(|at| at.zone.clone()).filter(|zone| !zone.is_empty()),
             connected_since: now,
             last_refusal: None,
             acknowledged: BTreeMap::new(),

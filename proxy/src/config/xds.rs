@@ -9,10 +9,10 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use tidegate_policy::codec;
 use tidegate_policy::model::{Resource, ResourceType};
-use tidegate_xds::Node;
 use tidegate_xds::UNCERTAIN;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
 use tidegate_xds::client::{ConfigHandler, DeltaClient, Rejection, Update, grpc};
+use tidegate_xds::{Locality, Node};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -114,7 +114,9 @@ pub(crate) fn node(config: &ProxyConfig) -> Node {
         ("role", text(config.role().to_owned())),
     ];
     let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Node { id: config.node.clone(), metadata: Some(Struct { fields }), ..Node::default() }
+    let zone = config.local.zone.as_ref();
+    let locality = zone.map(|zone| Locality { zone: zone.to_string(), ..Locality::default() });
+    Node { id: config.node.clone(), metadata: Some(Struct { fields }), locality, ..Node::default() }
 }
 
 impl Handler {
