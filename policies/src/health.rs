@@ -29,6 +29,7 @@ pub use breaker::{
 pub(crate) use caps::{BoundCap, CapPermit, KeyedCap};
 pub use caps::{Cap, CapKey, CapLimits, CapUsage, CountedBy, MAX_KEYS};
 pub use ejection::EjectionLimits;
+pub(crate) use ejection::Unhealthy;
 pub use failures::Failures;
 pub(crate) use guard::{BoundBreaker, GuardedEndpoint, Reading};
 pub use guard::{BreakerStatus, CircuitGuard, Transition};

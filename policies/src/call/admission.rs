@@ -77,7 +77,12 @@ impl<'a> Asking<'a> {
         decisions: &'a mut Decisions,
     ) -> Self {
         guard.settle(now);
-        let (given, panic) = (Given::default(), guard.panic());
+        let panic = if healthy.is_asked() {
+            guard.panic_beside(&|i, e| !healthy.admits(i, e))
+        } else {
+            guard.panic()
+        };
+        let given = Given::default();
         Self { guard, choice, healthy, now, decisions, given, shadowed: false, panic }
     }
 

@@ -400,39 +400,6 @@ fn status_tells_each_breaker_and_its_evidence() {
     assert_eq!(status[1].transitions.opened, 1);
 }
 
-#[test]
-fn threads_never_have_more_in_flight_than_the_cap() {
-    let setup = Setup::new(3, &circuit(Mode::Enforce, requests(4), vec![]));
-    let (held, highest) = (AtomicU32::new(0), AtomicU32::new(0));
-    thread::scope(|scope| {
-        for seed in 0..8 {
-            let (setup, held, highest) = (&setup, &held, &highest);
-            scope.spawn(move || {
-                let (mut rng, mut decisions) = (fastrand::Rng::with_seed(seed), Decisions::new());
-                for _ in 0..5000 {
-                    decisions.clear();
-                    let admitted = admit(
-                        &setup.target,
-                        &setup.backend,
-                        Wish::default(),
-                        at(0),
-                        &mut rng,
-                        &mut decisions,
-                    );
-                    let Ok(attempt) = admitted else { continue };
-                    highest.fetch_max(held.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    thread::yield_now();
-                    held.fetch_sub(1, Ordering::SeqCst);
-                    drop(attempt);
-                }
-            });
-        }
-    });
-    assert!(highest.into_inner() <= 4);
-    assert_eq!(setup.in_flight(), 0);
-    assert_eq!(setup.guard().usage()[2].used, 0);
-}
-
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),

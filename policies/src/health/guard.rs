@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::caps::{BoundCap, KeyedCap, KeyedCounters};
 use super::ejection::{Ejections, Member};
 use super::peers::Peers;
-use super::{Breaker, BreakerRule, BreakerScope, CapScope, CircuitBreaker, Outliers, SharedEndpoint};
+use super::{
+    Breaker, BreakerRule, BreakerScope, CapScope, CircuitBreaker, Outliers, SharedEndpoint, Unhealthy,
+};
 use crate::balance::EndpointState;
 use crate::decision::RuleRef;
 use crate::model::BackendName;
@@ -152,6 +154,25 @@ impl CircuitGuard {
         self.ejections.panic(self.circuit.ejection)
     }
 
+    /// The same, where those that are `unhealthy` are not left either.
+    pub(crate) fn panic_beside(&self, unhealthy: Unhealthy<'_>) -> Option<(u32, u32)> {
+        if self.circuit.ejection.panic_percent == 0 {
+            return None;
+        }
+        let taking = self.endpoints.iter().enumerate().filter(|(_, one)| one.endpoint.weight() > 0);
+        let (left, all) = taking.fold((0, 0), |(left, all), (index, one)| {
+            let is_left = !one.is_ejected() && !unhealthy(index, &one.endpoint);
+            (left + u32::from(is_left), all + 1)
+        });
+        self.circuit.ejection.panic(left, all)
+    }
+
+    /// Whether the backend's endpoint number `index` is ejected.
+    pub(crate) fn ejects(&self, index: usize, endpoint: &Arc<EndpointState>) -> bool {
+        let (ejected, _) = self.ejections.counts();
+        ejected > 0 && self.endpoint(index, endpoint).is_some_and(GuardedEndpoint::is_ejected)
+    }
+
     /// After a push there may be too many ejected among the endpoints that are left.
     pub(crate) fn settle(&self, now: Timestamp) {
         self.ejections.settle(now);
@@ -238,6 +259,11 @@ impl GuardedEndpoint {
     fn member(&self) -> Member {
         let breakers = self.breakers.iter().map(|bound| Arc::clone(&bound.breaker)).collect();
         Member { endpoint: Arc::clone(&self.endpoint), breakers, shared: self.shared.clone() }
+    }
+
+    fn is_ejected(&self) -> bool {
+        self.breakers.iter().any(|bound| bound.breaker.phase().holds_back())
+            || self.shared.as_ref().is_some_and(|shared| shared.is_avoided())
     }
 
     /// Whether its breakers, and what others say of it, would let a call through.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::balance::EndpointState;
 use crate::decision::{CallOutcome, CallResult, RuleRef};
-use crate::health::ejection::Ejections;
+use crate::health::ejection::{Ejections, Unhealthy};
 use crate::health::peers::Peers;
 use crate::health::{
     Breaker, BreakerPhase, BreakerRule, Evidence, Permit, PhaseChange, Recorded, Report, Trip, told,
@@ -78,11 +78,12 @@ impl BoundBreaker {
         }
     }
 
-    /// Reports the end of a call.
+    /// Reports the end of a call. `unhealthy`: what health checks say of the backend's endpoints.
     pub(crate) fn record(
         &self,
         permit: Permit,
         (outcome, reading): (CallOutcome, Reading),
+        unhealthy: Unhealthy<'_>,
         now: Timestamp,
     ) -> Option<Transition> {
         let ok = self.rule.failures.is_success(outcome.result, reading.failed);
@@ -96,15 +97,15 @@ impl BoundBreaker {
                 self.of_endpoint.iter().for_each(|of| of.ejections.refresh());
                 Some(change)
             }
-            Recorded::Due(trip) => self.open(trip, now),
-            Recorded::Quiet => self.compare(now).and_then(|trip| self.open(trip, now)),
+            Recorded::Due(trip) => self.open(trip, unhealthy, now),
+            Recorded::Quiet => self.compare(now).and_then(|trip| self.open(trip, unhealthy, now)),
         };
         change.map(|change| self.transition(change))
     }
 
-    fn open(&self, trip: Trip, now: Timestamp) -> Option<PhaseChange> {
+    fn open(&self, trip: Trip, unhealthy: Unhealthy<'_>, now: Timestamp) -> Option<PhaseChange> {
         match &self.of_endpoint {
-            Some(of) => of.ejections.eject(&of.endpoint, trip, now),
+            Some(of) => of.ejections.eject(&of.endpoint, trip, unhealthy, now),
             None => trip.open(now),
         }
     }
