@@ -11,6 +11,8 @@ mod destination;
 #[cfg(test)]
 mod extension_tests;
 mod gateway;
+#[cfg(test)]
+mod head_limit_tests;
 mod inbound;
 mod mirror;
 mod outbound;
@@ -34,7 +36,7 @@ use http::{HeaderMap, Method, request};
 use rustc_hash::FxHashMap;
 
 use crate::balance::{Asker, Balancer, EndpointState, HashKey, Roster};
-use crate::call::{CallPlan, RetryBudget};
+use crate::call::{CallPlan, Limit, RetryBudget};
 use crate::expression::Facts;
 use crate::health::check::HealthGuard;
 use crate::health::{CapKey, CircuitGuard, GuardReport, KeyedCap};
@@ -259,6 +261,16 @@ impl Snapshot {
             Scope::Outbound | Scope::OutboundTo(_) => None,
         };
         found.cloned().unwrap_or_default()
+    }
+
+    /// How long clients may take to send the head of a request, by HTTP/1. `server_name`: what the client asked for by TLS; a
+    /// socket whose listeners are told apart by the head itself has the longest of theirs.
+    pub fn head_limit(&self, scope: Scope, server_name: Option<&str>) -> Option<&Limit> {
+        match scope {
+            Scope::Inbound => self.inbound.as_ref()?.targets.first()?.plan.times.header.as_ref(),
+            Scope::Gateway(bind) => self.sockets.get(&bind)?.head_limit(server_name),
+            Scope::Outbound | Scope::OutboundTo(_) => None,
+        }
     }
 
     /// Finds the rule for a request and picks one of its targets by weight and chance, whoever asks: what is there for

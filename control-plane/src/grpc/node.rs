@@ -116,3 +116,19 @@ fn as_text(kind: &Kind) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_xds::Locality;
+
+    use super::*;
+
+    #[test]
+    fn where_a_proxy_runs_is_known_if_it_says_so() {
+        let zone =
+            |locality| NodeState::new(&Node { locality, ..Node::default() }, SystemTime::UNIX_EPOCH).zone;
+        let at = |zone: &str| Some(Locality { zone: zone.to_owned(), ..Locality::default() });
+        assert_eq!(zone(at("eu-1a")).as_deref(), Some("eu-1a"));
+        assert_eq!((zone(at("")), zone(None)), (None, None));
+    }
+}

@@ -203,3 +203,16 @@ impl ConfigHandler for Handler {
         self.proxy.xds.disconnected(reason);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_zone_is_told_as_the_locality_of_the_node() {
+        let mut config = ProxyConfig::default();
+        assert_eq!(node(&config).locality, None);
+        config.local.zone = Some("eu-1a".into());
+        assert_eq!(node(&config).locality.unwrap().zone, "eu-1a");
+    }
+}
