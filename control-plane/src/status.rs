@@ -133,6 +133,9 @@ pub struct NodeStatus {
     /// The SPIFFE id that it has proved to have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
+    /// Where it runs, if it says so (`--zone`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Seconds since the Unix epoch.
     pub connected_since: u64,
     /// Resources acknowledged in the version that is in force.

@@ -21,7 +21,9 @@ use http::{HeaderMap, response};
 
 use crate::balance::{Carried, Choice, EndpointState, InFlight, Sample, Wish};
 use crate::decision::{CallOutcome, Decisions};
-use crate::health::{CircuitGuard, SharedEndpoint, Transition, failures};
+use crate::health::check::HealthGuard;
+use crate::health::{CapKey, CircuitGuard, SharedEndpoint, Transition, Unhealthy, failures};
+use crate::model::Mode;
 use crate::pipeline::LocalReply;
 use crate::reason::Reason;
 use crate::snapshot::{BackendState, Target};
@@ -47,6 +49,8 @@ pub use retry::{Ended, Next, Retries, Settled, is_idempotent};
 pub struct Attempt {
     pub endpoint: Arc<EndpointState>,
     guard: Option<Arc<CircuitGuard>>,
+    /// What says how the other endpoints are, where that is asked for: before one is ejected.
+    health: Option<Arc<HealthGuard>>,
     permits: HeldPermits,
     shared: Option<Arc<SharedEndpoint>>,
     /// The time constant with which its latency is averaged; none once that is done.
@@ -115,6 +119,10 @@ pub fn admit(
     Ok(Attempt {
         endpoint,
         guard: target.guard.clone(),
+        health: target
+            .health
+            .clone()
+            .filter(|health| health.health.mode == Mode::Enforce && target.guard.is_some()),
         permits: given.permits,
         shared: given.shared,
         decay: Some(balancer.decay()),
@@ -125,13 +133,13 @@ pub fn admit(
 }
 
 /// Leave to try a request once more; asked before what the last attempt gave is thrown away, for that is the answer where
-/// there is no leave.
+/// there is no leave. `counted`: as the wish of its attempts.
 ///
 /// # Errors
 /// [`Reason::RetryCap`] at the cap, whose rule goes to `decisions`.
-pub fn retry(target: &Target, decisions: &mut Decisions) -> Result<RetryPermit, LocalReply> {
+pub fn retry(target: &Target, counted: CapKey, decisions: &mut Decisions) -> Result<RetryPermit, LocalReply> {
     let places = match &target.guard {
-        Some(guard) => admission::retry(guard, decisions)?,
+        Some(guard) => admission::retry(guard, counted, decisions)?,
         None => CapPermits::new(),
     };
     Ok(RetryPermit { _places: places })
@@ -168,10 +176,11 @@ impl Attempt {
     }
 
     /// Shows the breakers the head of the response: some look for failures in it, or for when to come back. To be called
-    /// before [`Attempt::record`]; costs nothing where no breaker looks.
-    pub fn read(&mut self, head: &response::Parts) {
+    /// before [`Attempt::record`]; costs nothing where no breaker looks. `unix`: the time since the Unix epoch, asked for only
+    /// where the response names a date.
+    pub fn read(&mut self, head: &response::Parts, unix: &dyn Fn() -> Duration) {
         for HeldPermit { bound, reading, .. } in self.permits.iter_mut().filter(|held| held.bound.reads()) {
-            bound.read(head, reading);
+            bound.read(head, unix, reading);
         }
     }
 
@@ -194,9 +203,11 @@ impl Attempt {
         {
             shared.record(ok, now);
         }
-        let mut first = None;
+        let (mut first, health) = (None, self.health.take());
+        let unhealthy: Unhealthy<'_> =
+            &|index, endpoint| health.as_ref().is_some_and(|health| !health.admits(index, endpoint));
         for HeldPermit { bound, permit, reading } in std::mem::take(&mut self.permits) {
-            let transition = bound.record(permit, (outcome, reading), now);
+            let transition = bound.record(permit, (outcome, reading), unhealthy, now);
             first = first.or(transition);
         }
         first

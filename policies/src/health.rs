@@ -26,9 +26,10 @@ pub use breaker::{
     Admission, Among, Breaker, BreakerParams, BreakerPhase, BreakerView, Evidence, PeerLatency, Permit,
     PhaseChange, Rate, Recorded, Report, SlowCalls, SuccessRate, TransitionCounts, Trip,
 };
-pub(crate) use caps::{BoundCap, CapPermit};
-pub use caps::{Cap, CapLimits, CapUsage};
+pub(crate) use caps::{BoundCap, CapPermit, KeyedCap};
+pub use caps::{Cap, CapKey, CapLimits, CapUsage, CountedBy, MAX_KEYS};
 pub use ejection::EjectionLimits;
+pub(crate) use ejection::Unhealthy;
 pub use failures::Failures;
 pub(crate) use guard::{BoundBreaker, GuardedEndpoint, Reading};
 pub use guard::{BreakerStatus, CircuitGuard, Transition};
@@ -65,6 +66,8 @@ pub struct CapRule {
     pub rule: Arc<RuleRef>,
     pub scope: CapScope,
     pub limits: CapLimits,
+    /// With scope Key.
+    pub key: Option<Arc<dyn CountedBy>>,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +89,8 @@ pub enum CapScope {
     Endpoint,
     /// The calls of each route rule to the backend.
     Rule,
+    /// The calls to the backend that have the same `key`.
+    Key,
 }
 
 /// What one breaker watches and holds back.

@@ -29,6 +29,7 @@ pub mod pick;
 pub mod pipeline;
 pub mod reason;
 pub mod resolve;
+pub(crate) mod retry_after;
 pub mod snapshot;
 pub mod state;
 pub(crate) mod sync;

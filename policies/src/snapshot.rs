@@ -13,6 +13,8 @@ mod destination;
 #[cfg(test)]
 mod extension_tests;
 mod gateway;
+#[cfg(test)]
+mod head_limit_tests;
 mod inbound;
 mod mirror;
 mod outbound;
@@ -36,10 +38,10 @@ use http::{HeaderMap, Method, request};
 use rustc_hash::FxHashMap;
 
 use crate::balance::{Asker, Balancer, EndpointState, HashKey, Roster};
-use crate::call::{CallPlan, RetryBudget};
+use crate::call::{CallPlan, Limit, RetryBudget};
 use crate::expression::Facts;
 use crate::health::check::HealthGuard;
-use crate::health::{CircuitGuard, GuardReport};
+use crate::health::{CapKey, CircuitGuard, GuardReport, KeyedCap};
 use crate::jwt::{Claims, KeySource};
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
@@ -197,6 +199,8 @@ pub struct Selected {
     target: usize,
     /// The hash of what the request has to go by, where its target goes by that.
     pub key: Option<u64>,
+    /// Whom it is counted with, where its target has caps on keys.
+    pub counted: CapKey,
     /// What the request brought: the endpoint that it is to go back to.
     pub session: Option<Session>,
 }
@@ -264,6 +268,16 @@ impl Snapshot {
             Scope::Outbound | Scope::OutboundTo(_) => None,
         };
         found.cloned().unwrap_or_default()
+    }
+
+    /// How long clients may take to send the head of a request, by HTTP/1. `server_name`: what the client asked for by TLS; a
+    /// socket whose listeners are told apart by the head itself has the longest of theirs.
+    pub fn head_limit(&self, scope: Scope, server_name: Option<&str>) -> Option<&Limit> {
+        match scope {
+            Scope::Inbound => self.inbound.as_ref()?.targets.first()?.plan.times.header.as_ref(),
+            Scope::Gateway(bind) => self.sockets.get(&bind)?.head_limit(server_name),
+            Scope::Outbound | Scope::OutboundTo(_) => None,
+        }
     }
 
     /// Finds the rule for a request and picks one of its targets by weight and chance, whoever asks: what is there for
@@ -433,10 +447,11 @@ impl Selected {
     }
 
     fn of(rule: &Arc<Rule>, target: usize, session: Option<Session>, cx: &PickContext<'_>) -> Self {
-        let key = rule.targets[target].hash_key().and_then(|key| {
-            key.of(Asker(&Facts { head: cx.head, peer: cx.peer, route: rule.route.as_deref(), claims: None }))
-        });
-        Self { rule: rule.clone(), target, session, key }
+        let facts = Facts { head: cx.head, peer: cx.peer, route: rule.route.as_deref(), claims: None };
+        let to = &rule.targets[target];
+        let key = to.hash_key().and_then(|key| key.of(Asker(&facts)));
+        let counted = to.key_caps().map_or(CapKey::Uncounted, |caps| caps.key(Asker(&facts)));
+        Self { rule: rule.clone(), target, session, key, counted }
     }
 
     /// Looks for the key again, where it goes by what the token claims that the policies have verified since.
@@ -448,7 +463,13 @@ impl Selected {
 
     /// Picks a target of the rule by weight, whoever asks.
     pub(super) fn by_chance(rule: &Arc<Rule>, rng: &mut fastrand::Rng) -> Result<Self, Reason> {
-        Ok(Self { rule: rule.clone(), target: rule.draw(rng)?, session: None, key: None })
+        Ok(Self {
+            rule: rule.clone(),
+            target: rule.draw(rng)?,
+            session: None,
+            key: None,
+            counted: CapKey::Uncounted,
+        })
     }
 
     /// Where the rule has sessions, tells the client by `headers` that it was answered by this endpoint, if it does not
@@ -477,10 +498,19 @@ impl Selected {
     pub fn key_of(&self, peer: &Peer) -> Option<u64> {
         self.target().hash_key()?.of_connection(peer)
     }
+
+    /// Whom such a connection is counted with.
+    pub fn counted_of(&self, peer: &Peer) -> CapKey {
+        self.target().key_caps().map_or(CapKey::Uncounted, |caps| caps.key_of_connection(peer))
+    }
 }
 
 impl Target {
     fn hash_key(&self) -> Option<&Arc<dyn HashKey>> {
         self.balancer.as_ref()?.settings.key.as_ref()
+    }
+
+    fn key_caps(&self) -> Option<&KeyedCap> {
+        self.guard.as_ref()?.key_caps()
     }
 }

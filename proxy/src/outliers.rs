@@ -4,7 +4,6 @@
 //! No request waits for any of it. As long as nothing fails, nothing is said; without a stream, what was told last
 //! holds for as long as each policy says.
 
-use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use tidegate_xds::backoff::{Backoff, BackoffConfig};
 use tidegate_xds::client::dial::Dial;
 use tidegate_xds::client::grpc;
 use tidegate_xds::outliers::{
-    LoadReportingServiceClient, LoadStatsRequest, LoadStatsResponse, Said, request, suspects,
+    Asked, LoadReportingServiceClient, LoadStatsRequest, LoadStatsResponse, Said, request, suspects,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -40,8 +39,8 @@ struct Carrier {
     proxy: Arc<ProxyState>,
     outliers: Arc<Outliers>,
     clock: Clock,
-    /// Guards of which the control plane wants to hear.
-    asked: BTreeSet<String>,
+    /// What the control plane wants to hear of.
+    asked: Asked,
     /// The last word of the control plane.
     heard: Timestamp,
 }
@@ -57,7 +56,7 @@ pub(crate) fn start(
 ) -> anyhow::Result<()> {
     let Some(endpoint) = proxy.control_plane()? else { return Ok(()) };
     let (outliers, clock) = (proxy.store.outliers(), proxy.clock);
-    let (asked, heard) = (BTreeSet::new(), clock.now());
+    let (asked, heard) = (Asked::default(), clock.now());
     let carrier = Carrier { endpoint, proxy: proxy.clone(), outliers, clock, asked, heard };
     runtime.spawn(async move { stop.run_until_cancelled(carrier.carry()).await });
     Ok(())
@@ -117,7 +116,7 @@ impl Carrier {
         loop {
             tokio::select! {
                 answer = answers.message() => match answer {
-                    Ok(Some(answer)) => self.take(answer),
+                    Ok(Some(answer)) => self.take(&answer),
                     Ok(None) => return String::from("the control plane closed the stream"),
                     Err(status) => return grpc::explain(&status),
                 },
@@ -130,7 +129,8 @@ impl Carrier {
     fn say(&self, words: &mpsc::Sender<LoadStatsRequest>) {
         // Without room, it stays news.
         let Ok(room) = words.try_reserve() else { return };
-        let news = self.outliers.statements(|guard| self.asked.contains(guard), self.clock.now());
+        let asked = |guard: &str, endpoint: &str| self.asked.wants(guard, endpoint);
+        let news = self.outliers.statements(asked, self.clock.now());
         if news.is_empty() {
             return;
         }
@@ -142,8 +142,8 @@ impl Carrier {
         room.send(request(None, &said.collect::<Vec<_>>()));
     }
 
-    fn take(&mut self, answer: LoadStatsResponse) {
-        for (guard, told) in suspects(&answer) {
+    fn take(&mut self, answer: &LoadStatsResponse) {
+        for (guard, told) in suspects(answer) {
             let suspect = |one: tidegate_xds::outliers::Suspect| Suspect {
                 endpoint: one.endpoint.into(),
                 number: one.number,
@@ -152,6 +152,6 @@ impl Carrier {
             };
             self.outliers.told(guard, told.into_iter().map(suspect).collect(), self.clock.now());
         }
-        self.asked = answer.clusters.into_iter().collect();
+        self.asked = Asked::of(answer);
     }
 }

@@ -342,6 +342,7 @@ mod tests {
             namespace: "default".into(),
             services: Vec::new(),
             identity: None,
+            zone: None,
             connected_since: 0,
             acknowledged,
             of: 2,

@@ -1,10 +1,13 @@
 //! `tidegate status backends`: what a running proxy knows of the health of each backend and endpoint, and why.
 
+mod checks;
+
 use std::io;
 
 use anyhow::{Context as _, Result};
 use http::Uri;
 use serde::Deserialize;
+use tidegate_policy::health::check::HealthReport;
 use tidegate_policy::health::{BreakerReport, CapReport, GuardReport};
 
 use super::{fetch, red};
@@ -15,10 +18,11 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   tidegate status backends                              of this machine's proxy
   tidegate status backends --url http://10.0.0.7:15020  of another one
-  tidegate status backends --json | jq '.[].breakers'   for programs
+  tidegate status backends --json | jq '.[].breakers'   breakers, for programs
 
 Shows each circuit breaker with its state, the line it was written on, since
-when, until when and on what evidence; and caps that are taken in part.";
+when, until when and on what evidence; caps that are taken in part; and each
+health check with what it found last, and when it asks again.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackendsArgs {
@@ -34,6 +38,9 @@ pub(crate) struct BackendsArgs {
 #[derive(Debug, Deserialize)]
 struct Page {
     circuit_breakers: Vec<GuardReport>,
+    /// A proxy of before says it in another form, or not at all.
+    #[serde(default)]
+    health_checks: Vec<HealthReport>,
 }
 
 pub(crate) fn command(args: &BackendsArgs) -> Result<Done> {
@@ -44,16 +51,18 @@ pub(crate) fn command(args: &BackendsArgs) -> Result<Done> {
     say::text(&if args.json {
         format!("{}\n", serde_json::to_string_pretty(&page.circuit_breakers)?)
     } else {
-        render(&page.circuit_breakers, logging::colour(&io::stdout()))
+        render(&page, logging::colour(&io::stdout()))
     });
     Ok(Done::Well)
 }
 
-fn render(guards: &[GuardReport], colour: bool) -> String {
-    if guards.is_empty() {
-        return String::from("No backend has a circuit breaker.\n");
+fn render(page: &Page, colour: bool) -> String {
+    if page.circuit_breakers.is_empty() && page.health_checks.is_empty() {
+        return String::from("No backend has a circuit breaker or a health check.\n");
     }
-    guards.iter().map(|guard| section(guard, colour)).collect::<Vec<_>>().join("\n")
+    let breakers = page.circuit_breakers.iter().map(|guard| section(guard, colour));
+    let checks = page.health_checks.iter().map(|report| checks::section(report, colour));
+    breakers.chain(checks).collect::<Vec<_>>().join("\n")
 }
 
 /// One backend: its policy, its breakers, and the caps that are limited or in use.
@@ -95,6 +104,7 @@ fn row(breaker: &BreakerReport) -> (bool, [String; 7]) {
     (breaker.state != "closed" || breaker.spared.is_some(), cells)
 }
 
+/// A row is worth a colour where it says that something is wrong.
 fn table(headings: &[String; 7], rows: &[(bool, [String; 7])], colour: bool) -> String {
     let all = || std::iter::once(headings).chain(rows.iter().map(|(_, row)| row));
     let widths: [usize; 7] =
@@ -176,13 +186,17 @@ mod tests {
         }
     }
 
+    fn page(circuit_breakers: Vec<GuardReport>) -> Page {
+        Page { circuit_breakers, health_checks: Vec::new() }
+    }
+
     #[test]
     fn each_breaker_is_a_row_with_its_line_and_its_reason() {
         let why = "7 of 10 calls took longer than 250ms within 10s";
         let mut failing = breaker("10.0.0.2:80", "half_open", Some(why));
         failing.failed_probes = 2;
-        let guards = [guard(vec![breaker("10.0.0.1:80", "open", Some(why)), failing])];
-        let text = render(&guards, false);
+        let guards = vec![guard(vec![breaker("10.0.0.1:80", "open", Some(why)), failing])];
+        let text = render(&page(guards), false);
         for part in [
             "shop/checkout:8080  shop/checkout-breaker (breakers.yaml:1, Enforce)  1 of 3 endpoints ejected",
             "2m 10s  in 4.5s  breakers.yaml:12  7 of 10 calls took longer than 250ms within 10s",
@@ -197,7 +211,7 @@ mod tests {
     fn what_is_kept_in_use_says_why_it_should_not_be() {
         let mut spared = breaker("10.0.0.1:80", "closed", None);
         spared.spared = Some("5 calls in a row failed".into());
-        let text = render(&[guard(vec![spared, breaker("10.0.0.2:80", "closed", None)])], true);
+        let text = render(&page(vec![guard(vec![spared, breaker("10.0.0.2:80", "closed", None)])]), true);
         assert!(text.contains("kept in use, though 5 calls in a row failed"), "{text}");
         assert!(text.contains("1 of 20 calls failed"), "{text}");
         assert_eq!(text.matches("\x1b[31m").count(), 1, "{text}");
@@ -213,6 +227,6 @@ mod tests {
 
     #[test]
     fn no_breaker_is_said_in_words() {
-        assert_eq!(render(&[], false), "No backend has a circuit breaker.\n");
+        assert_eq!(render(&page(vec![]), false), "No backend has a circuit breaker or a health check.\n");
     }
 }

@@ -1,6 +1,6 @@
 //! Fifty proxies with the production code of proxy and control plane, and a network that takes its time.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ pub(crate) struct Simulation {
     /// On the way to the board, and back: when they arrive.
     up: VecDeque<(u64, usize, Vec<Word>)>,
     down: VecDeque<(u64, Arc<str>, Vec<Suspect>)>,
-    asked: BTreeSet<Arc<str>>,
+    asked: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     outcome: Outcome,
     rng: fastrand::Rng,
 }
@@ -150,7 +150,7 @@ impl Simulation {
             rules: SharedRules::new(policies),
             up: VecDeque::new(),
             down: VecDeque::new(),
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
             outcome: Outcome { failed: 0, avoided: 0, messages: 0 },
             rng: fastrand::Rng::with_seed(seed),
         }
@@ -209,7 +209,8 @@ impl Simulation {
 
     /// What one proxy has to say goes on its way.
     fn speak(&mut self, number: usize, millis: u64) {
-        let asked = |guard: &str| self.asked.contains(guard);
+        let asked =
+            |guard: &str, endpoint: &str| self.asked.get(guard).is_some_and(|asked| asked.contains(endpoint));
         let mut words = self.proxies[number].outliers.statements(asked, Timestamp::from_millis(millis));
         if self.trouble == Trouble::Slandered && number < 2 && millis >= BREAKS_AT {
             let guard = words.first().map_or_else(|| GUARD.into(), |(guard, _, _)| guard.clone());
@@ -250,7 +251,7 @@ impl Simulation {
             self.outcome.messages += PROXIES;
             self.down.push_back((millis + ONE_WAY, guard, suspects));
         }
-        self.asked = self.board.asked().cloned().collect();
+        self.asked = self.board.asked();
     }
 }
 

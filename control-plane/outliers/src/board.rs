@@ -91,10 +91,14 @@ impl Board {
         changed
     }
 
-    /// The backends of which everybody is to say what they know.
-    pub fn asked(&self) -> impl Iterator<Item = &Arc<str>> {
-        let is_asked = |backend: &Backend| backend.endpoints.values().any(Votes::is_asked);
-        self.backends.iter().filter(move |(_, backend)| is_asked(backend)).map(|(name, _)| name)
+    /// The endpoints of which everybody is to say what they know, by backend.
+    pub fn asked(&self) -> BTreeMap<Arc<str>, BTreeSet<Arc<str>>> {
+        let of = |backend: &Backend| {
+            let asked = backend.endpoints.iter().filter(|(_, votes)| votes.is_asked());
+            asked.map(|(endpoint, _)| endpoint.clone()).collect::<BTreeSet<_>>()
+        };
+        let all = self.backends.iter().map(|(name, backend)| (name.clone(), of(backend)));
+        all.filter(|(_, endpoints)| !endpoints.is_empty()).collect()
     }
 
     /// The backends that anything is known of.

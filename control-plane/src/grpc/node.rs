@@ -22,6 +22,8 @@ pub struct NodeState {
     pub services: Vec<String>,
     /// The SPIFFE id that it has proved to have.
     pub identity: Option<String>,
+    /// Where it runs, if it says so.
+    pub zone: Option<String>,
     pub connected_since: SystemTime,
     pub last_refusal: Option<String>,
     /// By type URL. The largest thing a control plane holds per node: names and versions are those of the world.
@@ -39,7 +41,7 @@ pub struct Refusal {
 }
 
 impl NodeState {
-    /// Reads `metadata {namespace, services: [..], role}` of an xDS node.
+    /// Reads `metadata {namespace, services: [..], role}` and `locality {zone}` of an xDS node.
     pub fn new(node: &Node, now: SystemTime) -> Self {
         let text = |key| text(node.metadata.as_ref(), key);
         Self {
@@ -48,6 +50,7 @@ impl NodeState {
             namespace: text("namespace").unwrap_or_default().to_owned(),
             services: texts(node.metadata.as_ref(), "services"),
             identity: text(IDENTITY).map(str::to_owned),
+            zone: node.locality.as_ref().map(|at| at.zone.clone()).filter(|zone| !zone.is_empty()),
             connected_since: now,
             last_refusal: None,
             acknowledged: BTreeMap::new(),
@@ -115,5 +118,21 @@ fn as_text(kind: &Kind) -> Option<&str> {
     match kind {
         Kind::StringValue(text) => Some(text),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_xds::Locality;
+
+    use super::*;
+
+    #[test]
+    fn where_a_proxy_runs_is_known_if_it_says_so() {
+        let zone =
+            |locality| NodeState::new(&Node { locality, ..Node::default() }, SystemTime::UNIX_EPOCH).zone;
+        let at = |zone: &str| Some(Locality { zone: zone.to_owned(), ..Locality::default() });
+        assert_eq!(zone(at("eu-1a")).as_deref(), Some("eu-1a"));
+        assert_eq!((zone(at("")), zone(None)), (None, None));
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Desk {
     reporters: HashMap<Arc<str>, u64>,
     next: u64,
     /// What proxies were last asked for.
-    asked: BTreeSet<Arc<str>>,
+    asked: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// The number that suspicions began with.
     first: u64,
     counts: Counts,
@@ -70,7 +70,7 @@ impl Desk {
             streams: BTreeMap::new(),
             reporters: HashMap::new(),
             next: 0,
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
             first: number,
             counts: Counts::default(),
         }
@@ -148,7 +148,7 @@ impl Desk {
             let connected: BTreeSet<_> = self.streams.values().map(|stream| stream.reporter).collect();
             self.reporters.retain(|_, reporter| connected.contains(reporter));
         }
-        let asked: BTreeSet<_> = self.board.asked().cloned().collect();
+        let asked = self.board.asked();
         if !changed.is_empty() || asked != self.asked {
             self.asked = asked;
             self.log(&changed);
@@ -163,7 +163,7 @@ impl Desk {
     fn message(&self, backends: &BTreeSet<Arc<str>>) -> LoadStatsResponse {
         let of_backend = |backend| self.board.suspects(backend).map(|(e, s)| (&**e, s)).collect();
         let suspects = backends.iter().map(|backend| (&**backend, of_backend(backend)));
-        response(self.asked.iter().map(ToString::to_string).collect(), PACE, suspects)
+        response(&self.asked, PACE, suspects)
     }
 
     fn tell(&mut self, backends: &BTreeSet<Arc<str>>) {

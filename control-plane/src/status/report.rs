@@ -148,6 +148,7 @@ fn node_status(world: &World, node: &NodeState) -> NodeStatus {
         namespace: node.namespace.clone(),
         services: node.services.clone(),
         identity: node.identity.clone(),
+        zone: node.zone.clone(),
         connected_since: node.connected_since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         acknowledged,
         of,

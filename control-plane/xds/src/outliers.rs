@@ -4,6 +4,8 @@
 //! A server that knows nothing of our extension sees reports without counts; a client that does not is heard and
 //! has nothing to say.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_outliers::{Failing, Statement, Suspicion};
@@ -13,7 +15,9 @@ use tidegate_proto::envoy::config::core::v3::{Address, SocketAddress};
 use tidegate_proto::envoy::config::endpoint::v3::{
     ClusterStats, UpstreamEndpointStats, UpstreamLocalityStats,
 };
-use tidegate_proto::tidegate::v1::{OutlierFailing, OutlierStatement, OutlierSuspect, OutlierSuspects};
+use tidegate_proto::tidegate::v1::{
+    OutlierAsked, OutlierFailing, OutlierStatement, OutlierSuspect, OutlierSuspects,
+};
 
 use crate::Node;
 
@@ -37,6 +41,31 @@ pub struct Suspect {
     pub number: u64,
     pub failing: u32,
     pub asked: u32,
+}
+
+/// Of which endpoints a server wants to hear, whether they fail or not, by cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked(BTreeMap<String, BTreeSet<String>>);
+
+/// Endpoints of one cluster that are named in a message; if there are more, all are asked for.
+const MOST_NAMED: usize = 1_000;
+
+impl Asked {
+    /// As the message says. One of before there were endpoints in it asks for all of them.
+    pub fn of(message: &LoadStatsResponse) -> Self {
+        let mut asked: BTreeMap<_, _> =
+            message.clusters.iter().map(|cluster| (cluster.clone(), BTreeSet::new())).collect();
+        for one in &message.asked {
+            if let Some(endpoints) = asked.get_mut(&one.cluster) {
+                endpoints.extend(one.endpoints.iter().cloned());
+            }
+        }
+        Self(asked)
+    }
+
+    pub fn wants(&self, cluster: &str, endpoint: &str) -> bool {
+        self.0.get(cluster).is_some_and(|named| named.is_empty() || named.contains(endpoint))
+    }
 }
 
 /// What a client says; `node` in the first message of a stream.
@@ -75,9 +104,9 @@ pub fn said(message: LoadStatsRequest) -> impl Iterator<Item = Said> {
     })
 }
 
-/// What a server says: of which clusters it wants to hear, how often, and the suspects of some.
+/// What a server says: of which endpoints of which clusters it wants to hear, how often, and the suspects of some.
 pub fn response<'a>(
-    asked: Vec<String>,
+    asked: &BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     every: Duration,
     suspects: impl Iterator<Item = (&'a str, Vec<(&'a str, Suspicion)>)>,
 ) -> LoadStatsResponse {
@@ -91,8 +120,14 @@ pub fn response<'a>(
         cluster: cluster.to_owned(),
         endpoints: suspects.into_iter().map(suspect).collect(),
     });
+    let named = asked.iter().filter(|(_, endpoints)| endpoints.len() <= MOST_NAMED);
+    let named = named.map(|(cluster, endpoints)| OutlierAsked {
+        cluster: cluster.to_string(),
+        endpoints: endpoints.iter().map(ToString::to_string).collect(),
+    });
     LoadStatsResponse {
-        clusters: asked,
+        clusters: asked.keys().map(ToString::to_string).collect(),
+        asked: named.collect(),
         load_reporting_interval: every.try_into().ok(),
         report_endpoint_granularity: true,
         suspects: suspects.collect(),
@@ -182,11 +217,24 @@ mod tests {
     fn suspects_arrive_with_their_clusters() {
         let suspicion = Suspicion { number: 7, since: Duration::ZERO, failing: 3, asked: 4 };
         let all = [("a", vec![("10.0.0.1:80", suspicion)]), ("b", Vec::new())];
-        let message = response(vec![String::from("a")], Duration::from_millis(100), all.into_iter());
+        let asked = BTreeMap::from([("a".into(), BTreeSet::from(["10.0.0.1:80".into()]))]);
+        let message = response(&asked, Duration::from_millis(100), all.into_iter());
         let heard: Vec<_> = suspects(&message).collect();
         let suspect = Suspect { endpoint: String::from("10.0.0.1:80"), number: 7, failing: 3, asked: 4 };
         assert_eq!(heard, [("a", vec![suspect]), ("b", Vec::new())]);
         assert_eq!(message.clusters, ["a"]);
+    }
+
+    #[test]
+    fn a_client_hears_which_endpoints_are_meant_and_of_an_older_server_that_all_are() {
+        let many = (0..=MOST_NAMED).map(|i| Arc::from(format!("10.0.0.1:{i}"))).collect();
+        let asked = BTreeMap::from([("a".into(), BTreeSet::from(["e:1".into()])), ("b".into(), many)]);
+        let message = response(&asked, Duration::from_millis(100), std::iter::empty());
+        let heard = Asked::of(&message);
+        assert!(heard.wants("a", "e:1") && !heard.wants("a", "e:2") && !heard.wants("c", "e:1"));
+        assert!(heard.wants("b", "e:9"), "too many to be named");
+        let older = Asked::of(&LoadStatsResponse { asked: Vec::new(), ..message });
+        assert!(older.wants("a", "e:1") && older.wants("a", "e:2") && !older.wants("c", "e:1"));
     }
 
     #[test]

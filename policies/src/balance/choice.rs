@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Balancer, EndpointState, SlowStart};
+use crate::health::CapKey;
 use crate::time::Timestamp;
 
 /// What is wanted of a choice besides balance.
@@ -15,6 +16,8 @@ pub struct Wish<'a> {
     pub avoid: &'a [Arc<EndpointState>],
     /// The hash of what the request has to go by, where it is asked for; see [`super::HashKey`].
     pub key: Option<u64>,
+    /// Whom it is counted with, where caps count keys apart.
+    pub counted: CapKey,
 }
 
 /// The endpoint for one call.

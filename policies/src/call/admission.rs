@@ -77,7 +77,12 @@ impl<'a> Asking<'a> {
         decisions: &'a mut Decisions,
     ) -> Self {
         guard.settle(now);
-        let (given, panic) = (Given::default(), guard.panic());
+        let panic = if healthy.is_asked() {
+            guard.panic_beside(&|i, e| !healthy.admits(i, e))
+        } else {
+            guard.panic()
+        };
+        let given = Given::default();
         Self { guard, choice, healthy, now, decisions, given, shadowed: false, panic }
     }
 
@@ -96,9 +101,11 @@ impl<'a> Asking<'a> {
 
     /// The caps on requests that hold whichever endpoint is called.
     pub(crate) fn shared_caps(&mut self) -> Result<(), LocalReply> {
-        let guard = self.guard;
-        let shared = guard.shared_caps();
-        take((guard, Cap::Requests), shared, &mut self.given.places, (&mut self.shadowed, self.decisions))
+        let (guard, key) = (self.guard, self.choice.wish.counted);
+        let told = (&mut self.shadowed, &mut *self.decisions);
+        let own = places::of_key((guard, Cap::Requests), key, told)?;
+        let told = (&mut self.shadowed, &mut *self.decisions);
+        take((guard, Cap::Requests), guard.shared_caps().chain(&own), &mut self.given.places, told)
     }
 
     /// Picks an endpoint and takes its breakers' leave and a place under its cap.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::balance::EndpointState;
 use crate::decision::{Decision, Decisions, Detail, Outcome, RuleRef};
 use crate::health::check::{HealthGuard, Standing};
+use crate::health::{Cap, GuardedEndpoint};
 use crate::model::Mode;
 use crate::pipeline::LocalReply;
 use crate::reason::Reason;
@@ -28,9 +29,14 @@ impl<'a> Healthy<'a> {
     ) -> Result<Self, LocalReply> {
         let Some(guard) = target.health.as_deref() else { return Ok(Self(None)) };
         guard.note_call(now);
-        let standing = guard.standing();
+        let breakers = target.guard.as_ref().filter(|guard| guard.circuit.mode == Mode::Enforce);
+        let standing = match breakers {
+            Some(breakers) => guard.standing_beside(|index, endpoint| breakers.ejects(index, endpoint)),
+            None => guard.standing(),
+        };
         if standing.is_panic(guard.health.panic_percent) {
-            decide(guard, decisions, (&guard.health.panic_rule, standing), Outcome::Allowed);
+            let told = Standing { healthy: standing.available, ..standing };
+            decide(guard, decisions, (&guard.health.panic_rule, told), Outcome::Allowed);
             return Ok(Self(None));
         }
         let enforced = guard.health.mode == Mode::Enforce;
@@ -45,9 +51,25 @@ impl<'a> Healthy<'a> {
         Ok(Self(enforced.then_some(guard)))
     }
 
+    /// Whether there is an endpoint that may not be admitted.
+    pub(super) fn is_asked(self) -> bool {
+        self.0.is_some()
+    }
+
     pub(super) fn admits(self, index: usize, endpoint: &Arc<EndpointState>) -> bool {
         self.0.is_none_or(|guard| guard.admits(index, endpoint))
     }
+}
+
+/// Whether a call that is not needed may go there: nothing that is enforced keeps calls away, and no panic brings them back.
+pub(super) fn is_well(target: &Target, index: usize, endpoint: &Arc<EndpointState>, now: Timestamp) -> bool {
+    let checks = target.health.as_ref().filter(|guard| guard.health.mode == Mode::Enforce);
+    let guard = target.guard.as_ref().filter(|guard| guard.circuit.mode == Mode::Enforce);
+    let guarded = guard.and_then(|guard| guard.endpoint(index, endpoint));
+    let has_room =
+        |guarded: &GuardedEndpoint| guarded.caps.as_ref().is_none_or(|cap| !cap.is_full(Cap::Requests));
+    checks.is_none_or(|checks| checks.admits(index, endpoint))
+        && guarded.is_none_or(|guarded| guarded.would_admit(now) && has_room(guarded))
 }
 
 fn decide(

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::healthy::is_well;
 use super::latency::Latency;
 use crate::balance::EndpointState;
+use crate::snapshot::Target;
 use crate::time::Timestamp;
 
 /// When to ask somebody else too.
@@ -38,8 +40,13 @@ impl Hedge {
     }
 }
 
-/// Whether anybody is left to ask: a second question to the same endpoint waits in the same line.
-pub fn has_other(endpoints: &[Arc<EndpointState>], tried: &[Arc<EndpointState>]) -> bool {
-    let untried = |endpoint: &&Arc<EndpointState>| !tried.iter().any(|one| Arc::ptr_eq(one, endpoint));
-    endpoints.iter().filter(untried).any(|endpoint| endpoint.weight() > 0)
+/// Whether anybody is left who would take a call: a second question to the same endpoint waits in the same line, so where it
+/// is the only one that is well, there is none. Health checks and breakers are asked, as they are before every call.
+pub fn has_other(target: &Target, tried: &[Arc<EndpointState>], now: Timestamp) -> bool {
+    let Ok(backend) = &target.backend else { return false };
+    let is_left = |(index, endpoint): (usize, &Arc<EndpointState>)| {
+        let untried = !tried.iter().any(|one| Arc::ptr_eq(one, endpoint));
+        untried && endpoint.weight() > 0 && is_well(target, index, endpoint, now)
+    };
+    backend.endpoints.iter().enumerate().any(is_left)
 }

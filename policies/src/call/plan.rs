@@ -74,6 +74,8 @@ pub struct TimeLimits {
     /// From the head of an answer to its end; also of a tunnel.
     pub stream: Option<Limit>,
     pub deadline: Option<Arc<DeadlineRule>>,
+    /// For a client to send the head of a request, by HTTP/1, from its first byte on. Of connections, not of calls.
+    pub header: Option<Limit>,
 }
 
 /// A `TimeoutPolicy`, compiled.

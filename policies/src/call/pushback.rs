@@ -1,10 +1,11 @@
-//! When an answer asks to be tried again: `Retry-After` in seconds (RFC 9110, section 10.2.3; a date is not looked at,
-//! for the core has no calendar) and `grpc-retry-pushback-ms` (gRFC A6).
+//! When an answer asks to be tried again: `Retry-After` (RFC 9110, section 10.2.3) and `grpc-retry-pushback-ms` (gRFC A6).
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderValue};
+
+use crate::retry_after;
 
 /// What an answer asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,38 +19,34 @@ pub enum Pushback {
 const GRPC_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 impl Pushback {
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
+    /// `unix`: the time since the Unix epoch, asked for only where there is a date.
+    pub fn of(headers: &HeaderMap, unix: &dyn Fn() -> Duration) -> Option<Self> {
         if let Some(pushback) = headers.get(GRPC_PUSHBACK) {
-            let millis = number(pushback);
+            let millis = retry_after::number(pushback);
             return Some(millis.map_or(Self::Never, |millis| Self::After(Duration::from_millis(millis))));
         }
-        let seconds = headers.get(RETRY_AFTER).and_then(number)?;
-        Some(Self::After(Duration::from_secs(seconds)))
+        retry_after::wait(headers.get(RETRY_AFTER)?, unix).map(Self::After)
     }
-}
-
-/// Digits only; too many of them are as many as there can be.
-fn number(value: &HeaderValue) -> Option<u64> {
-    let digits = value.as_bytes().trim_ascii();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(digits.iter().fold(0, |n: u64, d| n.saturating_mul(10).saturating_add(u64::from(d - b'0'))))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn asked(name: &'static str, value: &'static str) -> Option<Pushback> {
-        Pushback::of(&[(name.parse().unwrap(), HeaderValue::from_static(value))].into_iter().collect())
+        let headers = [(name.parse().unwrap(), HeaderValue::from_static(value))].into_iter().collect();
+        Pushback::of(&headers, &|| Duration::from_secs(784_111_770))
     }
 
     #[test]
-    fn seconds_and_milliseconds_are_waits() {
+    fn seconds_milliseconds_and_dates_are_waits() {
         assert_eq!(asked("retry-after", "2"), Some(Pushback::After(Duration::from_secs(2))));
         let pushback = asked("grpc-retry-pushback-ms", "150");
         assert_eq!(pushback, Some(Pushback::After(Duration::from_millis(150))));
+        let date = asked("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date, Some(Pushback::After(Duration::from_secs(7))));
     }
 
     #[test]
@@ -60,9 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_says_nothing_and_no_number_is_too_long() {
-        assert_eq!(asked("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), None);
-        let far = asked("retry-after", "99999999999999999999999999");
-        assert_eq!(far, Some(Pushback::After(Duration::from_secs(u64::MAX))));
+    fn what_is_neither_number_nor_date_asks_for_nothing() {
+        assert_eq!(asked("retry-after", "soon"), None);
     }
 }

@@ -66,6 +66,8 @@ pub enum Settled {
     PushedBack,
     /// The whole request would be over before another attempt began.
     OutOfTime,
+    /// Nobody is left who is well, and a second attempt beside the first would wait in the same line.
+    NoOther,
 }
 
 impl Settled {
@@ -79,6 +81,7 @@ impl Settled {
             Self::OverBudget => "over_budget",
             Self::PushedBack => "pushed_back",
             Self::OutOfTime => "out_of_time",
+            Self::NoOther => "no_other",
         }
     }
 }

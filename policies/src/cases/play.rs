@@ -296,7 +296,7 @@ impl<'w> Player<'w> {
             let (left, mut head) = (ends.map(|ends| ends.since(self.now)), sent.head.clone());
             plan.attempt((left, sent.grpc), self.now, &mut head.headers, decisions)?;
             let prefer = selected.session.as_ref().map(|session| &session.endpoint);
-            let wish = Wish { prefer, avoid: &tried, key: selected.key };
+            let wish = Wish { prefer, avoid: &tried, key: selected.key, counted: selected.counted };
             let mut attempt = admit(target, backend, wish, self.now, &mut self.rng, decisions)?;
             tried.push(attempt.endpoint.clone());
             seen.endpoint = Some(attempt.endpoint.label.to_string());
@@ -307,8 +307,10 @@ impl<'w> Player<'w> {
             seen.forwarded = Some(head);
             let (result, latency) = ended(answer, sent.grpc, plan.times.per_try.as_ref(), left);
             self.now = self.now + latency;
+            let now = self.now;
+            let unix = || EPOCH + now.since(START);
             if let Some(head) = answer_head(answer, result)? {
-                attempt.read(&head);
+                attempt.read(&head, &unix);
             }
             attempt.record(CallOutcome { result, latency }, self.now);
             if let Some(sketch) = &plan.latency {
@@ -327,7 +329,7 @@ impl<'w> Player<'w> {
                 );
             }
             let asked =
-                headers(&answer.headers).ok().and_then(|all| Pushback::of(&all.into_iter().collect()));
+                headers(&answer.headers).ok().and_then(|all| Pushback::of(&all.into_iter().collect(), &unix));
             let ended = Ended { result, unsent: false, replayable: true, asked };
             decisions.extend(plan.shadow_retry(ended, &sent.head.method));
             let moment = (self.now, ends.map(|ends| ends.since(self.now)));
@@ -337,7 +339,7 @@ impl<'w> Player<'w> {
                 next
             });
             match next {
-                Some(Next::Again { after }) if retry(target, decisions).is_ok() => {
+                Some(Next::Again { after }) if retry(target, selected.counted, decisions).is_ok() => {
                     self.now = self.now + after;
                 }
                 Some(_) | None => {

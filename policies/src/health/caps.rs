@@ -3,6 +3,8 @@
 //! Counters are state and live in the store; limits are configuration and come with each question, so a push that
 //! changes a limit keeps what is in flight.
 
+mod keyed;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::CapRule;
 use crate::model::Mode;
+
+pub use keyed::{CapKey, CountedBy, MAX_KEYS};
+pub(crate) use keyed::{KeyedCap, KeyedCounters};
 
 /// What a cap counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,7 +39,7 @@ pub struct CapLimits {
     pub retries: Option<u32>,
 }
 
-/// The counters of one (policy, backend), or of one endpoint or rule of it.
+/// The counters of one (policy, backend), or of one endpoint, rule or key of it.
 #[derive(Debug, Default)]
 pub(crate) struct CapCounters {
     connections: Gauge,

@@ -8,6 +8,7 @@
 mod cause;
 mod guard;
 mod machine;
+mod report;
 mod share;
 mod state;
 
@@ -23,6 +24,7 @@ use crate::model::{Mode, PolicyRef};
 pub use cause::Cause;
 pub use guard::{CheckPlace, CheckStatus, HealthChange, HealthGuard};
 pub use machine::{CheckView, Turn};
+pub use report::{CheckReport, HealthReport};
 pub use share::{Standing, is_panic};
 
 /// A `HealthCheckPolicy`, compiled.

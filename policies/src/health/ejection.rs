@@ -1,5 +1,10 @@
 //! How many endpoints of a backend may be kept from calls at once, and what is done where too many are.
 //!
+//! Health checks count too: an endpoint that they find unhealthy takes of the share as one that is ejected does, for it is as
+//! much missed; and neither is left over for the panic threshold (Envoy, "Panic threshold": what is not healthy, for whatever
+//! reason, is not available). What checks find is never overruled by the share: if they find more unhealthy than may be
+//! ejected, no breaker ejects one more, and those that were ejected before stay so until their time is over.
+//!
 //! An endpoint is ejected while one of its breakers is open or half-open. Whoever wants to open one asks here, under one
 //! lock for the backend, so that the share of ejected endpoints is never above what is written, however many threads ask.
 //! A push that takes endpoints away may leave too many of the rest ejected: then the first of them are pardoned.
@@ -37,6 +42,9 @@ pub(crate) struct Ejections {
     changed: AtomicBool,
 }
 
+/// Whether health checks keep calls from an endpoint, by its number.
+pub(crate) type Unhealthy<'a> = &'a dyn Fn(usize, &Arc<EndpointState>) -> bool;
+
 #[derive(Debug)]
 struct Members {
     limits: EjectionLimits,
@@ -65,6 +73,12 @@ impl EjectionLimits {
         let share = u32::try_from(share).unwrap_or(all).max(u32::from(least)).min(all);
         if self.last_too { share } else { share.min(all.saturating_sub(1)) }
     }
+
+    /// Both, where so few of `all` are `left` that all are used.
+    pub(crate) fn panic(self, left: u32, all: u32) -> Option<(u32, u32)> {
+        let is_panic = u64::from(left) * 100 < u64::from(self.panic_percent) * u64::from(all);
+        is_panic.then_some((left, all))
+    }
 }
 
 impl Default for Ejections {
@@ -83,15 +97,16 @@ impl Ejections {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    /// Opens the breaker of an endpoint, if one more may be ejected. Else it stays closed and says why it should not be.
+    /// Opens the breaker of an endpoint, if one more may be ejected beside those that are `unhealthy`. Else it stays closed and says why it should not be.
     pub(super) fn eject(
         &self,
         endpoint: &Arc<EndpointState>,
         trip: Trip,
+        unhealthy: Unhealthy<'_>,
         now: Timestamp,
     ) -> Option<PhaseChange> {
         let members = self.members.lock();
-        if !members.may_eject(endpoint) {
+        if !members.may_eject(endpoint, unhealthy) {
             trip.spare();
             return None;
         }
@@ -103,7 +118,7 @@ impl Ejections {
     /// Lets `suspect` have an endpoint left alone, if one more may be.
     pub(super) fn suspect(&self, endpoint: &Arc<EndpointState>, suspect: impl FnOnce(bool)) {
         let members = self.members.lock();
-        suspect(members.may_eject(endpoint));
+        suspect(members.may_eject(endpoint, &|_, _| false));
         self.recount(&members);
     }
 
@@ -130,12 +145,8 @@ impl Ejections {
 
     /// How many of how many are left, where that is so few that all are used.
     pub(crate) fn panic(&self, limits: EjectionLimits) -> Option<(u32, u32)> {
-        if limits.panic_percent == 0 {
-            return None;
-        }
         let (ejected, all) = self.counts();
-        let left = all.saturating_sub(ejected);
-        (u64::from(left) * 100 < u64::from(limits.panic_percent) * u64::from(all)).then_some((left, all))
+        limits.panic(all.saturating_sub(ejected), all)
     }
 
     /// How many endpoints are ejected, and of how many.
@@ -151,13 +162,20 @@ impl Ejections {
 }
 
 impl Members {
-    fn may_eject(&self, endpoint: &Arc<EndpointState>) -> bool {
-        match self.all.iter().find(|member| Arc::ptr_eq(&member.endpoint, endpoint)) {
-            Some(member) if member.counts() && !member.is_ejected() => {
-                let (ejected, all) = self.count();
-                ejected < self.limits.most(all)
+    fn may_eject(&self, endpoint: &Arc<EndpointState>, unhealthy: Unhealthy<'_>) -> bool {
+        let is_it = |member: &Member| Arc::ptr_eq(&member.endpoint, endpoint);
+        match self.all.iter().enumerate().find(|(_, member)| is_it(member)) {
+            Some((index, member))
+                if member.counts() && !member.is_ejected() && !unhealthy(index, endpoint) =>
+            {
+                let is_gone = |(index, member): &(usize, &Member)| {
+                    member.counts() && (member.is_ejected() || unhealthy(*index, &member.endpoint))
+                };
+                let gone = self.all.iter().enumerate().filter(is_gone).count();
+                let (_, all) = self.count();
+                u32::try_from(gone).unwrap_or(u32::MAX) < self.limits.most(all)
             }
-            // One more breaker of it changes nothing, and what takes no calls is not missed.
+            // One more breaker of it changes nothing, and what takes no calls, or is unhealthy, is not missed.
             _ => true,
         }
     }

@@ -6,10 +6,12 @@ mod status;
 
 use std::sync::Arc;
 
-use super::caps::BoundCap;
+use super::caps::{BoundCap, KeyedCap, KeyedCounters};
 use super::ejection::{Ejections, Member};
 use super::peers::Peers;
-use super::{Breaker, BreakerRule, BreakerScope, CapScope, CircuitBreaker, Outliers, SharedEndpoint};
+use super::{
+    Breaker, BreakerRule, BreakerScope, CapScope, CircuitBreaker, Outliers, SharedEndpoint, Unhealthy,
+};
 use crate::balance::EndpointState;
 use crate::decision::RuleRef;
 use crate::model::BackendName;
@@ -30,6 +32,7 @@ pub struct CircuitGuard {
     pub rule: Arc<str>,
     caps: BoundCap,
     rule_caps: Option<BoundCap>,
+    key_caps: Option<KeyedCap>,
     backend: Box<[Arc<BoundBreaker>]>,
     endpoints: Box<[GuardedEndpoint]>,
     ejections: Arc<Ejections>,
@@ -80,6 +83,7 @@ impl CircuitGuard {
         let of_rule = circuit.cap(CapScope::Rule);
         let this = Arc::new(Self {
             caps: places.cap(circuit.cap(CapScope::Backend), ""),
+            key_caps: circuit.cap(CapScope::Key).and_then(|cap| places.key_cap(cap)),
             rule_caps: of_rule.map(|cap| places.cap(Some(cap), &format!("|rule {rule}"))),
             backend: of_backend.collect(),
             endpoints: guarded,
@@ -104,6 +108,11 @@ impl CircuitGuard {
     /// The caps that hold whichever endpoint is called.
     pub(crate) fn shared_caps(&self) -> impl Iterator<Item = &BoundCap> {
         std::iter::once(&self.caps).chain(&self.rule_caps)
+    }
+
+    /// What holds for each key.
+    pub(crate) fn key_caps(&self) -> Option<&KeyedCap> {
+        self.key_caps.as_ref()
     }
 
     /// The caps that hold for calls to this endpoint.
@@ -145,6 +154,25 @@ impl CircuitGuard {
         self.ejections.panic(self.circuit.ejection)
     }
 
+    /// The same, where those that are `unhealthy` are not left either.
+    pub(crate) fn panic_beside(&self, unhealthy: Unhealthy<'_>) -> Option<(u32, u32)> {
+        if self.circuit.ejection.panic_percent == 0 {
+            return None;
+        }
+        let taking = self.endpoints.iter().enumerate().filter(|(_, one)| one.endpoint.weight() > 0);
+        let (left, all) = taking.fold((0, 0), |(left, all), (index, one)| {
+            let is_left = !one.is_ejected() && !unhealthy(index, &one.endpoint);
+            (left + u32::from(is_left), all + 1)
+        });
+        self.circuit.ejection.panic(left, all)
+    }
+
+    /// Whether the backend's endpoint number `index` is ejected.
+    pub(crate) fn ejects(&self, index: usize, endpoint: &Arc<EndpointState>) -> bool {
+        let (ejected, _) = self.ejections.counts();
+        ejected > 0 && self.endpoint(index, endpoint).is_some_and(GuardedEndpoint::is_ejected)
+    }
+
     /// After a push there may be too many ejected among the endpoints that are left.
     pub(crate) fn settle(&self, now: Timestamp) {
         self.ejections.settle(now);
@@ -172,6 +200,15 @@ impl Places<'_> {
     fn cap(&self, rule: Option<&super::CapRule>, place: &str) -> BoundCap {
         let key = StateKey::new(Arc::clone(&self.owner), format!("{}|caps{place}", self.backend));
         BoundCap::new(rule.cloned(), self.state.get_or_insert(key, Default::default))
+    }
+
+    /// Other limits find the same counters, other keys do not.
+    fn key_cap(&self, rule: &super::CapRule) -> Option<KeyedCap> {
+        let by = Arc::clone(rule.key.as_ref()?);
+        let part = format!("{}|caps|key{}", self.backend, by.describe());
+        let counters =
+            self.state.get_or_insert(StateKey::new(Arc::clone(&self.owner), part), KeyedCounters::default);
+        Some(KeyedCap::new(rule.clone(), by, self.state.hash_seed(), counters))
     }
 
     fn endpoints(
@@ -222,6 +259,11 @@ impl GuardedEndpoint {
     fn member(&self) -> Member {
         let breakers = self.breakers.iter().map(|bound| Arc::clone(&bound.breaker)).collect();
         Member { endpoint: Arc::clone(&self.endpoint), breakers, shared: self.shared.clone() }
+    }
+
+    fn is_ejected(&self) -> bool {
+        self.breakers.iter().any(|bound| bound.breaker.phase().holds_back())
+            || self.shared.as_ref().is_some_and(|shared| shared.is_avoided())
     }
 
     /// Whether its breakers, and what others say of it, would let a call through.

@@ -46,15 +46,18 @@ impl Outliers {
         self.guards.lock().values().any(|guard| guard.strong_count() > 0)
     }
 
-    /// What is news to the control plane; `asked`: those of which it wants to hear that all is well, too.
-    pub fn statements(&self, asked: impl Fn(&str) -> bool, now: Timestamp) -> Vec<Word> {
+    /// What is news to the control plane; `asked`: whether it wants to hear of an endpoint of a guard that all is well, too.
+    pub fn statements(&self, asked: impl Fn(&str, &str) -> bool, now: Timestamp) -> Vec<Word> {
         self.asked_at.store(now.as_nanos(), Ordering::Relaxed);
         let mut words = Vec::new();
         for guard in self.guards() {
-            let asked = asked(&guard.id);
-            guard.statements(asked, now, |endpoint, statement| {
-                words.push((guard.id.clone(), endpoint.clone(), statement));
-            });
+            guard.statements(
+                |endpoint| asked(&guard.id, endpoint),
+                now,
+                |endpoint, statement| {
+                    words.push((guard.id.clone(), endpoint.clone(), statement));
+                },
+            );
         }
         words
     }

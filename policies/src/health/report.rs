@@ -33,7 +33,7 @@ pub struct GuardReport {
 pub struct CapReport {
     pub cap: Cap,
     pub scope: CapScope,
-    /// The endpoint or the route rule whose it is.
+    /// The endpoint or the route rule whose it is; of keys, how many have taken any.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub of: Option<String>,
     pub used: u32,
@@ -81,6 +81,7 @@ impl GuardReport {
         for endpoint in guard.endpoints() {
             caps.extend(of_endpoint(endpoint));
         }
+        caps.extend(of_keys(guard));
         caps.extend(Self::of_rule(guard));
         Self {
             policy: guard.circuit.policy.name.to_string(),
@@ -105,6 +106,18 @@ impl GuardReport {
 
 fn limited(bound: &BoundCap) -> impl Iterator<Item = Cap> + '_ {
     ALL.into_iter().filter(|cap| bound.limit(*cap).is_some())
+}
+
+/// Of all keys, the one that has taken most: what tells them apart is not kept.
+fn of_keys(guard: &CircuitGuard) -> impl Iterator<Item = CapReport> + '_ {
+    let keyed = guard.key_caps().into_iter();
+    keyed.flat_map(|keyed| {
+        ALL.into_iter().filter_map(|cap| {
+            let (fullest, keys) = keyed.fullest(cap);
+            let of = format!("the fullest of {keys} keys");
+            fullest.limit(cap).map(|_| CapReport::of(&fullest, cap, Some(&of)))
+        })
+    })
 }
 
 fn of_endpoint(endpoint: &GuardedEndpoint) -> impl Iterator<Item = CapReport> + '_ {

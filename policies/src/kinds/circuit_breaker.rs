@@ -3,6 +3,7 @@
 //! These files check what was written; [`crate::health`] does the counting and [`crate::call`] the refusing.
 
 mod breaker;
+mod cap_key;
 mod caps;
 mod detectors;
 mod ejection;

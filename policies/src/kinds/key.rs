@@ -112,9 +112,14 @@ struct Text(Vec<u8>, bool);
 
 /// The key of a request under a limit.
 pub(super) fn of(parts: &[KeyPart], cx: &RequestContext<'_>, seed: [u64; 2]) -> Key {
-    let (mut hasher, facts) = (KeyHasher::new(seed), Facts::of(cx));
+    of_facts(parts, &Facts::of(cx), seed)
+}
+
+/// The same, of what is known of a request.
+pub(super) fn of_facts(parts: &[KeyPart], facts: &Facts<'_>, seed: [u64; 2]) -> Key {
+    let mut hasher = KeyHasher::new(seed);
     for part in parts {
-        match (part.source.write(&mut hasher, &facts), part.missing) {
+        match (part.source.write(&mut hasher, facts), part.missing) {
             (true, _) | (false, Missing::Share) => hasher.end_of_part(),
             (false, Missing::Skip) => return Key::Skip,
             (false, Missing::Deny) => return Key::Deny,

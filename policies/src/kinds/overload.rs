@@ -2,6 +2,7 @@
 //! to its gate; [`crate::overload`] decides.
 
 mod filter;
+mod shares;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check;
-use super::key::{KeyPart, KeySpec};
+use super::key::{self, KeyPart, KeySpec};
 use super::rate_limit::{condition, key_parts};
 use crate::decision::RuleRef;
 use crate::expression::Expression;
@@ -21,6 +22,7 @@ use crate::overload::{Bounds, CLASSES, Gate, Limit, Queueing, Settings};
 use crate::pipeline::Filter;
 use crate::state::{StateKey, StateStore};
 use filter::OverloadFilter;
+use shares::ShareSpec;
 
 #[derive(Debug)]
 pub(super) struct OverloadPolicy;
@@ -44,6 +46,12 @@ pub(super) struct OverloadPolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     tenant: Vec<KeySpec>,
+    /// Tenants that are to have more than others, or less than those of whom it is written. As long as all of them wait, each
+    /// has its weight's share of what is in service, give or take less than one request; a tenant that asks for less
+    /// leaves the rest to the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    shares: Vec<ShareSpec>,
     /// How requests wait for their turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     queue: Option<QueueSpec>,
@@ -105,6 +113,7 @@ struct Overload {
     settings: Settings,
     classes: Arc<[Class]>,
     tenant: Arc<[KeyPart]>,
+    shares: Box<[(Vec<String>, u32)]>,
 }
 
 /// Without a condition, those that fit no other.
@@ -129,9 +138,11 @@ impl PolicyKind for OverloadPolicy {
         let queueing = spec.queue.as_ref().unwrap_or(&QueueSpec::default()).compile(cx);
         let classes = spec.classes(cx);
         let tenant = key_parts(&spec.tenant, KeySpec::compile, "/tenant", cx)?;
+        let shares = shares::compile(&spec.shares, &spec.tenant, cx);
         let (policy, shadow) = (cx.policy().clone(), cx.mode() == Mode::Shadow);
         let settings = Settings { limit, queueing };
-        Some(Compiled::Filter(Arc::new(Overload { policy, shadow, settings, classes: classes?, tenant })))
+        let classes = classes?;
+        Some(Compiled::Filter(Arc::new(Overload { policy, shadow, settings, classes, tenant, shares })))
     }
 }
 
@@ -213,6 +224,11 @@ impl BindFilter for Overload {
             shadow: self.shadow,
             classes: Arc::clone(&self.classes),
             tenant: Arc::clone(&self.tenant),
+            weights: self
+                .shares
+                .iter()
+                .map(|(values, weight)| (key::hash_written(&self.tenant, values, state.hash_seed()), *weight))
+                .collect(),
             gate,
             seed: state.hash_seed(),
         })

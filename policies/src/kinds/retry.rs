@@ -43,7 +43,7 @@ pub(super) struct RetryPolicySpec {
     per_try_timeout: Option<GepDuration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     backoff: Option<BackoffSpec>,
-    /// The longest wait that an answer may ask for by `Retry-After` (in seconds) or `grpc-retry-pushback-ms`; where it asks for
+    /// The longest wait that an answer may ask for by `Retry-After` or `grpc-retry-pushback-ms`; where it asks for
     /// more, or for no retry at all, none is made. Default: 1s. 0s to 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_wait: Option<GepDuration>,

@@ -44,6 +44,14 @@ pub(super) struct TimeoutPolicySpec {
     /// 1ms to 9600h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stream_duration: Option<GepDuration>,
+    /// How long a client may take from the first byte of a request's head to the last, by HTTP/1 (over HTTP/2 and HTTP/3 a head
+    /// that does not come is bounded by their own means); who takes longer is disconnected. 10ms to 1m. It holds where the
+    /// head is read: with a Gateway, ListenerSet or Namespace as target at the listeners, with a Service at its own sidecar; so
+    /// not with routes as targets, nor at a gateway that leads to the Service. Of listeners that share a socket
+    /// without TLS, the longest holds, if all have one: who is meant is known only from the head. Connections that
+    /// are there already keep what they had. In Shadow it does nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    header: Option<GepDuration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deadline: Option<DeadlineSpec>,
 }
@@ -86,12 +94,12 @@ impl PolicyKind for TimeoutPolicy {
     type Spec = TimeoutPolicySpec;
 
     fn compile(spec: Self::Spec, cx: &mut CompileContext<'_>) -> Option<Compiled> {
-        let TimeoutPolicySpec { connect, request, per_try, idle, stream_duration, deadline } = spec;
-        let limits = [connect, request, per_try, idle, stream_duration];
+        let TimeoutPolicySpec { connect, request, per_try, idle, stream_duration, header, deadline } = spec;
+        let limits = [connect, request, per_try, idle, stream_duration, header];
         if limits.iter().all(Option::is_none) && deadline.is_none() {
             cx.error(
                 "",
-                "nothing to do: write `connect`, `request`, `perTry`, `idle`, `streamDuration` or `deadline`",
+                "nothing to do: write `connect`, `request`, `perTry`, `idle`, `streamDuration`, `header` or `deadline`",
             );
         }
         let times = TimeLimits {
@@ -100,6 +108,7 @@ impl PolicyKind for TimeoutPolicy {
             per_try: limit(("perTry", "24h"), per_try, cx),
             idle: limit(("idle", "24h"), idle, cx),
             stream: limit(("streamDuration", "9600h"), stream_duration, cx),
+            header: head_limit(header, cx),
             deadline: deadline.and_then(|deadline| deadline.compile(cx)).map(Arc::new),
         };
         if let (Some(per_try), Some(request)) = (per_try, request)
@@ -110,6 +119,23 @@ impl PolicyKind for TimeoutPolicy {
         let rule = TimeoutRule { policy: cx.policy().clone(), mode: cx.mode(), times };
         Some(Compiled::Timeout(Arc::new(rule)))
     }
+}
+
+/// Before the head is read nobody knows which route it is for.
+fn head_limit(written: Option<GepDuration>, cx: &mut CompileContext<'_>) -> Option<Limit> {
+    let written = written?;
+    let reads_heads =
+        [TargetKind::Namespace, TargetKind::Gateway, TargetKind::ListenerSet, TargetKind::Service];
+    if let Some(kind) = cx.target_kinds().iter().find(|kind| !reads_heads.contains(kind)) {
+        let message = format!(
+            "cannot hold for a {kind:?}, where no head of a client is read: target the Gateway, its listener \
+             (`sectionName`), a ListenerSet, or the Service, for its own sidecar"
+        );
+        cx.error("/header", message);
+    }
+    let after = check::duration_within(cx, "/header", written, ("10ms", "1m"));
+    let said = Said { policy: cx.policy().clone(), rule: cx.rule("header", "/header") };
+    Some(Limit { after, said: Some(Arc::new(said)) })
 }
 
 fn limit(

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::gradient::{Bounds, Gradient};
-use super::queue::{InService, Kin, Queue, Queueing};
+use super::queue::{InService, Kin, MOST_WEIGHT, Queue, Queueing};
 use super::ticket::{Seat, Ticket, Turn};
 use crate::pipeline::Held;
 use crate::time::Timestamp;
@@ -103,9 +103,9 @@ impl Gate {
         self.0.lock().load()
     }
 
-    /// A request of this class (0 is the most important) and tenant.
-    pub fn arrive(self: &Arc<Self>, (class, tenant): (usize, u128), now: Timestamp) -> (Arrival, Load) {
-        let kin = Kin { class: class.min(super::CLASSES - 1), tenant };
+    /// A request of this class and tenant.
+    pub fn arrive(self: &Arc<Self>, kin: impl Into<Kin>, now: Timestamp) -> (Arrival, Load) {
+        let kin = known(kin.into());
         let mut wakers = Wakers::new();
         let mut state = self.0.lock();
         state.now = state.now.max(now);
@@ -123,12 +123,8 @@ impl Gate {
     }
 
     /// Lets everybody in, as Shadow does; and says whether there would have been room, in service or in the queue.
-    pub fn count(
-        self: &Arc<Self>,
-        (class, tenant): (usize, u128),
-        now: Timestamp,
-    ) -> (Place, Result<(), ()>, Load) {
-        let kin = Kin { class: class.min(super::CLASSES - 1), tenant };
+    pub fn count(self: &Arc<Self>, kin: impl Into<Kin>, now: Timestamp) -> (Place, Result<(), ()>, Load) {
+        let kin = known(kin.into());
         let mut state = self.0.lock();
         let load = state.load();
         let room = state.limit() as usize + state.settings.queueing.most;
@@ -193,6 +189,11 @@ impl Gate {
     }
 }
 
+/// Within what there can be.
+fn known(kin: Kin) -> Kin {
+    Kin { class: kin.class.min(super::CLASSES - 1), weight: kin.weight.clamp(1, MOST_WEIGHT), ..kin }
+}
+
 impl State {
     fn limit(&self) -> u32 {
         match (&self.gradient, self.settings.limit) {
@@ -229,7 +230,9 @@ impl State {
     /// Lets the next in, as long as there is room.
     fn fill(&mut self, wakers: &mut Wakers) {
         while self.has_room() {
-            let Some((kin, seat)) = self.queue.pop(self.now, self.settings.queueing, &self.tenants) else {
+            let Some((kin, seat)) =
+                self.queue.pop((self.now, self.limit()), self.settings.queueing, &self.tenants)
+            else {
                 return;
             };
             self.admit(kin);

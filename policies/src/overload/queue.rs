@@ -1,6 +1,11 @@
 //! Who waits, and who is next: the most important class first; in it the tenant with the fewest in service, and among equals
 //! the one whose turn it is.
 //!
+//! Where tenants have weights, each has a quota: its weight's share of all that are in service. A tenant below the whole part
+//! of its quota is first, one that has all of it is last, and turns come as often as weights say. So as long as all of them
+//! wait, each has its quota in service, give or take less than one request, and over time exactly that (apportionment by
+//! quota, with turns by start-time fair queueing, P. Goyal, 1996).
+//!
 //! A queue that is never empty for a while is a standing one: it delays everybody and serves nobody more (the idea of CoDel,
 //! RFC 8289). Then the newest of a tenant are served first, because the oldest are closest to giving up; and of the least
 //! important class that waits, those who have waited for too long are told at once: of the tenant with the longest line, for it
@@ -43,12 +48,15 @@ pub(super) struct Queue {
     standing: Option<Timestamp>,
     /// The turn that was served last; a tenant that begins to wait takes its place there.
     turn: u64,
+    /// The turns of tenants that do not wait any more and have had more than others by then. Without weights there are none.
+    ahead: FxHashMap<u128, u64>,
 }
 
 /// One tenant's, of one class.
 #[derive(Debug)]
 struct Line {
     tenant: u128,
+    weight: u32,
     turn: u64,
     /// The oldest first.
     waiters: VecDeque<Waiter>,
@@ -62,9 +70,25 @@ struct Waiter {
 
 /// Where a request belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kin {
-    pub(super) class: usize,
-    pub(super) tenant: u128,
+pub struct Kin {
+    /// 0 is the most important.
+    pub class: usize,
+    pub tenant: u128,
+    /// Of the tenant, 1 to [`MOST_WEIGHT`].
+    pub weight: u32,
+}
+
+pub const MOST_WEIGHT: u32 = 1_000;
+
+/// A turn of a tenant with weight 1.
+const TURN: u64 = 1 << 20;
+/// Beyond, who comes back is taken for one that comes for the first time.
+const MOST_AHEAD: usize = 1_024;
+
+impl From<(usize, u128)> for Kin {
+    fn from((class, tenant): (usize, u128)) -> Self {
+        Self { class, tenant, weight: 1 }
+    }
 }
 
 impl Queue {
@@ -85,37 +109,58 @@ impl Queue {
     ) -> Result<Option<Arc<Seat>>, ()> {
         let evicted = if self.len >= most { Some(self.evict(kin, in_service).ok_or(())?) } else { None };
         self.standing.get_or_insert(now);
-        let turn = self.turn;
+        let turn = self.ahead.get(&kin.tenant).map_or(self.turn, |turn| self.turn.max(*turn));
         let class = &mut self.classes[kin.class];
-        let waiter = Waiter { seat, since: now };
-        match class.iter_mut().find(|line| line.tenant == kin.tenant) {
-            Some(line) => line.waiters.push_back(waiter),
-            None => class.push(Line { tenant: kin.tenant, turn, waiters: VecDeque::from([waiter]) }),
+        let (waiter, Kin { tenant, weight, .. }) = (Waiter { seat, since: now }, kin);
+        match class.iter_mut().find(|line| line.tenant == tenant) {
+            Some(line) => {
+                line.weight = weight;
+                line.waiters.push_back(waiter);
+            }
+            None => class.push(Line { tenant, weight, turn, waiters: VecDeque::from([waiter]) }),
         }
         self.len += 1;
         Ok(evicted)
     }
 
-    /// Takes out who is next.
+    /// Takes out who is next, where so many may be in service.
     pub(super) fn pop(
         &mut self,
-        now: Timestamp,
+        (now, limit): (Timestamp, u32),
         queueing: Queueing,
         in_service: &InService,
     ) -> Option<(Kin, Arc<Seat>)> {
         let stands = self.stands(now, queueing);
         let (class, lines) = self.classes.iter_mut().enumerate().find(|(_, lines)| !lines.is_empty())?;
-        let order = |line: &Line| (in_service.get(&line.tenant).copied().unwrap_or(0), line.turn);
+        let quotas = Quotas::of(lines, in_service, limit);
+        let order = |line: &Line| {
+            let has = in_service.get(&line.tenant).map_or(0, |count| *count);
+            (quotas.as_ref().map_or(has, |quotas| quotas.rank(has, line.weight)), line.turn)
+        };
         let (at, line) = lines.iter_mut().enumerate().min_by_key(|(_, line)| order(line))?;
         let waiter = if stands { line.waiters.pop_back() } else { line.waiters.pop_front() }?;
-        let kin = Kin { class, tenant: line.tenant };
+        let kin = Kin { class, tenant: line.tenant, weight: line.weight };
         self.turn = self.turn.max(line.turn);
-        line.turn += 1;
+        line.turn += TURN / u64::from(line.weight.max(1));
+        let turn = line.turn;
         if line.waiters.is_empty() {
             lines.swap_remove(at);
         }
+        if quotas.is_some() {
+            self.remember(kin.tenant, turn);
+        }
         self.shrunk();
         Some((kin, waiter.seat))
+    }
+
+    fn remember(&mut self, tenant: u128, turn: u64) {
+        if self.ahead.len() >= MOST_AHEAD {
+            let served = self.turn;
+            self.ahead.retain(|_, turn| *turn > served);
+        }
+        if self.ahead.len() < MOST_AHEAD || self.ahead.contains_key(&tenant) {
+            self.ahead.insert(tenant, turn);
+        }
     }
 
     /// Takes out who has given up.
@@ -137,7 +182,7 @@ impl Queue {
             return None;
         }
         let least = self.classes.iter_mut().rev().find(|lines| !lines.is_empty())?;
-        let longest = least.iter_mut().max_by_key(|line| line.waiters.len())?;
+        let longest = least.iter_mut().max_by(|a, b| a.compare(a.waiters.len(), b, b.waiters.len()))?;
         let oldest = longest.waiters.front().filter(|_| longest.waiters.len() > 1)?;
         if now.since(oldest.since) <= queueing.target {
             return None;
@@ -151,15 +196,18 @@ impl Queue {
         self.standing.is_some_and(|since| now.since(since) >= queueing.interval)
     }
 
-    /// Of the least important class, the newest of the tenant that has most; nobody who is as important as the one that
-    /// comes and whose tenant has no more than that.
+    /// Of the least important class, the newest of the tenant that has most for its weight; nobody who is as important as the
+    /// one that comes and whose tenant has no more than that.
     fn evict(&mut self, comes: Kin, in_service: &InService) -> Option<Arc<Seat>> {
-        let has = |line: &Line| line.waiters.len() + in_service.get(&line.tenant).map_or(0, |n| *n as usize);
+        let serves = |tenant: u128| in_service.get(&tenant).map_or(0, |count| *count as usize);
+        let has = |line: &Line| line.waiters.len() + serves(line.tenant);
         let own = self.classes[comes.class].iter().find(|line| line.tenant == comes.tenant);
-        let own = own.map_or_else(|| in_service.get(&comes.tenant).map_or(0, |n| *n as usize), has);
+        let own = own.map_or_else(|| serves(comes.tenant), has);
         let (class, lines) = self.classes.iter_mut().enumerate().rfind(|(_, lines)| !lines.is_empty())?;
-        let (at, line) = lines.iter_mut().enumerate().max_by_key(|(_, line)| has(line))?;
-        if class < comes.class || (class == comes.class && has(line) <= own + 1) {
+        let (at, line) =
+            lines.iter_mut().enumerate().max_by(|(_, a), (_, b)| a.compare(has(a), b, has(b)))?;
+        let weighs_more = has(line) * comes.weight as usize > (own + 1) * line.weight as usize;
+        if class < comes.class || (class == comes.class && !weighs_more) {
             return None;
         }
         let waiter = line.waiters.pop_back()?;
@@ -174,6 +222,46 @@ impl Queue {
         self.len -= 1;
         if self.len == 0 {
             self.standing = None;
+            self.ahead.clear();
+        }
+    }
+}
+
+impl Line {
+    /// Which of the two has more for its weight.
+    fn compare(&self, has: usize, other: &Self, others: usize) -> std::cmp::Ordering {
+        (has * other.weight as usize).cmp(&(others * self.weight as usize))
+    }
+}
+
+/// What each tenant's weight is worth.
+struct Quotas {
+    /// How many of those that wait may be in service: what others have is theirs.
+    limit: u64,
+    /// Of all that wait in the class.
+    weights: u64,
+}
+
+impl Quotas {
+    /// `None` where all that wait weigh the same as if nothing was written.
+    fn of(lines: &[Line], in_service: &InService, limit: u32) -> Option<Self> {
+        if lines.iter().all(|line| line.weight == 1) {
+            return None;
+        }
+        let weights: u64 = lines.iter().map(|line| u64::from(line.weight)).sum();
+        let serves = |tenant: u128| in_service.get(&tenant).map_or(0, |count| u64::from(*count));
+        let all: u64 = in_service.values().map(|count| u64::from(*count)).sum();
+        let of_others = all.saturating_sub(lines.iter().map(|line| serves(line.tenant)).sum());
+        Some(Self { limit: u64::from(limit).saturating_sub(of_others), weights: weights.max(1) })
+    }
+
+    /// 0 below the whole part of its quota, 1 in the part of a request that is left of it, 2 beyond.
+    fn rank(&self, has: u32, weight: u32) -> u32 {
+        let (quota, has) = (self.limit * u64::from(weight), u64::from(has));
+        match has {
+            _ if has < quota / self.weights => 0,
+            _ if has < quota.div_ceil(self.weights) => 1,
+            _ => 2,
         }
     }
 }

@@ -7,6 +7,7 @@ use super::outbound::PortRules;
 use super::{BackendState, Gate, Rule, Selected, Snapshot, Target};
 use crate::balance::{Balancer, EndpointState};
 use crate::call::CallPlan;
+use crate::health::CapKey;
 use crate::model::{Address, AppProtocol, Backend, BackendKind, BackendName, Declared, ResourceName};
 use crate::reason::Reason;
 
@@ -53,9 +54,13 @@ impl Snapshot {
     /// [`Reason::NoRoute`] where the Service has routes: they replace the direct way, and are for HTTP.
     pub fn stream(&self, address: SocketAddr) -> Result<Selected, Reason> {
         match self.outbound.port_at(address) {
-            Some(PortRules::Direct { rule, .. }) => {
-                Ok(Selected { rule: rule.clone(), target: 0, session: None, key: None })
-            }
+            Some(PortRules::Direct { rule, .. }) => Ok(Selected {
+                rule: rule.clone(),
+                target: 0,
+                session: None,
+                key: None,
+                counted: CapKey::Uncounted,
+            }),
             Some(PortRules::Routed(_)) => Err(Reason::NoRoute),
             None => Ok(Selected::passthrough(address, AppProtocol::default())),
         }
@@ -101,6 +106,6 @@ impl Selected {
             tls: None,
         };
         let rule = Rule { name: NAME.into(), ..Rule::empty() }.leading_to(vec![(target, Box::default())]);
-        Self { rule: Arc::new(rule), target: 0, session: None, key: None }
+        Self { rule: Arc::new(rule), target: 0, session: None, key: None, counted: CapKey::Uncounted }
     }
 }

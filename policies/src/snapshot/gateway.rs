@@ -9,6 +9,7 @@ use super::build::Builder;
 use super::rule::Side;
 use super::{BindAddress, Gate, Rule};
 use crate::attach::Place;
+use crate::call::Limit;
 use crate::matching::{Candidate, HostMap, MatchTable, RequestView, RuleOrder};
 use crate::model::{ListenerName, ResourceName, Route, RouteParent, RouteRule, SourceRef};
 
@@ -32,6 +33,8 @@ pub(super) struct ListenerRoutes {
     pub(super) gate: Gate,
     /// Who says what may go on that no route is for any more.
     pub(super) own: Gate,
+    /// For the heads of requests.
+    pub(super) head_limit: Option<Limit>,
 }
 
 /// What the routes of a listener tell apart.
@@ -54,6 +57,18 @@ impl Socket {
         let listener = self.listeners.candidates(host).next()?;
         let Routes::Requests(hosts) = &listener.routes else { return None };
         hosts.candidates(host).find_map(|table| table.find(request))
+    }
+}
+
+impl Socket {
+    /// See [`super::Snapshot::head_limit`].
+    pub(super) fn head_limit(&self, server_name: Option<&str>) -> Option<&Limit> {
+        if let Some(name) = server_name {
+            return self.listeners.candidates(&name.to_ascii_lowercase()).next()?.head_limit.as_ref();
+        }
+        let all: Option<Vec<_>> =
+            self.listeners.iter().map(|(_, listener)| listener.head_limit.as_ref()).collect();
+        all?.into_iter().max_by_key(|limit| limit.after)
     }
 }
 
@@ -94,10 +109,10 @@ impl Builder<'_> {
             let certificates = certificates.iter().map(|shown| shown.secret.clone()).collect();
             let place = Place { resources: self.resources, rule: None };
             let (effective, _) = self.effective(place, Side::Gateway(&name), (None, &|chain| chain));
-            let gate = self.gate(&effective, &[]);
+            let (gate, head_limit) = (self.gate(&effective, &[]), self.head_limit(&effective));
             let chain = self.filter_chain(place, Side::Gateway(&name), (None, &|chain| chain));
             let own = self.authorizers(&[chain], Some(listener.port)).filters.into();
-            let routes = ListenerRoutes { name, source, certificates, routes, gate, own };
+            let routes = ListenerRoutes { name, source, certificates, routes, gate, own, head_limit };
             if routes.is_empty() { &mut unused } else { &mut in_use }.push((listener, Arc::new(routes)));
         }
         let mut sockets = FxHashMap::<BindAddress, Socket>::default();

@@ -9,7 +9,7 @@ use super::rule::Filters;
 use super::{BackendState, Rule, Target};
 use crate::attach::Chain;
 use crate::balance::{Balancer, EndpointState};
-use crate::call::CallPlan;
+use crate::call::{CallPlan, TimeLimits};
 use crate::model::{Address, BackendKind, BackendName, ResourceName};
 use crate::pipeline::Filter;
 use crate::state::StateKey;
@@ -43,6 +43,9 @@ impl Builder<'_> {
         let authorizers = self.authorizers(&all, self.local.app.map(|(address, _)| address.port()));
         applied.extend(authorizers.applied);
         authorizers.filters.iter().for_each(|filter| filters.push(authorizers.order, filter.clone()));
+        // Of several Services, the strictest holds: one application serves them all.
+        let header = effective.iter().filter_map(|policy| self.head_limit(&[policy]));
+        let header = header.min_by_key(|limit| limit.after);
         let target = Target {
             backend: Ok(app),
             weight: 1,
@@ -53,7 +56,7 @@ impl Builder<'_> {
             health: None,
             balancer: None,
             mirrors: Box::default(),
-            plan: CallPlan::default(),
+            plan: CallPlan { times: TimeLimits { header, ..TimeLimits::default() }, ..CallPlan::default() },
             tls: None,
         };
         let named = Rule { name: "inbound".into(), ..Rule::empty() };

@@ -6,6 +6,7 @@ use super::build::Builder;
 use super::rule::Side;
 use super::{Rule, Selected, Target};
 use crate::call::CallPlan;
+use crate::health::CapKey;
 use crate::model::{Mirror, RouteFilter, RouteKind, Share};
 
 /// A mirror of a rule or a backendRef.
@@ -49,6 +50,9 @@ impl Builder<'_> {
         };
         let named = Rule { name: "mirror".into(), grpc: kind == RouteKind::Grpc, ..Rule::empty() };
         let rule = Arc::new(named.leading_to(vec![(target, Box::default())]));
-        Some(MirrorTarget { selected: Selected { rule, target: 0, session: None, key: None }, share: *share })
+        Some(MirrorTarget {
+            selected: Selected { rule, target: 0, session: None, key: None, counted: CapKey::Uncounted },
+            share: *share,
+        })
     }
 }

@@ -9,11 +9,11 @@ use super::policies::Behaviour;
 use super::{BackendState, Gate, MirrorTarget, Origination, Rule, Target};
 use crate::attach::{Chain, Place};
 use crate::balance::Balancer;
-use crate::call::{CallPlan, Latency};
+use crate::call::{CallPlan, Latency, Limit};
 use crate::health::CircuitGuard;
 use crate::health::check::HealthGuard;
 use crate::model::{
-    BackendName, BackendRef, InvalidRef, ListenerName, Policy, PolicyRef, Retry, Route, RouteFilter,
+    BackendName, BackendRef, InvalidRef, ListenerName, Mode, Policy, PolicyRef, Retry, Route, RouteFilter,
     RouteKind, RouteRule, Timeouts, WebScheme,
 };
 use crate::pick::{Cohort, Seat, Sessions};
@@ -236,6 +236,15 @@ impl<'a> Builder<'a> {
             _ => None,
         };
         authorizers.iter().cloned().chain(policies.iter().filter_map(judge)).collect()
+    }
+
+    /// How long clients may take to send a head, of these policies: the most specific that is enforced.
+    pub(super) fn head_limit(&self, policies: &[&Policy]) -> Option<Limit> {
+        let timeout = policies.iter().rev().find_map(|policy| match &self.policies.get(policy)?.behaviour {
+            Behaviour::Timeout(rule) => Some(rule),
+            _ => None,
+        });
+        timeout.filter(|rule| rule.mode == Mode::Enforce)?.times.header.clone()
     }
 
     /// The guard of a backend for the calls of a rule, with the policy that wants it.

@@ -10,10 +10,10 @@ use prost_types::{ListValue, Struct, Value};
 use tidegate_policy::codec;
 use tidegate_policy::model::{Resource, ResourceType};
 use tidegate_policy::snapshot::Rejected;
-use tidegate_xds::Node;
 use tidegate_xds::UNCERTAIN;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
 use tidegate_xds::client::{ConfigHandler, DeltaClient, Rejection, Update, grpc};
+use tidegate_xds::{Locality, Node};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -123,7 +123,9 @@ pub(crate) fn node(config: &ProxyConfig) -> Node {
         ("role", text(config.role().to_owned())),
     ];
     let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Node { id: config.node.clone(), metadata: Some(Struct { fields }), ..Node::default() }
+    let zone = config.local.zone.as_ref();
+    let locality = zone.map(|zone| Locality { zone: zone.to_string(), ..Locality::default() });
+    Node { id: config.node.clone(), metadata: Some(Struct { fields }), locality, ..Node::default() }
 }
 
 impl Handler {
@@ -214,5 +216,18 @@ impl ConfigHandler for Handler {
     fn disconnected(&mut self, reason: &str, retry_in: Duration) {
         tracing::warn!(reason, ?retry_in, "no control plane; traffic goes on as configured");
         self.proxy.xds.disconnected(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_zone_is_told_as_the_locality_of_the_node() {
+        let mut config = ProxyConfig::default();
+        assert_eq!(node(&config).locality, None);
+        config.local.zone = Some("eu-1a".into());
+        assert_eq!(node(&config).locality.unwrap().zone, "eu-1a");
     }
 }

@@ -1,6 +1,8 @@
 //! HTTP/1.1 between two requests. A connection that has been quiet for a while is taken apart: hyper's buffers and the
 //! room for a request are given back, and what stays is the socket. The next byte puts it together again.
 //!
+//! A policy may give the head of a request less time, from its first byte on.
+//!
 //! One lazy timer does for that, for a client that takes too long to ask, and for a backend that takes too long to answer
 //! ([`super::overtime`]): others are made anew for each request.
 
@@ -17,6 +19,8 @@ use bytes::Bytes;
 use hyper::server::conn::http1::{Builder, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tidegate_policy::call::Limit;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -40,7 +44,12 @@ pub(super) struct Resumed<S> {
     start: Bytes,
     stream: S,
     unflushed: Arc<AtomicBool>,
+    heard: Arc<Heard>,
 }
+
+/// When a client has begun to say something that nobody has made sense of yet.
+#[derive(Debug, Default)]
+struct Heard(Mutex<Option<Instant>>);
 
 /// How patient we are with a client that asks nothing.
 struct Patience {
@@ -49,6 +58,10 @@ struct Patience {
     /// When the client was last known to have been answered.
     since: Instant,
     timer: OnCall<Sleep>,
+    /// For the head of a request, where a policy says so.
+    head_limit: Option<Limit>,
+    /// Requests when a head was last awaited.
+    awaited: u32,
 }
 
 /// What comes next for a connection.
@@ -74,7 +87,8 @@ pub(super) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut stream = Resumed { start: Bytes::new(), stream, unflushed: Arc::default() };
+    let heard = Arc::<Heard>::default();
+    let mut stream = Resumed { start: Bytes::new(), stream, unflushed: Arc::default(), heard: heard.clone() };
     let mut patience = Patience::new(context);
     loop {
         let unflushed = stream.unflushed.clone();
@@ -84,7 +98,7 @@ where
         let mut connection =
             Box::new(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
         loop {
-            match watch(&mut *connection, context, drain, &mut patience).await {
+            match watch(&mut *connection, context, drain, (&mut patience, &heard)).await {
                 Next::Over(ended) => return ended,
                 Next::Close => return Ok(()),
                 Next::Drain => {
@@ -111,7 +125,7 @@ async fn watch(
     mut connection: impl Future<Output = hyper::Result<()>> + Unpin,
     context: &ConnectionContext,
     drain: &CancellationToken,
-    patience: &mut Patience,
+    (patience, heard): (&mut Patience, &Heard),
 ) -> Next {
     let mut drained = OnCall::new(drain.cancelled());
     poll_fn(|cx| {
@@ -120,6 +134,9 @@ async fn watch(
         }
         if drained.poll(cx).is_ready() {
             return Poll::Ready(Next::Drain);
+        }
+        if patience.is_late(context, heard) {
+            return Poll::Ready(Next::Close);
         }
         patience.poll(cx, context)
     })
@@ -130,7 +147,28 @@ impl Patience {
     fn new(context: &ConnectionContext) -> Self {
         let now = Instant::now();
         let timer = OnCall::new(sleep_until(now + REST_AFTER));
-        Self { seen: context.resets.requests(), since: now, timer }
+        let seen = context.resets.requests();
+        Self { seen, since: now, timer, head_limit: context.head_limit(), awaited: seen }
+    }
+
+    /// Whether a head has had its time. Told in the name of who says so.
+    fn is_late(&mut self, context: &ConnectionContext, heard: &Heard) -> bool {
+        let Some(limit) = &self.head_limit else { return false };
+        let seen = context.resets.requests();
+        if seen != self.awaited || !context.is_settled() {
+            self.awaited = seen;
+            heard.forget();
+            return false;
+        }
+        let Some(over) = heard.since().map(|since| since + limit.after) else { return false };
+        if Instant::now() >= over {
+            context.tell_late(limit);
+            return true;
+        }
+        if self.timer.itself().deadline() > over {
+            self.timer.itself().reset(over);
+        }
+        false
     }
 
     /// Ready when nothing was asked since the last look.
@@ -152,6 +190,23 @@ impl Patience {
             let over = now >= self.since + HEADER_TIMEOUT;
             return Poll::Ready(if over { Next::Close } else { Next::Rest });
         }
+    }
+}
+
+impl Heard {
+    /// Only the first time counts.
+    fn now(&self, anything: bool) {
+        if anything {
+            self.0.lock().get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn since(&self) -> Option<Instant> {
+        *self.0.lock()
+    }
+
+    fn forget(&self) {
+        *self.0.lock() = None;
     }
 }
 
@@ -187,6 +242,7 @@ impl<S: AsyncRead + Unpin> Resumed<S> {
         let mut read = ReadBuf::uninit(&mut room);
         let polled = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read));
         self.start = Bytes::copy_from_slice(read.filled());
+        self.heard.now(!self.start.is_empty());
         Poll::Ready(polled.is_ok() && !self.start.is_empty())
     }
 }
@@ -199,7 +255,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Resumed<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.start.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buffer);
+            let before = buffer.filled().len();
+            let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
+            this.heard.now(buffer.filled().len() > before);
+            return polled;
         }
         let read = this.start.split_to(this.start.len().min(buffer.remaining()));
         buffer.put_slice(&read);

@@ -14,6 +14,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tidegate_policy::Reason;
+use tidegate_policy::call::Limit;
 use tidegate_policy::model::{AppProtocol, Peer};
 use tidegate_policy::pick::PickContext;
 use tidegate_policy::snapshot::{Scope, Selected, Snapshot, Target};
@@ -127,6 +128,19 @@ impl ConnectionContext {
             resets: Resets::default(),
             overtime: Overtime::new(),
         }
+    }
+
+    /// How long the client may take to send the head of a request, if a policy says so.
+    pub(super) fn head_limit(&self) -> Option<Limit> {
+        let server_name = self.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+        self.proxy.store.load().head_limit(self.scope, server_name).cloned()
+    }
+
+    /// Tells that it has taken longer.
+    pub(super) fn tell_late(&self, limit: &Limit) {
+        let mut record = self.proxy.telemetry.stream(self.peer.clone(), self.reached, self.direction);
+        record.decisions.extend(limit.reached(Reason::RequestTimeout));
+        record.ended(Some(Reason::RequestTimeout));
     }
 
     /// Whether nothing is under way: no answer, and no body that was not read to its end.

@@ -84,10 +84,10 @@ pub(crate) async fn open(
     let first =
         backend.proxy_protocol.map(|version| header(version, Some(&record.addresses()))).unwrap_or_default();
     let mut tried = SmallVec::<[_; TRIES]>::new();
-    let key = selected.key_of(record.client());
+    let (key, counted) = (selected.key_of(record.client()), selected.counted_of(record.client()));
     loop {
         let now = proxy.clock.now();
-        let wish = Wish { prefer: None, avoid: &tried, key };
+        let wish = Wish { prefer: None, avoid: &tried, key, counted };
         let admitted = admit(target, backend, wish, now, rng, &mut record.decisions);
         let mut attempt = admitted.map_err(|reply| reply.reason)?;
         let Some(permit) = attempt.open_connection() else {

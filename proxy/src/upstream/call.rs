@@ -81,7 +81,8 @@ pub(super) async fn attempt(
     plan.attempt((left, cx.grpc), admitted, &mut head.headers, &mut record.decisions)
         .map_err(|reason| Failure { over: true, ..reason.into() })?;
     let prefer = cx.selected.session.as_ref().map(|session| &session.endpoint);
-    let wish = Wish { prefer, avoid: &course.tried, key: cx.selected.key };
+    let Selected { key, counted, .. } = *cx.selected;
+    let wish = Wish { prefer, avoid: &course.tried, key, counted };
     let attempt = admit(target, backend, wish, admitted, cx.rng, &mut record.decisions)?;
     if course.retries {
         course.goes_to(&attempt.endpoint);

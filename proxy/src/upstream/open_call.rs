@@ -12,7 +12,7 @@ use tidegate_policy::{Reason, Timestamp};
 use tokio::time::Instant;
 
 use super::lease::Lease;
-use crate::clock::Clock;
+use crate::clock::{Clock, since_epoch};
 
 /// Dropped before its end, the attempt's counts are given back and the connection is not used again.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl OpenCall {
 
     /// Shows the breakers the head of the response.
     pub(super) fn read(&mut self, head: &response::Parts) {
-        self.attempt.read(head);
+        self.attempt.read(head, &since_epoch);
     }
 
     /// Whose answer it is.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::request;
 use parking_lot::Mutex;
-use tidegate_policy::call::{Retries, RetryPermit, has_other, retry};
+use tidegate_policy::call::{Retries, RetryPermit, Settled, has_other, retry};
 use tidegate_policy::pipeline::LocalReply;
 use tokio::time::{Instant, sleep_until};
 
@@ -124,8 +124,10 @@ fn may_hedge(
     (attempts, cx): (&Attempts<'_, '_>, &Call<'_>),
     record: &mut Record,
 ) -> Option<RetryPermit> {
-    let backend = cx.selected.target().backend.as_ref().ok()?;
-    if !has_other(&backend.endpoints, &start.tried.lock()) {
+    if !has_other(cx.selected.target(), &start.tried.lock(), cx.clock.now()) {
+        let settled = Settled::NoOther;
+        record.decisions.extend(retries.hedge_decision(Err(settled)));
+        tell(cx, settled.as_str(), record);
         return None;
     }
     let whole = start.replay.as_ref().is_none_or(Replay::is_complete);
@@ -133,7 +135,7 @@ fn may_hedge(
     let hedged = retries.hedge(whole, moment, attempts.budget);
     record.decisions.extend(retries.hedge_decision(hedged));
     tell(cx, hedged.map_or_else(|settled| settled.as_str(), |()| "hedged"), record);
-    hedged.ok().and_then(|()| retry(cx.selected.target(), &mut record.decisions).ok())
+    hedged.ok().and_then(|()| retry(cx.selected.target(), cx.selected.counted, &mut record.decisions).ok())
 }
 
 /// Begins one more attempt; when the next may be made beside it.

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::call::{Answered, Call, attempt};
 use super::race;
+use crate::clock::since_epoch;
 use crate::http::{REST_AFTER, Record, Replay, RequestBody, Upload};
 
 /// Tells the next hop which attempt of one request it sees, from 1. Only where a rule retries: a sidecar without one
@@ -242,10 +243,12 @@ impl Attempts<'_, '_> {
         let next = retries.next(ended, moment, self.budget, cx.rng);
         record.decisions.extend(retries.decision(next));
         let (next, told) = match next {
-            Next::Again { after } => match retry(cx.selected.target(), &mut record.decisions) {
-                Ok(place) => (Some((after, place)), Some("made")),
-                Err(_) => (None, Some("over_cap")),
-            },
+            Next::Again { after } => {
+                match retry(cx.selected.target(), cx.selected.counted, &mut record.decisions) {
+                    Ok(place) => (Some((after, place)), Some("made")),
+                    Err(_) => (None, Some("over_cap")),
+                }
+            }
             Next::Settled(settled) => {
                 tracing::debug!(?settled, ?ended, attempt = self.course.number, "not tried again");
                 (None, Some(settled.as_str()).filter(|_| settled != Settled::NotRetried))
@@ -282,7 +285,7 @@ pub(super) fn ended(outcome: &Result<Answered, Failure>, replay: Option<&Replay>
             // Of gRPC, what is known with the head: an answer without messages.
             let status = CallResult::Status(answered.head.status.as_u16());
             let result = record.grpc_status.map_or(status, CallResult::Grpc);
-            (result, false, Pushback::of(&answered.head.headers))
+            (result, false, Pushback::of(&answered.head.headers, &since_epoch))
         }
         Err(failure) => (CallResult::Failed(failure.reply.reason), failure.unsent, None),
     };

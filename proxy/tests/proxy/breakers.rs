@@ -189,3 +189,28 @@ async fn without_a_place_for_a_retry_the_client_gets_what_the_backend_said() {
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
     assert!(text.contains("decision=\"over_cap\"} 1"), "{text}");
 }
+
+#[tokio::test]
+async fn a_key_at_its_cap_is_refused_alone_and_who_leaves_gives_his_place_back() {
+    let backend = FaultBackend::start().await;
+    let spec =
+        json!({"caps": [{"scope": "Key", "key": [{"type": "Header", "name": "x-tenant"}], "requests": 1}]});
+    let (gateway, mut client) = gateway(&[&backend], spec).await;
+    let address = gateway.address().await;
+    let of = |tenant: &str| Request::get("/").header("x-tenant", tenant).body(full("")).unwrap();
+    backend.push(Script::Hang);
+    let request = of("a");
+    let waiting = tokio::spawn(async move { Client::http1(address).await.call(request).await });
+    backend.until(|c| c.requests == 1).await;
+    assert_eq!(client.call(of("a")).await.reason(), Some("request_cap"));
+    assert_eq!(client.call(of("b")).await.status, 200);
+    let cap =
+        |health: Value| health["caps"].as_array().unwrap().iter().find(|cap| cap["scope"] == "Key").cloned();
+    let told = cap(health(&gateway).await).unwrap();
+    assert_eq!((&told["used"], &told["of"]), (&json!(1), &json!("the fullest of 1 keys")));
+    waiting.abort();
+    backend.until(|c| c.cancelled == 1).await;
+    // The connection closes a moment before the place is given back.
+    while client.call(of("a")).await.status != 200 {}
+    assert_eq!(cap(health(&gateway).await).unwrap()["used"], 0);
+}

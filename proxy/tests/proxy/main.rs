@@ -41,6 +41,7 @@ mod retry_policies;
 mod sessions;
 mod shared_connections;
 mod sidecar;
+mod slow_heads;
 mod smuggling;
 mod streams;
 mod tcp_routes;

@@ -7,11 +7,11 @@ use smallvec::SmallVec;
 use super::refuse;
 use crate::balance::EndpointState;
 use crate::decision::{Decisions, Detail};
-use crate::health::{BoundCap, Cap, CapPermit, CircuitGuard};
+use crate::health::{BoundCap, Cap, CapKey, CapPermit, CircuitGuard};
 use crate::pipeline::LocalReply;
 use crate::reason::Reason;
 
-/// A cap for each scope fits without an allocation.
+/// Three of the scopes fit without an allocation.
 pub(crate) type CapPermits = SmallVec<[CapPermit; 3]>;
 
 /// A place under each of these caps. What was taken of the first ones is given back where a later one refuses; in Shadow it
@@ -38,6 +38,25 @@ pub(super) fn take<'a>(
     Ok(())
 }
 
+/// The cap on a request's key, if there is one. Whoever has no key, and must have one, is refused.
+pub(super) fn of_key(
+    (guard, cap): (&CircuitGuard, Cap),
+    key: CapKey,
+    (shadowed, decisions): (&mut bool, &mut Decisions),
+) -> Result<Option<BoundCap>, LocalReply> {
+    let Some(keyed) = guard.key_caps() else { return Ok(None) };
+    match key {
+        CapKey::Uncounted => Ok(None),
+        CapKey::Of(key) => Ok(Some(keyed.of(key))),
+        CapKey::Missing => {
+            if !std::mem::replace(shadowed, true) {
+                refused(guard, (&keyed.of_nobody(), cap), decisions)?;
+            }
+            Ok(None)
+        }
+    }
+}
+
 /// Leave to open a connection to this endpoint; `None` where there is none.
 pub(crate) fn connection(guard: &CircuitGuard, endpoint: &Arc<EndpointState>) -> Option<CapPermits> {
     let mode = guard.circuit.mode;
@@ -56,9 +75,15 @@ pub(crate) fn pending(
 }
 
 /// Leave to try once more.
-pub(crate) fn retry(guard: &CircuitGuard, decisions: &mut Decisions) -> Result<CapPermits, LocalReply> {
+pub(crate) fn retry(
+    guard: &CircuitGuard,
+    key: CapKey,
+    decisions: &mut Decisions,
+) -> Result<CapPermits, LocalReply> {
     let (mut places, mut shadowed) = (CapPermits::new(), false);
-    take((guard, Cap::Retries), guard.shared_caps(), &mut places, (&mut shadowed, decisions))?;
+    let own = of_key((guard, Cap::Retries), key, (&mut shadowed, decisions))?;
+    let caps = guard.shared_caps().chain(&own);
+    take((guard, Cap::Retries), caps, &mut places, (&mut shadowed, decisions))?;
     Ok(places)
 }
 

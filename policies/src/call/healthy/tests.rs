@@ -39,6 +39,10 @@ fn breaker(mode: Mode) -> Resource {
 
 /// A gateway and a mesh route that lead to `cart` with three endpoints.
 fn build(policies: impl IntoIterator<Item = Resource>) -> Snapshot {
+    build_with(policies, |_| {})
+}
+
+fn build_with(policies: impl IntoIterator<Item = Resource>, change: impl Fn(&mut Resource)) -> Snapshot {
     let rule = || vec![rule("r", &["/"], vec![to("cart", 1)])];
     let service_parent = RouteParent::Service { service: name("front"), port: None };
     let mut all = Vec::from(service("cart", 80, &[9001, 9002, 9003]));
@@ -47,6 +51,7 @@ fn build(policies: impl IntoIterator<Item = Resource>) -> Snapshot {
     all.push(Resource::Route(route("edge", vec![on_listener("gw", "http", &[""])], rule())));
     all.push(Resource::Route(route("inner", vec![service_parent], rule())));
     all.extend(policies);
+    all.iter_mut().for_each(change);
     let local = Local {
         services: vec![name("cart")],
         app: Some(("127.0.0.1:3000".parse().unwrap(), crate::model::AppProtocol::Http1)),
@@ -167,6 +172,130 @@ fn breakers_and_health_hold_together() {
         assert_eq!(calls(selected.target(), None).0, Ok(vec![0, 2]), "{mode:?}");
         assert_eq!(calls(selected.target(), Some(1)).0, Ok(vec![0, 2]), "{mode:?}");
     }
+}
+
+/// The limits of ejection.
+fn ejecting(ejection: Value) -> Resource {
+    let spec = json!({
+        "breakers": [{"name": "down", "scope": "Endpoint", "consecutiveFailures": 1, "open": "5s"}],
+        "ejection": ejection,
+    });
+    Resource::Policy(policy(
+        "CircuitBreakerPolicy",
+        "b",
+        vec![target(TargetKind::Service, "cart", None)],
+        spec,
+    ))
+}
+
+/// Calls an endpoint once, if it is called, and the call fails.
+fn fail(target: &Target, index: usize) {
+    let backend = target.backend.as_ref().unwrap();
+    let wish = Wish { prefer: Some(&backend.endpoints[index]), ..Wish::default() };
+    let rng = &mut fastrand::Rng::with_seed(1);
+    if let Ok(mut attempt) = admit(target, backend, wish, at(1), rng, &mut Decisions::new()) {
+        let result = crate::decision::CallResult::Status(500);
+        attempt.record(crate::decision::CallOutcome { result, latency: std::time::Duration::ZERO }, at(1));
+    }
+}
+
+#[test]
+fn what_checks_find_unhealthy_takes_of_the_share_that_may_be_ejected() {
+    let snapshot = build([
+        checks("h", "cart", Mode::Enforce, json!({"panicPercent": 0})),
+        ejecting(json!({"maxPercent": 67})),
+    ]);
+    let selected = select(&snapshot, GATEWAY, "any");
+    let target = selected.target();
+    find(target, [false, true, true]);
+    fail(target, 1);
+    assert_eq!(calls(target, None).0, Ok(vec![2]), "two of three are gone");
+    fail(target, 2);
+    assert_eq!(calls(target, None).0, Ok(vec![2]), "the last that is well is never ejected");
+    find(target, [true, true, true]);
+    assert_eq!(calls(target, None).0, Ok(vec![0, 2]));
+    find(target, [false, false, true]);
+    assert_eq!(calls(target, None).0, Ok(vec![2]), "one is both, and counts once");
+    find(target, [true, false, true]);
+    fail(target, 2);
+    assert_eq!(calls(target, None).0, Ok(vec![0]), "so there is room for one more");
+}
+
+#[test]
+fn a_check_that_is_only_tried_takes_nothing_of_the_share() {
+    let tried = checks("h", "cart", Mode::Shadow, json!({"panicPercent": 0}));
+    let snapshot = build([tried, ejecting(json!({"maxPercent": 34}))]);
+    let selected = select(&snapshot, GATEWAY, "any");
+    find(selected.target(), [false, true, true]);
+    fail(selected.target(), 1);
+    assert_eq!(calls(selected.target(), None).0, Ok(vec![0, 2]));
+}
+
+#[test]
+fn neither_the_unhealthy_nor_the_ejected_are_left_over_for_a_panic() {
+    let all = |panic: u8, health: u8| {
+        let snapshot = build([
+            checks("h", "cart", Mode::Enforce, json!({"panicPercent": health})),
+            ejecting(json!({"maxPercent": 67, "panicPercent": panic})),
+        ]);
+        let selected = select(&snapshot, GATEWAY, "any");
+        find(selected.target(), [false, true, true]);
+        fail(selected.target(), 1);
+        let (called, words) = calls(selected.target(), None);
+        (called.unwrap(), words)
+    };
+    assert_eq!(all(0, 0).0, [2]);
+    assert_eq!(all(33, 0).0, [2], "one of three is not less than 33 percent");
+    let (called, words) = all(34, 0);
+    assert_eq!(called, [1, 2], "breakers are ignored, checks are not");
+    assert!(words.last().unwrap().contains("1/3"), "{words:?}");
+    let (called, words) = all(0, 34);
+    assert_eq!(called, [0, 2], "checks are ignored, breakers are not");
+    assert_eq!(words[0], "shop/h panicPercent Allowed healthy=1/3");
+}
+
+#[test]
+fn there_is_no_other_to_ask_where_only_one_is_well() {
+    let snapshot = build([
+        checks("h", "cart", Mode::Enforce, json!({"panicPercent": 0})),
+        ejecting(json!({"maxPercent": 67})),
+    ]);
+    let selected = select(&snapshot, GATEWAY, "any");
+    let target = selected.target();
+    let endpoints = &target.backend.as_ref().unwrap().endpoints;
+    let others = |tried: &[usize], now| {
+        let tried: Vec<_> = tried.iter().map(|i| endpoints[*i].clone()).collect();
+        crate::call::has_other(target, &tried, at(now))
+    };
+    assert!(others(&[0], 1) && others(&[0, 1], 1) && !others(&[0, 1, 2], 1));
+    find(target, [true, false, true]);
+    assert!(others(&[0], 1) && !others(&[0, 2], 1), "one is unhealthy");
+    fail(target, 2);
+    assert!(!others(&[0], 1), "one is unhealthy, one is ejected");
+    assert!(others(&[0], 9000), "its breaker would probe it");
+    endpoints[2].set_weight(0);
+    assert!(!others(&[0], 9000));
+}
+
+#[test]
+fn routes_with_and_without_checks_do_not_share_what_a_balancer_knows() {
+    let near_and_far = |resource: &mut Resource| {
+        if let Resource::Endpoints(endpoints) = resource {
+            for (i, endpoint) in endpoints.endpoints.iter_mut().enumerate() {
+                endpoint.placement.priority = u32::from(i > 0);
+            }
+        }
+    };
+    let mut checked = checks("h", "cart", Mode::Enforce, json!({"panicPercent": 0}));
+    if let Resource::Policy(policy) = &mut checked {
+        policy.targets = vec![target(TargetKind::HTTPRoute, "edge", None)];
+    }
+    let snapshot = build_with([checked], near_and_far);
+    let (edge, inner) = (select(&snapshot, GATEWAY, "any"), select(&snapshot, Scope::Outbound, "front"));
+    find(edge.target(), [false, true, true]);
+    assert_eq!(calls(inner.target(), None).0, Ok(vec![0]), "nobody checks on this way");
+    assert_eq!(calls(edge.target(), None).0, Ok(vec![1, 2]));
+    assert_eq!(calls(inner.target(), None).0, Ok(vec![0]));
 }
 
 #[test]

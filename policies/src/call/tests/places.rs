@@ -7,6 +7,7 @@ fn capped(caps: &[(CapScope, CapLimits)]) -> Arc<CircuitBreaker> {
         rule: rule(&format!("caps[{i}]")),
         scope: *scope,
         limits: *limits,
+        key: None,
     });
     with(&circuit(Mode::Enforce, None, vec![]), |circuit| circuit.caps = rules.collect())
 }
@@ -73,11 +74,11 @@ fn retries_in_flight_are_capped_apart_from_requests() {
     let limits = CapLimits { retries: Some(1), ..CapLimits::default() };
     let setup = Setup::new(1, &capped(&[(CapScope::Backend, limits)]));
     let mut decisions = Decisions::new();
-    let first = retry(&setup.target, &mut decisions).unwrap();
-    assert_eq!(retry(&setup.target, &mut decisions).unwrap_err().reason, Reason::RetryCap);
+    let first = retry(&setup.target, CapKey::Uncounted, &mut decisions).unwrap();
+    assert_eq!(retry(&setup.target, CapKey::Uncounted, &mut decisions).unwrap_err().reason, Reason::RetryCap);
     assert_eq!(decisions[0].outcome, Outcome::Refused(Reason::RetryCap));
     drop(first);
-    assert!(retry(&setup.target, &mut decisions).is_ok());
+    assert!(retry(&setup.target, CapKey::Uncounted, &mut decisions).is_ok());
 }
 
 #[test]
@@ -87,6 +88,39 @@ fn shadow_counts_under_no_cap_what_one_of_them_would_have_refused() {
     let _held: Vec<_> = (0..9).map(|_| setup.admit(0).unwrap()).collect();
     assert_eq!(setup.decided().0, Outcome::WouldRefuse(Reason::RequestCap));
     assert_eq!(setup.decided().2, "caps[1]", "never the backend's, which only one request came to");
+}
+
+#[test]
+fn threads_never_have_more_in_flight_than_the_cap() {
+    let setup = Setup::new(3, &circuit(Mode::Enforce, requests(4), vec![]));
+    let (held, highest) = (AtomicU32::new(0), AtomicU32::new(0));
+    thread::scope(|scope| {
+        for seed in 0..8 {
+            let (setup, held, highest) = (&setup, &held, &highest);
+            scope.spawn(move || {
+                let (mut rng, mut decisions) = (fastrand::Rng::with_seed(seed), Decisions::new());
+                for _ in 0..5000 {
+                    decisions.clear();
+                    let admitted = admit(
+                        &setup.target,
+                        &setup.backend,
+                        Wish::default(),
+                        at(0),
+                        &mut rng,
+                        &mut decisions,
+                    );
+                    let Ok(attempt) = admitted else { continue };
+                    highest.fetch_max(held.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    thread::yield_now();
+                    held.fetch_sub(1, Ordering::SeqCst);
+                    drop(attempt);
+                }
+            });
+        }
+    });
+    assert!(highest.into_inner() <= 4);
+    assert_eq!(setup.in_flight(), 0);
+    assert_eq!(setup.guard().usage()[2].used, 0);
 }
 
 proptest! {

@@ -98,12 +98,20 @@ impl HealthGuard {
         found.or_else(|| self.endpoints.iter().find(is_it)).is_none_or(CheckedEndpoint::is_healthy)
     }
 
+    /// By the checks alone.
     pub fn standing(&self) -> Standing {
+        self.standing_beside(|_, _| false)
+    }
+
+    /// The same, where those that breakers have `ejected` are not available either.
+    pub(crate) fn standing_beside(&self, ejected: impl Fn(usize, &Arc<EndpointState>) -> bool) -> Standing {
         let mut standing = Standing::default();
-        for checked in self.endpoints.iter().filter(|checked| checked.endpoint.weight() > 0) {
+        let taking = self.endpoints.iter().enumerate().filter(|(_, checked)| checked.endpoint.weight() > 0);
+        for (index, checked) in taking {
             let healthy = checked.is_healthy();
             standing.all += 1;
             standing.healthy += u32::from(healthy);
+            standing.available += u32::from(healthy && !ejected(index, &checked.endpoint));
             standing.waiting += u32::from(!healthy && checked.waits());
         }
         standing

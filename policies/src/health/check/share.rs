@@ -1,10 +1,13 @@
 //! When so few endpoints are healthy that health is ignored: those few would not bear all calls, and a check that fails
-//! everywhere says more of the check than of the endpoints. (Envoy, "Panic threshold".)
+//! everywhere says more of the check than of the endpoints. Those that breakers have ejected would not bear them either, so
+//! they are not counted among the few. (Envoy, "Panic threshold".)
 
 /// How the endpoints of a backend stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     pub healthy: u32,
+    /// Of the healthy, those that no breaker has ejected.
+    pub available: u32,
     /// Those that take calls at all.
     pub all: u32,
     /// Of these, those of which nothing is known yet, and which are not used before.
@@ -19,7 +22,7 @@ pub fn is_panic(healthy: u32, known: u32, percent: u8) -> bool {
 impl Standing {
     /// Whether health is to be ignored. Endpoints that wait for their first check have not failed.
     pub fn is_panic(self, percent: u8) -> bool {
-        is_panic(self.healthy, self.all.saturating_sub(self.waiting), percent)
+        is_panic(self.available, self.all.saturating_sub(self.waiting), percent)
     }
 }
 
@@ -39,9 +42,10 @@ mod tests {
 
     #[test]
     fn what_has_not_been_checked_yet_has_not_failed() {
-        let start = Standing { healthy: 0, all: 3, waiting: 3 };
+        let start = Standing { healthy: 0, available: 0, all: 3, waiting: 3 };
         assert!(!start.is_panic(50));
-        assert!(Standing { healthy: 0, all: 3, waiting: 2 }.is_panic(50));
+        assert!(Standing { waiting: 2, ..start }.is_panic(50));
+        assert!(Standing { healthy: 3, available: 1, all: 3, waiting: 0 }.is_panic(50), "two are ejected");
     }
 
     proptest! {

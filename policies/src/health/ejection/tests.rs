@@ -29,7 +29,7 @@ fn ejections(limits: EjectionLimits, members: &[Member]) -> Ejections {
 
 fn trips(ejections: &Ejections, member: &Member, breaker: usize) -> bool {
     let Some(trip) = member.breakers[breaker].trip(WHY) else { return false };
-    ejections.eject(&member.endpoint, trip, Timestamp::ZERO).is_some()
+    ejections.eject(&member.endpoint, trip, &|_, _| false, Timestamp::ZERO).is_some()
 }
 
 #[test]

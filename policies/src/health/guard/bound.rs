@@ -1,13 +1,14 @@
 //! A breaker with the rule that wants it and the place where it stands.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::response;
 use serde::Serialize;
 
 use crate::balance::EndpointState;
 use crate::decision::{CallOutcome, CallResult, RuleRef};
-use crate::health::ejection::Ejections;
+use crate::health::ejection::{Ejections, Unhealthy};
 use crate::health::peers::Peers;
 use crate::health::{
     Breaker, BreakerPhase, BreakerRule, Evidence, Permit, PhaseChange, Recorded, Report, Trip, told,
@@ -39,7 +40,7 @@ pub(super) struct OfEndpoint {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reading {
     failed: bool,
-    told: Option<std::time::Duration>,
+    told: Option<Duration>,
 }
 
 /// A breaker changed its phase: for spans, logs and events.
@@ -63,10 +64,11 @@ impl BoundBreaker {
     }
 
     /// Looks at the head of a response, or at trailers with what they say on top.
-    pub(crate) fn read(&self, head: &response::Parts, reading: &mut Reading) {
+    pub(crate) fn read(&self, head: &response::Parts, unix: &dyn Fn() -> Duration, reading: &mut Reading) {
         reading.failed |= self.rule.failures.in_head(head);
         if let Some(most) = self.rule.honor_retry_after {
-            reading.told = reading.told.or(told::wait(head.status, &head.headers).map(|wait| wait.min(most)));
+            let wait = || told::wait(head.status, &head.headers, unix).map(|wait| wait.min(most));
+            reading.told = reading.told.or_else(wait);
         }
     }
 
@@ -76,11 +78,12 @@ impl BoundBreaker {
         }
     }
 
-    /// Reports the end of a call.
+    /// Reports the end of a call. `unhealthy`: what health checks say of the backend's endpoints.
     pub(crate) fn record(
         &self,
         permit: Permit,
         (outcome, reading): (CallOutcome, Reading),
+        unhealthy: Unhealthy<'_>,
         now: Timestamp,
     ) -> Option<Transition> {
         let ok = self.rule.failures.is_success(outcome.result, reading.failed);
@@ -94,15 +97,15 @@ impl BoundBreaker {
                 self.of_endpoint.iter().for_each(|of| of.ejections.refresh());
                 Some(change)
             }
-            Recorded::Due(trip) => self.open(trip, now),
-            Recorded::Quiet => self.compare(now).and_then(|trip| self.open(trip, now)),
+            Recorded::Due(trip) => self.open(trip, unhealthy, now),
+            Recorded::Quiet => self.compare(now).and_then(|trip| self.open(trip, unhealthy, now)),
         };
         change.map(|change| self.transition(change))
     }
 
-    fn open(&self, trip: Trip, now: Timestamp) -> Option<PhaseChange> {
+    fn open(&self, trip: Trip, unhealthy: Unhealthy<'_>, now: Timestamp) -> Option<PhaseChange> {
         match &self.of_endpoint {
-            Some(of) => of.ejections.eject(&of.endpoint, trip, now),
+            Some(of) => of.ejections.eject(&of.endpoint, trip, unhealthy, now),
             None => trip.open(now),
         }
     }

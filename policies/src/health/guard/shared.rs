@@ -20,10 +20,10 @@ impl CircuitGuard {
         Some(self.sharing()?.rules.hold)
     }
 
-    /// What others should hear of each endpoint by now; `asked`: also that all is well.
+    /// What others should hear of each endpoint by now; `asked`: also that all is well there.
     pub(in crate::health) fn statements(
         &self,
-        asked: bool,
+        asked: impl Fn(&str) -> bool,
         now: Timestamp,
         mut say: impl FnMut(&Arc<str>, Statement),
     ) {
@@ -32,6 +32,7 @@ impl CircuitGuard {
             let Some(shared) = &guarded.shared else { continue };
             let held_back = guarded.breakers.iter().filter(|bound| bound.breaker.phase().holds_back());
             let ejected = held_back.map(|bound| bound.breaker.view().since).min();
+            let asked = asked(&guarded.endpoint.label);
             if let Some(statement) = shared.statement(ejected, asked, rules, now) {
                 say(&guarded.endpoint.label, statement);
             }

@@ -43,7 +43,7 @@ pub(super) struct BreakerSpec {
     /// UNAVAILABLE and DATA_LOSS, and calls without a response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failures: Option<FailuresSpec>,
-    /// Trips when a response asks to be left alone, for as long as it asks: 429 or 503 with `Retry-After` in seconds, or gRPC's
+    /// Trips when a response asks to be left alone, for as long as it asks: 429 or 503 with `Retry-After`, or gRPC's
     /// `grpc-retry-pushback-ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     honor_retry_after: Option<HonorRetryAfterSpec>,

@@ -28,6 +28,7 @@ fn a_full_spec_becomes_its_parameters() {
             {"scope": "Backend", "connections": 64, "pending": 0, "requests": 128, "retries": 3},
             {"scope": "Endpoint", "requests": 16},
             {"scope": "Rule", "requests": 32},
+            {"scope": "Key", "key": [{"type": "Header", "name": "x-tenant", "missing": "Deny"}], "requests": 8},
         ],
         "breakers": [{
             "name": "errors",
@@ -49,6 +50,8 @@ fn a_full_spec_becomes_its_parameters() {
     let limits = CapLimits { connections: Some(64), pending: Some(0), requests: Some(128), retries: Some(3) };
     assert_eq!((caps.limits, &*caps.rule.name), (limits, "caps[0]"));
     assert_eq!(circuit.cap(CapScope::Rule).unwrap().limits.requests, Some(32));
+    let keyed = circuit.cap(CapScope::Key).unwrap();
+    assert_eq!((keyed.limits.requests, keyed.key.is_some()), (Some(8), true));
     let breaker = &circuit.breakers[0];
     assert_eq!(&*breaker.rule.name, "errors");
     assert_eq!(breaker.rule.source.to_string(), "policies.yaml:21");
@@ -191,6 +194,60 @@ fn every_value_out_of_range_is_named_with_its_place() {
         );
     }
     assert_eq!(faults.len(), places.len(), "{faults:?}");
+}
+
+#[test]
+fn a_cap_on_keys_needs_parts_that_a_request_has_before_a_backend_is_called() {
+    let caps = |caps: Value| faults(KIND, json!({"caps": [caps]}));
+    for (spec, place, word) in [
+        (json!({"scope": "Key", "requests": 1}), "/caps/0/key", "needs a `key`"),
+        (json!({"scope": "Rule", "key": [{"type": "Host"}], "requests": 1}), "/caps/0/key", "scope Key only"),
+        (
+            json!({"scope": "Key", "key": [{"type": "Claim", "name": "sub"}], "requests": 1}),
+            "/caps/0/key/0/type",
+            "verified after",
+        ),
+        (
+            json!({"scope": "Key", "key": [{"type": "Descriptor", "name": "a"}], "requests": 1}),
+            "/caps/0/key/0/type",
+            "rate limits only",
+        ),
+        (
+            json!({"scope": "Key", "key": [{"type": "Host"}, {"type": "Host"}], "requests": 1}),
+            "/caps/0/key/1",
+            "twice",
+        ),
+        (
+            json!({"scope": "Key", "key": [{"type": "Header"}], "requests": 1}),
+            "/caps/0/key/0",
+            "needs a `name`",
+        ),
+        (
+            json!({"scope": "Key", "key": [{"type": "Host"}], "connections": 1}),
+            "/caps/0/connections",
+            "scope Backend or Endpoint only",
+        ),
+        (
+            json!({"scope": "Key", "key": [{"type": "Host"}], "pending": 1}),
+            "/caps/0/pending",
+            "scope Backend or Endpoint only",
+        ),
+    ] {
+        let faults = caps(spec.clone());
+        let fits = |fault: &String| fault.starts_with(&format!("spec{place}:")) && fault.contains(word);
+        assert!(faults.iter().any(fits), "{spec}: {faults:?}");
+    }
+}
+
+#[test]
+fn a_key_of_addresses_is_of_connections_too_and_another_is_not() {
+    let peer = crate::model::Peer { address: "192.0.2.1:5".parse().unwrap(), identity: None };
+    let of_connection = |key: Value| {
+        let circuit = circuit(json!({"caps": [{"scope": "Key", "key": key, "requests": 1}]}));
+        circuit.cap(CapScope::Key).unwrap().key.as_ref().unwrap().of_connection(&peer, [1, 2])
+    };
+    assert!(matches!(of_connection(json!([{"type": "ClientAddress"}])), crate::health::CapKey::Of(_)));
+    assert_eq!(of_connection(json!([{"type": "Host"}])), crate::health::CapKey::Uncounted);
 }
 
 #[test]

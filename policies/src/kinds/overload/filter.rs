@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::RETRY_AFTER;
+use rustc_hash::FxHashMap;
 
 use super::Class;
 use crate::decision::{Decision, Detail, Outcome};
 use crate::kinds::key::{self, Key, KeyPart};
 use crate::kinds::rate_limit::holds;
 use crate::model::PolicyRef;
-use crate::overload::{Arrival, Gate, Load, Ticket};
+use crate::overload::{Arrival, Gate, Kin, Load, Ticket};
 use crate::pipeline::{Effect, Filter, LocalReply, Performed, Phase, RequestContext, Verdict};
 use crate::reason::Reason;
 
@@ -25,6 +26,8 @@ pub(super) struct OverloadFilter {
     /// By importance. The last takes all.
     pub(super) classes: Arc<[Class]>,
     pub(super) tenant: Arc<[KeyPart]>,
+    /// Of those that do not weigh 1, by the hash of their key.
+    pub(super) weights: FxHashMap<u128, u32>,
     pub(super) gate: Arc<Gate>,
     pub(super) seed: [u64; 2],
 }
@@ -36,19 +39,19 @@ impl Filter for OverloadFilter {
 
     fn on_request(&self, cx: &mut RequestContext<'_>) -> Verdict {
         let class = self.class(cx);
-        let tenant = match key::of(&self.tenant, cx, self.seed) {
-            Key::Of(tenant) => tenant,
+        let kin = match key::of(&self.tenant, cx, self.seed) {
+            Key::Of(tenant) => Kin { class, tenant, weight: self.weight(tenant) },
             Key::Skip => return Verdict::Continue,
             Key::Deny => return self.refuse(class, self.gate.load(), cx),
         };
         if self.shadow {
-            let (place, fits, load) = self.gate.count((class, tenant), cx.now);
+            let (place, fits, load) = self.gate.count(kin, cx.now);
             cx.held.push(Box::new(place));
             let would = Outcome::WouldRefuse(Reason::Overloaded);
             self.explain(class, if fits.is_ok() { Outcome::Allowed } else { would }, load, cx);
             return Verdict::Continue;
         }
-        match self.gate.arrive((class, tenant), cx.now) {
+        match self.gate.arrive(kin, cx.now) {
             (Arrival::Admitted(place), load) => {
                 cx.held.push(Box::new(place));
                 self.explain(class, Outcome::Allowed, load, cx);
@@ -82,6 +85,10 @@ impl Filter for OverloadFilter {
 impl OverloadFilter {
     fn has_come(&self, ticket: &Ticket, cx: &RequestContext<'_>) -> bool {
         Arc::ptr_eq(ticket.gate(), &self.gate) && ticket.begin(cx.now)
+    }
+
+    fn weight(&self, tenant: u128) -> u32 {
+        self.weights.get(&tenant).copied().unwrap_or(1)
     }
 
     fn class(&self, cx: &RequestContext<'_>) -> usize {

@@ -132,6 +132,46 @@ fn the_important_and_the_tenants_with_less_are_before_others() {
 }
 
 #[test]
+fn who_has_a_greater_share_is_before_one_with_fewer_in_service() {
+    let (tenant, shares) =
+        (json!([{"type": "Header", "name": "x-tenant"}]), json!([{"tenant": ["gold"], "weight": 4}]));
+    let next = |shares: serde_json::Value| {
+        let filter = enforced(json!({"limit": 5, "tenant": tenant, "shares": shares}));
+        let of = |tenant| ask(&filter, ("/", tenant), Met::default());
+        let _served = [of("gold"), of("gold"), of("gold"), of("plain")];
+        let last = of("gone");
+        let (plain, gold) = (of("plain"), of("gold"));
+        drop(last);
+        (ask(&filter, ("/", "gold"), gold).passes(), plain)
+    };
+    assert!(next(shares).0, "three of four are less than one of one");
+    assert!(!next(json!([])).0);
+}
+
+#[test]
+fn shares_of_nobody_are_told_with_their_place() {
+    let told = faults(
+        KIND,
+        json!({
+            "tenant": [{"type": "Header", "name": "x-tenant"}],
+            "shares": [{"tenant": ["a"], "weight": 0}, {"tenant": ["a", "b"], "weight": 1}, {"tenant": ["a"], "weight": 1001}],
+        }),
+    );
+    for (place, fix) in [
+        ("spec/shares/0/weight", "use 1 to 1000"),
+        ("spec/shares/1/tenant", "`tenant` has 1 parts"),
+        ("spec/shares/2/weight", "use 1 to 1000"),
+        ("spec/shares/2/tenant", "written twice"),
+    ] {
+        assert!(told.iter().any(|t| t.starts_with(place) && t.contains(fix)), "{place}: {told:#?}");
+    }
+    let shares = json!([{"tenant": ["192.0.2.1"], "weight": 2}]);
+    assert!(faults(KIND, json!({"shares": shares}))[0].contains("write `tenant`"));
+    let by_address = json!({"tenant": [{"type": "ClientAddress"}], "shares": shares});
+    assert!(faults(KIND, by_address)[0].starts_with("spec/tenant/0"));
+}
+
+#[test]
 fn shadow_lets_everybody_pass_and_tells_who_would_not() {
     let filter = bind(Mode::Shadow, json!({"limit": 1, "queue": {"max": 0}}), &StateStore::new([0, 0]));
     let (first, second) = (get(&filter, "/"), get(&filter, "/"));

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use crate::call::{DEFAULT_HEADER, TimeoutRule};
 use crate::kind::Compiled;
+use crate::kinds::KINDS;
 use crate::kinds::tests::{compile, faults};
+use crate::model::TargetKind;
+use crate::model::fixture::{policy, target};
 
 const KIND: &str = "TimeoutPolicy";
 
@@ -47,11 +50,34 @@ fn every_fault_is_told_with_its_place() {
         "perTry": "2s",
         "idle": "0s",
         "streamDuration": "9601h",
+        "header": "9ms",
         "deadline": {"header": "te", "max": "1ms", "minimum": "10ms"},
     });
     let places = faulty(spec);
-    for at in ["/connect", "/perTry", "/idle", "/streamDuration", "/deadline/header", "/deadline/max"] {
+    for at in
+        ["/connect", "/perTry", "/idle", "/streamDuration", "/header", "/deadline/header", "/deadline/max"]
+    {
         assert!(places.iter().any(|place| place == at), "{at} is not among {places:?}");
     }
     assert_eq!(faults(KIND, json!({})).len(), 1);
+}
+
+#[test]
+fn a_head_can_be_timed_only_where_it_is_read() {
+    let faults_for = |kind: TargetKind| {
+        let policy = policy(KIND, "t", vec![target(kind, "x", None)], json!({"header": "5s"}));
+        let entry = KINDS.iter().find(|entry| entry.kind == KIND).unwrap();
+        entry.compile(&policy).map(drop).map_err(|errors| errors[0].to_string())
+    };
+    for kind in [TargetKind::Namespace, TargetKind::Gateway, TargetKind::ListenerSet, TargetKind::Service] {
+        assert_eq!(faults_for(kind), Ok(()), "{kind:?}");
+    }
+    let routes = [TargetKind::HTTPRoute, TargetKind::GRPCRoute, TargetKind::TCPRoute, TargetKind::TLSRoute];
+    for kind in routes.into_iter().chain([TargetKind::Backend]) {
+        let told = faults_for(kind).unwrap_err();
+        assert!(
+            told.starts_with("spec/header: cannot hold for a ") && told.contains("target the Gateway"),
+            "{told}"
+        );
+    }
 }

@@ -1,3 +1,5 @@
+mod shares;
+
 use super::*;
 use crate::overload::CLASSES;
 use http::Response;

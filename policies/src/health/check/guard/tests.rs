@@ -104,10 +104,10 @@ fn standing_leaves_out_what_takes_no_calls_and_knows_what_was_never_checked() {
     spec["initial"] = json!("Unhealthy");
     let guard = bind(spec, &[1, 2, 3, 4], true, &state);
     guard.backend.endpoints[3].set_weight(0);
-    assert_eq!(guard.standing(), Standing { healthy: 0, all: 3, waiting: 3 });
+    assert_eq!(guard.standing(), Standing { healthy: 0, available: 0, all: 3, waiting: 3 });
     report(&guard, (0, 0), Finding::Passed);
     report(&guard, (1, 0), DOWN);
-    assert_eq!(guard.standing(), Standing { healthy: 1, all: 3, waiting: 1 });
+    assert_eq!(guard.standing(), Standing { healthy: 1, available: 1, all: 3, waiting: 1 });
 }
 
 #[test]
