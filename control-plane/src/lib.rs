@@ -18,5 +18,5 @@ pub mod source;
 pub mod status;
 pub mod world;
 
-pub use app::{ControlPlaneArgs, ControllerArgs, Running, StartError, run, start};
+pub use app::{ControlPlaneArgs, ControllerArgs, Running, StartError, run, start, start_from};
 pub use quotas::{PeersError, QuotaArgs};

@@ -35,7 +35,7 @@ spec:
 pub(crate) fn args(policies: &Path) -> ControlPlaneArgs {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     ControlPlaneArgs {
-        policies: policies.to_owned(),
+        policies: Some(policies.to_owned()),
         listen: any,
         admin: any,
         classes: ControllerArgs::default(),

@@ -69,6 +69,14 @@ impl Reporter {
 
     /// Every object that `filter` picks, as Kubernetes would show it, in a List.
     pub fn manifests(&self, filter: &Filter) -> Json {
+        // Times are kept for all objects, whichever are asked for.
+        let picked = self.objects().into_iter().filter(|(object, _)| filter.picks(object));
+        let items: Vec<Json> = picked.map(|(_, item)| item).collect();
+        json!({ "apiVersion": "v1", "kind": "List", "items": items })
+    }
+
+    /// Every object, and how Kubernetes would show it.
+    pub fn objects(&self) -> Vec<(ObjectStatus, Json)> {
         // Before the world is looked at: an older one must not be folded in after a younger.
         let mut transitions = self.transitions.lock();
         let world = self.world();
@@ -77,10 +85,7 @@ impl Reporter {
         let (items, after) = manifests(&world, &status, &transitions, i64::try_from(now).unwrap_or_default());
         *transitions = after;
         drop(transitions);
-        // Times are kept for all objects, whichever are asked for.
-        let picked = items.into_iter().zip(&status.objects).filter(|(_, object)| filter.picks(object));
-        let items: Vec<Json> = picked.map(|(item, _)| item).collect();
-        json!({ "apiVersion": "v1", "kind": "List", "items": items })
+        status.objects.into_iter().zip(items).collect()
     }
 }
 
@@ -159,7 +164,10 @@ fn object_status(world: &World, key: &ObjectKey, indexed: &Indexed, errors: Vec<
         kind: key.kind.clone(),
         namespace: key.namespace.clone(),
         name: key.name.clone(),
-        source: format!("{}:{}", indexed.file, indexed.line),
+        source: match indexed.line {
+            0 => indexed.file.to_string(),
+            line => format!("{}:{line}", indexed.file),
+        },
         in_force,
         conditions,
         errors,
@@ -183,14 +191,15 @@ fn accepted(status: &str, reason: &str, message: String) -> Condition {
     Condition { kind, status, reason, message, parent: None }
 }
 
-/// A finding belongs to the object in whose lines it is: from the object's first line to the next object's.
+/// A finding belongs to the object in whose lines it is: from the object's first line to the next object's. An object of
+/// a cluster has line 0, as has what is wrong with it; in a file, line 0 is what is wrong with all of it.
 fn by_object(world: &World) -> BTreeMap<&ObjectKey, Vec<Diagnostic>> {
     let mut starts = BTreeMap::<(&str, u32), &ObjectKey>::new();
     for (key, indexed) in &world.objects {
         starts.insert((&indexed.file, indexed.line), key);
     }
     let mut found = BTreeMap::<&ObjectKey, Vec<Diagnostic>>::new();
-    for diagnostic in world.diagnostics.iter().filter(|d| d.line > 0) {
+    for diagnostic in &world.diagnostics {
         let before = starts.range(..=(&*diagnostic.file, diagnostic.line)).next_back();
         if let Some(((file, _), key)) = before
             && *file == &*diagnostic.file

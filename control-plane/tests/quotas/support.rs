@@ -73,7 +73,7 @@ impl Mesh {
         let policies = tempfile::tempdir().unwrap();
         std::fs::write(policies.path().join("limits.yaml"), POLICIES).unwrap();
         let args = ControlPlaneArgs {
-            policies: policies.path().to_owned(),
+            policies: Some(policies.path().to_owned()),
             listen: ANY,
             admin: ANY,
             classes: ControllerArgs::default(),

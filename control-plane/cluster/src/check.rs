@@ -1,0 +1,1 @@
+//! `tidegate check`: is everything there that a mesh in this cluster needs.
