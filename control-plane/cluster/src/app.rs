@@ -87,7 +87,11 @@ impl RunError {
 /// # Errors
 /// If neither does.
 pub async fn client() -> Result<Client, RunError> {
-    let failed = |error: &dyn std::error::Error| RunError::Cluster(error.to_string());
+    let failed = |error: &dyn std::error::Error| {
+        RunError::Cluster(format!(
+            "{error}; give a kubeconfig by $KUBECONFIG, or run it in a pod with a service account"
+        ))
+    };
     // Fails only if it was done before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let config = Config::infer().await.map_err(|e| failed(&e))?;
@@ -210,12 +214,14 @@ async fn start_webhook(
     let listener = TcpListener::bind(address).await.map_err(taken)?;
     let bound = listener.local_addr().map_err(taken)?;
     let secret = (&*flags.namespace, &*flags.webhook_secret);
-    let keeper = Keeper::new(cluster.client.clone(), secret, &flags.service, cluster.timing);
+    let keeper =
+        Keeper::new(cluster.client.clone(), secret, (&flags.service, &flags.webhook_hosts), cluster.timing);
     let (identity, bundle) = (keeper.identity(), keeper.bundle());
     let ours = Ours {
         configuration: flags.webhook_configuration.clone(),
         namespace: flags.namespace.clone(),
         service: flags.service.clone(),
+        hosts: flags.webhook_hosts.clone(),
     };
     let store = cluster.store.clone();
     let namespaces =

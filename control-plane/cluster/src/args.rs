@@ -26,6 +26,14 @@ pub struct ClusterArgs {
     /// ValidatingWebhookConfiguration and MutatingWebhookConfiguration whose caBundle is kept current.
     #[arg(long, value_name = "NAME", env = "TIDEGATE_CP_WEBHOOK_CONFIGURATION", default_value = "tidegate")]
     pub webhook_configuration: String,
+    /// Another name in the webhook's certificate, for a configuration that reaches it by `url`. Repeat for several.
+    #[arg(
+        long = "webhook-host",
+        value_name = "NAME",
+        env = "TIDEGATE_CP_WEBHOOK_HOSTS",
+        value_delimiter = ','
+    )]
+    pub webhook_hosts: Vec<String>,
     /// Lease by which replicas agree on one who writes.
     #[arg(long, value_name = "NAME", env = "TIDEGATE_CP_LEADER_LEASE", default_value = "tidegate-leader")]
     pub leader_lease: String,

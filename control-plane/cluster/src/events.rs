@@ -4,6 +4,7 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use serde_json::Value as Json;
 
+use crate::errors::told;
 use crate::kinds::Served;
 
 /// Something to tell, on an object.
@@ -61,7 +62,8 @@ impl Events {
             secondary: None,
         };
         if let Err(error) = self.recorder.publish(&event, &reference).await {
-            tracing::debug!(%error, kind = about.served.kind, name = about.name, "cannot write an Event");
+            let (kind, name) = (about.served.kind, about.name);
+            tracing::debug!(kind, name, "cannot write an Event: {}", told(&error));
         }
     }
 }

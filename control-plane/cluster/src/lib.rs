@@ -8,6 +8,7 @@ pub mod app;
 pub mod args;
 
 mod clock;
+mod errors;
 mod events;
 pub mod gateways;
 pub mod kinds;

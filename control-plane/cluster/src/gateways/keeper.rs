@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Settings, objects};
 use crate::app::Plane;
+use crate::errors::told;
 use crate::source::Cluster;
 use crate::status::FIELD_MANAGER;
 
@@ -59,7 +60,7 @@ pub(crate) async fn keep(
                 match apply(&cluster, &key.namespace, &wanted).await {
                     Ok(()) => drop(applied.insert(key, (wanted, Instant::now()))),
                     Err(error) => {
-                        tracing::warn!(gateway = %key, %error, "cannot make what runs for it; trying again");
+                        tracing::warn!(gateway = %key, "cannot make what runs for it, trying again: {}", told(&error));
                         pause = RETRY;
                     }
                 }

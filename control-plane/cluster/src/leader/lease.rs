@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::election::{Action, Election, Record};
 use crate::clock;
+use crate::errors::told;
 
 /// A request that takes longer is as good as lost.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -126,12 +127,12 @@ impl Candidate {
         tokio::pin!(request);
         if let Some(end) = end.filter(|end| *end > Instant::now()) {
             tokio::select! {
-                done = &mut request => return done.map_err(|error| error.to_string()),
+                done = &mut request => return done.map_err(|error| told(&error)),
                 () = sleep_until(end) => self.say(false),
             }
         }
         match tokio::time::timeout_at(limit, request).await {
-            Ok(done) => done.map_err(|error| error.to_string()),
+            Ok(done) => done.map_err(|error| told(&error)),
             Err(_) => Err(String::from("the API does not answer")),
         }
     }

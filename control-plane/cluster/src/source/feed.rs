@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::store::Feed;
 use super::{Cluster, Timing};
+use crate::errors::told_of_watch;
 use crate::kinds::Served;
 
 /// Why a watch is over.
@@ -74,8 +75,9 @@ pub(super) async fn follow(cluster: Cluster, feed: Feed, served: Served, stop: C
             }
             Err(error) if is_not_served(&error) => return Ended::NotServed,
             Err(error) => {
-                if !is_routine(&error) && cluster.store.lock().failed(&feed, error.to_string()) {
-                    tracing::warn!(watch = %Shown(&feed), %error, "cannot watch; what was there stays");
+                let told = told_of_watch(&error);
+                if !is_routine(&error) && cluster.store.lock().failed(&feed, told.clone()) {
+                    tracing::warn!(watch = %Shown(&feed), "cannot watch; what was there stays: {told}");
                     cluster.moved(false);
                 }
                 let pause = if is_routine(&error) { Duration::ZERO } else { pauses.next() };

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Cluster;
 use super::feed::{self, Ended, Pauses};
 use super::store::Feed;
+use crate::errors::told;
 use crate::kinds::{self, Kind, REFERRED, Served};
 
 /// A kind that was there is believed to be gone when the API has said so as many times: one that is just starting may
@@ -87,7 +88,8 @@ impl Keeper {
                             timing.rediscover.mul_f64(0.75 + rng.f64() / 2.0)
                         }
                         Err(error) => {
-                            tracing::warn!(%error, "cannot ask the API which kinds it has; trying again");
+                            let told = told(&error);
+                            tracing::warn!("cannot ask the API which kinds it has, trying again: {told}");
                             pauses.next()
                         }
                     };

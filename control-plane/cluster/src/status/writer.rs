@@ -1,5 +1,6 @@
 //! Carries out what the planner says. Only the leader writes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use futures_util::stream;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
+use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use tidegate_control_plane::status::Reporter;
 use tidegate_control_plane::world::World;
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::merge::is_shared;
 use super::planner::{Outcome, Planner, Write};
 use crate::app::Plane;
+use crate::errors::{told, undeclared};
 use crate::events::{About, Events, News, news};
 use crate::gateways;
 use crate::source::Cluster;
@@ -27,6 +30,8 @@ use crate::source::Cluster;
 pub(crate) const FIELD_MANAGER: &str = "tidegate";
 /// Requests at once.
 const ABREAST: usize = 8;
+/// After so long it is tried again whether a kind has a field: it may have been upgraded.
+const ANEW: Duration = Duration::from_secs(600);
 /// Changes come in bursts: a push, then an acknowledgement from each proxy.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -37,7 +42,11 @@ struct Writer {
     controller: String,
     /// Whether Gateways' addresses are those of Services that we made for them.
     deploys: bool,
+    undeclared: Mutex<Undeclared>,
 }
+
+/// Fields that this cluster's version of a kind does not have, and since when that is known.
+type Undeclared = BTreeMap<(String, String), Instant>;
 
 /// Keeps every status as it should be, whenever `leads` says that it is us who write, until `shutdown`.
 pub(crate) async fn keep(
@@ -49,7 +58,7 @@ pub(crate) async fn keep(
 ) {
     let Plane { world, nodes, reporter } = plane;
     let controller = world.borrow().controller.name.clone();
-    let writer = Writer { cluster, events, reporter, controller, deploys };
+    let writer = Writer { cluster, events, reporter, controller, deploys, undeclared: Mutex::default() };
     shutdown.run_until_cancelled(writer.run(world, nodes, leads)).await;
 }
 
@@ -126,6 +135,15 @@ impl Writer {
         if self.deploys && kind == "Gateway" && said.get("addresses").is_some() {
             said["addresses"] = gateways::addresses(&self.cluster.store.lock(), &namespace, &name);
         }
+        if let (Some(programmed), true) = (&status.programmed, said.get("ancestors").is_some()) {
+            // For the column of `kubectl get`; kinds that are not ours have none.
+            said["programmed"] = json!(format!("{}/{}", programmed.ready, programmed.of));
+        }
+        let mut undeclared = self.undeclared.lock();
+        undeclared.retain(|_, since| since.elapsed() < ANEW);
+        for (_, field) in undeclared.keys().filter(|(of, _)| *of == kind) {
+            said.as_object_mut().and_then(|said| said.remove(field));
+        }
         Some((ObjectKey { kind, namespace, name }, said))
     }
 
@@ -158,8 +176,20 @@ impl Writer {
             Err(kube::Error::Api(status)) if status.code == 409 => Outcome::Conflict,
             Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Gone,
             Err(error) => {
-                tracing::warn!(object = %key, %error, "cannot write the status; trying again");
-                Outcome::Failed
+                let error = told(&error);
+                let fields = undeclared(&error);
+                if fields.is_empty() {
+                    tracing::warn!(object = %key, "cannot write the status, trying again: {error}");
+                    return Outcome::Failed;
+                }
+                tracing::info!(
+                    kind = key.kind,
+                    ?fields,
+                    "this cluster's version of the kind has no such status"
+                );
+                let fields = fields.into_iter().map(|field| ((key.kind.clone(), field), Instant::now()));
+                self.undeclared.lock().extend(fields);
+                Outcome::Conflict
             }
         }
     }

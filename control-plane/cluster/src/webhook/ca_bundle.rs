@@ -10,6 +10,8 @@ use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::errors::told;
+
 /// Somebody may have applied the manifests again, without the bundle.
 const LOOK: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(1);
@@ -21,6 +23,8 @@ pub(crate) struct Ours {
     pub(crate) configuration: String,
     pub(crate) namespace: String,
     pub(crate) service: String,
+    /// Names under which a configuration may reach us by `url`.
+    pub(crate) hosts: Vec<String>,
 }
 
 /// Keeps the bundle in place, whenever `leads` says that it is us who write, until `shutdown`.
@@ -41,7 +45,7 @@ pub(crate) async fn keep(
             let mut pause = LOOK;
             for kind in ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"] {
                 if let Err(error) = put(&client, &ours, kind, &now.clone().unwrap_or_default()).await {
-                    let error = error.to_string();
+                    let error = told(&error);
                     if complaint.as_ref() != Some(&error) {
                         tracing::warn!(kind, name = ours.configuration, %error, "cannot set the caBundle");
                     }
@@ -84,7 +88,10 @@ fn patch(found: &Json, ours: &Ours, bundle: &str) -> Option<Json> {
     let webhooks = found["webhooks"].as_array()?;
     let is_ours = |webhook: &Json| {
         let service = &webhook["clientConfig"]["service"];
-        service["name"] == *ours.service && service["namespace"] == *ours.namespace
+        let url = webhook["clientConfig"]["url"].as_str().and_then(|url| url.parse::<http::Uri>().ok());
+        let host = url.as_ref().and_then(http::Uri::host);
+        (service["name"] == *ours.service && service["namespace"] == *ours.namespace)
+            || host.is_some_and(|host| ours.hosts.iter().any(|ours| ours == host))
     };
     let lacking = webhooks
         .iter()
@@ -107,7 +114,14 @@ mod tests {
 
     #[test]
     fn only_the_bundles_of_our_own_service_are_set_and_only_where_they_differ() {
-        let ours = Ours { configuration: "c".into(), namespace: "mesh".into(), service: "tidegate".into() };
+        let ours = Ours {
+            configuration: "c".into(),
+            namespace: "mesh".into(),
+            service: "tidegate".into(),
+            hosts: vec!["localhost".into()],
+        };
+        let by_url =
+            |host: &str| json!({ "clientConfig": { "url": format!("https://{host}:9443/validate") } });
         let webhook = |service: &str, bundle: &str| {
             json!({ "clientConfig": {
                 "service": { "name": service, "namespace": "mesh" }, "caBundle": BASE64_STANDARD.encode(bundle),
@@ -115,11 +129,12 @@ mod tests {
         };
         let found = json!({
             "metadata": { "resourceVersion": "7" },
-            "webhooks": [webhook("tidegate", "new"), webhook("other", "old"), webhook("tidegate", "old")],
+            "webhooks": [webhook("tidegate", "new"), webhook("other", "old"), webhook("tidegate", "old"), by_url("example.com"), by_url("localhost")],
         });
         let expected = json!([
             { "op": "test", "path": "/metadata/resourceVersion", "value": "7" },
             { "op": "add", "path": "/webhooks/2/clientConfig/caBundle", "value": BASE64_STANDARD.encode("new") },
+            { "op": "add", "path": "/webhooks/4/clientConfig/caBundle", "value": BASE64_STANDARD.encode("new") },
         ]);
         assert_eq!(patch(&found, &ours, "new"), Some(expected));
         let found = json!({ "webhooks": [webhook("tidegate", "new")] });

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::authority::{Keys, Timetable, advance};
 use crate::clock;
+use crate::errors::told;
 use crate::source::{Pauses, Timing};
 
 /// Well within the time for which a successor is trusted before it signs.
@@ -44,7 +45,7 @@ pub(crate) struct Keeper {
 
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error("{0}")]
+    #[error("{}", told(.0))]
     Api(#[from] kube::Error),
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
@@ -65,10 +66,11 @@ impl ResolvesServerCert for Identity {
 }
 
 impl Keeper {
+    /// `name` is the Secret's in `namespace`; the certificates are for `service` there, and for `hosts`.
     pub(crate) fn new(
         client: Client,
         (namespace, name): (&str, &str),
-        service: &str,
+        (service, hosts): (&str, &[String]),
         timing: Timing,
     ) -> Self {
         let resource = ApiResource {
@@ -82,7 +84,7 @@ impl Keeper {
         Self {
             api: Api::namespaced_with(client, namespace, &resource),
             name: name.to_owned(),
-            names: names.to_vec(),
+            names: names.into_iter().chain(hosts.iter().cloned()).collect(),
             table: Timetable::default(),
             timing,
             identity: Arc::default(),

@@ -273,6 +273,13 @@ impl Server {
         };
         match written {
             Ok(object) => reply(200, &object),
+            Err(500) => {
+                let field = state.undeclared.unwrap_or_default();
+                let message = format!(
+                    "failed to create typed patch object (x): .status.{field}: field not declared in schema"
+                );
+                reply(500, &failure(500, &message))
+            }
             Err(code) => fail(code, path),
         }
     }

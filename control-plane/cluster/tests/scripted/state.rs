@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) forbidden: BTreeSet<String>,
     /// Writes to a status that are answered with a conflict.
     pub(crate) conflicts: u32,
+    /// A field of a status that no kind has here.
+    pub(crate) undeclared: Option<&'static str>,
     /// What every status is changed to right after it was written, by somebody else.
     pub(crate) vandal: Option<Value>,
 }
@@ -98,6 +100,9 @@ impl State {
             let mut object = before.unwrap_or_else(|| json!({ "metadata": {} }));
             merge(&mut object, body);
             return Ok(self.put(key, object));
+        }
+        if self.undeclared.is_some_and(|field| body["status"].get(field).is_some()) {
+            return Err(500);
         }
         if self.conflicts > 0 {
             self.conflicts -= 1;

@@ -143,3 +143,37 @@ async fn a_secret_that_goes_away_is_told_at_the_gateway_that_names_it() {
     assert_eq!(said["reason"], "InvalidCertificateRef");
     plane.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_field_that_a_cluster_does_not_know_yet_is_left_out() {
+    let api = Api::start(cluster()).await;
+    api.put(gateway(None));
+    api.with(|state| state.undeclared = Some("attachedListenerSets"));
+    let plane = plane(&api, &flags()).await;
+    let told = api.until_object(("Gateway", "shop", "edge"), |o| o["status"]["conditions"].is_array()).await;
+    assert!(told["status"].get("attachedListenerSets").is_none());
+    plane.shutdown().await;
+}
+
+#[tokio::test]
+async fn nobody_fights_for_long_over_an_entry() {
+    let api = Api::start(cluster()).await;
+    api.put(service("web"));
+    api.put(limit(5));
+    let theirs = json!({ "ancestors": [{
+        "ancestorRef": { "group": "", "kind": "Service", "name": "web", "namespace": "shop" },
+        "controllerName": "tidegate.io/gateway-controller", "conditions": [],
+    }] });
+    api.with(|state| state.vandal = Some(theirs));
+    let plane = plane(&api, &flags()).await;
+    let writes = |r: &crate::state::Seen| r.method == "PATCH" && r.path.contains("ratelimitpolicies");
+    api.until("a second write", |state| {
+        (state.requests.iter().filter(|r| writes(r)).count() == 2).then_some(())
+    })
+    .await;
+    // The second came two seconds after the first was undone, and the third would come four after that.
+    let mut proxy = Proxy::connect(plane.running.grpc, "p1", "sidecar");
+    proxy.until(|told| told.contains_key("RateLimitPolicy/shop/per-user")).await;
+    assert_eq!(api.requests(writes).len(), 2);
+    plane.shutdown().await;
+}

@@ -79,6 +79,7 @@ pub(crate) fn flags() -> ClusterArgs {
         webhook: Some(ANY),
         webhook_secret: String::from("tidegate-webhook"),
         webhook_configuration: String::from("tidegate"),
+        webhook_hosts: Vec::new(),
         leader_lease: String::from("tidegate-leader"),
         identity: None,
         gateway_image: None,
