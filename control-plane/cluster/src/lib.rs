@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod args;
+pub mod check;
 
 mod clock;
 mod errors;

@@ -34,6 +34,9 @@ const ABREAST: usize = 8;
 const ANEW: Duration = Duration::from_secs(600);
 /// Changes come in bursts: a push, then an acknowledgement from each proxy.
 const SETTLE: Duration = Duration::from_millis(50);
+/// Looking takes no more than a tenth of the time, however large the mesh is.
+const REST: u32 = 9;
+const MAX_REST: Duration = Duration::from_secs(5);
 
 struct Writer {
     cluster: Cluster,
@@ -79,7 +82,8 @@ impl Writer {
             world.mark_unchanged();
             nodes.mark_unchanged();
             observed.mark_unchanged();
-            let Some(next) = self.round(&mut planner, start).await else { return };
+            let Some((looked, next)) = self.round(&mut planner, start).await else { return };
+            let rest = SETTLE.max(looked * REST).min(MAX_REST);
             let next = next.map(|at| start + at);
             tokio::select! {
                 Ok(()) = world.changed() => {}
@@ -88,13 +92,15 @@ impl Writer {
                 Ok(()) = leads.changed() => {}
                 () = sleep_until(next.unwrap_or(start)), if next.is_some() => {}
             }
-            sleep(SETTLE).await;
+            sleep(rest).await;
         }
     }
 
-    /// Writes what is to be written now; says when to look again. `None` when the runtime is shutting down.
-    async fn round(&self, planner: &mut Planner, start: Instant) -> Option<Option<Duration>> {
+    /// Writes what is to be written now; says how long it took to see what that is, and when to look again. `None` when
+    /// the runtime is shutting down.
+    async fn round(&self, planner: &mut Planner, start: Instant) -> Option<(Duration, Option<Duration>)> {
         let reporter = self.reporter.clone();
+        let begun = Instant::now();
         let objects = tokio::task::spawn_blocking(move || reporter.objects()).await.ok()?;
         let wanted: Vec<(ObjectKey, Json)> =
             objects.into_iter().filter_map(|(status, manifest)| self.wanted(&status, manifest)).collect();
@@ -104,6 +110,7 @@ impl Writer {
             let store = store.lock();
             store.observed(&key.kind, &key.namespace, &key.name).map(|(_, observed)| observed)
         });
+        let looked = begun.elapsed();
         for key in &plan.fights {
             self.tell_of_fight(key).await;
         }
@@ -117,7 +124,7 @@ impl Writer {
                 again = Some(start.elapsed());
             }
         }
-        Some(again)
+        Some((looked, again))
     }
 
     /// What is to be said of an object; `None` if it is not ours to say.
