@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::{Client, Config};
 use tidegate_control_plane::source::Reading;
@@ -17,9 +18,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::args::ClusterArgs;
 use crate::events::Events;
 use crate::leader::{Election, Lease, Terms, elect};
+use crate::peers::Home;
 use crate::source::{Cluster, Timing};
 use crate::webhook::{Answers, Keeper, Mutate, Namespace, Ours, keep_ca_bundle, serve};
-use crate::{gateways, status};
+use crate::{gateways, peers, status};
+
+/// A connection on which nothing comes for so long is dead.
+const SILENCE: Duration = Duration::from_secs(320);
 
 /// What is not said by flags.
 #[derive(Clone)]
@@ -94,7 +99,10 @@ pub async fn client() -> Result<Client, RunError> {
     };
     // Fails only if it was done before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let config = Config::infer().await.map_err(|e| failed(&e))?;
+    let mut config = Config::infer().await.map_err(|e| failed(&e))?;
+    // A watch is silent for longer than anything else, and ends before.
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
     Client::try_from(config).map_err(|e| failed(&e))
 }
 
@@ -154,6 +162,9 @@ pub async fn start(
         leads.clone(),
         shutdown.clone(),
     ));
+    let home =
+        Home { namespace: flags.namespace.clone(), service: flags.service.clone(), admin: running.admin };
+    tasks.spawn(peers::keep(cluster.clone(), plane.clone(), home, leads.clone(), shutdown.clone()));
     if let Some(settings) = gateways::Settings::of(flags, args.listen.port()) {
         let keeping = gateways::keep(cluster, plane, settings, leads.clone(), shutdown.clone());
         tasks.spawn(keeping);

@@ -1,6 +1,21 @@
 //! What is told of requests that fail: what the API said, once.
 
+use std::time::Duration;
+
 use kube::runtime::watcher;
+
+/// A request that takes longer is as good as lost. A watch is none of these.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request's answer, or an error if there is none in time: an API that is silent must not hold up who asks.
+pub(crate) async fn in_time<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, kube::Error> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(answer) => answer,
+        Err(_) => Err(kube::Error::Service(format!("no answer within {} s", TIMEOUT.as_secs()).into())),
+    }
+}
 
 pub(crate) fn told(error: &kube::Error) -> String {
     match error {

@@ -4,7 +4,7 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use serde_json::Value as Json;
 
-use crate::errors::told;
+use crate::errors::{in_time, told};
 use crate::kinds::Served;
 
 /// Something to tell, on an object.
@@ -61,7 +61,7 @@ impl Events {
             action: String::from("Reconcile"),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
+        if let Err(error) = in_time(self.recorder.publish(&event, &reference)).await {
             let (kind, name) = (about.served.kind, about.name);
             tracing::debug!(kind, name, "cannot write an Event: {}", told(&error));
         }

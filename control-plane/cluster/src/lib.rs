@@ -14,6 +14,7 @@ mod events;
 pub mod gateways;
 pub mod kinds;
 pub mod leader;
+mod peers;
 pub mod source;
 pub mod status;
 pub mod webhook;

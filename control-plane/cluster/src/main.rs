@@ -1,4 +1,4 @@
-//! `tidegate-control-plane`: serves a directory of policy documents, or those of a Kubernetes cluster, to proxies.
+//! `tidegate-control-plane`: serves policy documents of a directory, or of a Kubernetes cluster, to proxies.
 
 use std::process::ExitCode;
 

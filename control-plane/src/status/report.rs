@@ -28,6 +28,8 @@ pub struct Reporter {
     quotas: Arc<Quotas>,
     outliers: Arc<Outliers>,
     transitions: Mutex<Transitions>,
+    /// What other control planes say of their proxies, where this one speaks for all of them.
+    others: Mutex<Vec<Status>>,
 }
 
 impl Reporter {
@@ -36,7 +38,8 @@ impl Reporter {
         hub: Arc<Hub>,
         (quotas, outliers): (Arc<Quotas>, Arc<Outliers>),
     ) -> Self {
-        Self { world, hub, quotas, outliers, transitions: Mutex::default() }
+        let (transitions, others) = (Mutex::default(), Mutex::default());
+        Self { world, hub, quotas, outliers, transitions, others }
     }
 
     /// What proxies say of failing endpoints.
@@ -63,6 +66,15 @@ impl Reporter {
         self.world.clone()
     }
 
+    /// From now on, objects are told by all these proxies beside our own. Whether that is another word than before.
+    pub fn speak_for(&self, others: Vec<Status>) -> bool {
+        let mut before = self.others.lock();
+        let differs = *before != others;
+        *before = others;
+        differs
+    }
+
+    /// What is known here, and of our own proxies.
     pub fn status(&self) -> Status {
         Status { suspects: self.outliers.suspects(), ..report(&self.world(), &self.hub.nodes()) }
     }
@@ -75,12 +87,15 @@ impl Reporter {
         json!({ "apiVersion": "v1", "kind": "List", "items": items })
     }
 
-    /// Every object, and how Kubernetes would show it.
+    /// Every object, and how Kubernetes would show it, by all proxies that are spoken for.
     pub fn objects(&self) -> Vec<(ObjectStatus, Json)> {
         // Before the world is looked at: an older one must not be folded in after a younger.
         let mut transitions = self.transitions.lock();
         let world = self.world();
-        let status = report(&world, &self.hub.nodes());
+        let mut status = report(&world, &self.hub.nodes());
+        for other in self.others.lock().iter() {
+            status.join(other);
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (items, after) = manifests(&world, &status, &transitions, i64::try_from(now).unwrap_or_default());
         *transitions = after;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Settings, objects};
 use crate::app::Plane;
-use crate::errors::told;
+use crate::errors::{in_time, told};
 use crate::source::Cluster;
 use crate::status::FIELD_MANAGER;
 
@@ -92,7 +92,7 @@ async fn apply(cluster: &Cluster, namespace: &str, wanted: &[Json]) -> Result<()
         let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), namespace, &resource);
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        api.patch(name, &params, &Patch::Apply(object)).await?;
+        in_time(api.patch(name, &params, &Patch::Apply(object))).await?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Cluster;
 use super::feed::{self, Ended, Pauses};
 use super::store::Feed;
-use crate::errors::told;
+use crate::errors::{in_time, told};
 use crate::kinds::{self, Kind, REFERRED, Served};
 
 /// A kind that was there is believed to be gone when the API has said so as many times: one that is just starting may
@@ -122,7 +122,7 @@ impl Keeper {
 
     async fn discover(&mut self) -> Result<(), kube::Error> {
         let wanted: Vec<Kind> = kinds::all().filter(|k| self.missing.contains_key(k.kind)).collect();
-        let served = kinds::discover(&self.cluster.client, &wanted).await?;
+        let served = in_time(kinds::discover(&self.cluster.client, &wanted)).await?;
         self.discovered = true;
         for served in served {
             self.missing.remove(served.kind);

@@ -3,10 +3,12 @@
 //! Pure: events in, readings out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
+use serde_json::Value as Json;
 use tidegate_control_plane::source::{Reading, UnknownFolder};
 
 use super::document::{Document, Observed, Scope, path, scope};
@@ -175,10 +177,34 @@ impl Store {
         let namespaces = self.listings.get(&Feed::Kind("Namespace"));
         let scope = (String::new(), name.to_owned());
         let text = namespaces.and_then(|listing| text(listing.objects.get(&scope)?));
-        let object: serde_json::Value =
-            text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let object: Json = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
         labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+    }
+
+    /// The endpoints of a Service that are not going away; at the port called `admin`, else at `port`.
+    pub fn endpoints(&self, namespace: &str, service: &str, port: u16) -> BTreeSet<SocketAddr> {
+        let mut found = BTreeSet::new();
+        let Some(slices) = self.listings.get(&Feed::Kind("EndpointSlice")) else { return found };
+        for (_, document) in slices.objects.iter().filter(|((within, _), _)| within == namespace) {
+            let Ok(body) = &document.content.body else { continue };
+            let Ok(slice) = serde_json::from_str::<Json>(&body.text) else { continue };
+            if slice["metadata"]["labels"]["kubernetes.io/service-name"] != *service {
+                continue;
+            }
+            let list = |value: &Json| value.as_array().cloned().unwrap_or_default();
+            let named = list(&slice["ports"]).into_iter().find(|port| port["name"] == "admin");
+            let named = named.and_then(|named| u16::try_from(named["port"].as_u64()?).ok());
+            for endpoint in list(&slice["endpoints"]) {
+                if endpoint["conditions"]["terminating"] == true {
+                    continue;
+                }
+                let addresses = list(&endpoint["addresses"]).into_iter();
+                let parsed = addresses.filter_map(|address| address.as_str()?.parse::<IpAddr>().ok());
+                found.extend(parsed.map(|ip| SocketAddr::new(ip, named.unwrap_or(port))));
+            }
+        }
+        found
     }
 
     pub fn served(&self, kind: &str) -> Option<&Served> {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::merge::is_shared;
 use super::planner::{Outcome, Planner, Write};
 use crate::app::Plane;
-use crate::errors::{told, undeclared};
+use crate::errors::{in_time, told, undeclared};
 use crate::events::{About, Events, News, news};
 use crate::gateways;
 use crate::source::Cluster;
@@ -170,7 +170,7 @@ impl Writer {
         };
         let body = body(&served.resource.api_version, write);
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        match api.patch_status(&key.name, &params, &Patch::Apply(&body)).await {
+        match in_time(api.patch_status(&key.name, &params, &Patch::Apply(&body))).await {
             Ok(object) => {
                 self.cluster.written(&key.kind, object);
                 let (namespace, name, uid) = (&*key.namespace, &*key.name, &*write.base.uid);

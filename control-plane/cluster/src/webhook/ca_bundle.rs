@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::errors::told;
+use crate::errors::{in_time, told};
 
 /// Somebody may have applied the manifests again, without the bundle.
 const LOOK: Duration = Duration::from_secs(15);
@@ -44,7 +44,8 @@ pub(crate) async fn keep(
             let Ok(now) = bundle.wait_for(Option::is_some).await.map(|bundle| bundle.clone()) else { return };
             let mut pause = LOOK;
             for kind in ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"] {
-                if let Err(error) = put(&client, &ours, kind, &now.clone().unwrap_or_default()).await {
+                if let Err(error) = in_time(put(&client, &ours, kind, &now.clone().unwrap_or_default())).await
+                {
                     let error = told(&error);
                     if complaint.as_ref() != Some(&error) {
                         tracing::warn!(kind, name = ours.configuration, %error, "cannot set the caBundle");

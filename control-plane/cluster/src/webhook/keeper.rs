@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::authority::{Keys, Timetable, advance};
 use crate::clock;
-use crate::errors::told;
+use crate::errors::{in_time, told};
 use crate::source::{Pauses, Timing};
 
 /// Well within the time for which a successor is trusted before it signs.
@@ -132,10 +132,10 @@ impl Keeper {
     }
 
     async fn look(&self, leading: bool) -> Result<(), Fault> {
-        let Some(secret) = self.api.get_opt(&self.name).await? else {
+        let Some(secret) = in_time(self.api.get_opt(&self.name)).await? else {
             let Some(keys) = advance(None, &self.names, clock::now(), &self.table)? else { return Ok(()) };
             // Whoever is first makes it; the others find it the next time.
-            self.api.create(&PostParams::default(), &self.secret(&keys, None)).await?;
+            in_time(self.api.create(&PostParams::default(), &self.secret(&keys, None))).await?;
             return self.serve(&Held::Ours(Box::new(keys)));
         };
         let mut held = self.held(&secret)?;
@@ -143,7 +143,7 @@ impl Keeper {
             let next = advance(Some(keys), &self.names, clock::now(), &self.table)?;
             if let Some(next) = next {
                 let fresh = self.secret(&next, Some(&secret));
-                self.api.replace(&self.name, &PostParams::default(), &fresh).await?;
+                in_time(self.api.replace(&self.name, &PostParams::default(), &fresh)).await?;
                 tracing::info!(secret = self.name, "the webhook's certificates were renewed");
                 held = Held::Ours(Box::new(next));
             }

@@ -230,6 +230,7 @@ impl Server {
         let mut state = self.state.lock();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let (api_version, rest) = match parts.as_slice() {
+            ["version"] => return reply(200, &version()),
             ["api", version, rest @ ..] => ((*version).to_owned(), rest),
             ["apis", group, version, rest @ ..] => (format!("{group}/{version}"), rest),
             _ => return fail(404, path),
@@ -390,6 +391,15 @@ fn discovery(state: &State, api_version: &str) -> Response<Body> {
         })
         .collect();
     reply(200, &json!({ "kind": "APIResourceList", "groupVersion": api_version, "resources": resources }))
+}
+
+fn version() -> Value {
+    let fields = ["gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"];
+    let mut version = json!({ "major": "1", "minor": "36", "gitVersion": "v1.36.0" });
+    for field in fields {
+        version[field] = json!("");
+    }
+    version
 }
 
 fn parameters(query: &str) -> BTreeMap<String, String> {

@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use crate::api::Api;
 use crate::objects::{cluster, gateway, limit, service};
 use crate::proxy::Proxy;
@@ -24,6 +26,36 @@ async fn of_two_replicas_one_writes_both_serve_and_the_other_takes_over() {
     assert!(told["status"]["conditions"][0]["lastTransitionTime"].is_string());
     let lease = api.get("Lease", "mesh", "tidegate-leader").unwrap();
     assert_eq!(lease["spec"]["leaseTransitions"], 1);
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_writes_speaks_for_the_proxies_of_all_replicas() {
+    let api = Api::start(cluster()).await;
+    api.put(service("web"));
+    api.put(limit(5));
+    let mut first = plane(&api, &flags()).await;
+    first.leads.wait_for(|leads| *leads).await.unwrap();
+    let second = plane(&api, &flags()).await;
+    for (name, admin) in [("a", first.running.admin), ("b", second.running.admin)] {
+        api.put(json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {
+                "name": name, "namespace": "mesh", "labels": { "kubernetes.io/service-name": "tidegate" },
+            },
+            "endpoints": [{ "addresses": [admin.ip().to_string()] }],
+            "ports": [{ "name": "admin", "port": admin.port() }],
+        }));
+    }
+    let _here = Proxy::connect(first.running.grpc, "p1", "sidecar");
+    let there = Proxy::connect(second.running.grpc, "p2", "sidecar");
+    let says = |object: &serde_json::Value, word: &str| object["status"]["programmed"] == word;
+    let policy = ("RateLimitPolicy", "shop", "per-user");
+    let told = api.until_object(policy, |object| says(object, "2/2")).await;
+    assert_eq!(told["status"]["ancestors"][0]["conditions"][1]["message"], "2/2 proxies run it");
+    drop(there);
+    api.until_object(policy, |object| says(object, "1/1")).await;
+    first.shutdown().await;
     second.shutdown().await;
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod api;
+mod checking;
 mod gateways;
 mod leading;
 mod objects;
