@@ -4,6 +4,8 @@
 //! what acts on it is the proxy's and the control plane's.
 
 mod cases;
+#[cfg(feature = "cluster")]
+mod check;
 mod demo;
 mod exit;
 mod http_client;
@@ -20,7 +22,7 @@ mod validate;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 // A proxy runs in here as well: see its own main.rs.
 #[global_allocator]
@@ -62,7 +64,7 @@ enum Command {
     Proxy(tidegate_proxy::ProxyArgs),
     /// Run one control plane for many proxies
     #[command(after_help = parts::CONTROL_PLANE_EXAMPLES)]
-    ControlPlane(tidegate_control_plane::ControlPlaneArgs),
+    ControlPlane(parts::ControlPlaneFlags),
     /// Show every object of a running control plane: accepted, programmed on how many proxies, errors
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
@@ -72,6 +74,10 @@ enum Command {
     /// Put a new root in the place of the authority's, without a gap
     #[command(after_help = identity::ROTATE_EXAMPLES)]
     RotateRoot(identity::RotateArgs),
+    /// Ask a cluster whether everything is there that a mesh needs
+    #[cfg(feature = "cluster")]
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::CheckArgs),
     /// Check policy files without running anything
     #[command(after_help = validate::EXAMPLES)]
     Validate(validate::ValidateArgs),
@@ -84,12 +90,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let matches = parts::with_kubernetes(Cli::command()).get_matches();
+    let command = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     let done = match command {
         Command::Demo(args) => demo::command(args),
         Command::Run(args) => run::command(args),
         Command::Proxy(args) => parts::proxy(args),
         Command::ControlPlane(args) => parts::control_plane(&args),
+        #[cfg(feature = "cluster")]
+        Command::Check(args) => check::command(args),
         Command::Validate(args) => validate::command(&args),
         Command::Test(args) => cases::command(&args),
         Command::Token(args) => identity::token(&args),
@@ -102,8 +111,6 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -25,6 +25,8 @@ Examples:
 pub(crate) const CONTROL_PLANE_EXAMPLES: &str = "\
 Examples:
   tidegate control-plane --policies mesh --listen 0.0.0.0:15010
+  tidegate control-plane --kubernetes
+      the cluster that $KUBECONFIG or the pod leads to
   curl http://127.0.0.1:15014/status";
 
 pub(crate) fn proxy(args: ProxyArgs) -> Result<Done> {
@@ -37,10 +39,33 @@ pub(crate) fn proxy(args: ProxyArgs) -> Result<Done> {
     })
 }
 
-pub(crate) fn control_plane(args: &ControlPlaneArgs) -> Result<Done> {
-    logging::start("info");
+/// The flags of a control plane, of a directory or of a cluster.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ControlPlaneFlags {
+    #[command(flatten)]
+    control_plane: ControlPlaneArgs,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    cluster: tidegate_cluster::ClusterArgs,
+}
+
+/// Lets a cluster take the place of a directory, where this build can read one.
+pub(crate) fn with_kubernetes(command: clap::Command) -> clap::Command {
+    #[cfg(feature = "cluster")]
+    let command = command.mut_subcommand("control-plane", tidegate_cluster::with_kubernetes);
+    command
+}
+
+pub(crate) fn control_plane(args: &ControlPlaneFlags) -> Result<Done> {
+    logging::start("info,kube_client=off");
     runtime::many()?.block_on(async {
-        tidegate_control_plane::run(args, shutdown::token()?).await?;
+        let shutdown = shutdown::token()?;
+        #[cfg(feature = "cluster")]
+        if args.cluster.kubernetes {
+            tidegate_cluster::run(&args.control_plane, &args.cluster, shutdown).await?;
+            return Ok(Done::Well);
+        }
+        tidegate_control_plane::run(&args.control_plane, shutdown).await?;
         Ok(Done::Well)
     })
 }

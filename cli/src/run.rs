@@ -156,8 +156,16 @@ async fn start_control_plane(policies: PathBuf, args: &RunArgs) -> Result<Contro
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let quota = QuotaArgs::default();
     let identity = IdentityArgs::default();
-    let mut plane =
-        ControlPlaneArgs { policies, listen, admin, classes, status_file, quota, identity, is_first: true };
+    let mut plane = ControlPlaneArgs {
+        policies: Some(policies),
+        listen,
+        admin,
+        classes,
+        status_file,
+        quota,
+        identity,
+        is_first: true,
+    };
     let mut started = tidegate_control_plane::start(&plane).await;
     // Several runs that start at once all find the default free, and only one of them gets it.
     if args.status.is_none()

@@ -29,8 +29,8 @@ use crate::world::{Fold, World};
 #[derive(Args, Clone, Debug)]
 pub struct ControlPlaneArgs {
     /// Directory of policy documents (*.yaml, *.yml, *.json), watched for changes.
-    #[arg(long, value_name = "DIR", env = "TIDEGATE_CP_POLICIES")]
-    pub policies: PathBuf,
+    #[arg(long, value_name = "DIR", env = "TIDEGATE_CP_POLICIES", required = true)]
+    pub policies: Option<PathBuf>,
     /// Where proxies fetch their configuration (gRPC, delta xDS).
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_CP_LISTEN", default_value = "127.0.0.1:15010")]
     pub listen: SocketAddr,
@@ -68,6 +68,8 @@ pub struct ControllerArgs {
 pub enum StartError {
     #[error(transparent)]
     Policies(#[from] CannotOpen),
+    #[error("nothing says where policies are: give --policies DIR")]
+    NoPolicies,
     #[error("cannot listen on {flag} {address}: {cause}")]
     Listen { flag: &'static str, address: SocketAddr, cause: std::io::Error },
     #[error(
@@ -99,7 +101,11 @@ impl StartError {
     /// The process's exit code: 2 where the command line is at fault.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Policies(_) | Self::StatusFile(_) | Self::Peers(_) | Self::Identity(_) => 2,
+            Self::Policies(_)
+            | Self::NoPolicies
+            | Self::StatusFile(_)
+            | Self::Peers(_)
+            | Self::Identity(_) => 2,
             Self::Listen { .. } | Self::Failed(_) => 1,
         }
     }
@@ -127,11 +133,24 @@ pub struct Running {
 /// If the directory cannot be read or an address is taken. Once started, it survives losing the directory.
 pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     check_status_file(args)?;
+    let policies = args.policies.as_deref().ok_or(StartError::NoPolicies)?;
+    let shutdown = CancellationToken::new();
+    let readings = file::open(policies, shutdown.clone()).await?;
+    start_from(args, readings, shutdown).await
+}
+
+/// Starts a control plane on what any source reads. `shutdown` ends it, and is cancelled when it is dropped.
+///
+/// # Errors
+/// If an address is taken or the command line is at fault.
+pub async fn start_from(
+    args: &ControlPlaneArgs,
+    readings: watch::Receiver<Arc<Reading>>,
+    shutdown: CancellationToken,
+) -> Result<Running, StartError> {
+    let guard = shutdown.clone().drop_guard();
     let peers = Peers::new(&args.quota, args.listen)?;
     let certifier = Certifier::open(&args.identity)?;
-    let shutdown = CancellationToken::new();
-    let guard = shutdown.clone().drop_guard();
-    let readings = file::open(&args.policies, shutdown.clone()).await?;
     let grpc = listen("--listen", args.listen).await?;
     let admin = listen("--admin", args.admin).await?;
 
@@ -185,32 +204,43 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
 /// # Errors
 /// As [`start`]; later, if a part of it fails: who runs it shall start it again rather than let it go on half-dead.
 pub async fn run(args: &ControlPlaneArgs, shutdown: CancellationToken) -> Result<(), StartError> {
-    let mut running = start(args).await?;
-    let status = running.status();
-    tracing::info!(
-        grpc = %running.grpc, admin = %running.admin, policies = %args.policies.display(),
-        objects = status.objects.len(), "control plane is ready"
-    );
-    if running.world().borrow().published.is_incomplete() {
-        tracing::warn!(
-            "not everything could be read: connected proxies keep what an earlier control plane told them, except \
-             where it is changed now, until the errors above are mended"
-        );
-    }
-    let failed = tokio::select! {
-        () = shutdown.cancelled() => None,
-        ended = running.tasks.join_next() => Some(match ended {
-            Some(Err(error)) => error.to_string(),
-            _ => String::from("it ended"),
-        }),
-    };
-    running.shutdown().await;
-    failed.map_or(Ok(()), |cause| Err(StartError::Failed(cause)))
+    let running = start(args).await?;
+    let policies = args.policies.as_deref().unwrap_or(Path::new("")).display().to_string();
+    running.until(shutdown, &policies).await
 }
 
 impl Running {
+    /// Serves until `shutdown`; `policies` says where they are, for the log.
+    ///
+    /// # Errors
+    /// If a part of it fails: who runs it shall start it again rather than let it go on half-dead.
+    pub async fn until(mut self, shutdown: CancellationToken, policies: &str) -> Result<(), StartError> {
+        let objects = self.status().objects.len();
+        tracing::info!(grpc = %self.grpc, admin = %self.admin, policies, objects, "control plane is ready");
+        if self.world.borrow().published.is_incomplete() {
+            tracing::warn!(
+                "not everything could be read: connected proxies keep what an earlier control plane told them, \
+                 except where it is changed now, until the errors above are mended"
+            );
+        }
+        let failed = tokio::select! {
+            () = shutdown.cancelled() => None,
+            ended = self.tasks.join_next() => Some(match ended {
+                Some(Err(error)) => error.to_string(),
+                _ => String::from("it ended"),
+            }),
+        };
+        self.shutdown().await;
+        failed.map_or(Ok(()), |cause| Err(StartError::Failed(cause)))
+    }
+
     pub fn status(&self) -> Status {
         self.reporter.status()
+    }
+
+    /// Answers for what objects are told, at any moment.
+    pub fn reporter(&self) -> Arc<Reporter> {
+        self.reporter.clone()
     }
 
     /// Everything held true now, and every moment after.
@@ -238,8 +268,9 @@ impl Running {
 fn check_status_file(args: &ControlPlaneArgs) -> Result<(), StartError> {
     let Some(path) = &args.status_file else { return Ok(()) };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (folder.canonicalize(), args.policies.canonicalize()) {
-        (Ok(folder), Ok(policies)) if folder.starts_with(&policies) => {
+    let policies = args.policies.as_deref().map(Path::canonicalize);
+    match (folder.canonicalize(), policies) {
+        (Ok(folder), Some(Ok(policies))) if folder.starts_with(&policies) => {
             Err(StartError::StatusFile(path.clone()))
         }
         _ => Ok(()),

@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use tidegate_policy::document::{self, Diagnostic, ObjectKey, Severity};
+use tidegate_policy::document::{self, Diagnostic, ObjectKey, Parsed, Severity};
 use tidegate_policy::objects::Object;
 
-use crate::source::{FileContent, Reading};
+use crate::source::{FileContent, FileText, Form, Reading};
 use claims::{Claim, Claims, What};
 use file_state::{FileState, fault, warning};
 
@@ -191,7 +191,7 @@ impl Index {
             }
             (Ok(text), _) => FileState::Read {
                 hash: text.hash,
-                words: document::parse(&content.path, &text.text).into(),
+                words: parse(&content.path, text).into(),
                 blank: text.is_blank(),
             },
         };
@@ -251,6 +251,13 @@ fn same_in_force(a: &BTreeMap<ObjectKey, Indexed>, b: &BTreeMap<ObjectKey, Index
         objects.values().filter_map(|indexed| indexed.object.as_ref()).map(Arc::as_ptr).collect()
     };
     in_force(a) == in_force(b)
+}
+
+fn parse(path: &Arc<str>, text: &FileText) -> Parsed {
+    match text.form {
+        Form::Documents => document::parse(path, &text.text),
+        Form::Object => document::parse_object(path, &text.text),
+    }
 }
 
 fn is_within(path: &str, folder: &str) -> bool {

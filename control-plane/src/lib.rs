@@ -19,6 +19,6 @@ pub mod source;
 pub mod status;
 pub mod world;
 
-pub use app::{ControlPlaneArgs, ControllerArgs, Running, StartError, run, start};
+pub use app::{ControlPlaneArgs, ControllerArgs, Running, StartError, run, start, start_from};
 pub use identity::IdentityArgs;
 pub use quotas::{PeersError, QuotaArgs};

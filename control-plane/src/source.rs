@@ -30,6 +30,16 @@ pub struct FileText {
     /// SHA-256 of the text.
     pub hash: [u8; 32],
     pub text: Arc<str>,
+    pub form: Form,
+}
+
+/// What kind of text it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// YAML or JSON as a person keeps it: faults have a line and a column.
+    Documents,
+    /// One object of a cluster as JSON: nobody has ever seen its lines.
+    Object,
 }
 
 /// Why a file's text is not known.
@@ -62,7 +72,12 @@ impl FileText {
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         use sha2::Digest;
         let text = text.into();
-        Self { hash: sha2::Sha256::digest(text.as_bytes()).into(), text }
+        Self { hash: sha2::Sha256::digest(text.as_bytes()).into(), text, form: Form::Documents }
+    }
+
+    /// An object of a cluster, as JSON.
+    pub fn object(json: impl Into<Arc<str>>) -> Self {
+        Self { form: Form::Object, ..Self::new(json) }
     }
 
     /// No document at all: what a file is while it is being rewritten.

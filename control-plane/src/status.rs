@@ -171,7 +171,37 @@ impl ObjectStatus {
     }
 }
 
+impl Programmed {
+    /// Adds proxies that are connected elsewhere.
+    fn join(&mut self, other: &Self) {
+        self.ready += other.ready;
+        self.of += other.of;
+        let room = MAX_LAGGARDS.saturating_sub(self.laggards.len());
+        self.laggards.extend(other.laggards.iter().take(room).cloned());
+        if self.reason.is_none() {
+            self.reason.clone_from(&other.reason);
+            self.unbound = other.unbound;
+        }
+    }
+}
+
 impl Status {
+    /// Adds what the proxies of another control plane run of the same objects.
+    pub fn join(&mut self, other: &Self) {
+        let key =
+            |object: &ObjectStatus| (object.kind.clone(), object.namespace.clone(), object.name.clone());
+        let others: BTreeMap<_, _> = other.objects.iter().map(|object| (key(object), object)).collect();
+        for object in &mut self.objects {
+            let Some(other) = others.get(&key(object)) else { continue };
+            if let Some(programmed) = &other.programmed {
+                object.programmed.get_or_insert_default().join(programmed);
+            }
+            for (listener, programmed) in &other.listeners {
+                object.listeners.entry(listener.clone()).or_default().join(programmed);
+            }
+        }
+    }
+
     /// The objects that `filter` picks, with what is wrong with them. Without a filter: everything.
     pub fn pick(mut self, filter: &Filter) -> Self {
         if *filter != Filter::default() {
@@ -183,5 +213,40 @@ impl Status {
 
     pub fn object(&self, kind: &str, namespace: &str, name: &str) -> Option<&ObjectStatus> {
         self.objects.iter().find(|o| o.kind == kind && o.namespace == namespace && o.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxies_of_several_control_planes_are_counted_together() {
+        let status = |ready, laggards: &[&str], reason: Option<&str>| {
+            let laggards = laggards.iter().map(ToString::to_string).collect();
+            let programmed =
+                Programmed { ready, of: 12, laggards, reason: reason.map(str::to_owned), unbound: false };
+            let object = ObjectStatus {
+                kind: String::from("Gateway"),
+                namespace: String::from("shop"),
+                name: String::from("edge"),
+                source: String::new(),
+                in_force: InForce::Current,
+                conditions: Vec::new(),
+                errors: Vec::new(),
+                listeners: [(String::from("http"), programmed.clone())].into(),
+                programmed: Some(programmed),
+            };
+            Status { objects: vec![object], ..Status::default() }
+        };
+        let mut all = status(6, &["a", "b", "c", "d", "e", "f"], None);
+        all.join(&status(7, &["g", "h", "i", "j", "k"], Some("g: no")));
+        let programmed = all.objects[0].programmed.clone().unwrap();
+        assert_eq!((programmed.ready, programmed.of, programmed.laggards.len()), (13, 24, MAX_LAGGARDS));
+        assert_eq!(programmed.reason.as_deref(), Some("g: no"));
+        assert_eq!(all.objects[0].listeners["http"], programmed);
+        let before = all.clone();
+        all.join(&Status::default());
+        assert_eq!(all, before);
     }
 }

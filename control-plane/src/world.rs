@@ -195,4 +195,37 @@ ports: [{port: 3000}]
             "{told:?}"
         );
     }
+
+    #[test]
+    fn an_object_of_a_cluster_keeps_its_last_valid_version_and_is_told_without_lines() {
+        let reading = |requests: &str| {
+            let json = format!(
+                r#"{{"apiVersion": "tidegate.io/v1alpha1", "kind": "RateLimitPolicy",
+                    "metadata": {{"name": "a", "namespace": "shop", "generation": 7, "uid": "u"}},
+                    "spec": {{"targetRefs": [{{"kind": "Service", "name": "web"}}],
+                              "limits": [{{"name": "all", "requests": {requests}, "per": "1s"}}]}}}}"#
+            );
+            let body = Ok(FileText::object(json));
+            let files = vec![FileContent { path: "RateLimitPolicy/shop/a".into(), body }];
+            Reading { files, unknown: Vec::new(), root_listed: true }
+        };
+        let mut fold = Fold::default();
+        assert_eq!(fold.apply(&reading("5")).unwrap().diagnostics, []);
+        let world = fold.apply(&reading("\"many\"")).unwrap();
+        let status = crate::status::report(&world, &[]);
+        let policy = status.object("RateLimitPolicy", "shop", "a").unwrap();
+        assert_eq!(
+            (&*policy.source, policy.in_force),
+            ("RateLimitPolicy/shop/a", crate::status::InForce::LastValid)
+        );
+        let told = policy.errors[0].to_string();
+        assert!(told.starts_with("RateLimitPolicy/shop/a: error: spec.limits[0].requests: "), "{told}");
+        let object = world.objects.values().next().unwrap();
+        assert_eq!((object.generation, object.line), (7, 0));
+        // Whatever is no JSON hides what it may hold, and takes nothing away.
+        let files =
+            vec![FileContent { path: "RateLimitPolicy/shop/a".into(), body: Ok(FileText::object("{")) }];
+        let world = fold.apply(&Reading { files, unknown: Vec::new(), root_listed: true }).unwrap();
+        assert!(world.objects.values().next().unwrap().object.is_some());
+    }
 }

@@ -40,7 +40,7 @@ fn args(directory: &TempDir) -> ControlPlaneArgs {
     }
     let (ca_dir, join_tokens) = (Some(directory.path().join("ca")), Some(tokens));
     ControlPlaneArgs {
-        policies,
+        policies: Some(policies),
         listen: "127.0.0.1:0".parse().unwrap(),
         admin: "127.0.0.1:0".parse().unwrap(),
         classes: ControllerArgs::default(),

@@ -36,7 +36,7 @@ async fn each_user_has_the_written_budget_and_is_told_what_is_left() {
     std::fs::write(directory.path().join("edge.yaml"), POLICY).unwrap();
     let args = ControlPlaneArgs {
         identity: IdentityArgs::default(),
-        policies: directory.path().to_owned(),
+        policies: Some(directory.path().to_owned()),
         listen: ANY,
         admin: ANY,
         classes: ControllerArgs::default(),

@@ -144,9 +144,27 @@ pub fn stand_in(value: &serde_json::Value) -> Option<Object> {
     read::stand_in(&locate::from_json(value)?, &Origin::Cluster)
 }
 
+/// Reads one object of a cluster as [`parse`] reads a file. `name` is what people are told instead of a path, such as
+/// `HTTPRoute/shop/web`; there are no lines.
+pub fn parse_object(name: &Arc<str>, json: &str) -> Parsed {
+    let mut file = File { origin: Origin::Cluster, ..File::new(name) };
+    match serde_json::from_str(json).map(|value| locate::from_json(&value)) {
+        Ok(Some(node)) => file.node(&node, false),
+        Ok(None) => file.unreadable(format!("nested more than {MAX_DEPTH} levels deep")),
+        Err(error) => file.unreadable(format!("is not JSON: {error}")),
+    }
+    file.finish()
+}
+
+/// Every kind that has a meaning here: its name, the versions of it that can be read, the one to prefer first, and
+/// whether its objects belong to no namespace.
+pub fn kinds() -> impl Iterator<Item = (&'static str, &'static [&'static str], bool)> {
+    kinds::all().map(|row| (row.kind, row.api_versions, row.cluster_scoped))
+}
+
 /// A file on its way to [`Parsed`].
 struct File {
-    file: Arc<str>,
+    origin: Origin,
     report: Report,
     objects: Vec<Object>,
     failed: Vec<ObjectKey>,
@@ -160,7 +178,7 @@ struct File {
 impl File {
     fn new(file: &Arc<str>) -> Self {
         Self {
-            file: file.clone(),
+            origin: Origin::File(file.clone()),
             report: Report::new(file.clone()),
             objects: Vec::new(),
             failed: Vec::new(),
@@ -181,6 +199,12 @@ impl File {
             lines: self.lines,
             manifests: self.manifests,
         }
+    }
+
+    /// Nobody can tell which objects were meant.
+    fn unreadable(&mut self, message: String) {
+        self.report.error(Place::default(), "", message, None);
+        self.complete = false;
     }
 
     fn document(&mut self, document: yaml::Document) {
@@ -207,7 +231,7 @@ impl File {
         if let Some(items) = read::list_items(node) {
             return items.iter().for_each(|item| self.node(item, broken));
         }
-        let outcome = read::object(node, &Origin::File(self.file.clone()), &mut self.report);
+        let outcome = read::object(node, &self.origin, &mut self.report);
         match outcome {
             Outcome::Nothing => {}
             Outcome::Object(object) => {

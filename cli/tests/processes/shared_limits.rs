@@ -36,7 +36,7 @@ pub(crate) fn args(policies: &Path) -> ControlPlaneArgs {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     ControlPlaneArgs {
         identity: IdentityArgs::default(),
-        policies: policies.to_owned(),
+        policies: Some(policies.to_owned()),
         listen: any,
         admin: any,
         classes: ControllerArgs::default(),

@@ -30,6 +30,8 @@ pub struct Reporter {
     outliers: Arc<Outliers>,
     transitions: Mutex<Transitions>,
     certifier: Option<Arc<Certifier>>,
+    /// What other control planes say of their proxies, where this one speaks for all of them.
+    others: Mutex<Vec<Status>>,
 }
 
 impl Reporter {
@@ -38,7 +40,8 @@ impl Reporter {
         hub: Arc<Hub>,
         (quotas, outliers): (Arc<Quotas>, Arc<Outliers>),
     ) -> Self {
-        Self { world, hub, quotas, outliers, transitions: Mutex::default(), certifier: None }
+        let (transitions, others) = (Mutex::default(), Mutex::default());
+        Self { world, hub, quotas, outliers, transitions, others, certifier: None }
     }
 
     /// Tells of what signs certificates, too.
@@ -75,24 +78,41 @@ impl Reporter {
         self.world.clone()
     }
 
+    /// From now on, objects are told by all these proxies beside our own. Whether that is another word than before.
+    pub fn speak_for(&self, others: Vec<Status>) -> bool {
+        let mut before = self.others.lock();
+        let differs = *before != others;
+        *before = others;
+        differs
+    }
+
+    /// What is known here, and of our own proxies.
     pub fn status(&self) -> Status {
         Status { suspects: self.outliers.suspects(), ..report(&self.world(), &self.hub.nodes()) }
     }
 
     /// Every object that `filter` picks, as Kubernetes would show it, in a List.
     pub fn manifests(&self, filter: &Filter) -> Json {
+        // Times are kept for all objects, whichever are asked for.
+        let picked = self.objects().into_iter().filter(|(object, _)| filter.picks(object));
+        let items: Vec<Json> = picked.map(|(_, item)| item).collect();
+        json!({ "apiVersion": "v1", "kind": "List", "items": items })
+    }
+
+    /// Every object, and how Kubernetes would show it, by all proxies that are spoken for.
+    pub fn objects(&self) -> Vec<(ObjectStatus, Json)> {
         // Before the world is looked at: an older one must not be folded in after a younger.
         let mut transitions = self.transitions.lock();
         let world = self.world();
-        let status = report(&world, &self.hub.nodes());
+        let mut status = report(&world, &self.hub.nodes());
+        for other in self.others.lock().iter() {
+            status.join(other);
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (items, after) = manifests(&world, &status, &transitions, i64::try_from(now).unwrap_or_default());
         *transitions = after;
         drop(transitions);
-        // Times are kept for all objects, whichever are asked for.
-        let picked = items.into_iter().zip(&status.objects).filter(|(_, object)| filter.picks(object));
-        let items: Vec<Json> = picked.map(|(item, _)| item).collect();
-        json!({ "apiVersion": "v1", "kind": "List", "items": items })
+        status.objects.into_iter().zip(items).collect()
     }
 }
 
@@ -174,7 +194,10 @@ fn object_status(world: &World, key: &ObjectKey, indexed: &Indexed, errors: Vec<
         kind: key.kind.clone(),
         namespace: key.namespace.clone(),
         name: key.name.clone(),
-        source: format!("{}:{}", indexed.file, indexed.line),
+        source: match indexed.line {
+            0 => indexed.file.to_string(),
+            line => format!("{}:{line}", indexed.file),
+        },
         in_force,
         conditions,
         errors,
@@ -199,14 +222,15 @@ fn accepted(status: &str, reason: &str, message: String) -> Condition {
     Condition { kind, status, reason, message, parent: None }
 }
 
-/// A finding belongs to the object in whose lines it is: from the object's first line to the next object's.
+/// A finding belongs to the object in whose lines it is: from the object's first line to the next object's. An object of
+/// a cluster has line 0, as has what is wrong with it; in a file, line 0 is what is wrong with all of it.
 fn by_object(world: &World) -> BTreeMap<&ObjectKey, Vec<Diagnostic>> {
     let mut starts = BTreeMap::<(&str, u32), &ObjectKey>::new();
     for (key, indexed) in &world.objects {
         starts.insert((&indexed.file, indexed.line), key);
     }
     let mut found = BTreeMap::<&ObjectKey, Vec<Diagnostic>>::new();
-    for diagnostic in world.diagnostics.iter().filter(|d| d.line > 0) {
+    for diagnostic in &world.diagnostics {
         let before = starts.range(..=(&*diagnostic.file, diagnostic.line)).next_back();
         if let Some(((file, _), key)) = before
             && *file == &*diagnostic.file

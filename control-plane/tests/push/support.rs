@@ -96,7 +96,7 @@ impl Plane {
 }
 
 pub(crate) fn args(directory: &TempDir, listen: SocketAddr) -> ControlPlaneArgs {
-    let policies = directory.path().join("policies");
+    let policies = Some(directory.path().join("policies"));
     let status_file = Some(directory.path().join("status.json"));
     ControlPlaneArgs {
         policies,

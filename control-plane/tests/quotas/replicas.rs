@@ -250,7 +250,7 @@ async fn a_list_without_the_replica_itself_is_an_error_at_the_start() {
     let quota = QuotaArgs { quota_peers: vec![String::from("b:1"), String::from("c:1")], quota_name: None };
     let args = ControlPlaneArgs {
         identity: IdentityArgs::default(),
-        policies: directory.path().to_owned(),
+        policies: Some(directory.path().to_owned()),
         listen: any,
         admin: any,
         classes: ControllerArgs::default(),

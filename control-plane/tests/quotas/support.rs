@@ -74,7 +74,7 @@ impl Mesh {
         std::fs::write(policies.path().join("limits.yaml"), POLICIES).unwrap();
         let args = ControlPlaneArgs {
             identity: IdentityArgs::default(),
-            policies: policies.path().to_owned(),
+            policies: Some(policies.path().to_owned()),
             listen: ANY,
             admin: ANY,
             classes: ControllerArgs::default(),

@@ -132,6 +132,10 @@ pub(super) fn is_known_but_not_used(kind: &str) -> bool {
     NOT_USED.contains(&kind)
 }
 
+pub(super) fn all() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter()
+}
+
 /// The kinds that a document may have to some effect.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     ROWS.iter().map(|row| row.kind)

@@ -1,0 +1,200 @@
+//! A Gateway -> the objects that run it. Pure.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::Settings;
+
+const GATEWAY_CLASS_LABEL: &str = "gateway.networking.k8s.io/gateway-class-name";
+use crate::source::GATEWAY_LABEL;
+
+/// Where the proxies tell that they are ready.
+const ADMIN_PORT: u16 = 15020;
+/// A name that a label can have, and a Service: longer ones are cut, and told apart by a hash.
+const MAX_NAME: usize = 63;
+
+/// Objects to apply, in their order, for the Gateway that `gateway` is the manifest of and `uid` the identity.
+pub fn objects(gateway: &Json, uid: &str, settings: &Settings) -> Vec<Json> {
+    let text = |pointer: &str| gateway.pointer(pointer).and_then(Json::as_str).unwrap_or_default();
+    let (name, namespace) = (text("/metadata/name"), text("/metadata/namespace"));
+    let class = text("/spec/gatewayClassName");
+    let own = own_name(name, class);
+    let selector = json!({ GATEWAY_LABEL: label(name) });
+    let mut labels = map(gateway.pointer("/spec/infrastructure/labels"));
+    labels.insert(String::from("app.kubernetes.io/managed-by"), json!("tidegate"));
+    labels.insert(GATEWAY_LABEL.to_owned(), json!(label(name)));
+    labels.insert(GATEWAY_CLASS_LABEL.to_owned(), json!(label(class)));
+    let annotations = map(gateway.pointer("/spec/infrastructure/annotations"));
+    let metadata = json!({
+        "name": own,
+        "namespace": namespace,
+        "labels": labels,
+        "annotations": annotations,
+        "ownerReferences": [{
+            "apiVersion": text("/apiVersion"), "kind": "Gateway", "name": name, "uid": uid, "controller": true,
+        }],
+    });
+    let ports = ports(gateway);
+    let object = |api_version: &str, kind: &str, more: Json| {
+        let mut object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
+        if let (Some(object), Json::Object(more)) = (object.as_object_mut(), more) {
+            object.extend(more);
+        }
+        object
+    };
+    let pod = json!({
+        "metadata": { "labels": labels, "annotations": annotations },
+        "spec": pod(&own, (name, namespace), &ports, settings),
+    });
+    let service_ports: Vec<Json> = ports
+        .iter()
+        .map(|(port, protocol)| {
+            let named = format!("{}-{port}", protocol.to_lowercase());
+            json!({ "name": named, "port": port, "targetPort": port, "protocol": protocol })
+        })
+        .collect();
+    let mut all = vec![
+        object("v1", "ServiceAccount", json!({})),
+        // How many there are is for people and autoscalers to say.
+        object(
+            "apps/v1",
+            "Deployment",
+            json!({ "spec": { "selector": { "matchLabels": selector }, "template": pod } }),
+        ),
+    ];
+    if !service_ports.is_empty() {
+        let spec = json!({ "type": "LoadBalancer", "selector": selector, "ports": service_ports });
+        all.push(object("v1", "Service", json!({ "spec": spec })));
+    }
+    all
+}
+
+fn pod(
+    own: &str,
+    (name, namespace): (&str, &str),
+    ports: &BTreeSet<(u64, &str)>,
+    settings: &Settings,
+) -> Json {
+    let ports: Vec<Json> =
+        ports.iter().map(|(port, protocol)| json!({ "containerPort": port, "protocol": protocol })).collect();
+    let pod_name = json!({ "fieldRef": { "fieldPath": "metadata.name" } });
+    let probe = json!({ "httpGet": { "path": "/ready", "port": ADMIN_PORT }, "periodSeconds": 2 });
+    json!({
+        "serviceAccountName": own,
+        "automountServiceAccountToken": false,
+        "terminationGracePeriodSeconds": 30,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "seccompProfile": { "type": "RuntimeDefault" },
+            // Ports below 1024 need no privilege then.
+            "sysctls": [{ "name": "net.ipv4.ip_unprivileged_port_start", "value": "0" }],
+        },
+        "containers": [{
+            "name": "gateway",
+            "image": settings.image,
+            "env": [
+                { "name": "POD_NAME", "valueFrom": pod_name },
+                { "name": "TIDEGATE_NODE", "value": format!("$(POD_NAME).{namespace}") },
+                { "name": "TIDEGATE_CONTROL_PLANE", "value": settings.control_plane },
+                { "name": "TIDEGATE_NAMESPACE", "value": namespace },
+                { "name": "TIDEGATE_WORKLOAD", "value": name },
+                { "name": "TIDEGATE_GATEWAY", "value": "true" },
+                { "name": "TIDEGATE_ADMIN", "value": format!("0.0.0.0:{ADMIN_PORT}") },
+            ],
+            "ports": ports,
+            "readinessProbe": probe,
+            "resources": { "requests": { "cpu": "100m", "memory": "64Mi" } },
+            "securityContext": {
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": { "drop": ["ALL"] },
+            },
+        }],
+    })
+}
+
+/// Each port once, whatever many listeners it has.
+fn ports(gateway: &Json) -> BTreeSet<(u64, &'static str)> {
+    let listeners = gateway.pointer("/spec/listeners").and_then(Json::as_array).into_iter().flatten();
+    let port = |listener: &Json| {
+        let protocol = if listener["protocol"] == "UDP" { "UDP" } else { "TCP" };
+        Some((listener["port"].as_u64()?, protocol))
+    };
+    listeners.filter_map(port).collect()
+}
+
+fn map(value: Option<&Json>) -> Map<String, Json> {
+    value.and_then(Json::as_object).cloned().unwrap_or_default()
+}
+
+fn own_name(name: &str, class: &str) -> String {
+    label(&format!("{name}-{class}").replace('.', "-"))
+}
+
+/// As long as a label may be; what is longer is cut, and the cut made up for by a hash of the whole.
+fn label(text: &str) -> String {
+    if text.len() <= MAX_NAME {
+        return text.to_owned();
+    }
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{}-{:08x}", text[..MAX_NAME - 9].trim_end_matches(['-', '.']), hash & 0xffff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings { image: "proxy:1".into(), control_plane: "http://tidegate.mesh.svc:15010".into() }
+    }
+
+    fn gateway(name: &str) -> Json {
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+            "metadata": { "name": name, "namespace": "shop" },
+            "spec": {
+                "gatewayClassName": "tidegate",
+                "infrastructure": { "labels": { "team": "edge" }, "annotations": { "a": "b" } },
+                "listeners": [
+                    { "name": "a", "port": 80, "protocol": "HTTP" },
+                    { "name": "b", "port": 80, "protocol": "HTTP" },
+                    { "name": "c", "port": 443, "protocol": "HTTPS" },
+                ],
+            },
+        })
+    }
+
+    #[test]
+    fn a_gateway_gets_an_account_a_deployment_and_a_service_that_it_owns() {
+        let all = objects(&gateway("edge"), "u-1", &settings());
+        let kinds: Vec<_> = all.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["ServiceAccount", "Deployment", "Service"]);
+        for object in &all {
+            let metadata = &object["metadata"];
+            assert_eq!(metadata["name"], "edge-tidegate");
+            assert_eq!(metadata["ownerReferences"][0]["uid"], "u-1");
+            assert_eq!(metadata["labels"]["team"], "edge");
+            assert_eq!(metadata["annotations"]["a"], "b");
+        }
+        let ports: Vec<_> =
+            all[2]["spec"]["ports"].as_array().unwrap().iter().map(|p| p["port"].as_u64().unwrap()).collect();
+        assert_eq!(ports, [80, 443]);
+        let template = &all[1]["spec"]["template"];
+        assert_eq!(all[1]["spec"]["selector"]["matchLabels"], all[2]["spec"]["selector"]);
+        assert_eq!(template["metadata"]["labels"][GATEWAY_LABEL], "edge");
+        assert_eq!(template["spec"]["containers"][0]["image"], "proxy:1");
+        assert!(all[1]["spec"].get("replicas").is_none(), "autoscalers say how many");
+    }
+
+    #[test]
+    fn names_that_are_too_long_are_cut_and_stay_apart() {
+        let name = |end: &str| {
+            objects(&gateway(&("x".repeat(70) + end)), "u", &settings())[0]["metadata"]["name"].clone()
+        };
+        let (a, b) = (name("a"), name("b"));
+        assert!(a != b && a.as_str().unwrap().len() <= MAX_NAME);
+    }
+}
