@@ -11,11 +11,13 @@ use serde::Serialize;
 
 use crate::objects::Object;
 
+pub mod crd;
 mod diagnostic;
 mod field;
 mod kinds;
 mod locate;
 mod located;
+mod plain;
 mod read;
 mod scalar;
 pub mod schema;
@@ -23,6 +25,7 @@ mod timestamp;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use plain::plain;
 pub use yaml::{MAX_DEPTH, MAX_NODES};
 
 #[cfg(any(test, feature = "fuzzing"))]

@@ -4,12 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::document::crd::rules;
 use crate::jwt::Jwks;
 use crate::kind::{CompileContext, FieldError, FindText};
 
 /// A JWK Set (RFC 7517). Write one of `inline` and `configMapRef`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [rules::exactly_one(&["inline", "configMapRef"])]))]
 pub(super) struct JwksSpec {
     /// As JSON. Keys that cannot be used here are passed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
