@@ -3,12 +3,17 @@
 //! This crate starts, shows and sums up. It must not decide anything about traffic: that is the policy core's, and
 //! what acts on it is the proxy's and the control plane's.
 
+mod crds;
 mod demo;
 mod exit;
 mod http_client;
+mod inject;
+mod install;
 mod logging;
+mod manifests;
 mod parts;
 mod prometheus;
+mod redirect;
 mod run;
 mod runtime;
 mod say;
@@ -67,6 +72,18 @@ enum Command {
     /// Check policy files without running anything
     #[command(after_help = validate::EXAMPLES)]
     Validate(validate::ValidateArgs),
+    /// Print the CustomResourceDefinitions of every tidegate.io kind
+    #[command(after_help = crds::EXAMPLES)]
+    Crds(crds::CrdsArgs),
+    /// Print what `kubectl apply` installs on a cluster, without Helm
+    #[command(after_help = install::EXAMPLES)]
+    Install(install::InstallArgs),
+    /// Add a sidecar to the pods of a file, as the admission webhook does in a cluster
+    #[command(after_help = inject::EXAMPLES)]
+    Inject(inject::InjectArgs),
+    /// Lead the connections of a pod to its sidecar, by iptables
+    #[command(after_help = redirect::EXAMPLES)]
+    Redirect(redirect::RedirectArgs),
     /// One of the demo's services
     #[command(hide = true)]
     DemoService(demo::ServiceArgs),
@@ -81,6 +98,10 @@ fn main() -> ExitCode {
         Command::ControlPlane(args) => parts::control_plane(&args),
         Command::Validate(args) => validate::command(&args),
         Command::Status(args) => status::command(&args),
+        Command::Crds(args) => crds::command(&args),
+        Command::Install(args) => install::command(&args),
+        Command::Inject(args) => inject::command(&args),
+        Command::Redirect(args) => redirect::command(&args),
         Command::DemoService(args) => demo::service_command(args),
     };
     exit::code(done)
