@@ -150,6 +150,19 @@ fn nothing_is_kept_without_being_known() {
 }
 
 #[test]
+fn no_field_has_a_name_that_kubectl_reads_as_something_else() {
+    // Its YAML is of version 1.1: `on: x` is `true: x` there.
+    let words = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"];
+    for (name, schema) in schemas() {
+        walk(&schema, true, &mut |part, _| {
+            for field in part["properties"].as_object().into_iter().flatten().map(|(field, _)| field) {
+                assert!(!words.contains(&field.to_lowercase().as_str()), "{name}: `{field}`");
+            }
+        });
+    }
+}
+
+#[test]
 fn rules_are_only_where_the_api_server_can_bound_their_cost() {
     let mut rules = 0;
     for (name, schema) in schemas() {
