@@ -15,7 +15,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAMESPACE, SHOP = "tidegate-system", "tidegate-test-shop"
+# Others each time: without a controller manager, namespaces are never quite gone.
+NAMESPACE, SHOP = (f"tidegate-test-{os.getpid()}-{name}" for name in ("system", "shop"))
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:tidegate-control-plane"
 SELECTOR = "app.kubernetes.io/name=tidegate"
 KINDS = "crd,clusterrole,clusterrolebinding,validatingwebhookconfigurations,mutatingwebhookconfigurations"
