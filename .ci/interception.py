@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Connections that real iptables leads to a sidecar, in a network namespace of their own.
 
-Starts itself again in a new network namespace, with a rule that redirects every outgoing connection but the sidecar's
-own, as an init container would set it. Then calls a Service and a pod by their addresses, over IPv4 and IPv6, by HTTP
-and by a protocol in which the server speaks first. Nothing outside of the namespace is touched.
+Starts itself again in a new network namespace, and has `tidegate redirect` set what an init container would: every outgoing
+connection but the sidecar's own, and incoming ones for the application's port. Then calls a Service and a pod by their
+addresses, over IPv4 and IPv6, by HTTP and by a protocol in which the server speaks first; and calls the application from
+another namespace, as another pod would. Nothing outside of the namespaces is touched.
 
-Needs root, unshare, ip, iptables and setpriv, which it installs on Debian; says why where it is skipped.
+Needs root, unshare, nsenter, ip, iptables and setpriv, which it installs on Debian; says why where it is skipped.
 """
 
 import contextlib
@@ -29,7 +30,10 @@ import common  # noqa: E402
 INSIDE = "TIDEGATE_IN_NAMESPACE"
 # The user that the sidecar runs as: the rule tells its connections by it.
 SIDECAR_USER = "65534"
-OUTBOUND = 15001
+OUTBOUND, INBOUND = 15001, 15006
+APP, EXCLUDED = 8080, 3307
+# This pod as others see it, and another one.
+HERE, OUTSIDE = ("192.0.2.1", "2001:db8::1"), ("192.0.2.2", "2001:db8::2")
 # ClusterIPs and pods; nobody answers at a ClusterIP itself.
 CLUSTER_IPS, PODS = ("10.96.0.7", "fd00:96::7"), ("10.244.0.9", "fd00:244::9")
 
@@ -81,7 +85,7 @@ class DualStack(http.server.ThreadingHTTPServer):
 
 
 def absent():
-    return [tool for tool in ("unshare", "ip", "iptables", "ip6tables", "setpriv") if not shutil.which(tool)]
+    return [tool for tool in ("unshare", "nsenter", "ip", "iptables", "ip6tables", "setpriv") if not shutil.which(tool)]
 
 
 def missing():
@@ -97,7 +101,7 @@ def run(command):
     subprocess.run(command.split(), check=True)
 
 
-def intercept():
+def addresses():
     run("ip link set lo up")
     for address in (*CLUSTER_IPS, *PODS):
         family = "-6" if ":" in address else "-4"
@@ -105,9 +109,54 @@ def intercept():
         bits = 128 if ":" in address else 32
         what = "addr" if address in PODS else "route"
         run(f"ip {family} {what} add {address}/{bits} dev lo" + (" nodad" if what == "addr" and bits == 128 else ""))
-    rule = "-t nat -A OUTPUT -p tcp ! -d {} -m owner ! --uid-owner {} -j REDIRECT --to-ports {}"
-    run("iptables " + rule.format("127.0.0.0/8", SIDECAR_USER, OUTBOUND))
-    run("ip6tables " + rule.format("::1/128", SIDECAR_USER, OUTBOUND))
+
+
+@contextlib.contextmanager
+def another_pod():
+    """A network namespace with a link to this one; its process id."""
+    process = subprocess.Popen(["unshare", "--net", "sleep", "600"])
+    try:
+        own = os.readlink("/proc/self/ns/net")
+        until(lambda: os.readlink(f"/proc/{process.pid}/ns/net") != own)
+        enter = f"nsenter --target {process.pid} --net "
+        run(f"ip link add eth0 type veth peer name eth0 netns {process.pid}")
+        for prefix, both in (("", HERE), (enter, OUTSIDE)):
+            run(f"{prefix}ip link set lo up")
+            run(f"{prefix}ip addr add {both[0]}/24 dev eth0")
+            run(f"{prefix}ip addr add {both[1]}/64 dev eth0 nodad")
+            run(f"{prefix}ip link set eth0 up")
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def tables():
+    """Both families' rules, without the counters and times that iptables prints."""
+    saved = [subprocess.run([f"{name}-save", "-t", "nat"], check=True, capture_output=True, text=True).stdout
+             for name in ("iptables", "ip6tables")]
+    return [[line.split(" [")[0] for line in text.splitlines() if not line.startswith("#")] for text in saved]
+
+
+def redirect(binary, *flags):
+    subprocess.run([binary, "redirect", *flags], check=True)
+
+
+def intercept(binary):
+    flags = [f"--uid={SIDECAR_USER}", f"--outbound-port={OUTBOUND}", f"--inbound-port={INBOUND}", f"--inbound={APP}",
+             f"--exclude-outbound={EXCLUDED}", "--exclude-inbound=15020", "--exclude-cidr=203.0.113.0/24,2001:db8:9::/48"]
+    before = tables()
+    redirect(binary, *flags)
+    once = tables()
+    check("both families have their chains", all("-A OUTPUT -p tcp -j TIDEGATE_OUTPUT" in rules for rules in once))
+    redirect(binary, *flags)
+    check("to redirect twice is to redirect once", tables() == once)
+    redirect(binary, "--cleanup")
+    left = [rule for rules in tables() for rule in rules if "TIDEGATE" in rule]
+    check("cleaning up leaves nothing behind", not left and len(before) == 2)
+    redirect(binary, "--cleanup")
+    redirect(binary, *flags)
+    check("and it can be set again", tables() == once)
 
 
 def greet(server):
@@ -118,9 +167,10 @@ def greet(server):
 
 
 def serve():
-    threading.Thread(target=DualStack(("::", 8080), Pod).serve_forever, daemon=True).start()
-    greeter = socket.create_server(("::", 3306), family=socket.AF_INET6, dualstack_ipv6=True)
-    threading.Thread(target=greet, args=(greeter,), daemon=True).start()
+    threading.Thread(target=DualStack(("::", APP), Pod).serve_forever, daemon=True).start()
+    for port in (3306, EXCLUDED):
+        greeter = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        threading.Thread(target=greet, args=(greeter,), daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -134,6 +184,7 @@ def sidecar(binary):
         process = subprocess.Popen(
             ["setpriv", f"--reuid={SIDECAR_USER}", "--clear-groups", command, "run", "--sidecar", "--policies", folder,
              "--namespace", "shop", "--workload", "web", "--outbound", f"[::]:{OUTBOUND}",
+             "--listen", f"[::]:{INBOUND}", "--app", f"127.0.0.1:{APP}",
              "--status", "127.0.0.1:0", "--admin", "127.0.0.1:15020"],
             stdout=log, stdin=subprocess.DEVNULL)
         try:
@@ -186,16 +237,43 @@ def calls(log):
         status, headers, _ = get(pod, 8081, "/", "cart")
         check(f"{pod}:8081, where nobody listens, is 503 with the reason",
               (status, headers["x-tidegate-reason"]) == (503, "connect_failed"))
+        greeting = socket.create_connection((pod, EXCLUDED), timeout=10).makefile().read()
+        check(f"{pod}:{EXCLUDED} is excluded, and greets all the same", greeting == "5.7.0-tide\n")
     status, headers, _ = get("127.0.0.1", OUTBOUND, "/routed", "cart.shop")
     check("a connection that was not redirected is routed by its Host", (status, headers["x-routed"]) == (200, "yes"))
 
-    def told():
-        log.seek(0)
-        lines = [json.loads(line) for line in log]
-        return {line["server.address"] for line in lines if line.get("network.transport") == "tcp"} >= {*CLUSTER_IPS, *PODS}
-
-    until(told)
+    until(lambda: {line["server.address"] for line in opaque(log)} >= {*CLUSTER_IPS, *PODS})
     check("the access log names the destination of every opaque connection", True)
+    check("but not of those that never came to the sidecar", EXCLUDED not in {line["server.port"] for line in opaque(log)})
+
+
+def lines(log):
+    log.seek(0)
+    return [json.loads(line) for line in log]
+
+
+def opaque(log):
+    return [line for line in lines(log) if line.get("network.transport") == "tcp"]
+
+
+def from_outside(pid, code):
+    """What a program says that runs in the other pod."""
+    command = ["nsenter", "--target", str(pid), "--net", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return done.stdout if done.returncode == 0 else done.stderr
+
+
+def incoming(log, pid):
+    for i, address in enumerate(HERE):
+        host = f"[{address}]" if ":" in address else address
+        path = f"/from-outside-{i}"
+        code = f"import urllib.request as u; print(u.urlopen('http://{host}:{APP}{path}', timeout=10).status)"
+        told = from_outside(pid, code)
+        check(f"{address}:{APP} is reached by another pod", told == "200\n")
+        until(lambda path=path: any(line.get("url.path") == path for line in lines(log)))
+        check("by way of the sidecar", True)
+        code = f"import socket; print(socket.create_connection(('{address}', 3306), 10).makefile().read(), end='')"
+        check(f"{address}:3306 is reached directly", from_outside(pid, code) == "5.7.0-tide\n")
 
 
 def main():
@@ -207,10 +285,12 @@ def main():
     if INSIDE not in os.environ:
         again = ["unshare", "--net", sys.executable, __file__, str(binary.resolve())]
         sys.exit(subprocess.run(again, env={**os.environ, INSIDE: "1"}).returncode)
-    intercept()
+    addresses()
+    intercept(binary)
     serve()
-    with sidecar(binary) as log:
+    with another_pod() as pid, sidecar(binary) as log:
         calls(log)
+        incoming(log, pid)
 
 
 if __name__ == "__main__":

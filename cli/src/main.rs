@@ -6,13 +6,18 @@
 mod cases;
 #[cfg(feature = "cluster")]
 mod check;
+mod crds;
 mod demo;
 mod exit;
 mod http_client;
 mod identity;
+mod inject;
+mod install;
 mod logging;
+mod manifests;
 mod parts;
 mod prometheus;
+mod redirect;
 mod run;
 mod runtime;
 mod say;
@@ -84,6 +89,18 @@ enum Command {
     /// Run cases that say what policies must do, without running anything else
     #[command(after_help = cases::EXAMPLES)]
     Test(cases::TestArgs),
+    /// Print the CustomResourceDefinitions of every tidegate.io kind
+    #[command(after_help = crds::EXAMPLES)]
+    Crds(crds::CrdsArgs),
+    /// Print what `kubectl apply` installs on a cluster, without Helm
+    #[command(after_help = install::EXAMPLES)]
+    Install(install::InstallArgs),
+    /// Add a sidecar to the pods of a file, as the admission webhook does in a cluster
+    #[command(after_help = inject::EXAMPLES)]
+    Inject(inject::InjectArgs),
+    /// Lead the connections of a pod to its sidecar, by iptables
+    #[command(after_help = redirect::EXAMPLES)]
+    Redirect(redirect::RedirectArgs),
     /// One of the demo's services
     #[command(hide = true)]
     DemoService(demo::ServiceArgs),
@@ -104,6 +121,10 @@ fn main() -> ExitCode {
         Command::Token(args) => identity::token(&args),
         Command::RotateRoot(args) => identity::rotate(&args),
         Command::Status(args) => status::command(&args),
+        Command::Crds(args) => crds::command(&args),
+        Command::Install(args) => install::command(&args),
+        Command::Inject(args) => inject::command(&args),
+        Command::Redirect(args) => redirect::command(&args),
         Command::DemoService(args) => demo::service_command(args),
     };
     exit::code(done)

@@ -13,11 +13,13 @@ use serde::Serialize;
 use crate::model::Policy;
 use crate::objects::Object;
 
+pub mod crd;
 mod diagnostic;
 mod field;
 mod kinds;
 mod locate;
 mod located;
+mod plain;
 mod read;
 mod scalar;
 pub mod schema;
@@ -25,6 +27,7 @@ mod timestamp;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use plain::plain;
 pub use yaml::{MAX_DEPTH, MAX_NODES};
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -159,7 +162,7 @@ pub fn parse_object(name: &Arc<str>, json: &str) -> Parsed {
 /// Every kind that has a meaning here: its name, the versions of it that can be read, the one to prefer first, and
 /// whether its objects belong to no namespace.
 pub fn kinds() -> impl Iterator<Item = (&'static str, &'static [&'static str], bool)> {
-    kinds::all().map(|row| (row.kind, row.api_versions, row.cluster_scoped))
+    kinds::rows().iter().map(|row| (row.kind, row.api_versions, row.cluster_scoped))
 }
 
 /// A file on its way to [`Parsed`].

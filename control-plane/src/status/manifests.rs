@@ -81,7 +81,7 @@ impl Subject<'_> {
             "GatewayClass" if is_ours => json!({ "conditions": self.own(stamp, &["Accepted"]) }),
             "GatewayClass" => json!({ "conditions": self.waiting(stamp, &["Accepted"]) }),
             kind if kind.ends_with("Route") => json!({ "parents": self.parents(stamp) }),
-            _ if self.spec("targetRefs").is_some() => json!({ "ancestors": self.ancestors(stamp) }),
+            _ if self.spec("targetRefs").is_some() => self.policy(stamp),
             _ => self.complaints(stamp),
         }
     }
@@ -143,6 +143,16 @@ impl Subject<'_> {
             }));
         }
         entries
+    }
+
+    /// GEP-713's `PolicyStatus`; of our own kinds, with what `kubectl get` shows in one word.
+    fn policy(&self, stamp: &mut Stamp<'_>) -> Json {
+        let mut status = json!({ "ancestors": self.ancestors(stamp) });
+        let is_ours = tidegate_policy::kinds::find(&self.key.kind).is_some();
+        if let Some(Programmed { ready, of, .. }) = self.status.programmed.as_ref().filter(|_| is_ours) {
+            status["programmed"] = json!(format!("{ready}/{of}"));
+        }
+        status
     }
 
     /// One entry for each target (GEP-713); of a policy that is refused as a whole, for each as it is written.

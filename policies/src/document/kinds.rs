@@ -132,8 +132,8 @@ pub(super) fn is_known_but_not_used(kind: &str) -> bool {
     NOT_USED.contains(&kind)
 }
 
-pub(super) fn all() -> impl Iterator<Item = &'static Row> {
-    ROWS.iter()
+pub(super) fn rows() -> &'static [Row] {
+    &ROWS
 }
 
 /// The kinds that a document may have to some effect.
@@ -159,6 +159,14 @@ impl Row {
         reader: Reader,
     ) -> Self {
         Self { kind, api_versions, content: Content::Spec, cluster_scoped: false, schema, reader }
+    }
+
+    /// The entry of the registry, for a policy kind.
+    pub(super) fn policy_entry(&self) -> Option<&'static KindEntry> {
+        match self.reader {
+            Reader::Object(_) => None,
+            Reader::Policy(entry) => Some(entry),
+        }
     }
 
     /// Turns the parts into an object.

@@ -47,6 +47,11 @@ impl Checker {
         walk.node(node, &self.root);
     }
 
+    /// The schema itself.
+    pub(crate) fn root(&self) -> &Json {
+        &self.root
+    }
+
     /// The field names of the object that the schema describes.
     pub(crate) fn fields(&self) -> Vec<&str> {
         Known::of(self, &self.root).names

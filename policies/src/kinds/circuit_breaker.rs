@@ -38,6 +38,7 @@ pub(super) struct CircuitBreakerPolicySpec {
     caps: Vec<CapsSpec>,
     /// What stops calls when too many of them fail, or take too long.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     breakers: Vec<BreakerSpec>,
     /// How many endpoints the breakers with scope Endpoint may hold back at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]

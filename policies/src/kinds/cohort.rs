@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check;
+use crate::document::crd::rules;
 use crate::kind::{CompileContext, Compiled, PolicyKind};
 use crate::model::TargetKind;
 use crate::objects::GepDuration;
@@ -48,6 +49,10 @@ pub(super) struct CohortPolicySpec {
 /// One place where a user's key may be. A value of more than 1024 bytes counts as absent.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    rules::only_with("name", "type", &["Cookie", "Header"]),
+    rules::needed_with("name", "type", &["Cookie", "Header"]),
+]))]
 struct KeySpec {
     r#type: KeyType,
     /// Of the cookie or the header.

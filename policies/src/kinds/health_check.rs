@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use self::probe::{GrpcSpec, HttpSpec, TcpSpec};
 use super::check;
+use crate::document::crd::rules;
 use crate::health::check::{CheckRule, CheckTiming, HealthCheck, Initial, Probe};
 use crate::kind::{CompileContext, Compiled, PolicyKind};
 use crate::model::TargetKind;
@@ -55,6 +56,7 @@ enum InitialSpec {
 /// `timeout`, from the connection to the end of the answer, has failed.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [rules::exactly_one(&["http", "grpc", "tcp"])]))]
 struct CheckSpec {
     /// For status, logs and metrics; what is known of the endpoints is kept under it. Default: `checks[0]`, `checks[1]`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,6 +14,7 @@ use super::check;
 use super::key::{self, KeyPart, KeySpec};
 use super::rate_limit::{condition, key_parts};
 use crate::decision::RuleRef;
+use crate::document::crd::rules;
 use crate::expression::Expression;
 use crate::kind::{BindFilter, CompileContext, Compiled, PolicyKind};
 use crate::model::{Mode, PolicyRef, TargetKind};
@@ -30,6 +31,7 @@ pub(super) struct OverloadPolicy;
 /// What is counted is one gate per policy and proxy: from a request's admission to the end of its answer.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [rules::at_most_one(&["limit", "adaptive"])]))]
 pub(super) struct OverloadPolicySpec {
     /// So many at one time. Default: as many as `adaptive` learns.
     #[serde(default, skip_serializing_if = "Option::is_none")]

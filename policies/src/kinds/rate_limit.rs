@@ -33,6 +33,7 @@ use serde_json::Value;
 use super::check;
 use super::key::{self, KeyPart, KeySpec};
 use crate::decision::RuleRef;
+use crate::document::crd::rules;
 use crate::expression::{Expression, Kind};
 use crate::kind::{BindFilter, CompileContext, Compiled, PolicyKind};
 use crate::model::{Mode, PolicyRef, TargetKind};
@@ -64,6 +65,13 @@ pub(super) struct RateLimitPolicy;
 /// All limits must let a request through; one that refuses it costs the others nothing.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    rules::some_list(&["limits", "concurrent", "quotas", "newConnections"]),
+    rules::only_with("exact", "scope", &["Exact"]),
+    rules::only_with("mesh", "scope", &["Mesh"]),
+    rules::only_with("service", "scope", &["Service"]),
+    rules::needed_with("service", "scope", &["Service"]),
+]))]
 pub(super) struct RateLimitPolicySpec {
     /// Serves these limits, under this name, to whoever asks the control plane by Envoy's rate limit protocol. Their keys
     /// are of type Descriptor then, and the policy has no targetRefs.
@@ -113,6 +121,7 @@ pub(super) struct RateLimitPolicySpec {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [rules::at_most_one(&["cost", "responseCost"])]))]
 struct LimitSpec {
     /// For logs, traces, metrics and the RateLimit response fields; unique in the policy.
     #[schemars(length(min = 1, max = 63))]

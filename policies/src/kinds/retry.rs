@@ -31,7 +31,7 @@ pub(super) struct RetryPolicy;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RetryPolicySpec {
     /// What is tried again. Default: ConnectFailure, Refused and Reset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "retryOn")]
     on: Option<OnSpec>,
     /// Retries and hedges together, not counting the first attempt. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,7 +158,7 @@ impl PolicyKind for RetryPolicy {
             check::within(cx, "/bodyLimit", limit, 0..=MOST_KEPT);
             limit as usize
         });
-        let pointer = if spec.on.is_some() { "/on" } else { "" };
+        let pointer = if spec.on.is_some() { "/retryOn" } else { "" };
         let said = Said { policy: cx.policy().clone(), rule: cx.rule("retry", pointer) };
         let rule = RetryRule {
             said: Some(said),
@@ -183,12 +183,12 @@ fn on(written: Option<&OnSpec>, cx: &mut CompileContext<'_>) -> RetryOn {
     let Some(on) = written else { return RetryOn::new(&DEFAULT_CONDITIONS, Box::default(), &[]) };
     if on.conditions.is_empty() && on.statuses.is_empty() && on.grpc.is_empty() {
         cx.error(
-            "/on",
-            "nothing is tried again: write `conditions`, `statuses` or `grpc`, or leave out `on`",
+            "/retryOn",
+            "nothing is tried again: write `conditions`, `statuses` or `grpc`, or leave out `retryOn`",
         );
     }
     for (i, status) in on.statuses.iter().enumerate() {
-        check::within(cx, &format!("/on/statuses/{i}"), u32::from(*status), 400..=599);
+        check::within(cx, &format!("/retryOn/statuses/{i}"), u32::from(*status), 400..=599);
     }
     let codes: Vec<_> = on.grpc.iter().map(|code| *code as u8).collect();
     RetryOn::new(&on.conditions, on.statuses.clone().into(), &codes)

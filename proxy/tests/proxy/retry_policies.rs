@@ -60,7 +60,7 @@ fn unavailable() -> Script {
 async fn a_class_of_statuses_is_tried_again_and_the_client_told_how_often() {
     let backend = FaultBackend::start().await;
     backend.push(Reply::status(502).into()).push(Reply::text("at last").into());
-    let spec = json!({"on": {"conditions": ["GatewayError"]}, "tellAttempts": true});
+    let spec = json!({"retryOn": {"conditions": ["GatewayError"]}, "tellAttempts": true});
     let (_gateway, mut client) = gateway(&[backend.address()], vec![on_service("RetryPolicy", spec)]).await;
     let answer = client.get("/").await;
     assert_eq!(
@@ -73,7 +73,7 @@ async fn a_class_of_statuses_is_tried_again_and_the_client_told_how_often() {
 
 #[tokio::test]
 async fn a_body_beyond_the_written_limit_is_not_kept() {
-    let spec = json!({"on": {"conditions": ["Reset"]}, "bodyLimit": 4});
+    let spec = json!({"retryOn": {"conditions": ["Reset"]}, "bodyLimit": 4});
     for (body, status) in [("four", 200), ("fives", 503)] {
         let backend = FaultBackend::start().await;
         // Reads all of it first.
@@ -89,7 +89,7 @@ async fn a_body_beyond_the_written_limit_is_not_kept() {
 async fn grpc_without_a_message_is_tried_again_and_with_one_it_is_not() {
     let backend = FaultBackend::start().await;
     backend.push(unavailable()).push(Reply::grpc("m", 0).into()).push(Reply::grpc("m", 14).into());
-    let spec = json!({"on": {"grpc": ["UNAVAILABLE"]}});
+    let spec = json!({"retryOn": {"grpc": ["UNAVAILABLE"]}});
     let (_gateway, mut client) = grpc_gateway(&backend, vec![on_service("RetryPolicy", spec)]).await;
     let answer = client.call(grpc(None)).await;
     assert_eq!(answer.trailers["grpc-status"], "0");
@@ -107,7 +107,7 @@ async fn load(budget: Value) -> usize {
         backend.push(Reply::status(if rng.bool() { 503 } else { 200 }).into());
     }
     let spec = json!({
-        "on": {"statuses": [503]}, "attempts": 3, "backoff": {"base": "0s", "max": "0s"}, "budget": budget,
+        "retryOn": {"statuses": [503]}, "attempts": 3, "backoff": {"base": "0s", "max": "0s"}, "budget": budget,
     });
     let (_gateway, mut client) = gateway(&[backend.address()], vec![on_service("RetryPolicy", spec)]).await;
     for _ in 0..600 {
@@ -189,7 +189,7 @@ async fn each_attempt_is_told_what_is_left_of_the_deadline() {
     let backend = FaultBackend::start().await;
     backend.push(unavailable()).push(Reply::grpc("m", 0).into());
     let policies = vec![
-        on_service("RetryPolicy", json!({"on": {"grpc": ["UNAVAILABLE"]}})),
+        on_service("RetryPolicy", json!({"retryOn": {"grpc": ["UNAVAILABLE"]}})),
         on_service("TimeoutPolicy", json!({"deadline": {}})),
     ];
     let (_gateway, mut client) = grpc_gateway(&backend, policies).await;

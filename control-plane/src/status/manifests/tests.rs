@@ -205,6 +205,7 @@ fn a_policy_shows_each_target_as_an_ancestor() {
     assert_eq!(ancestors[0]["controllerName"], "tidegate.io/gateway-controller");
     let fine = ["Accepted=True/Accepted@7", "Programmed=True/Programmed@7"];
     assert_eq!(said(&ancestors[0]["conditions"]), fine);
+    assert_eq!(policy["status"]["programmed"], "1/1", "for a column of kubectl");
     let missing = ["Accepted=False/TargetNotFound@7", "Programmed=False/Invalid@7"];
     assert_eq!(said(&ancestors[1]["conditions"]), missing);
 }
@@ -285,7 +286,9 @@ fn a_backend_tls_policy_shows_each_gateway_that_calls_its_target() {
     let mut plane = Plane::with(&(MESH.to_owned() + TLS));
     plane.connect();
     let items = plane.look(1);
-    let ancestors = of(&items, "BackendTLSPolicy")["status"]["ancestors"].as_array().unwrap();
+    let status = &of(&items, "BackendTLSPolicy")["status"];
+    assert_eq!(status.get("programmed"), None, "its CRD is not ours, and has no such field");
+    let ancestors = status["ancestors"].as_array().unwrap();
     let group = "gateway.networking.k8s.io";
     let expected = json!({"group": group, "kind": "Gateway", "name": "edge", "namespace": "shop"});
     assert_eq!((ancestors.len(), &ancestors[0]["ancestorRef"]), (1, &expected));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::MOST;
 use super::detectors::{LatencySpec, RateSpec, SlowCallRateSpec, SuccessRateSpec};
 use super::failures::FailuresSpec;
+use crate::document::crd::rules;
 use crate::health::{BreakerParams, BreakerRule, BreakerScope};
 use crate::kind::CompileContext;
 use crate::kinds::check;
@@ -17,6 +18,7 @@ use crate::objects::GepDuration;
 /// `honorRetryAfter`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [rules::at_least_one(&["failureRate", "slowCallRate", "consecutiveFailures", "successRate", "latency", "honorRetryAfter"])]))]
 pub(super) struct BreakerSpec {
     /// For logs, traces and metrics. Default: `breakers[0]`, `breakers[1]`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]

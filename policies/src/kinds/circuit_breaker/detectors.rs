@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::MOST;
+use crate::document::crd::rules;
 use crate::health::{Among, PeerLatency, Rate, SlowCalls, Span, SuccessRate};
 use crate::kind::CompileContext;
 use crate::kinds::check;
@@ -14,6 +15,7 @@ use crate::objects::GepDuration;
 /// A share of the calls within a window: of time (`window`) or of the latest calls (`calls`), one of the two.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [rules::exactly_one(&["window", "calls"])]))]
 pub(super) struct RateSpec {
     #[schemars(range(min = 1, max = 100))]
     percent: u32,
@@ -32,6 +34,7 @@ pub(super) struct RateSpec {
 /// client that leaves.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [rules::exactly_one(&["window", "calls"])]))]
 pub(super) struct SlowCallRateSpec {
     #[schemars(range(min = 1, max = 100))]
     percent: u32,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::document::crd::rules;
 use crate::kind::CompileContext;
 use crate::kinds::check;
 use crate::objects::GepDuration;
@@ -14,6 +15,7 @@ const BOUNDS: (&str, &str) = ("1ms", "10m");
 /// Exactly one of these.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [rules::exactly_one(&["fixed", "uniform", "exponential"])]))]
 pub(super) struct DelaySpec {
     /// 1ms to 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]

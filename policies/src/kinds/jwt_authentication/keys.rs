@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::fingerprint;
+use crate::document::crd::rules;
 use crate::jwt::{Jwks, KeysAt};
 use crate::kind::{CompileContext, FieldError, FindText};
 use crate::kinds::check;
@@ -26,6 +27,7 @@ const PEM: &str = "-----BEGIN CERTIFICATE-----";
 /// A JWK Set (RFC 7517). Write one of `inline`, `configMapRef` and `uri`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [rules::exactly_one(&["inline", "configMapRef", "uri"])]))]
 pub(super) struct JwksSpec {
     /// As JSON. Keys that cannot be used here are passed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::provider::Provider;
+use crate::document::crd::rules;
 use crate::jwt::TokenFault;
 use crate::kind::CompileContext;
 use crate::matching::query_pairs;
@@ -18,6 +19,10 @@ use crate::pick::{cookie_values, is_cookie_name};
 /// Write one of `header`, `cookie` and `query`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    rules::exactly_one(&["header", "cookie", "query"]),
+    rules::only_beside("prefix", "header"),
+]))]
 pub(super) struct FromSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::address::ClientAddress;
 use super::template::Templates;
 use super::{KeyPart, Missing, Source};
+use crate::document::crd::rules;
 use crate::expression::{Expression, Kind};
 use crate::kind::CompileContext;
 use crate::kinds::check;
@@ -17,6 +18,12 @@ use crate::pick::is_cookie_name;
 /// One part of what tells requests apart.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    rules::only_with("trustedHops", "type", &["ClientAddress"]),
+    rules::only_with("prefix", "type", &["ClientAddress"]),
+    rules::only_with("expression", "type", &["Expression"]),
+    rules::needed_with("expression", "type", &["Expression"]),
+]))]
 pub(in crate::kinds) struct KeySpec {
     pub(in super::super) r#type: KeyType,
     /// Of the header, cookie, query parameter, claim or descriptor entry; for these types only.

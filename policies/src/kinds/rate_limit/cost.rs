@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::document::crd::rules;
 use crate::expression::{Expression, Facts, Kind};
 use crate::kind::CompileContext;
 use crate::kinds::check;
@@ -15,6 +16,7 @@ use crate::pipeline::RequestContext;
 /// Write one of `fixed`, `header` and `expression`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [rules::exactly_one(&["fixed", "header", "expression"])]))]
 pub(super) struct CostSpec {
     /// The same for every request.
     #[serde(default, skip_serializing_if = "Option::is_none")]

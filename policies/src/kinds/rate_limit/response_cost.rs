@@ -12,6 +12,7 @@ use super::cell::Rate;
 use super::cost;
 use super::mesh::LentBucket;
 use super::state::{self, LimitState};
+use crate::document::crd::rules;
 use crate::expression::{Expression, Kind, ResponseFacts};
 use crate::kind::CompileContext;
 use crate::kinds::check;
@@ -21,6 +22,7 @@ use crate::time::Timestamp;
 /// Write one of `header` and `expression`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [rules::exactly_one(&["header", "expression"])]))]
 pub(super) struct ResponseCostSpec {
     /// The number in this response header; nothing where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -26,7 +26,7 @@ fn faulty(spec: Value) -> Vec<String> {
 #[test]
 fn a_full_spec_becomes_its_parameters() {
     let rule = rule(json!({
-        "on": {"conditions": ["5xx", "RetryAfter"], "statuses": [429], "grpc": ["UNAVAILABLE"]},
+        "retryOn": {"conditions": ["5xx", "RetryAfter"], "statuses": [429], "grpc": ["UNAVAILABLE"]},
         "attempts": 3,
         "perTryTimeout": "2s",
         "backoff": {"base": "10ms", "max": "1s"},
@@ -58,7 +58,7 @@ fn an_empty_spec_retries_what_is_safe_once() {
 #[test]
 fn every_fault_is_told_with_its_place() {
     let spec = json!({
-        "on": {},
+        "retryOn": {},
         "attempts": 11,
         "perTryTimeout": "0s",
         "backoff": {"base": "1s", "max": "1ms"},
@@ -69,7 +69,7 @@ fn every_fault_is_told_with_its_place() {
     });
     let places = faulty(spec);
     for at in [
-        "/on",
+        "/retryOn",
         "/attempts",
         "/perTryTimeout",
         "/backoff/max",

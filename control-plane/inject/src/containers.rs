@@ -1,0 +1,148 @@
+//! What is added to a pod.
+
+use serde_json::{Value as Json, json};
+
+use crate::settings::Settings;
+use crate::wish::Wish;
+use crate::{INIT_CONTAINER, PROXY_CONTAINER};
+
+pub(crate) const TOKEN_VOLUME: &str = "tidegate-token";
+pub(crate) const STATE_VOLUME: &str = "tidegate-state";
+const STATE_DIR: &str = "/var/lib/tidegate";
+
+/// Between SIGTERM's time and the drain of a plain sidecar, so that the application's last calls still find it.
+const PRE_STOP_SECONDS: u32 = 5;
+
+/// Leads the pod's connections to the sidecar, then ends. Runs after the pod's own init containers, which call for
+/// themselves.
+pub(crate) fn init(wish: &Wish, settings: &Settings) -> Json {
+    let mut args = vec![
+        String::from("redirect"),
+        format!("--uid={}", settings.uid),
+        format!("--outbound-port={}", settings.ports.outbound),
+    ];
+    if wish.app_port.is_some() && !wish.inbound.is_empty() {
+        args.push(format!("--inbound-port={}", settings.ports.inbound));
+        args.push(format!("--inbound={}", joined(&wish.inbound)));
+    }
+    let not_inbound = [&wish.not_inbound[..], &[settings.ports.admin]].concat();
+    args.push(format!("--exclude-inbound={}", joined(&not_inbound)));
+    if !wish.not_outbound.is_empty() {
+        args.push(format!("--exclude-outbound={}", joined(&wish.not_outbound)));
+    }
+    if !wish.not_cidrs.is_empty() {
+        args.push(format!("--exclude-cidr={}", joined(&wish.not_cidrs)));
+    }
+    json!({
+        "name": INIT_CONTAINER,
+        "image": settings.init_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": ["tidegate"],
+        "args": args,
+        "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } },
+        // iptables needs these, for as long as this container runs. Where a cluster forbids them, write
+        // `tidegate.io/interception: none` and have the node do it.
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": { "add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"] },
+            "readOnlyRootFilesystem": true,
+            "runAsGroup": 0,
+            "runAsNonRoot": false,
+            "runAsUser": 0,
+            "seccompProfile": { "type": "RuntimeDefault" },
+        },
+        // The lock of iptables.
+        "env": [{ "name": "XTABLES_LOCKFILE", "value": format!("{STATE_DIR}/xtables.lock") }],
+        "volumeMounts": [{ "name": STATE_VOLUME, "mountPath": STATE_DIR }],
+    })
+}
+
+pub(crate) fn proxy(wish: &Wish, workload: Option<&str>, settings: &Settings) -> Json {
+    let ready = |period: u32, failures: u32| {
+        json!({
+            "httpGet": { "path": "/ready", "port": settings.ports.admin },
+            "periodSeconds": period,
+            "failureThreshold": failures,
+        })
+    };
+    let mut container = json!({
+        "name": PROXY_CONTAINER,
+        "image": settings.proxy_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": args(wish, workload, settings),
+        // The node's zone is not to be had here: the downward API knows the pod alone.
+        "env": [
+            { "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } },
+            { "name": "POD_NAMESPACE", "valueFrom": { "fieldRef": { "fieldPath": "metadata.namespace" } } },
+        ],
+        "ports": [{ "name": "tidegate-admin", "containerPort": settings.ports.admin, "protocol": "TCP" }],
+        "readinessProbe": ready(2, 3),
+        "resources": wish.resources,
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": { "drop": ["ALL"] },
+            "readOnlyRootFilesystem": true,
+            "runAsGroup": settings.uid,
+            "runAsNonRoot": true,
+            "runAsUser": settings.uid,
+            "seccompProfile": { "type": "RuntimeDefault" },
+        },
+        "volumeMounts": [
+            { "name": TOKEN_VOLUME, "mountPath": "/var/run/secrets/tidegate", "readOnly": true },
+            { "name": STATE_VOLUME, "mountPath": STATE_DIR },
+        ],
+    });
+    if wish.native {
+        // The application starts once this has passed, and is gone before this container is stopped: so it drains last, and
+        // a Job ends when its own containers have.
+        container["restartPolicy"] = json!("Always");
+        container["startupProbe"] = ready(1, 60);
+    } else {
+        container["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": PRE_STOP_SECONDS } } });
+    }
+    container
+}
+
+fn args(wish: &Wish, workload: Option<&str>, settings: &Settings) -> Vec<String> {
+    let (listen, ports) = (&settings.listen_address, settings.ports);
+    let mut args = vec![
+        String::from("--sidecar"),
+        format!("--control-plane={}", settings.control_plane),
+        String::from("--node=$(POD_NAME).$(POD_NAMESPACE)"),
+        String::from("--namespace=$(POD_NAMESPACE)"),
+        format!("--outbound={listen}:{}", ports.outbound),
+        format!("--admin={listen}:{}", ports.admin),
+        format!("--state-dir={STATE_DIR}"),
+        format!("--drain-timeout={}s", settings.drain_seconds),
+    ];
+    args.extend(workload.map(|name| format!("--workload={name}")));
+    if let Some(port) = wish.app_port {
+        args.push(format!("--inbound={listen}:{}", ports.inbound));
+        args.push(format!("--app=127.0.0.1:{port}"));
+        args.extend(wish.app_protocol.as_ref().map(|protocol| format!("--app-protocol={protocol}")));
+    }
+    args.extend(wish.services.iter().map(|service| format!("--service={service}")));
+    args.extend(settings.extra_args.iter().cloned());
+    args
+}
+
+/// Says to the control plane, and to nobody else, whose workload this is.
+pub(crate) fn token_volume(settings: &Settings) -> Json {
+    json!({
+        "name": TOKEN_VOLUME,
+        "projected": {
+            "defaultMode": 420,
+            "sources": [{
+                "serviceAccountToken": {
+                    "audience": settings.token_audience,
+                    "expirationSeconds": settings.token_expiration_seconds,
+                    "path": "token",
+                },
+            }],
+        },
+    })
+}
+
+fn joined(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,47 @@
+//! Adds a sidecar to a pod. Pure: the admission webhook and `tidegate inject` call the same functions, so what a person
+//! sees in a file is what a cluster does.
+//!
+//! What is there is never replaced: containers, volumes and annotations are appended, and a pod that has a sidecar is
+//! left as it is, so that injecting twice is injecting once. What cannot be done is refused with the field that is at fault,
+//! or skipped with the reason; nothing is half done.
+//!
+//! What a pod's author may say is in [`wish`], what the mesh's operator says in [`Settings`].
+
+mod containers;
+mod decide;
+mod document;
+mod patch;
+mod pod;
+mod settings;
+mod wish;
+
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value as Json;
+
+pub use decide::{Because, Decision, decide};
+pub use document::document;
+pub use patch::patch;
+pub use pod::pod;
+pub use settings::{Ports, Settings};
+
+/// The containers that are added: by these names a pod is known to have a sidecar.
+pub const PROXY_CONTAINER: &str = "tidegate-proxy";
+pub const INIT_CONTAINER: &str = "tidegate-init";
+
+/// What became of a pod, or of the document around it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The whole manifest, with the sidecar.
+    Injected(Json),
+    /// It has one already.
+    AlreadyThere,
+    /// It is left as it is, and why.
+    Skipped(String),
+}
+
+/// Why a pod cannot be given the sidecar that was asked for, each reason with its field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct Refusal(pub Vec<String>);

@@ -1,0 +1,150 @@
+use super::*;
+
+#[test]
+fn a_sidecar_is_an_init_container_that_stays() {
+    let whole = injected(&web(), &Settings::default());
+    let spec = template(&whole);
+    let names: Vec<_> = spec["initContainers"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+    assert_eq!(
+        names,
+        [INIT_CONTAINER, PROXY_CONTAINER],
+        "connections are redirected before the sidecar is there to take them"
+    );
+    let proxy = container(spec, PROXY_CONTAINER);
+    assert_eq!(proxy["restartPolicy"], "Always");
+    assert_eq!(proxy["startupProbe"]["httpGet"], json!({ "path": "/ready", "port": 15020 }));
+    assert_eq!(spec["containers"], template(&web())["containers"]);
+    let annotations = &whole["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["tidegate.io/injected"], Settings::default().proxy_image);
+    for wanted in [
+        "--sidecar",
+        "--app=127.0.0.1:3000",
+        "--inbound=[::]:15006",
+        "--workload=web",
+        "--namespace=$(POD_NAMESPACE)",
+    ] {
+        assert!(args(proxy).contains(&wanted.to_owned()), "{wanted}: {:?}", args(proxy));
+    }
+    assert_eq!(proxy["securityContext"]["runAsUser"], 15001);
+}
+
+#[test]
+fn the_init_container_leads_calls_to_the_sidecar_but_not_its_own() {
+    let whole = injected(
+        &web_with(&[
+            ("exclude-outbound-ports", "5432, 6379"),
+            ("exclude-inbound-ports", "9090"),
+            ("exclude-outbound-cidrs", "10.1.0.0/16"),
+        ]),
+        &Settings { excluded_outbound_ports: vec![25], ..Settings::default() },
+    );
+    let init = container(template(&whole), INIT_CONTAINER);
+    let expected = [
+        "redirect",
+        "--uid=15001",
+        "--outbound-port=15001",
+        "--inbound-port=15006",
+        "--inbound=3000",
+        "--exclude-inbound=9090,15020",
+        "--exclude-outbound=25,5432,6379",
+        "--exclude-cidr=10.1.0.0/16",
+    ];
+    assert_eq!(args(init), expected);
+    assert_eq!(
+        init["securityContext"]["capabilities"],
+        json!({ "add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"] })
+    );
+    let without = injected(&web_with(&[("interception", "none")]), &Settings::default());
+    let inits = template(&without)["initContainers"].as_array().unwrap();
+    assert_eq!(inits.len(), 1, "only the sidecar itself");
+}
+
+#[test]
+fn a_pod_that_serves_nothing_has_no_inbound_side() {
+    let mut web = web_with(&[("app-port", "none")]);
+    for web in [web.clone(), {
+        web["spec"]["template"]["metadata"]["annotations"] = json!({});
+        web["spec"]["template"]["spec"]["containers"][0]["ports"] =
+            json!([{ "containerPort": 53, "protocol": "UDP" }]);
+        web
+    }] {
+        let whole = injected(&web, &Settings::default());
+        let all = [
+            args(container(template(&whole), PROXY_CONTAINER)),
+            args(container(template(&whole), INIT_CONTAINER)),
+        ]
+        .concat();
+        assert!(!all.iter().any(|arg| arg.starts_with("--inbound") || arg.starts_with("--app")), "{all:?}");
+    }
+}
+
+#[test]
+fn a_plain_sidecar_waits_for_the_last_calls_of_its_application() {
+    let whole = injected(&web_with(&[("sidecar", "plain")]), &Settings::default());
+    let spec = template(&whole);
+    let containers = spec["containers"].as_array().unwrap();
+    assert_eq!(containers.len(), 2);
+    assert_eq!(containers[1]["name"], PROXY_CONTAINER);
+    assert_eq!(containers[1].get("restartPolicy"), None);
+    assert_eq!(containers[1]["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
+    let everywhere = Settings { native_sidecar: false, ..Settings::default() };
+    let native = injected(&web_with(&[("sidecar", "native")]), &everywhere);
+    assert_eq!(template(&native)["containers"].as_array().unwrap().len(), 1, "a pod's own word wins");
+}
+
+#[test]
+fn a_drain_that_needs_more_time_than_pods_have_is_given_it() {
+    let long = Settings { drain_seconds: 60, ..Settings::default() };
+    assert_eq!(template(&injected(&web(), &long))["terminationGracePeriodSeconds"], 80);
+    assert_eq!(template(&injected(&web(), &Settings::default())).get("terminationGracePeriodSeconds"), None);
+    let mut own = web();
+    own["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(5);
+    assert_eq!(
+        template(&injected(&own, &long))["terminationGracePeriodSeconds"],
+        5,
+        "what its author wrote stays"
+    );
+}
+
+#[test]
+fn the_token_is_for_the_control_plane_alone() {
+    let whole = injected(&web(), &Settings::default());
+    let token = &template(&whole)["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"];
+    assert_eq!(token["audience"], "tidegate");
+    let mounts = container(template(&whole), PROXY_CONTAINER)["volumeMounts"].as_array().unwrap();
+    assert!(mounts.iter().any(|mount| mount["name"] == "tidegate-token" && mount["readOnly"] == true));
+}
+
+#[test]
+fn resources_are_the_meshs_unless_the_pod_has_its_own() {
+    let whole =
+        injected(&web_with(&[("proxy-cpu", "500m"), ("proxy-memory-limit", "1Gi")]), &Settings::default());
+    let resources = &container(template(&whole), PROXY_CONTAINER)["resources"];
+    let expected = json!({ "requests": { "cpu": "500m", "memory": "24Mi" }, "limits": { "memory": "1Gi" } });
+    assert_eq!(resources, &expected);
+}
+
+#[test]
+fn jobs_lists_and_cron_jobs_are_found_their_pods() {
+    let pod = web()["spec"]["template"].clone();
+    let mut job_pod = pod.clone();
+    job_pod["spec"]["restartPolicy"] = json!("Never");
+    let job = json!({ "kind": "Job", "metadata": { "name": "j" }, "spec": { "template": job_pod } });
+    let cron = json!({ "kind": "CronJob", "metadata": { "name": "c" }, "spec": { "jobTemplate": { "spec": { "template": job_pod } } } });
+    let service = json!({ "kind": "Service", "metadata": { "name": "s" } });
+    let list = json!({ "kind": "List", "items": [service, job, cron, web()] });
+    let whole = injected(&list, &Settings::default());
+    assert_eq!(whole["items"][0], service);
+    assert_eq!(container(template(&whole["items"][1]), PROXY_CONTAINER)["restartPolicy"], "Always");
+    let of_cron = &whole["items"][2]["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+    assert!(args(container(of_cron, PROXY_CONTAINER)).contains(&"--workload=c".to_owned()));
+    assert_eq!(
+        document(&service, &Settings::default()),
+        Ok(Outcome::Skipped("a Service has no pods".into()))
+    );
+    assert!(matches!(
+        document(&json!({ "kind": "List", "items": [service] }), &Settings::default()),
+        Ok(Outcome::Skipped(_))
+    ));
+    assert_eq!(document(&whole, &Settings::default()), Ok(Outcome::AlreadyThere));
+}

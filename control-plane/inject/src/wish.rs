@@ -1,0 +1,188 @@
+//! What a pod's author says, in annotations. A word that is not known, or has the wrong form, is a fault: a misspelt
+//! annotation would be silently without effect.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde_json::{Value as Json, json};
+
+use crate::settings::Settings;
+
+/// `enabled` or `disabled`, as an annotation or, where the webhook shall ask, as a label; see [`crate::decide`].
+pub(crate) const INJECT: &str = "tidegate.io/inject";
+/// Written by us, with the sidecar's image.
+pub(crate) const INJECTED: &str = "tidegate.io/injected";
+
+/// `native` or `plain`; default as the mesh's settings say.
+const SIDECAR: &str = "tidegate.io/sidecar";
+/// The port that the application serves on. Default: the first TCP port that a container names. `none`: it serves nothing.
+const APP_PORT: &str = "tidegate.io/app-port";
+/// `http1` or `h2c`.
+const APP_PROTOCOL: &str = "tidegate.io/app-protocol";
+/// The Services that it serves, whose policies hold for its inbound requests: `cart` or `shop/cart`, with commas between.
+const SERVICES: &str = "tidegate.io/services";
+/// Connections to these ports of the pod are led to the sidecar, with commas between. Default: the application's port.
+const INBOUND: &str = "tidegate.io/inbound-ports";
+/// Connections that are not redirected.
+const NOT_INBOUND: &str = "tidegate.io/exclude-inbound-ports";
+const NOT_OUTBOUND: &str = "tidegate.io/exclude-outbound-ports";
+const NOT_CIDRS: &str = "tidegate.io/exclude-outbound-cidrs";
+/// `redirect`, or `none`: something else leads connections to the sidecar.
+const INTERCEPTION: &str = "tidegate.io/interception";
+/// The name that status and telemetry show.
+const WORKLOAD: &str = "tidegate.io/workload";
+/// Requests of the sidecar's container.
+const CPU: &str = "tidegate.io/proxy-cpu";
+const MEMORY: &str = "tidegate.io/proxy-memory";
+const MEMORY_LIMIT: &str = "tidegate.io/proxy-memory-limit";
+
+const KNOWN: [&str; 15] = [
+    INJECT,
+    INJECTED,
+    SIDECAR,
+    APP_PORT,
+    APP_PROTOCOL,
+    SERVICES,
+    INBOUND,
+    NOT_INBOUND,
+    NOT_OUTBOUND,
+    NOT_CIDRS,
+    INTERCEPTION,
+    WORKLOAD,
+    CPU,
+    MEMORY,
+    MEMORY_LIMIT,
+];
+/// Written by whoever makes the pods; no word for the sidecar.
+const OTHERS: [&str; 1] = ["tidegate.io/injection-checksum"];
+const PREFIX: &str = "tidegate.io/";
+
+/// What is to be added to one pod.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wish {
+    pub(crate) native: bool,
+    pub(crate) app_port: Option<u16>,
+    pub(crate) app_protocol: Option<String>,
+    pub(crate) services: Vec<String>,
+    pub(crate) inbound: Vec<u16>,
+    pub(crate) not_inbound: Vec<u16>,
+    pub(crate) not_outbound: Vec<u16>,
+    pub(crate) not_cidrs: Vec<IpNet>,
+    pub(crate) redirects: bool,
+    pub(crate) workload: Option<String>,
+    pub(crate) resources: Json,
+}
+
+/// Reads annotations, and keeps what is wrong with them.
+struct Reader<'a> {
+    annotations: Option<&'a Json>,
+    faults: Vec<String>,
+}
+
+impl Wish {
+    /// # Errors
+    /// Every annotation that is wrong.
+    pub(crate) fn of(pod: &Json, settings: &Settings) -> Result<Self, Vec<String>> {
+        let mut reader = Reader { annotations: pod.pointer("/metadata/annotations"), faults: Vec::new() };
+        reader.strangers();
+        let app_port = match reader.text(APP_PORT) {
+            Some("none") => None,
+            Some(_) => reader.list(APP_PORT, "a port, or none").first().copied(),
+            None => first_port(pod),
+        };
+        let inbound = match reader.text(INBOUND) {
+            Some(_) => reader.ports(INBOUND),
+            None => app_port.into_iter().collect(),
+        };
+        if app_port == Some(0) || inbound.contains(&0) {
+            reader.faults.push(format!("{APP_PORT}: 0 is no port"));
+        }
+        if let (None, false) = (app_port, inbound.is_empty()) {
+            reader
+                .faults
+                .push(format!("{INBOUND}: nothing says where the application listens: write {APP_PORT} too"));
+        }
+        let native = reader.one_of(SIDECAR, &["native", "plain"]).map(|word| word == "native");
+        let redirects =
+            reader.one_of(INTERCEPTION, &["redirect", "none"]).is_none_or(|word| word == "redirect");
+        let wish = Self {
+            native: native.unwrap_or(settings.native_sidecar),
+            app_port,
+            app_protocol: reader.one_of(APP_PROTOCOL, &["http1", "h2c"]).map(str::to_owned),
+            services: reader.list(SERVICES, "names of Services"),
+            inbound,
+            not_inbound: reader.ports(NOT_INBOUND),
+            not_outbound: [settings.excluded_outbound_ports.clone(), reader.ports(NOT_OUTBOUND)].concat(),
+            not_cidrs: [
+                settings.excluded_cidrs.clone(),
+                reader.list(NOT_CIDRS, "networks such as 10.1.0.0/16"),
+            ]
+            .concat(),
+            redirects,
+            workload: reader.text(WORKLOAD).map(str::to_owned),
+            resources: reader.resources(settings),
+        };
+        if reader.faults.is_empty() { Ok(wish) } else { Err(reader.faults) }
+    }
+}
+
+impl<'a> Reader<'a> {
+    fn text(&self, name: &str) -> Option<&'a str> {
+        self.annotations?.get(name)?.as_str().map(str::trim)
+    }
+
+    fn strangers(&mut self) {
+        let names =
+            self.annotations.and_then(Json::as_object).into_iter().flatten().map(|(name, _)| name.as_str());
+        let of_ours = names.filter(|name| name.starts_with(PREFIX));
+        let unknown = of_ours.filter(|name| !KNOWN.contains(name) && !OTHERS.contains(name));
+        self.faults.extend(
+            unknown.map(|name| format!("{name}: no such annotation; there are {}", KNOWN.join(", "))),
+        );
+    }
+
+    fn one_of(&mut self, name: &str, words: &[&str]) -> Option<&'a str> {
+        let word = self.text(name)?;
+        if !words.contains(&word) {
+            self.faults.push(format!("{name}: `{word}` is none of {}", words.join(", ")));
+        }
+        Some(word)
+    }
+
+    fn ports(&mut self, name: &str) -> Vec<u16> {
+        self.list(name, "ports with commas between")
+    }
+
+    fn list<T: FromStr<Err: Display>>(&mut self, name: &str, what: &str) -> Vec<T> {
+        let mut found = Vec::new();
+        for part in
+            self.text(name).unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty())
+        {
+            match part.parse() {
+                Ok(value) => found.push(value),
+                Err(error) => self.faults.push(format!("{name}: `{part}`: {error} (write {what})")),
+            }
+        }
+        found
+    }
+
+    fn resources(&self, settings: &Settings) -> Json {
+        let mut resources = Json::Object(settings.resources.clone());
+        for (name, group, resource) in
+            [(CPU, "requests", "cpu"), (MEMORY, "requests", "memory"), (MEMORY_LIMIT, "limits", "memory")]
+        {
+            if let Some(quantity) = self.text(name) {
+                resources[group][resource] = json!(quantity);
+            }
+        }
+        resources
+    }
+}
+
+fn first_port(pod: &Json) -> Option<u16> {
+    let containers = pod.pointer("/spec/containers")?.as_array()?;
+    let ports = containers.iter().filter_map(|container| container.get("ports")?.as_array()).flatten();
+    let mut tcp = ports.filter(|port| port.get("protocol").is_none_or(|protocol| protocol == "TCP"));
+    tcp.find_map(|port| u16::try_from(port.get("containerPort")?.as_u64()?).ok())
+}
