@@ -255,7 +255,7 @@ impl File {
     }
 
     fn fail(&mut self, node: &yaml::Node, key: ObjectKey) {
-        if let Some(instead) = read::stand_in(node, &Origin::File(self.file.clone())) {
+        if let Some(instead) = read::stand_in(node, &self.origin) {
             self.stand_ins.insert(key.clone(), instead);
         }
         self.failed.push(key);

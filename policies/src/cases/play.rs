@@ -251,7 +251,8 @@ impl<'w> Player<'w> {
         if sent.scope == Scope::Inbound {
             // A connection for each request.
             let peer = &self.world.peer;
-            let mut cx = ConnectionContext { peer, port: INBOUND, server_name: None, now, decisions };
+            let mut cx =
+                ConnectionContext { peer, port: INBOUND, server_name: None, carried: false, now, decisions };
             let gate = snapshot.gate(sent.scope, None);
             pipeline::on_connection(&gate, &mut cx).map_err(|cut| cut.reason)?;
         }

@@ -51,7 +51,10 @@ impl Builder<'_> {
             weight: 1,
             filters: filters.ordered(),
             // First: whoever may not connect spends nobody's budget.
-            gate: mtls.into_iter().chain(self.gate(&effective, &authorizers.filters).iter().cloned()).collect(),
+            gate: mtls
+                .into_iter()
+                .chain(self.gate(&effective, &authorizers.filters).iter().cloned())
+                .collect(),
             guard: None,
             health: None,
             balancer: None,
