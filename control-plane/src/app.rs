@@ -225,10 +225,11 @@ impl Running {
         }
         let failed = tokio::select! {
             () = shutdown.cancelled() => None,
-            ended = self.tasks.join_next() => Some(match ended {
-                Some(Err(error)) => error.to_string(),
-                _ => String::from("it ended"),
-            }),
+            ended = self.tasks.join_next() => match ended {
+                Some(Err(error)) => Some(error.to_string()),
+                _ if self.shutdown.is_cancelled() => None,
+                _ => Some(String::from("it ended")),
+            },
         };
         self.shutdown().await;
         failed.map_or(Ok(()), |cause| Err(StartError::Failed(cause)))

@@ -158,7 +158,7 @@ pub async fn start(
     tasks.spawn(status::keep(
         cluster.clone(),
         plane.clone(),
-        (events.clone(), deploys),
+        (events, deploys),
         leads.clone(),
         shutdown.clone(),
     ));
@@ -179,7 +179,17 @@ impl Started {
     /// If a part of it fails: who runs it shall start it again rather than let it go on half-dead.
     pub async fn until(self, shutdown: CancellationToken) -> Result<(), RunError> {
         let Self { running, mut tasks, shutdown: stop, _guard, .. } = self;
-        let served = running.until(shutdown, "the cluster").await;
+        let serving = running.until(shutdown, "the cluster");
+        tokio::pin!(serving);
+        let served = tokio::select! {
+            served = &mut serving => served,
+            Some(ended) = tasks.join_next() => match ended {
+                Err(error) => Err(StartError::Failed(error.to_string())),
+                Ok(()) if stop.is_cancelled() => serving.await,
+                // None of them ends by itself.
+                Ok(()) => Err(StartError::Failed(String::from("it ended"))),
+            },
+        };
         stop.cancel();
         while tasks.join_next().await.is_some() {}
         Ok(served?)

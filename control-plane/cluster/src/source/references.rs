@@ -75,7 +75,9 @@ mod tests {
     use super::*;
 
     fn named(kind: &str, spec: Json) -> Vec<String> {
-        let found = references(kind, "shop", &json!({ "spec": spec }));
+        let mut object = json!({});
+        object["spec"] = spec;
+        let found = references(kind, "shop", &object);
         found.iter().map(|r| format!("{}/{}/{}", r.kind, r.namespace, r.name)).collect()
     }
 

@@ -156,8 +156,9 @@ mod tests {
     }
 
     fn entry(controller: &str, parent: &str, condition: Json) -> Json {
+        let conditions = Json::Array(vec![condition]);
         json!({
-            "parentRef": { "name": parent }, "controllerName": controller, "conditions": [condition],
+            "parentRef": { "name": parent }, "controllerName": controller, "conditions": conditions,
         })
     }
 

@@ -1,9 +1,10 @@
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::objects::{cluster, gateway, limit, service};
 use crate::proxy::Proxy;
-use crate::support::{flags, plane};
+use crate::support::{flags, plane, plane_until};
 
 #[tokio::test]
 async fn of_two_replicas_one_writes_both_serve_and_the_other_takes_over() {
@@ -69,4 +70,20 @@ async fn a_leader_that_cannot_renew_steps_down_and_comes_back() {
     api.come_back();
     plane.leads.wait_for(|leads| *leads).await.unwrap();
     plane.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_is_told_to_stop_gives_up_the_lead_and_ends_well() {
+    // Which of its parts ends first is a matter of chance.
+    for _ in 0..5 {
+        let api = Api::start(cluster()).await;
+        let shutdown = CancellationToken::new();
+        let mut plane = plane_until(&api, &flags(), shutdown.child_token()).await;
+        plane.leads.wait_for(|leads| *leads).await.unwrap();
+        let serving = tokio::spawn(plane.until(shutdown.clone()));
+        shutdown.cancel();
+        serving.await.unwrap().unwrap();
+        let lease = api.get("Lease", "mesh", "tidegate-leader").unwrap();
+        assert_eq!(lease["spec"]["holderIdentity"], "");
+    }
 }

@@ -87,6 +87,10 @@ pub(crate) fn flags() -> ClusterArgs {
 }
 
 pub(crate) async fn plane(api: &Api, flags: &ClusterArgs) -> Started {
+    plane_until(api, flags, CancellationToken::new()).await
+}
+
+pub(crate) async fn plane_until(api: &Api, flags: &ClusterArgs, shutdown: CancellationToken) -> Started {
     let args = ControlPlaneArgs {
         policies: None,
         listen: ANY,
@@ -98,6 +102,6 @@ pub(crate) async fn plane(api: &Api, flags: &ClusterArgs) -> Started {
         is_first: true,
     };
     let options = Options { client: api.client(), timing: hurry(), terms: terms(), mutate: None };
-    let starting = start(&args, flags, options, CancellationToken::new());
+    let starting = start(&args, flags, options, shutdown);
     tokio::time::timeout(PATIENCE, starting).await.expect("never started").unwrap()
 }
