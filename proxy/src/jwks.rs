@@ -94,7 +94,7 @@ impl Fetcher {
         match came {
             Ok(()) => tracing::debug!(keys = %source.at, "keys fetched"),
             Err(why) => {
-                tracing::warn!(keys = %source.at, why, "no new keys; those from before stay in use for now")
+                tracing::warn!(keys = %source.at, why, "no new keys; those from before stay in use for now");
             }
         }
         self.proxy.keys.0.send_replace(());

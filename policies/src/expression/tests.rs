@@ -227,7 +227,7 @@ fn claims_are_asked_for_whatever_their_type_and_fail_where_it_does_not_fit() {
 fn has_tells_whether_there_is_an_identity_a_route_or_a_token() {
     let known =
         Peer { address: "192.0.2.1:1".parse().unwrap(), identity: Some(Identity("spiffe://a/b".into())) };
-    let stranger = Peer { identity: None, ..known.clone() };
+    let stranger = Peer { identity: None, ..known };
     let (head, ()) = http::Request::get("/").body(()).unwrap().into_parts();
     let holds = |text: &str, peer: &Peer, route| {
         let facts = Facts { head: &head, peer, route, claims: None };

@@ -238,7 +238,7 @@ fn what_is_in_force_can_be_read() {
     assert_eq!(described["outbound"]["shop/front:80"][0]["route"], json!("shop/inner"));
 }
 
-fn authorization(text: &str, targets: Vec<TargetRef>, rules: serde_json::Value) -> Resource {
+fn authorization(text: &str, targets: Vec<TargetRef>, rules: &serde_json::Value) -> Resource {
     Resource::Policy(policy("AuthorizationPolicy", text, targets, json!({ "rules": rules })))
 }
 
@@ -261,9 +261,9 @@ fn policies_that_say_who_may_do_what_add_up_along_the_way() {
             target(TargetKind::HTTPRoute, "edge", Some("r")),
             target(TargetKind::Service, "cart", None),
         ];
-        resources.insert(authorization("everybody", all.to_vec(), allow.clone()));
+        resources.insert(authorization("everybody", all.to_vec(), &allow));
         assert_eq!(sends(&build(&resources, &StateStore::new([0, 0])), GATEWAY, "any"), None);
-        resources.insert(authorization("nobody", vec![target(kind, name, section)], deny.clone()));
+        resources.insert(authorization("nobody", vec![target(kind, name, section)], &deny));
         let snapshot = build(&resources, &StateStore::new([0, 0]));
         assert_eq!(sends(&snapshot, GATEWAY, "any"), Some(Reason::AccessDenied), "{kind:?} {section:?}");
         let served = matches!(kind, TargetKind::Namespace | TargetKind::Service);
@@ -278,7 +278,7 @@ fn each_target_on_the_way_must_allow_and_those_of_one_target_allow_together() {
         authorization(
             name,
             vec![at],
-            json!([{"name": "r", "action": "Allow", "to": [{"paths": [{"exact": path}]}]}]),
+            &json!([{"name": "r", "action": "Allow", "to": [{"paths": [{"exact": path}]}]}]),
         )
     };
     let (gateway, edge) =
@@ -299,8 +299,8 @@ fn a_policy_that_a_route_names_is_one_more_that_must_let_pass() {
     let allow = json!([{"name": "yes", "action": "Allow"}]);
     let deny = json!([{"name": "no", "action": "Deny"}]);
     let mut resources = mesh();
-    resources.insert(authorization("edge", vec![target(TargetKind::HTTPRoute, "edge", None)], deny));
-    let Resource::Policy(named) = authorization("named", Vec::new(), allow) else { panic!() };
+    resources.insert(authorization("edge", vec![target(TargetKind::HTTPRoute, "edge", None)], &deny));
+    let Resource::Policy(named) = authorization("named", Vec::new(), &allow) else { panic!() };
     let mut with = rule("r", &["/"], vec![to("cart", 1)]);
     with.filters = vec![RouteFilter::Extension(named.key())];
     resources.insert(Resource::Policy(named));

@@ -70,6 +70,9 @@ struct ClaimSpec {
     values: Vec<String>,
 }
 
+/// What a claim must be one of.
+type Claimed = (ClaimPath, Box<[Box<str>]>);
+
 /// A rule that has passed validation.
 #[derive(Debug)]
 pub(super) struct Rule {
@@ -77,7 +80,7 @@ pub(super) struct Rule {
     pub(super) action: Action,
     from: Box<[Source]>,
     to: Box<[Operation]>,
-    claims: Box<[(ClaimPath, Box<[Box<str>]>)]>,
+    claims: Box<[Claimed]>,
     when: Option<Arc<Expression>>,
 }
 
@@ -144,7 +147,7 @@ fn carries_only(cx: &CompileContext<'_>) -> bool {
 }
 
 impl ClaimSpec {
-    fn compile(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<(ClaimPath, Box<[Box<str>]>)> {
+    fn compile(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Claimed> {
         if !(1..=MOST_VALUES).contains(&self.values.len()) {
             cx.error(format!("{at}/values"), format!("write 1 to {MOST_VALUES} values"));
         }
@@ -173,7 +176,7 @@ impl Rule {
 }
 
 /// Whoever has no token claims nothing.
-fn claimed((path, values): &(ClaimPath, Box<[Box<str>]>), asked: &Asked<'_>) -> Truth {
+fn claimed((path, values): &Claimed, asked: &Asked<'_>) -> Truth {
     let Some(facts) = &asked.request else { return Truth::Unknown };
     let is = |value: &Value| plain(value).is_some_and(|text| values.iter().any(|wanted| **wanted == *text));
     let claim = facts.claims.and_then(|claims| claims.get(path));
