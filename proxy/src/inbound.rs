@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use tidegate_policy::Reason;
-use tidegate_policy::snapshot::Selected;
+use tidegate_policy::snapshot::{Scope, Selected};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -19,7 +19,7 @@ use crate::http::{ConnectionContext, Hello, HttpServer, Version, last_requests, 
 use crate::identity::{self, CARRIED, HTTP_1, HTTP_2, WorkloadIdentity};
 use crate::intake::lets_in;
 use crate::listener::{NoHello, Rewound, handshake, read_hello};
-use crate::tcp::{Abort, Raw, Upstream, carry, open};
+use crate::tcp::{Abort, Carried, Raw, Upstream, carry, open};
 use crate::telemetry::ConnectionSide;
 
 /// From the accept to the first bytes, and to the end of a client's first message.
@@ -187,7 +187,8 @@ where
         None => connect(&stream, &context).await,
     };
     if let Some((upstream, record)) = opened {
-        carry(&context.proxy, stream, upstream, record, stop).await;
+        let carried = Carried { upstream, scope: Scope::Inbound };
+        carry(&context.proxy, stream, carried, record, stop).await;
     }
 }
 
