@@ -68,7 +68,7 @@ fn list(whole: &Json, items: &[Json], settings: &Settings) -> Result<Outcome, Re
             Ok(Outcome::AlreadyThere) => there = true,
             Ok(Outcome::Skipped(_)) => {}
             Err(Refusal(of_item)) => {
-                faults.extend(of_item.iter().map(|fault| format!("items[{i}]: {fault}")))
+                faults.extend(of_item.iter().map(|fault| format!("items[{i}]: {fault}")));
             }
         }
     }

@@ -18,6 +18,8 @@ mod wish;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use serde_json::Value as Json;
 
 pub use decide::{Because, Decision, decide};
@@ -45,3 +47,19 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 pub struct Refusal(pub Vec<String>);
+
+/// What a webhook answers for a new pod: the patch, or nothing to do. `namespace`: the labels of the pod's namespace.
+///
+/// # Errors
+/// The pod asks itself for what cannot be done.
+pub fn review(
+    new: &Json,
+    namespace: &BTreeMap<String, String>,
+    settings: &Settings,
+) -> Result<Option<Json>, Refusal> {
+    let Decision::Inject(because) = decide(new, namespace)? else { return Ok(None) };
+    Ok(match pod(new, because, settings)? {
+        Outcome::Injected(with) => Some(patch(new, &with)),
+        Outcome::AlreadyThere | Outcome::Skipped(_) => None,
+    })
+}

@@ -70,7 +70,7 @@ fn apply(patch: &Json, to: &Json) -> Json {
             (Json::Object(map), "replace") => *map.get_mut(&name).unwrap() = operation["value"].clone(),
             (Json::Array(items), "add") if name == "-" => items.push(operation["value"].clone()),
             (Json::Array(items), "replace") => {
-                items[name.parse::<usize>().unwrap()] = operation["value"].clone()
+                items[name.parse::<usize>().unwrap()] = operation["value"].clone();
             }
             (_, other) => panic!("{other} {path}"),
         }
@@ -92,6 +92,24 @@ fn a_namespace_asks_for_its_pods_and_a_pod_for_itself() {
         let wrong = decide(&pod(place, "yes"), &enabled).unwrap_err().to_string();
         assert!(wrong.contains(place) && wrong.contains("`yes` is neither"), "{wrong}");
     }
+}
+
+#[test]
+fn a_webhook_patches_what_is_to_have_a_sidecar_and_nothing_else() {
+    let enabled = BTreeMap::from([("tidegate.io/inject".to_owned(), "enabled".to_owned())]);
+    let settings = Settings::default();
+    let new =
+        json!({ "metadata": { "generateName": "web-" }, "spec": { "containers": [{ "name": "app" }] } });
+    let patch = review(&new, &enabled, &settings).unwrap().unwrap();
+    let with = apply(&patch, &new);
+    assert!(args(container(&with["spec"], PROXY_CONTAINER)).contains(&"--workload=web".to_owned()));
+    assert_eq!(review(&with, &enabled, &settings), Ok(None), "asked again, there is nothing to do");
+    assert_eq!(review(&new, &BTreeMap::new(), &settings), Ok(None));
+    let mut of_host = new;
+    of_host["spec"]["hostNetwork"] = json!(true);
+    assert_eq!(review(&of_host, &enabled, &settings), Ok(None), "its namespace asked, not the pod");
+    of_host["metadata"]["labels"] = json!({ "tidegate.io/inject": "enabled" });
+    assert!(review(&of_host, &enabled, &settings).unwrap_err().to_string().contains("spec.hostNetwork"));
 }
 
 #[test]

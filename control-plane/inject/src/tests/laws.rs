@@ -95,7 +95,7 @@ proptest! {
 
     #[test]
     fn a_patch_makes_one_document_of_any_other(before in any_json(), after in any_json()) {
-        prop_assert_eq!(apply(&patch(&before, &after), &before), after.clone());
         prop_assert_eq!(patch(&after, &after), json!([]));
+        prop_assert_eq!(apply(&patch(&before, &after), &before), after);
     }
 }

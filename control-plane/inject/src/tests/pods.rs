@@ -126,8 +126,7 @@ fn resources_are_the_meshs_unless_the_pod_has_its_own() {
 
 #[test]
 fn jobs_lists_and_cron_jobs_are_found_their_pods() {
-    let pod = web()["spec"]["template"].clone();
-    let mut job_pod = pod.clone();
+    let mut job_pod = web()["spec"]["template"].clone();
     job_pod["spec"]["restartPolicy"] = json!("Never");
     let job = json!({ "kind": "Job", "metadata": { "name": "j" }, "spec": { "template": job_pod } });
     let cron = json!({ "kind": "CronJob", "metadata": { "name": "c" }, "spec": { "jobTemplate": { "spec": { "template": job_pod } } } });
