@@ -72,7 +72,9 @@ async fn whoever_is_silent_between_requests_or_slow_with_a_body_is_not_hurried()
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
     let (_gateway, mut client) = self::gateway(LogTarget::Off, &backend).await;
-    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab").await;
+    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\na").await;
+    backend.until(|counts| counts.requests == 3).await;
+    client.write("b").await;
     tokio::time::sleep(WHILE).await;
     client.write("cd").await;
     let answer = client.read_until("\r\n\r\n").await;
