@@ -66,7 +66,8 @@ async fn a_limit_for_each_attempt_takes_the_place_of_the_default_for_all() {
 #[tokio::test]
 async fn an_upload_may_stand_still_where_the_request_has_a_limit_of_its_own() {
     let backend = FaultBackend::start().await;
-    backend.push(Script::Echo);
+    let go = std::sync::Arc::new(tokio::sync::Notify::new());
+    backend.push(Script::After(go.clone(), Box::new(Script::Echo)));
     let gateway = impatient(&backend, json!({"request": "1h"})).await;
     let mut client = Client::http1(gateway.address().await).await;
     let (frames, body) = streaming();
@@ -76,6 +77,7 @@ async fn an_upload_may_stand_still_where_the_request_has_a_limit_of_its_own() {
     sleep(DEFAULT * 4).await;
     frames.data("two").await;
     drop(frames);
+    go.notify_one();
     let answer = timeout(PATIENCE, calling).await.expect("an answer").unwrap();
     assert_eq!((answer.status.as_u16(), &*answer.body), (200, &b"one, two"[..]));
 }
