@@ -84,7 +84,7 @@ fn asctime(text: &str) -> Option<Duration> {
 
 fn moment(year: i16, month: &str, day: i16, time: &str) -> Option<Duration> {
     let month = i8::try_from(MONTHS.iter().position(|name| *name == month)? + 1).ok()?;
-    let mut parts = time.split(':').map(|part| Some(i8::try_from(digits(part, 2)?).ok()?));
+    let mut parts = time.split(':').map(|part| i8::try_from(digits(part, 2)?).ok());
     let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
     if parts.next().is_some() || second > 60 {
         return None;

@@ -34,8 +34,8 @@ pub(super) struct HealthCheckPolicySpec {
     /// is called once a first check has passed, so the first calls of a sidecar find nobody. Default: Healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     initial: Option<InitialSpec>,
-    /// With a smaller share of healthy endpoints than this, in percent, health is ignored: the few that are left would not
-    /// bear all calls, and what fails everywhere is likely the check. 0: never; then calls are refused when no endpoint is
+    /// With a smaller share of endpoints than this, in percent, that are healthy and not ejected by breakers, health is ignored:
+    /// the few that are left would not bear all calls, and what fails everywhere is likely the check. 0: never; then calls are refused when no endpoint is
     /// healthy. Default: 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 100))]

@@ -147,18 +147,29 @@ async fn an_endpoint_that_speaks_no_tls_gets_nothing_that_it_could_understand() 
 #[tokio::test]
 async fn a_handshake_that_never_ends_is_cut_off_with_the_connect_timeout() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut all = everything(AppProtocol::Http1, &[], trusting(&Authority::new("ca")));
-    for resource in &mut all {
-        match resource {
-            Resource::Backend(backend) => backend.connect_timeout = Some(Duration::from_millis(100)),
-            Resource::Endpoints(all) => {
-                all.endpoints = vec![Endpoint::at(Address::Socket(silent.local_addr().unwrap()))];
+    let written = serde_json::json!({"connect": "100ms"});
+    for by_policy in [false, true] {
+        let mut all = everything(AppProtocol::Http1, &[], trusting(&Authority::new("ca")));
+        for resource in &mut all {
+            match resource {
+                Resource::Backend(backend) if !by_policy => {
+                    backend.connect_timeout = Some(Duration::from_millis(100));
+                }
+                Resource::Endpoints(all) => {
+                    all.endpoints = vec![Endpoint::at(Address::Socket(silent.local_addr().unwrap()))];
+                }
+                _ => {}
             }
-            _ => {}
         }
+        if by_policy {
+            all.push(crate::mesh::policy("TimeoutPolicy", (TargetKind::Service, "v1"), written.clone()));
+        }
+        let mut gateway = mesh::Gateway::with(|config| config.connect_timeout = Duration::from_secs(600));
+        gateway.apply(all);
+        gateway.address().await;
+        let answer = tokio::time::timeout(Duration::from_secs(60), status(&gateway)).await;
+        assert_eq!(answer.expect("long before the proxy's own limit"), (503, "connect_timeout".into()));
     }
-    let gateway = start(all).await;
-    assert_eq!(status(&gateway).await, (503, "connect_timeout".into()));
 }
 
 #[tokio::test]

@@ -244,36 +244,17 @@ async fn a_tunnel_lasts_no_longer_than_its_stream_may() {
 }
 
 #[tokio::test]
-async fn there_is_no_hedge_where_the_first_endpoint_is_the_only_one_that_is_well() {
-    let (well, broken) = (FaultBackend::start().await, FaultBackend::start().await);
-    broken.always(Reply::status(500).into());
-    let breaker = json!({"breakers": [{"scope": "Endpoint", "consecutiveFailures": 1, "open": "1h"}]});
-    let policies = vec![hedging("1ms"), on_service("CircuitBreakerPolicy", breaker)];
-    let (gateway, mut client) = gateway(&[well.address(), broken.address()], policies).await;
-    for _ in 0..1000 {
-        if broken.counts().requests > 0 {
-            break;
-        }
-        let _ = client.get("/").await;
-    }
-    let (asked, failed) = (well.counts().requests, broken.counts().requests);
-    assert_eq!(failed, 1, "it is ejected");
-    let answers = Arc::new(Notify::new());
-    well.always(Script::After(answers.clone(), Box::new(Reply::text("late").into())));
-    let calling = tokio::spawn(async move { client.get("/").await });
-    well.until(|counts| counts.requests == asked + 1).await;
-    let metrics = async {
-        loop {
-            let page = Client::http1(gateway.running.admin()).await.get("/metrics").await;
-            let text = String::from_utf8_lossy(&page.body).into_owned();
-            if text.contains("decision=\"no_other\"} 1") {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
+async fn a_deadline_that_nobody_waited_for_is_told_once() {
+    let backend = FaultBackend::start().await;
+    let policies = vec![on_service("TimeoutPolicy", json!({"deadline": {"trustClients": true}}))];
+    let (gateway, mut client) = gateway(&[backend.address()], policies).await;
+    let request = Request::get("/").header(HEADER, 4).body(full("")).unwrap();
+    assert_eq!(client.call(request).await.reason(), Some("deadline_exceeded"));
+    let page = Client::http1(gateway.running.admin()).await.get("/metrics").await;
+    let text = String::from_utf8_lossy(&page.body).into_owned();
+    let refused = |line: &&str| {
+        line.starts_with("tidegate_policy_decisions_total") && line.contains("outcome=\"refused\"")
     };
-    tokio::time::timeout(Duration::from_secs(60), metrics).await.expect("the hedge is due, and is not made");
-    answers.notify_one();
-    assert_eq!(calling.await.unwrap().status, 200);
-    assert_eq!((well.counts().requests, broken.counts().requests), (asked + 1, failed));
+    let line = text.lines().find(refused).expect("it is told");
+    assert!(line.contains("rule=\"deadline\"") && line.ends_with(" 1"), "{line}");
 }

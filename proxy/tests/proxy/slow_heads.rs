@@ -1,12 +1,14 @@
 //! How long a client may take to send the head of a request, where a policy says so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use tidegate_policy::model::TargetKind;
 use tidegate_proxy::telemetry::LogTarget;
-use tidegate_testkit::backend::FaultBackend;
+use tidegate_testkit::backend::{FaultBackend, Script};
 use tidegate_testkit::client::RawClient;
+use tokio::sync::Notify;
 
 use crate::mesh::{Gateway, everything_to, policy};
 
@@ -71,10 +73,15 @@ async fn whoever_is_silent_between_requests_or_slow_with_a_body_is_not_hurried()
         let answer = client.read_until("\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
+    let go = Arc::new(Notify::new());
+    backend.push(Script::After(go.clone(), Box::default()));
     let (_gateway, mut client) = self::gateway(LogTarget::Off, &backend).await;
-    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab").await;
+    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\na").await;
+    backend.until(|counts| counts.requests == 3).await;
+    client.write("b").await;
     tokio::time::sleep(WHILE).await;
     client.write("cd").await;
+    go.notify_one();
     let answer = client.read_until("\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }

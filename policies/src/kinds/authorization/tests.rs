@@ -105,6 +105,7 @@ fn connect(authorizer: &Authorizer, peer: &Peer, server_name: Option<&str>) -> (
     let (mut decisions, now) = (Decisions::new(), Timestamp::from_millis(1));
     let said = authorizer.on_connection(&mut ConnectionContext {
         peer,
+        port: 80,
         server_name,
         carried: true,
         now,

@@ -13,11 +13,12 @@ use crate::kinds::check;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct EjectionSpec {
     /// At most so many percent of the endpoints that take calls, rounded down; where it is written, one of several in any case.
-    /// Default: 50.
+    /// Those that health checks find unhealthy take of it, too, but are called no sooner for it. Default: 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     max_percent: Option<u32>,
-    /// While less than so many percent of the endpoints are left, all are called, ejected or not. Default: 0, never.
+    /// While less than so many percent of the endpoints are left, neither ejected nor unhealthy, all are called that health
+    /// checks let be called, ejected or not. Default: 0, never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 100))]
     panic_percent: Option<u32>,

@@ -55,6 +55,7 @@ fn what_only_requests_have_counts_against_a_connection() {
 fn a_connection_whose_requests_are_judged_one_by_one_comes_in() {
     let (peer, mut decisions) = (checkout(), Decisions::new());
     let mut cx = ConnectionContext {
+        port: 80,
         peer: &peer,
         server_name: None,
         carried: false,
