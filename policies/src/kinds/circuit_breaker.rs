@@ -35,6 +35,7 @@ pub(super) struct CircuitBreakerPolicy;
 pub(super) struct CircuitBreakerPolicySpec {
     /// How much may be open or in flight at once; at most one entry per scope.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
     caps: Vec<CapsSpec>,
     /// What stops calls when too many of them fail, or take too long.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -244,7 +244,8 @@ async fn a_gateway_sends_requests_to_every_endpoint() {
     for _ in 0..200 {
         assert_eq!(client.get("/").await.status, 200);
     }
-    assert!(a.counts().requests > 10 && b.counts().requests > 10, "{:?} {:?}", a.counts(), b.counts());
+    // By latency: of requests that come one after the other, one may get nearly all.
+    assert!(a.counts().requests > 0 && b.counts().requests > 0, "{:?} {:?}", a.counts(), b.counts());
 }
 
 #[tokio::test]

@@ -55,7 +55,13 @@ async fn an_endpoint_that_fails_its_checks_is_not_called_until_it_passes_them_ag
     assert_eq!(path_count(&a, "/"), called);
     a.always(Script::Reply(Reply::status(204)));
     in_state(&gateway, &a, "healthy").await;
-    assert_eq!(statuses(&mut client, 40).await, [200, 204]);
+    // By latency, one of them may take nearly all calls that come one after the other.
+    let mut tries = 0;
+    while path_count(&a, "/") == called {
+        tries += 1;
+        assert!(tries < 1_000, "it is never called again");
+        statuses(&mut client, 1).await;
+    }
     let metrics = gateway.running.state().telemetry.render_metrics(&gateway.running.state().scrape());
     for line in [
         format!(

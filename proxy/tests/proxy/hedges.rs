@@ -105,7 +105,7 @@ async fn a_failure_is_no_answer_while_another_attempt_may_do_better() {
     let (fails, answers) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     one.always(Script::After(fails.clone(), Box::new(Reply::status(502).into())));
     two.always(Script::After(answers.clone(), Box::new(Reply::text("well").into())));
-    let on = json!({"on": {"conditions": ["GatewayError"]}});
+    let on = json!({"retryOn": {"conditions": ["GatewayError"]}});
     let (_gateway, address) = gateway(&[&one, &two], vec![hedging(&on)]).await;
     let calling = tokio::spawn(async move { Client::http1(address).await.get("/").await });
     one.until(|counts| counts.requests == 1).await;

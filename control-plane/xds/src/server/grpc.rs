@@ -134,13 +134,12 @@ impl<S: WorldSource> AggregatedDiscoveryService for DiscoveryService<S> {
 
 impl Caller {
     fn tell(&self, node: &mut Node) {
-        let fields = &mut node.metadata.get_or_insert_default().fields;
-        match &self.identity {
-            None => drop(fields.remove(IDENTITY)),
-            Some(identity) => {
-                let kind = Some(Kind::StringValue(identity.to_string()));
-                fields.insert(IDENTITY.to_owned(), Value { kind });
-            }
+        if let Some(metadata) = &mut node.metadata {
+            metadata.fields.remove(IDENTITY);
+        }
+        if let Some(identity) = &self.identity {
+            let kind = Some(Kind::StringValue(identity.to_string()));
+            node.metadata.get_or_insert_default().fields.insert(IDENTITY.to_owned(), Value { kind });
         }
     }
 }

@@ -52,7 +52,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "JwtAuthenticationPolicy",
         r#"{"providers": [{"name": "a", "issuer": "i", "jwks": {}}]}"#,
-        "`inline` and `configMapRef`",
+        "`inline`, `configMapRef` and `uri`",
     ),
     (
         "JwtAuthenticationPolicy",
