@@ -18,7 +18,7 @@ pub(super) enum Client {
     Cluster(Nodes),
 }
 
-pub(super) struct Nodes(ClusterClient);
+pub(super) struct Nodes(Box<ClusterClient>);
 
 #[derive(Clone)]
 pub(super) enum Connection {
@@ -48,7 +48,7 @@ impl Client {
             // Once: whoever has moved is asked where it is now. What broke off may have been counted.
             .retries(1)
             .build()?;
-        Ok(Self::Cluster(Nodes(client)))
+        Ok(Self::Cluster(Nodes(Box::new(client))))
     }
 
     pub(super) async fn connect(&self) -> RedisResult<Connection> {

@@ -206,7 +206,7 @@ fn a_quota_is_asked_for_with_its_limits_and_by_its_window() {
     assert_eq!((&*day.limit, day.cost), ("day", 1));
     assert_eq!(day.holds, Holds::Window { requests: 40, end: Duration::from_secs(24 * 3600) });
     assert!(passed.allowed());
-    let left: Vec<_> = passed.decisions.iter().map(|told| (&*told.rule.name, told.detail.clone())).collect();
+    let left: Vec<_> = passed.decisions.iter().map(|told| (&*told.rule.name, told.detail)).collect();
     assert_eq!(left, [("day", Some(Detail::Remaining(7))), ("all", Some(Detail::Remaining(4)))]);
     let bob = asks(&*filter, "bob", |_| told(true, [(4, 1), (7, 43_200)])).0;
     assert_ne!(bob.buckets[1].key, day.key);
