@@ -137,6 +137,9 @@ impl Cluster {
             leader_lease: String::from("tidegate-leader"),
             identity: None,
             gateway_image: None,
+            injection: None,
+            ca_secret: None,
+            token_audience: String::from("tidegate"),
         };
         let terms = Terms {
             lease: Duration::from_secs(6),

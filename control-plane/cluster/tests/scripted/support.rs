@@ -83,6 +83,9 @@ pub(crate) fn flags() -> ClusterArgs {
         leader_lease: String::from("tidegate-leader"),
         identity: None,
         gateway_image: None,
+        injection: None,
+        ca_secret: None,
+        token_audience: String::from("tidegate"),
     }
 }
 
