@@ -28,7 +28,8 @@ pub(crate) async fn signing(
 ) -> Option<Signing> {
     let (secret, trust_domain) = flags.ca_secret.as_ref().zip(trust_domain)?;
     let client = cluster.client.clone();
-    let mut store = CaSecret::new(client.clone(), (&flags.namespace, secret), Handle::current(), roots);
+    let (name, every) = ((&*flags.namespace, &**secret), cluster.timing.authority);
+    let mut store = CaSecret::new(client.clone(), name, every, Handle::current(), roots);
     let mut pauses = Pauses::new(&cluster.timing, crate::seed());
     loop {
         let loading = tokio::task::spawn_blocking(move || (store.load().err(), store));

@@ -22,16 +22,15 @@ use tokio::time::Instant;
 use crate::errors::{in_time, told};
 
 const FILES: [&str; 7] = [CA_CERT, CA_KEY, CERT_CHAIN, ROOT_CERT, NEXT_CERT, NEXT_KEY, ROTATION];
-/// A change is seen after so long at the latest. Whatever changes roots gives everybody days to hear of it.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// Whoever replaces a Secret by deleting it and creating another has so long for it.
-const GONE_FOR: Duration = Duration::from_secs(30);
+/// Whoever replaces a Secret by deleting it and creating another has so many looks' time for it.
+const GONE_FOR: u32 = 3;
 
 /// See the module. Its methods wait: not for threads of the runtime.
 #[derive(Debug)]
 pub struct CaSecret {
     api: Api<DynamicObject>,
     name: String,
+    look_every: Duration,
     runtime: Handle,
     roots: watch::Sender<Option<Arc<str>>>,
     seen: Mutex<Seen>,
@@ -46,10 +45,11 @@ struct Seen {
 }
 
 impl CaSecret {
-    /// `name` is the Secret's in `namespace`; what is published goes to `roots`.
+    /// `name` is the Secret's in `namespace`; what was read holds for `look_every`. What is published goes to `roots`.
     pub fn new(
         client: Client,
         (namespace, name): (&str, &str),
+        look_every: Duration,
         runtime: Handle,
         roots: watch::Sender<Option<Arc<str>>>,
     ) -> Self {
@@ -61,7 +61,7 @@ impl CaSecret {
             plural: String::from("secrets"),
         };
         let api = Api::namespaced_with(client, namespace, &resource);
-        Self { api, name: name.to_owned(), runtime, roots, seen: Mutex::default() }
+        Self { api, name: name.to_owned(), look_every, runtime, roots, seen: Mutex::default() }
     }
 
     fn get(&self) -> io::Result<Option<DynamicObject>> {
@@ -77,7 +77,7 @@ impl CaSecret {
     fn gone(&self, seen: &mut Seen, material: &Material) -> io::Result<Material> {
         let since = *seen.gone_since.get_or_insert_with(Instant::now);
         let name = &self.name;
-        if since.elapsed() < GONE_FOR {
+        if since.elapsed() < self.look_every * GONE_FOR {
             return Err(io::Error::other(format!("Secret {name} is gone; it will be put back as it was")));
         }
         self.save(material)?;
@@ -109,7 +109,7 @@ impl MaterialStore for CaSecret {
     fn load(&self) -> io::Result<Material> {
         let mut seen = self.seen.lock();
         if let (Some(material), Some(at)) = (&seen.material, seen.read_at)
-            && at.elapsed() < LOOK_EVERY
+            && at.elapsed() < self.look_every
         {
             return Ok(material.clone());
         }

@@ -25,6 +25,7 @@ pub(crate) fn hurry() -> Timing {
         patience: Duration::from_secs(10),
         retry: (Duration::from_millis(10), Duration::from_millis(100)),
         watch_seconds: 290,
+        authority: Duration::from_millis(50),
     }
 }
 
