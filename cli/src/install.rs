@@ -173,7 +173,7 @@ mod tests {
     fn a_namespace_and_the_kinds_come_first() {
         let names = names(&with(&[]));
         assert_eq!(names[0], "Namespace tidegate-system");
-        assert_eq!(names[1], "CustomResourceDefinition backends.tidegate.io");
+        assert_eq!(names[1], "CustomResourceDefinition authorizationpolicies.tidegate.io");
         for wanted in [
             "Deployment tidegate-control-plane",
             "Service tidegate-control-plane",
