@@ -6,10 +6,14 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tidegate_cluster::ClusterArgs;
+use tidegate_cluster::identity::CaSecret;
+use tidegate_control_plane::identity::MaterialStore as _;
 use tidegate_identity::request::KeyRequest;
 use tidegate_identity::{Credentials, Held, Material, TrustDomain};
 use tidegate_xds::ca::{IstioCertificateRequest, IstioCertificateServiceClient};
 use tidegate_xds::client::grpc;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tonic::{Code, Request, Status};
 
 use crate::api::{Api, PATIENCE};
@@ -157,4 +161,28 @@ async fn a_root_that_was_brought_is_used_one_that_changes_is_followed_and_one_th
     assert_eq!(back["data"], secret(&next)["data"]);
     assert_eq!(ask(plane.running.grpc, &web).await.unwrap().1.trim(), root(&next).trim());
     plane.shutdown().await;
+}
+
+#[tokio::test]
+async fn whoever_is_first_makes_the_root_and_nobody_writes_over_it() {
+    let api = Api::start(cluster()).await;
+    let [first, second] = [0, 1].map(|_| Material::generate(&domain(), SystemTime::now()).unwrap());
+    for (before, wanted) in [(None, &first), (Some(Material::default()), &first)] {
+        if let Some(before) = before {
+            api.put(secret(&before));
+        }
+        let stores = [0, 1].map(|_| {
+            let roots = watch::Sender::new(None);
+            CaSecret::new(api.client(), ("mesh", SECRET), Duration::ZERO, Handle::current(), roots)
+        });
+        let (one, other) = (first.clone(), second.clone());
+        let loaded = tokio::task::spawn_blocking(move || {
+            let [fast, slow] = stores;
+            assert!(fast.load().unwrap().is_empty() && slow.load().unwrap().is_empty());
+            fast.save(&one).unwrap();
+            slow.save(&other).unwrap();
+            [fast.load().unwrap(), slow.load().unwrap()]
+        });
+        assert_eq!(loaded.await.unwrap(), [wanted.clone(), wanted.clone()]);
+    }
 }
