@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 use tidegate_cluster::ClusterArgs;
 use tidegate_cluster::identity::CaSecret;
 use tidegate_control_plane::identity::MaterialStore as _;
+use tidegate_identity::dial::ByTls;
 use tidegate_identity::request::KeyRequest;
+use tidegate_identity::tls::FixedRoots;
 use tidegate_identity::{Credentials, Held, Material, TrustDomain};
 use tidegate_xds::ca::{IstioCertificateRequest, IstioCertificateServiceClient};
+use tidegate_xds::client::dial::Dial;
 use tidegate_xds::client::grpc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -48,7 +51,10 @@ fn of(username: &str) -> Option<Value> {
 
 /// The name that was signed, and the root that it leads to.
 async fn ask(plane: SocketAddr, token: &str) -> Result<(String, String), Status> {
-    let dial = grpc::endpoint(format!("http://{plane}")).unwrap();
+    ask_by(grpc::endpoint(format!("http://{plane}")).unwrap(), token).await
+}
+
+async fn ask_by(dial: Dial, token: &str) -> Result<(String, String), Status> {
     let key = KeyRequest::new().unwrap();
     let asked = IstioCertificateRequest { csr: key.csr.clone(), ..Default::default() };
     let mut request = Request::new(asked);
@@ -80,7 +86,13 @@ async fn two_replicas_agree_on_a_root_and_know_workloads_by_their_tokens() {
     let web = token(&api, "web", 3600, of("system:serviceaccount:shop:web"));
     let (id, root) = ask(first.running.grpc, &web).await.unwrap();
     assert_eq!(id, "spiffe://cluster.local/ns/shop/sa/web");
-    assert_eq!(ask(second.running.grpc, &web).await.unwrap(), (id, root));
+    assert_eq!(ask(second.running.grpc, &web).await.unwrap(), (id.clone(), root.clone()));
+    // As a sidecar comes: by TLS, and with nothing but the root to know the control plane by.
+    let nobody = Arc::new(Held::new(domain()));
+    let by_tls = ByTls::new(&nobody, Some(FixedRoots::read(root.as_bytes()).unwrap()));
+    let dial = grpc::endpoint(format!("http://{}", second.running.grpc)).unwrap();
+    let dial = dial.secured(Arc::new(by_tls)).unwrap();
+    assert_eq!(ask_by(dial, &web).await.unwrap(), (id, root));
     let written = api.get("Secret", "mesh", SECRET).unwrap();
     assert!(written["data"]["ca-key.pem"].is_string() && written["data"]["root-cert.pem"].is_string());
     let asked = &api.requests(|seen| seen.path.ends_with("/tokenreviews"))[0].body["spec"];
