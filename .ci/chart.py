@@ -81,6 +81,8 @@ BAD = [
     ({"injection": {"excludedCIDRs": ["10.0.0.0"]}}, "excludedCIDRs"),
     ({"injection": {"excludedOutboundPorts": [70000]}}, "excludedOutboundPorts"),
     ({"images": {"registry": "registry.example.com"}}, "registry"),
+    ({"identity": {"trustDomain": "Cluster.Local"}}, "trustDomain"),
+    ({"identity": {"certificateLifetime": "a day"}}, "certificateLifetime"),
     ({"unheardOf": True}, "unheardOf"),
 ]
 
@@ -166,6 +168,24 @@ def rights(objects):
                         yield role["kind"], group, resource, verb, tuple(rule.get("resourceNames", ()))
 
 
+#: (kind of role, group, resource, verb, whether by name) -> what the control plane does with it, and cannot without.
+NEEDED = {
+    ("Role", "coordination.k8s.io", "leases", "create", False): "the first replica makes the Lease",
+    ("Role", "coordination.k8s.io", "leases", "get", True): "who leads",
+    ("Role", "coordination.k8s.io", "leases", "update", True): "whoever leads renews it",
+    ("Role", "", "secrets", "create", False): "the first replica makes the certificates and the root",
+    ("Role", "", "secrets", "get", True): "every replica serves and signs with them",
+    ("Role", "", "secrets", "update", True): "the leader renews the webhook's certificate",
+    ("ClusterRole", "authentication.k8s.io", "tokenreviews", "create", False): "whose token it is that asks for a certificate",
+    ("ClusterRole", "", "namespaces", "get", False): "whether a namespace's pods are injected",
+}
+
+
+def missing_rights(objects):
+    granted = {(kind, group, resource, verb, bool(names)) for kind, group, resource, verb, names in rights(objects)}
+    return {right: why for right, why in NEEDED.items() if right not in granted}
+
+
 def least_rights(objects):
     """What would be too much, however it came about."""
     wrong = []
@@ -174,6 +194,8 @@ def least_rights(objects):
         if "*" in (group, verb) or (resource == "*" and (group != "tidegate.io" or writes)):
             wrong.append((group, resource, verb))
         if kind == "ClusterRole" and resource in ("secrets", "configmaps") and writes:
+            wrong.append((group, resource, verb))
+        if kind == "Role" and writes and (kind, group, resource, verb, bool(names)) not in NEEDED:
             wrong.append((group, resource, verb))
         if verb in ("delete", "deletecollection", "escalate", "bind", "impersonate"):
             wrong.append((group, resource, verb))
@@ -190,6 +212,13 @@ def laws(name, values, objects):
     names = [called(item) for item in objects]
     check(f"{name}: nothing is there twice", len(names) == len(set(names)))
     check(f"{name}: every pod is restricted", all(map(is_restricted, pods(objects))))
+    check(f"{name}: no right is missing", not missing_rights(objects), str(missing_rights(objects)))
+    probe = of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    patience = probe["periodSeconds"] * probe["failureThreshold"]
+    check(f"{name}: the first listing has ten minutes at least", patience >= 600)
+    for policy in of_kind(objects, "NetworkPolicy"):
+        admin = [rule for rule in policy["spec"]["ingress"] if any(p["port"] == "admin" for p in rule["ports"])]
+        check(f"{name}: replicas reach each other's status", any({"podSelector": {}} in rule["from"] for rule in admin))
     check(f"{name}: no right is more than is needed", not least_rights(objects), str(least_rights(objects)))
     deployment, = of_kind(objects, "Deployment")
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
@@ -302,7 +331,9 @@ def injected(binary, objects):
     settings, = [item for item in objects if item["metadata"]["name"] == "tidegate-injection"]
     path = common.PEERS / "injection.json"
     path.write_text(settings["data"]["injection.json"])
-    command = [binary, "inject", "--settings", str(path), "-f", "-"]
+    root = common.PEERS / "root-cert.pem"
+    root.write_text("-----BEGIN CERTIFICATE-----\n")
+    command = [binary, "inject", "--settings", str(path), "--trust-root", str(root), "-f", "-"]
     done = subprocess.run(command, input=WEB, capture_output=True, text=True)
     check("`tidegate inject` reads the settings of the chart", done.returncode == 0, done.stderr)
     whole, = [item for item in yaml.safe_load_all(done.stdout) if item]

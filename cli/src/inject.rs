@@ -19,9 +19,10 @@ Examples:
       every pod in it with a sidecar; what it has is kept
   kubectl get deployment web -o yaml | tidegate inject -f - | kubectl apply -f -
       one that runs already
-  tidegate inject -f deployment.yaml --settings injection.json
+  tidegate inject -f deployment.yaml --settings injection.json \\
+      --trust-root root-cert.pem
       with the images and defaults of your mesh: key injection.json of
-      ConfigMap tidegate-injection
+      ConfigMap tidegate-injection, key root-cert.pem of Secret tidegate-ca
 
 In a cluster the webhook does the same: label the namespace, or the pod,
 tidegate.io/inject=enabled. Annotations of a pod, all of tidegate.io/:
@@ -43,16 +44,22 @@ pub(crate) struct InjectArgs {
     /// What holds for every sidecar, as JSON
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
+    /// The roots of the mesh, in PEM, for settings whose control plane is at https://: root-cert.pem of Secret tidegate-ca
+    #[arg(long, value_name = "FILE")]
+    trust_root: Option<PathBuf>,
     /// Print the changes of each document as an RFC 6902 patch instead
     #[arg(long)]
     patch: bool,
 }
 
 pub(crate) fn command(args: &InjectArgs) -> Result<Done> {
-    let settings = match &args.settings {
+    let mut settings = match &args.settings {
         None => Settings::default(),
         Some(path) => serde_json::from_str(&read(path)?).with_context(|| path.display().to_string())?,
     };
+    if let Some(path) = &args.trust_root {
+        settings.trust_root = Some(read(path)?);
+    }
     let name: Arc<str> = if args.file == Path::new("-") {
         "standard input".into()
     } else {
@@ -145,16 +152,26 @@ mod tests {
             "tidegate.io/exclude-outbound-ports": "25", "tidegate.io/exclude-outbound-cidrs": "10.0.0.0/8,fd00::/8",
             "tidegate.io/inbound-ports": "3000,3001", "tidegate.io/exclude-inbound-ports": "9090",
         });
-        for annotations in [json!({}), busy, json!({ "tidegate.io/app-port": "none" })] {
-            let Ok(Outcome::Injected(pod)) =
-                tidegate_inject::document(&pod(&annotations), &Settings::default())
-            else {
+        let secured = Settings {
+            control_plane: "https://cp.tidegate-system.svc:15010".into(),
+            trust_root: Some("PEM".into()),
+            trust_domain: Some("prod.example".into()),
+            ..Settings::default()
+        };
+        let plain = Settings::default();
+        let none = json!({ "tidegate.io/app-port": "none" });
+        for (annotations, settings) in
+            [(json!({}), &plain), (busy.clone(), &plain), (none, &plain), (busy, &secured)]
+        {
+            let Ok(Outcome::Injected(pod)) = tidegate_inject::document(&pod(&annotations), settings) else {
                 panic!()
             };
             let proxy =
                 Proxy::try_parse_from(["tidegate-proxy"].into_iter().chain(args(&pod, "tidegate-proxy")))
                     .unwrap();
             assert!(proxy.args.sidecar);
+            assert_eq!(proxy.args.identity.identity_token.is_some(), settings.has_identity());
+            assert_eq!(proxy.args.identity.trust_root.is_some(), settings.has_identity());
             let init = args(&pod, "tidegate-init");
             assert_eq!(init[0], "redirect");
             Redirect::try_parse_from(init).unwrap();

@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::admin;
 use crate::grpc::{Hub, TYPES};
-use crate::identity::{self, Certifier, IdentityArgs, IdentityError};
+use crate::identity::{self, Certifier, IdentityArgs, IdentityError, Signing};
 use crate::limits::Limits;
 use crate::news;
 use crate::outliers::{self, Outliers};
@@ -136,21 +136,23 @@ pub async fn start(args: &ControlPlaneArgs) -> Result<Running, StartError> {
     let policies = args.policies.as_deref().ok_or(StartError::NoPolicies)?;
     let shutdown = CancellationToken::new();
     let readings = file::open(policies, shutdown.clone()).await?;
-    start_from(args, readings, shutdown).await
+    start_from(args, readings, None, shutdown).await
 }
 
-/// Starts a control plane on what any source reads. `shutdown` ends it, and is cancelled when it is dropped.
+/// Starts a control plane on what any source reads; it signs as `signing` says, else as the command line does. `shutdown`
+/// ends it, and is cancelled when it is dropped.
 ///
 /// # Errors
 /// If an address is taken or the command line is at fault.
 pub async fn start_from(
     args: &ControlPlaneArgs,
     readings: watch::Receiver<Arc<Reading>>,
+    signing: Option<Signing>,
     shutdown: CancellationToken,
 ) -> Result<Running, StartError> {
     let guard = shutdown.clone().drop_guard();
     let peers = Peers::new(&args.quota, args.listen)?;
-    let certifier = Certifier::open(&args.identity)?;
+    let certifier = certifier(&args.identity, signing).await?;
     let grpc = listen("--listen", args.listen).await?;
     let admin = listen("--admin", args.admin).await?;
 
@@ -282,6 +284,16 @@ async fn listen(flag: &'static str, address: SocketAddr) -> Result<(SocketAddr, 
     let failed = |cause| StartError::Listen { flag, address, cause };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     Ok((listener.local_addr().map_err(failed)?, listener))
+}
+
+/// Off the runtime's threads: files may be far away.
+async fn certifier(
+    args: &IdentityArgs,
+    signing: Option<Signing>,
+) -> Result<Option<Arc<Certifier>>, StartError> {
+    let args = args.clone();
+    let opened = tokio::task::spawn_blocking(move || Certifier::open(&args, signing)).await;
+    Ok(opened.map_err(|error| StartError::Failed(error.to_string()))??)
 }
 
 /// Off the runtime's threads: a large set takes its time. `None` when the runtime is shutting down.

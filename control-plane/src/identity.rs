@@ -11,7 +11,7 @@ mod service;
 
 pub use args::{IdentityArgs, lifetime};
 pub(crate) use certifier::{Certifier, Counts};
-pub use certifier::{IdentityError, MaterialStore};
+pub use certifier::{IdentityError, MaterialStore, Signing};
 pub use files::CaDirectory;
 pub(crate) use port::incoming;
 pub(crate) use service::service;

@@ -21,7 +21,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{- end }}
 
 {{- define "tidegate.xds" -}}
-http://{{ include "tidegate.name" . }}.{{ .Release.Namespace }}.svc:15010
+https://{{ include "tidegate.name" . }}.{{ .Release.Namespace }}.svc:15010
 {{- end }}
 
 {{- define "tidegate.restricted" -}}

@@ -11,6 +11,7 @@ use tidegate_control_plane::status::Reporter;
 use tidegate_control_plane::world::World;
 use tidegate_control_plane::{ControlPlaneArgs, Running, StartError, start_from};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -20,8 +21,8 @@ use crate::events::Events;
 use crate::leader::{Election, Lease, Terms, elect};
 use crate::peers::Home;
 use crate::source::{Cluster, Timing};
-use crate::webhook::{Answers, Keeper, Mutate, Namespace, Ours, keep_ca_bundle, serve};
-use crate::{gateways, peers, status};
+use crate::webhook::{Answers, Injector, Keeper, Mutate, Ours, keep_ca_bundle, look_up, serve};
+use crate::{gateways, identity, peers, status};
 
 /// A connection on which nothing comes for so long is dead.
 const SILENCE: Duration = Duration::from_secs(320);
@@ -32,7 +33,7 @@ pub struct Options {
     pub client: Client,
     pub timing: Timing,
     pub terms: Terms,
-    /// Who adds the sidecar to pods.
+    /// Who adds the sidecar to pods, in the stead of who is told by `--injection`.
     pub mutate: Option<Arc<dyn Mutate>>,
 }
 
@@ -42,6 +43,8 @@ pub enum RunError {
     Cluster(String),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error("--injection: {0}")]
+    Injection(String),
     #[error("stopped before the cluster was read")]
     Stopped,
 }
@@ -81,7 +84,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Start(error) => error.exit_code(),
-            Self::Cluster(_) => 2,
+            Self::Cluster(_) | Self::Injection(_) => 2,
             Self::Stopped => 0,
         }
     }
@@ -142,16 +145,20 @@ pub async fn start(
     let election = Election::new(identity.clone(), options.terms);
     let lease = Lease { namespace: flags.namespace.clone(), name: flags.leader_lease.clone() };
     let leads = elect(options.client.clone(), &lease, election, (&mut tasks, shutdown.clone()));
+    let (publish, roots) = watch::channel(None);
     let webhook = match flags.webhook {
         Some(address) => {
-            let parts = (cluster.clone(), options.mutate.clone(), leads.clone());
+            let mutate = mutate(flags, &options, &roots)?;
+            let parts = (cluster.clone(), mutate, leads.clone());
             Some(start_webhook(flags, address, parts, (&mut tasks, shutdown.clone())).await?)
         }
         None => None,
     };
     let readings = cluster.read(shutdown.clone());
     let readings = first(readings, &shutdown).await.ok_or(RunError::Stopped)?;
-    let running = start_from(args, readings, shutdown.clone()).await?;
+    let signing = identity::signing(&cluster, flags, args.identity.trust_domain(), publish);
+    let signing = shutdown.run_until_cancelled(signing).await.ok_or(RunError::Stopped)?;
+    let running = start_from(args, readings, signing, shutdown.clone()).await?;
     let plane = Plane { world: running.world(), nodes: running.node_changes(), reporter: running.reporter() };
     let events = Events::new(options.client.clone(), &identity);
     let deploys = flags.gateway_image.is_some();
@@ -165,8 +172,9 @@ pub async fn start(
     let home =
         Home { namespace: flags.namespace.clone(), service: flags.service.clone(), admin: running.admin };
     tasks.spawn(peers::keep(cluster.clone(), plane.clone(), home, leads.clone(), shutdown.clone()));
-    if let Some(settings) = gateways::Settings::of(flags, args.listen.port()) {
-        let keeping = gateways::keep(cluster, plane, settings, leads.clone(), shutdown.clone());
+    let (domain, port) = (args.identity.trust_domain(), running.grpc.port());
+    if let Some(settings) = gateways::Settings::of(flags, domain, &roots, port) {
+        let keeping = gateways::keep(cluster, plane, (settings, roots), leads.clone(), shutdown.clone());
         tasks.spawn(keeping);
     }
     Ok(Started { running, webhook, leads, tasks, shutdown, _guard: guard })
@@ -225,6 +233,19 @@ async fn first(
     Some(receiver)
 }
 
+fn mutate(
+    flags: &ClusterArgs,
+    options: &Options,
+    roots: &identity::Roots,
+) -> Result<Option<Arc<dyn Mutate>>, RunError> {
+    if options.mutate.is_some() {
+        return Ok(options.mutate.clone());
+    }
+    let Some(path) = &flags.injection else { return Ok(None) };
+    let injector = Injector::open(path, roots.clone()).map_err(RunError::Injection)?;
+    Ok(Some(Arc::new(injector)))
+}
+
 async fn start_webhook(
     flags: &ClusterArgs,
     address: SocketAddr,
@@ -244,9 +265,8 @@ async fn start_webhook(
         service: flags.service.clone(),
         hosts: flags.webhook_hosts.clone(),
     };
-    let store = cluster.store.clone();
-    let namespaces =
-        move |name: &str| Namespace { name: name.to_owned(), labels: store.lock().namespace_labels(name) };
+    let (looking, runtime) = (cluster.clone(), Handle::current());
+    let namespaces = move |name: &str| look_up(&looking, &runtime, name);
     let answers = Answers { mutate, namespaces: Arc::new(namespaces) };
     tasks.spawn(keeper.run(leads.clone(), shutdown.clone()));
     tasks.spawn(keep_ca_bundle(cluster.client.clone(), ours, bundle, leads, shutdown.clone()));

@@ -1,6 +1,7 @@
 //! The flags that only a cluster needs, beside those of every control plane.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Command};
 
@@ -34,6 +35,17 @@ pub struct ClusterArgs {
         value_delimiter = ','
     )]
     pub webhook_hosts: Vec<String>,
+    /// Add sidecars to pods by the settings in this file, as `tidegate inject --settings` reads it; read again when it
+    /// changes. Without it pods are left as they are.
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CP_INJECTION")]
+    pub injection: Option<PathBuf>,
+    /// Sign certificates of workloads with the authority in this Secret, which has the files of --ca-dir; made unless it is
+    /// there. Who asks is known by a token of its service account.
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_CP_CA_SECRET", conflicts_with = "ca_dir")]
+    pub ca_secret: Option<String>,
+    /// Whom tokens of service accounts must be meant for.
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_CP_TOKEN_AUDIENCE", default_value = "tidegate")]
+    pub token_audience: String,
     /// Lease by which replicas agree on one who writes.
     #[arg(long, value_name = "NAME", env = "TIDEGATE_CP_LEADER_LEASE", default_value = "tidegate-leader")]
     pub leader_lease: String,

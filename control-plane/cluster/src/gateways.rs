@@ -5,9 +5,13 @@
 mod keeper;
 mod objects;
 
+use std::sync::Arc;
+
 use serde_json::{Value as Json, json};
+use tidegate_identity::TrustDomain;
 
 use crate::args::ClusterArgs;
+use crate::identity::Roots;
 use crate::source::Store;
 
 pub(crate) use keeper::keep;
@@ -19,14 +23,36 @@ pub struct Settings {
     pub image: String,
     /// Where they find the control plane.
     pub control_plane: String,
+    /// How they get a certificate there; `None` where nobody signs.
+    pub identity: Option<ByToken>,
+}
+
+/// What a proxy asks for a certificate with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByToken {
+    pub audience: String,
+    pub trust_domain: String,
+    /// What it knows the control plane by, in PEM.
+    pub trust_root: Arc<str>,
 }
 
 impl Settings {
     /// `None` if no proxies are to be run for Gateways; `port` is where xDS is served.
-    pub fn of(flags: &ClusterArgs, port: u16) -> Option<Self> {
+    pub(crate) fn of(
+        flags: &ClusterArgs,
+        domain: Option<TrustDomain>,
+        roots: &Roots,
+        port: u16,
+    ) -> Option<Self> {
         let image = flags.gateway_image.clone()?;
-        let control_plane = format!("http://{}.{}.svc:{port}", flags.service, flags.namespace);
-        Some(Self { image, control_plane })
+        let trust_root = flags.ca_secret.as_ref().and_then(|_| roots.borrow().clone());
+        let identity = trust_root.zip(domain).map(|(trust_root, domain)| {
+            let audience = flags.token_audience.clone();
+            ByToken { audience, trust_domain: domain.as_str().to_owned(), trust_root }
+        });
+        let scheme = if identity.is_some() { "https" } else { "http" };
+        let control_plane = format!("{scheme}://{}.{}.svc:{port}", flags.service, flags.namespace);
+        Some(Self { image, control_plane, identity })
     }
 }
 

@@ -12,6 +12,7 @@ mod clock;
 mod errors;
 mod events;
 pub mod gateways;
+pub mod identity;
 pub mod kinds;
 pub mod leader;
 mod peers;

@@ -41,6 +41,8 @@ pub struct Timing {
     pub retry: (Duration, Duration),
     /// The API ends a watch after so many seconds, and it is begun anew where it ended.
     pub watch_seconds: u32,
+    /// A change of the authority's Secret is seen after so long at the latest.
+    pub authority: Duration,
 }
 
 /// What the API was last seen to hold, shared with who writes to it.
@@ -71,6 +73,7 @@ impl Default for Timing {
             patience: Duration::from_secs(30),
             retry: (Duration::from_millis(500), Duration::from_secs(30)),
             watch_seconds: 290,
+            authority: Duration::from_secs(10),
         }
     }
 }

@@ -5,14 +5,18 @@
 
 mod authority;
 mod ca_bundle;
+mod injector;
 mod keeper;
 mod mutate;
+mod namespaces;
 mod review;
 mod serve;
 
 pub use authority::{Keys, Timetable, advance};
 pub(crate) use ca_bundle::{Ours, keep as keep_ca_bundle};
+pub use injector::Injector;
 pub(crate) use keeper::Keeper;
 pub use mutate::{Mutate, Namespace, Patch, Refusal};
+pub(crate) use namespaces::look_up;
 pub use review::{MAX_REVIEW, validate};
 pub(crate) use serve::{Answers, serve};

@@ -3,12 +3,16 @@
 use serde_json::{Value as Json, json};
 
 use crate::settings::Settings;
-use crate::wish::Wish;
+use crate::wish::{TRUST_ROOT, Wish};
 use crate::{INIT_CONTAINER, PROXY_CONTAINER};
 
 pub(crate) const TOKEN_VOLUME: &str = "tidegate-token";
 pub(crate) const STATE_VOLUME: &str = "tidegate-state";
 const STATE_DIR: &str = "/var/lib/tidegate";
+const TOKEN_DIR: &str = "/var/run/secrets/tidegate";
+/// In [`TOKEN_DIR`].
+const TOKEN: &str = "token";
+const ROOT: &str = "root-cert.pem";
 
 /// Between SIGTERM's time and the drain of a plain sidecar, so that the application's last calls still find it.
 const PRE_STOP_SECONDS: u32 = 5;
@@ -88,7 +92,7 @@ pub(crate) fn proxy(wish: &Wish, workload: Option<&str>, settings: &Settings) ->
             "seccompProfile": { "type": "RuntimeDefault" },
         },
         "volumeMounts": [
-            { "name": TOKEN_VOLUME, "mountPath": "/var/run/secrets/tidegate", "readOnly": true },
+            { "name": TOKEN_VOLUME, "mountPath": TOKEN_DIR, "readOnly": true },
             { "name": STATE_VOLUME, "mountPath": STATE_DIR },
         ],
     });
@@ -115,6 +119,13 @@ fn args(wish: &Wish, workload: Option<&str>, settings: &Settings) -> Vec<String>
         format!("--state-dir={STATE_DIR}"),
         format!("--drain-timeout={}s", settings.drain_seconds),
     ];
+    if settings.has_identity() {
+        args.push(format!("--identity-token={TOKEN_DIR}/{TOKEN}"));
+        args.push(format!("--trust-root={TOKEN_DIR}/{ROOT}"));
+        // The application begins when this is ready: nothing that it says is said without a certificate.
+        args.push(String::from("--wait-for-identity"));
+        args.extend(settings.trust_domain.as_ref().map(|domain| format!("--trust-domain={domain}")));
+    }
     args.extend(workload.map(|name| format!("--workload={name}")));
     if let Some(port) = wish.app_port {
         args.push(format!("--inbound={listen}:{}", ports.inbound));
@@ -126,21 +137,21 @@ fn args(wish: &Wish, workload: Option<&str>, settings: &Settings) -> Vec<String>
     args
 }
 
-/// Says to the control plane, and to nobody else, whose workload this is.
+/// Says to the control plane, and to nobody else, whose workload this is; and beside it, by what the control plane is known.
+/// That comes out of the pod itself: nothing has to be in its namespace before, and nobody needs a right to write there.
 pub(crate) fn token_volume(settings: &Settings) -> Json {
-    json!({
-        "name": TOKEN_VOLUME,
-        "projected": {
-            "defaultMode": 420,
-            "sources": [{
-                "serviceAccountToken": {
-                    "audience": settings.token_audience,
-                    "expirationSeconds": settings.token_expiration_seconds,
-                    "path": "token",
-                },
-            }],
+    let mut sources = vec![json!({
+        "serviceAccountToken": {
+            "audience": settings.token_audience,
+            "expirationSeconds": settings.token_expiration_seconds,
+            "path": TOKEN,
         },
-    })
+    })];
+    if settings.has_identity() {
+        let of_annotation = json!({ "fieldPath": format!("metadata.annotations['{TRUST_ROOT}']") });
+        sources.push(json!({ "downwardAPI": { "items": [{ "path": ROOT, "fieldRef": of_annotation }] } }));
+    }
+    json!({ "name": TOKEN_VOLUME, "projected": { "defaultMode": 420, "sources": sources } })
 }
 
 fn joined(items: &[impl ToString]) -> String {

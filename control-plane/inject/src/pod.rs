@@ -6,7 +6,7 @@ use crate::containers::{self, STATE_VOLUME, TOKEN_VOLUME};
 use crate::decide::Because;
 use crate::document::workload_of;
 use crate::settings::Settings;
-use crate::wish::{INJECTED, Wish};
+use crate::wish::{INJECTED, TRUST_ROOT, Wish};
 use crate::{INIT_CONTAINER, Outcome, PROXY_CONTAINER, Refusal};
 
 /// What a pod has without a word of its own.
@@ -34,6 +34,11 @@ pub(crate) fn of_workload(
     }
     if pod.pointer("/spec/containers").and_then(Json::as_array).is_none_or(Vec::is_empty) {
         return Err(Refusal(vec![String::from("spec.containers: a pod has one at least")]));
+    }
+    if settings.has_identity() && settings.trust_root.as_deref().is_none_or(str::is_empty) {
+        return Err(Refusal(vec![String::from(
+            "settings.trustRoot: a sidecar knows a control plane at https:// by its root certificate, in PEM",
+        )]));
     }
     let mut obstacles = obstacles(pod, settings);
     let wish = match Wish::of(pod, settings) {
@@ -136,6 +141,9 @@ fn injected(pod: &Json, wish: &Wish, workload: Option<&str>, settings: &Settings
         *annotations = json!({});
     }
     annotations[INJECTED] = json!(settings.proxy_image);
+    if settings.has_identity() {
+        annotations[TRUST_ROOT] = json!(settings.trust_root);
+    }
     pod
 }
 

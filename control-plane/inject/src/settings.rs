@@ -14,8 +14,12 @@ pub struct Settings {
     /// Has the command `tidegate`, and iptables.
     pub init_image: String,
     pub image_pull_policy: String,
-    /// Where the control plane serves xDS.
+    /// Where the control plane serves xDS. By `https` a sidecar gets a certificate there, and needs `trust_root` to know it.
     pub control_plane: String,
+    /// The roots that the control plane's certificate leads to, in PEM. The webhook knows them and puts them in.
+    pub trust_root: Option<String>,
+    /// What identities begin with, if it is not `cluster.local`.
+    pub trust_domain: Option<String>,
     /// An init container with `restartPolicy: Always`, which Kubernetes has from 1.29 on; else a plain container.
     pub native_sidecar: bool,
     /// The user that a sidecar runs as: its own connections are told by it, and not redirected.
@@ -62,6 +66,8 @@ impl Default for Settings {
             init_image: format!("tidegate/cli:{version}"),
             image_pull_policy: String::from("IfNotPresent"),
             control_plane: String::from("http://tidegate-control-plane.tidegate-system.svc:15010"),
+            trust_root: None,
+            trust_domain: None,
             native_sidecar: true,
             uid: NonZeroU32::new(15001).unwrap_or(NonZeroU32::MIN),
             ports: Ports::default(),
@@ -74,5 +80,12 @@ impl Default for Settings {
             token_expiration_seconds: NonZeroU64::new(3600).unwrap_or(NonZeroU64::MIN),
             extra_args: Vec::new(),
         }
+    }
+}
+
+impl Settings {
+    /// Whether sidecars ask the control plane for a certificate. A token goes to nobody in clear text.
+    pub fn has_identity(&self) -> bool {
+        self.control_plane.starts_with("https://")
     }
 }

@@ -13,6 +13,8 @@ use crate::settings::Settings;
 pub(crate) const INJECT: &str = "tidegate.io/inject";
 /// Written by us, with the sidecar's image.
 pub(crate) const INJECTED: &str = "tidegate.io/injected";
+/// Written by us: the roots that the sidecar knows the control plane by, which its own volume shows it as a file.
+pub(crate) const TRUST_ROOT: &str = "tidegate.io/trust-root";
 
 /// `native` or `plain`; default as the mesh's settings say.
 const SIDECAR: &str = "tidegate.io/sidecar";
@@ -37,9 +39,10 @@ const CPU: &str = "tidegate.io/proxy-cpu";
 const MEMORY: &str = "tidegate.io/proxy-memory";
 const MEMORY_LIMIT: &str = "tidegate.io/proxy-memory-limit";
 
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     INJECT,
     INJECTED,
+    TRUST_ROOT,
     SIDECAR,
     APP_PORT,
     APP_PROTOCOL,

@@ -26,7 +26,8 @@ pub struct IdentityArgs {
 const MOST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl IdentityArgs {
-    pub(crate) fn trust_domain(&self) -> Option<TrustDomain> {
+    /// The one that is written, or the default.
+    pub fn trust_domain(&self) -> Option<TrustDomain> {
         self.trust_domain.clone().or_else(|| TrustDomain::DEFAULT.parse().ok())
     }
 

@@ -28,6 +28,8 @@ pub trait MaterialStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// It cannot be read now.
     fn load(&self) -> io::Result<Material>;
+    /// Where several control planes share the files, one that was faster is no error: it is loaded then.
+    ///
     /// # Errors
     /// It cannot be written.
     fn save(&self, material: &Material) -> io::Result<()>;
@@ -38,11 +40,18 @@ pub trait MaterialStore: fmt::Debug + Send + Sync {
     fn publish(&self, bundle: &str) -> io::Result<()>;
 }
 
+/// An authority whose files and callers somebody else knows about. Its store may wait: it is only asked on threads that may.
+#[derive(Debug)]
+pub struct Signing {
+    pub store: Box<dyn MaterialStore>,
+    pub tokens: Box<dyn Authenticate>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    #[error("--ca-dir: {0}")]
+    #[error("the authority's files: {0}")]
     Files(#[from] io::Error),
-    #[error("--ca-dir: {0}")]
+    #[error("the authority's files: {0}")]
     Material(#[from] MaterialError),
     #[error("--join-tokens: {0}")]
     Tokens(String),
@@ -76,9 +85,16 @@ impl Certifier {
     ///
     /// # Errors
     /// Files that cannot be used; a control plane without its authority is no use to those who ask.
-    pub(crate) fn open(args: &IdentityArgs) -> Result<Option<Arc<Self>>, IdentityError> {
-        let Some(directory) = &args.ca_dir else { return Ok(None) };
+    pub(crate) fn open(
+        args: &IdentityArgs,
+        signing: Option<Signing>,
+    ) -> Result<Option<Arc<Self>>, IdentityError> {
         let Some(trust_domain) = args.trust_domain() else { return Ok(None) };
+        if let Some(Signing { store, tokens }) = signing {
+            let this = Self::with(store, tokens, trust_domain, args.lifetimes());
+            return this.map(|this| Some(Arc::new(this)));
+        }
+        let Some(directory) = &args.ca_dir else { return Ok(None) };
         let tokens: Box<dyn Authenticate> = match &args.join_tokens {
             None => Box::new(JoinTokens::default()),
             Some(path) => {
@@ -104,6 +120,7 @@ impl Certifier {
         if material.is_empty() {
             material = Material::generate(&trust_domain, SystemTime::now())?;
             store.save(&material)?;
+            material = store.load()?;
             tracing::info!(%trust_domain, "made a root for identities of workloads");
         }
         let authority = Arc::new(Authority::read(&material, lifetimes)?);

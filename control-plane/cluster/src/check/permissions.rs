@@ -8,7 +8,7 @@ use super::{Finding, Place, broken, lacking, well};
 use crate::errors::told;
 
 /// `(group, resource, verbs)`; a resource may name its subresource.
-const EVERYWHERE: [(&str, &str, &[&str]); 8] = [
+const EVERYWHERE: [(&str, &str, &[&str]); 9] = [
     ("", "services", &["list", "watch"]),
     ("", "namespaces", &["list", "watch"]),
     ("discovery.k8s.io", "endpointslices", &["list", "watch"]),
@@ -17,6 +17,7 @@ const EVERYWHERE: [(&str, &str, &[&str]); 8] = [
     ("tidegate.io", "ratelimitpolicies", &["list", "watch"]),
     ("tidegate.io", "ratelimitpolicies/status", &["patch"]),
     ("events.k8s.io", "events", &["create"]),
+    ("authentication.k8s.io", "tokenreviews", &["create"]),
 ];
 /// In its own namespace.
 const AT_HOME: [(&str, &str, &[&str]); 2] = [

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Settings, objects};
 use crate::app::Plane;
 use crate::errors::{in_time, told};
+use crate::identity::Roots;
 use crate::source::Cluster;
 use crate::status::FIELD_MANAGER;
 
@@ -27,7 +28,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 pub(crate) async fn keep(
     cluster: Cluster,
     plane: Plane,
-    settings: Settings,
+    (settings, mut roots): (Settings, Roots),
     mut leads: watch::Receiver<bool>,
     shutdown: CancellationToken,
 ) {
@@ -38,6 +39,10 @@ pub(crate) async fn keep(
             world.mark_unchanged();
             let reporter = reporter.clone();
             let Ok(all) = tokio::task::spawn_blocking(move || reporter.objects()).await else { return };
+            let mut settings = settings.clone();
+            if let (Some(identity), Some(root)) = (&mut settings.identity, &*roots.borrow_and_update()) {
+                identity.trust_root.clone_from(root);
+            }
             let mut pause = AGAIN;
             let mut present = Vec::new();
             for (status, manifest) in all.into_iter().filter(|(status, _)| status.kind == "Gateway") {
@@ -68,6 +73,7 @@ pub(crate) async fn keep(
             applied.retain(|key, _| present.contains(key));
             tokio::select! {
                 Ok(()) = world.changed() => {}
+                Ok(()) = roots.changed() => {}
                 Ok(()) = leads.changed() => {}
                 () = sleep(pause) => {}
             }

@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::Settings;
+use super::{ByToken, Settings};
 
 const GATEWAY_CLASS_LABEL: &str = "gateway.networking.k8s.io/gateway-class-name";
 use crate::source::GATEWAY_LABEL;
 
 /// Where the proxies tell that they are ready.
 const ADMIN_PORT: u16 = 15020;
+const TOKEN_DIR: &str = "/var/run/secrets/tidegate";
+/// As injected pods have it: out of the pod itself, so that nothing has to be in its namespace before.
+const TRUST_ROOT: &str = "tidegate.io/trust-root";
 /// A name that a label can have, and a Service: longer ones are cut, and told apart by a hash.
 const MAX_NAME: usize = 63;
 
@@ -43,10 +46,13 @@ pub fn objects(gateway: &Json, uid: &str, settings: &Settings) -> Vec<Json> {
         }
         object
     };
-    let pod = json!({
+    let mut pod = json!({
         "metadata": { "labels": labels, "annotations": annotations },
         "spec": pod(&own, (name, namespace), &ports, settings),
     });
+    if let Some(identity) = &settings.identity {
+        introduce(&mut pod, identity);
+    }
     let service_ports: Vec<Json> = ports
         .iter()
         .map(|(port, protocol)| {
@@ -114,6 +120,29 @@ fn pod(
     })
 }
 
+/// Gives a pod what it asks for a certificate with.
+fn introduce(pod: &mut Json, identity: &ByToken) {
+    pod["metadata"]["annotations"][TRUST_ROOT] = json!(identity.trust_root);
+    let token = json!({
+        "serviceAccountToken": { "audience": identity.audience, "expirationSeconds": 3600, "path": "token" },
+    });
+    let root = json!({ "fieldPath": format!("metadata.annotations['{TRUST_ROOT}']") });
+    let root = json!({ "downwardAPI": { "items": [{ "path": "root-cert.pem", "fieldRef": root }] } });
+    let spec = &mut pod["spec"];
+    spec["volumes"] = json!([{ "name": "tidegate-token", "projected": { "sources": [token, root] } }]);
+    let container = &mut spec["containers"][0];
+    container["volumeMounts"] =
+        json!([{ "name": "tidegate-token", "mountPath": TOKEN_DIR, "readOnly": true }]);
+    if let Some(env) = container["env"].as_array_mut() {
+        env.extend([
+            json!({ "name": "TIDEGATE_IDENTITY_TOKEN", "value": format!("{TOKEN_DIR}/token") }),
+            json!({ "name": "TIDEGATE_TRUST_ROOT", "value": format!("{TOKEN_DIR}/root-cert.pem") }),
+            json!({ "name": "TIDEGATE_TRUST_DOMAIN", "value": identity.trust_domain }),
+            json!({ "name": "TIDEGATE_WAIT_FOR_IDENTITY", "value": "true" }),
+        ]);
+    }
+}
+
 /// Each port once, whatever many listeners it has.
 fn ports(gateway: &Json) -> BTreeSet<(u64, &'static str)> {
     let listeners = gateway.pointer("/spec/listeners").and_then(Json::as_array).into_iter().flatten();
@@ -148,7 +177,8 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        Settings { image: "proxy:1".into(), control_plane: "http://tidegate.mesh.svc:15010".into() }
+        let control_plane = "http://tidegate.mesh.svc:15010".into();
+        Settings { image: "proxy:1".into(), control_plane, identity: None }
     }
 
     fn gateway(name: &str) -> Json {
@@ -187,6 +217,25 @@ mod tests {
         assert_eq!(template["metadata"]["labels"][GATEWAY_LABEL], "edge");
         assert_eq!(template["spec"]["containers"][0]["image"], "proxy:1");
         assert!(all[1]["spec"].get("replicas").is_none(), "autoscalers say how many");
+    }
+
+    #[test]
+    fn where_somebody_signs_its_proxies_bring_a_token_and_know_whom_to_give_it_to() {
+        let identity = ByToken {
+            audience: "tidegate".into(),
+            trust_domain: "prod.example".into(),
+            trust_root: "PEM".into(),
+        };
+        let settings = Settings { identity: Some(identity), ..settings() };
+        let all = objects(&gateway("edge"), "u-1", &settings);
+        let template = &all[1]["spec"]["template"];
+        assert_eq!(template["metadata"]["annotations"][TRUST_ROOT], "PEM");
+        assert_eq!(template["metadata"]["annotations"]["a"], "b");
+        let sources = &template["spec"]["volumes"][0]["projected"]["sources"];
+        assert_eq!(sources[0]["serviceAccountToken"]["audience"], "tidegate");
+        let env = template["spec"]["containers"][0]["env"].to_string();
+        assert!(env.contains("/var/run/secrets/tidegate/token") && env.contains("prod.example"), "{env}");
+        assert!(all[1]["metadata"]["annotations"].get(TRUST_ROOT).is_none(), "pods alone need it");
     }
 
     #[test]

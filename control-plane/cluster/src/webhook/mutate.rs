@@ -15,10 +15,16 @@ pub struct Namespace {
     pub labels: BTreeMap<String, String>,
 }
 
-/// Why a pod must not be stored as it is, for its author.
+/// Why a pod must not be stored as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refusal(pub String);
+pub enum Refusal {
+    /// What it asks for cannot be done: for its author.
+    #[error("{0}")]
+    Wrong(String),
+    /// Nobody can say yet what it would need. The `failurePolicy` says what becomes of it.
+    #[error("{0}")]
+    NotNow(String),
+}
 
 /// Decides what is added to a pod. Pure, and asked again for the pod that it has changed: then there is nothing to do.
 pub trait Mutate: Debug + Send + Sync {

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use tidegate_policy::document::{self, Diagnostic};
 use tidegate_policy::objects::TIDEGATE_GROUP;
 
-use super::mutate::{Mutate, Namespace};
+use super::mutate::{Mutate, Namespace, Refusal};
 
 /// The largest review that is read: an object of the API has at most 3 MiB, and a review holds it twice.
 pub const MAX_REVIEW: usize = 8 << 20;
@@ -81,21 +81,32 @@ pub fn validate(review: &[u8]) -> Result<Json, String> {
     Ok(answer.wrap(&uid))
 }
 
+/// Why a review is not answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// It is none.
+    Bad(String),
+    /// It would be later.
+    NotNow(String),
+}
+
 /// Asks `mutate` about a pod.
 ///
 /// # Errors
-/// If `review` is no review.
+/// If `review` is no review, or nobody knows what it takes to answer it.
 pub(super) fn mutate(
     review: &[u8],
     mutate: &dyn Mutate,
-    namespaces: impl Fn(&str) -> Namespace,
-) -> Result<Json, String> {
-    let Request { uid, kind, namespace, operation, object, .. } = read(review)?;
+    namespaces: impl Fn(&str) -> Result<Namespace, String>,
+) -> Result<Json, Unanswered> {
+    let Request { uid, kind, namespace, operation, object, .. } = read(review).map_err(Unanswered::Bad)?;
     let mut answer = Answer::default();
     if kind.kind == "Pod" && kind.group.is_empty() && operation == "CREATE" {
-        match mutate.mutate(&object, &namespaces(&namespace)) {
+        let namespace = namespaces(&namespace).map_err(Unanswered::NotNow)?;
+        match mutate.mutate(&object, &namespace) {
             Ok(patch) => answer.patch = patch,
-            Err(refusal) => answer.refusal = Some(refusal.to_string()),
+            Err(Refusal::Wrong(why)) => answer.refusal = Some(why),
+            Err(Refusal::NotNow(why)) => return Err(Unanswered::NotNow(why)),
         }
     }
     Ok(answer.wrap(&uid))
@@ -140,7 +151,7 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mutate::{Patch, Refusal};
+    use super::super::mutate::Patch;
     use super::*;
 
     fn review(operation: &str, requests: &Json, before: &Json) -> Vec<u8> {
@@ -217,7 +228,7 @@ mod tests {
     impl Mutate for Labels {
         fn mutate(&self, pod: &Json, namespace: &Namespace) -> Result<Option<Patch>, Refusal> {
             if pod["spec"]["hostNetwork"] == true {
-                return Err(Refusal(String::from("host network")));
+                return Err(Refusal::Wrong(String::from("host network")));
             }
             let wanted = namespace.labels.contains_key("inject");
             Ok(wanted.then(|| json!([{ "op": "add", "path": "/x", "value": 1 }])))
@@ -231,9 +242,9 @@ mod tests {
                 "uid": "u", "operation": "CREATE", "namespace": "shop",
                 "kind": { "group": "", "version": "v1", "kind": "Pod" }, "object": { "spec": spec },
             });
-            let namespace = |name: &str| Namespace {
-                name: name.to_owned(),
-                labels: [(label.to_owned(), String::new())].into(),
+            let namespace = |name: &str| {
+                let labels = [(label.to_owned(), String::new())].into();
+                Ok(Namespace { name: name.to_owned(), labels })
             };
             let review = json!({ "request": request }).to_string();
             mutate(review.as_bytes(), &Labels, namespace).unwrap()["response"].clone()

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::keeper::Identity;
 use super::mutate::{Mutate, Namespace};
-use super::review::{self, MAX_REVIEW, validate};
+use super::review::{self, MAX_REVIEW, Unanswered, validate};
 
 const MAX_CONNECTIONS: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -29,8 +29,8 @@ const REQUEST: Duration = Duration::from_secs(30);
 const HEADER: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Looks up a namespace's labels.
-type Namespaces = Arc<dyn Fn(&str) -> Namespace + Send + Sync>;
+/// Looks up a namespace's labels, on a thread that may wait; the error says why that could not be done.
+type Namespaces = Arc<dyn Fn(&str) -> Result<Namespace, String> + Send + Sync>;
 
 /// What is answered.
 #[derive(Clone)]
@@ -137,13 +137,14 @@ async fn answer(request: Request<Incoming>, answers: Answers) -> Response<Full<B
     };
     // A large policy takes its time to compile: off the threads that push.
     let judged = tokio::task::spawn_blocking(move || match (&*path, &answers.mutate) {
-        ("/validate", _) => validate(&body),
+        ("/validate", _) => validate(&body).map_err(Unanswered::Bad),
         (_, Some(mutate)) => review::mutate(&body, &**mutate, &*answers.namespaces),
-        (_, None) => review::leave(&body),
+        (_, None) => review::leave(&body).map_err(Unanswered::Bad),
     });
     match judged.await {
         Ok(Ok(review)) => reply(StatusCode::OK, "application/json", review.to_string()),
-        Ok(Err(fault)) => text(StatusCode::BAD_REQUEST, format!("{fault}\n")),
+        Ok(Err(Unanswered::Bad(fault))) => text(StatusCode::BAD_REQUEST, format!("{fault}\n")),
+        Ok(Err(Unanswered::NotNow(why))) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }

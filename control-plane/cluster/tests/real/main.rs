@@ -9,6 +9,7 @@
 mod api {
     pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 }
+mod identity;
 #[path = "../scripted/proxy.rs"]
 mod proxy;
 
@@ -37,6 +38,11 @@ struct Cluster {
 
 /// `None`, with a word about it, where there is no cluster to test against.
 async fn cluster(test: &str) -> Option<Cluster> {
+    cluster_with(test, &["gateway.networking.k8s.io/v1", "tidegate.io/v1alpha1"]).await
+}
+
+/// One that serves these; the mesh's kinds are not always needed.
+async fn cluster_with(test: &str, groups: &[&str]) -> Option<Cluster> {
     if std::env::var_os("KUBECONFIG").is_none() {
         eprintln!("skipped: KUBECONFIG is not set");
         return None;
@@ -44,7 +50,7 @@ async fn cluster(test: &str) -> Option<Cluster> {
     let filter = tracing_subscriber::EnvFilter::from_env("TIDEGATE_LOG");
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     let client = tidegate_cluster::app::client().await.unwrap();
-    for needed in ["gateway.networking.k8s.io/v1", "tidegate.io/v1alpha1"] {
+    for needed in groups {
         if client.list_api_group_resources(needed).await.is_err() {
             eprintln!("skipped: this cluster does not serve {needed}");
             return None;
@@ -76,7 +82,9 @@ impl Cluster {
             plural,
         };
         match kind {
-            "Namespace" | "ValidatingWebhookConfiguration" => Api::all_with(self.client.clone(), &resource),
+            "Namespace" | "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => {
+                Api::all_with(self.client.clone(), &resource)
+            }
             _ => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
         }
     }
@@ -112,6 +120,10 @@ impl Cluster {
     }
 
     async fn plane(&self, webhook: Option<SocketAddr>) -> Started {
+        self.plane_as(webhook, |_| {}).await
+    }
+
+    async fn plane_as(&self, webhook: Option<SocketAddr>, change: impl FnOnce(&mut ClusterArgs)) -> Started {
         let args = ControlPlaneArgs {
             policies: None,
             listen: ANY,
@@ -126,7 +138,7 @@ impl Cluster {
             identity: tidegate_control_plane::IdentityArgs::default(),
             is_first: true,
         };
-        let flags = ClusterArgs {
+        let mut flags = ClusterArgs {
             kubernetes: true,
             namespace: self.namespace.clone(),
             service: String::from("tidegate"),
@@ -137,7 +149,11 @@ impl Cluster {
             leader_lease: String::from("tidegate-leader"),
             identity: None,
             gateway_image: None,
+            injection: None,
+            ca_secret: None,
+            token_audience: String::from("tidegate"),
         };
+        change(&mut flags);
         let terms = Terms {
             lease: Duration::from_secs(6),
             deadline: Duration::from_secs(4),
@@ -148,8 +164,10 @@ impl Cluster {
     }
 
     async fn clean_up(self) {
-        let webhooks = self.api("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration");
-        let _ = webhooks.delete(&self.namespace, &DeleteParams::default()).await;
+        for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
+            let webhooks = self.api("admissionregistration.k8s.io/v1", kind);
+            let _ = webhooks.delete(&self.namespace, &DeleteParams::default()).await;
+        }
         let _ = self.api("v1", "Namespace").delete(&self.namespace, &DeleteParams::default()).await;
     }
 

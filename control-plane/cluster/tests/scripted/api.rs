@@ -231,6 +231,11 @@ impl Server {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let (api_version, rest) = match parts.as_slice() {
             ["version"] => return reply(200, &version()),
+            ["apis", "authentication.k8s.io", "v1", "tokenreviews"] => {
+                let token = body["spec"]["token"].as_str().unwrap_or_default();
+                let status = state.tokens.get(token).cloned().unwrap_or(json!({ "authenticated": false }));
+                return reply(201, &json!({ "kind": "TokenReview", "status": status }));
+            }
             ["api", version, rest @ ..] => ((*version).to_owned(), rest),
             ["apis", group, version, rest @ ..] => (format!("{group}/{version}"), rest),
             _ => return fail(404, path),

@@ -4,6 +4,7 @@
 mod api;
 mod checking;
 mod gateways;
+mod identity;
 mod leading;
 mod objects;
 mod proxy;

@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) undeclared: Option<&'static str>,
     /// What every status is changed to right after it was written, by somebody else.
     pub(crate) vandal: Option<Value>,
+    /// What is said of tokens in a TokenReview; of others, that they are nobody's.
+    pub(crate) tokens: BTreeMap<String, Value>,
 }
 
 impl State {

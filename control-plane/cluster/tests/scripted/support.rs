@@ -25,6 +25,7 @@ pub(crate) fn hurry() -> Timing {
         patience: Duration::from_secs(10),
         retry: (Duration::from_millis(10), Duration::from_millis(100)),
         watch_seconds: 290,
+        authority: Duration::from_millis(50),
     }
 }
 
@@ -83,6 +84,9 @@ pub(crate) fn flags() -> ClusterArgs {
         leader_lease: String::from("tidegate-leader"),
         identity: None,
         gateway_image: None,
+        injection: None,
+        ca_secret: None,
+        token_audience: String::from("tidegate"),
     }
 }
 

@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use crate::api::Api;
 use crate::objects::{cluster, limit};
 use crate::support::{flags, plane};
+use tidegate_cluster::ClusterArgs;
 
 fn configuration() -> Value {
     json!({
@@ -87,6 +88,64 @@ async fn the_api_server_trusts_what_it_is_told_to_and_gets_its_answers() {
     assert_eq!(ask(address, &trusted, "/validate", b"nonsense".to_vec()).await.0, 400);
     assert_eq!(ask(address, &trusted, "/validate", vec![b' '; 9 << 20]).await.0, 413);
     assert_eq!(ask(address, &trusted, "/other", Vec::new()).await.0, 404);
+    plane.shutdown().await;
+}
+
+fn pod_review(namespace: &str) -> Vec<u8> {
+    let pod =
+        json!({ "metadata": { "generateName": "web-" }, "spec": { "containers": [{ "name": "app" }] } });
+    let request = json!({
+        "uid": "u-2", "operation": "CREATE", "namespace": namespace,
+        "kind": { "group": "", "version": "v1", "kind": "Pod" }, "object": pod,
+    });
+    json!({ "request": request }).to_string().into_bytes()
+}
+
+fn patch(answer: &Value) -> Option<String> {
+    use base64::Engine;
+    let encoded = answer["response"]["patch"].as_str()?;
+    String::from_utf8(base64::prelude::BASE64_STANDARD.decode(encoded).ok()?).ok()
+}
+
+#[tokio::test]
+async fn pods_of_labelled_namespaces_get_a_sidecar_that_knows_the_control_plane() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = directory.path().join("injection.json");
+    let text = r#"{"proxyImage": "p:1", "controlPlane": "https://tidegate.mesh.svc:15010"}"#;
+    std::fs::write(&settings, text).unwrap();
+    let api = Api::start(cluster()).await;
+    api.put(configuration());
+    let namespace = |name: &str, labels: Value| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels } });
+    api.put(namespace("shop", json!({ "tidegate.io/inject": "enabled" })));
+    api.put(namespace("other", json!({})));
+    let flags =
+        ClusterArgs { injection: Some(settings.clone()), ca_secret: Some("tidegate-ca".into()), ..flags() };
+    let plane = plane(&api, &flags).await;
+    let key = ("ValidatingWebhookConfiguration", "", "tidegate");
+    let trusted = bundle(&api.until_object(key, |object| bundle(object).is_some()).await).unwrap();
+    let address = plane.webhook.unwrap();
+
+    let (code, answer) = ask(address, &trusted, "/inject", pod_review("shop")).await;
+    let added = patch(&answer).unwrap_or_else(|| panic!("{code}: {answer}"));
+    let root = api.get("Secret", "mesh", "tidegate-ca").unwrap()["data"]["root-cert.pem"].clone();
+    let root = {
+        use base64::Engine;
+        let pem = base64::prelude::BASE64_STANDARD.decode(root.as_str().unwrap()).unwrap();
+        json!(String::from_utf8(pem).unwrap()).to_string()
+    };
+    assert!(added.contains("\"p:1\"") && added.contains("--wait-for-identity"), "{added}");
+    assert!(added.contains(root.trim_matches('"').trim_end_matches("\\n")), "{added}");
+    let (code, answer) = ask(address, &trusted, "/inject", pod_review("other")).await;
+    assert_eq!((code, &answer["response"]), (200, &json!({ "uid": "u-2", "allowed": true })));
+    // Labelled a moment ago: the listing may not know of it, the API does.
+    api.put(namespace("other", json!({ "tidegate.io/inject": "enabled" })));
+    assert!(patch(&ask(address, &trusted, "/inject", pod_review("other")).await.1).is_some());
+
+    api.go_away();
+    let (code, _) = ask(address, &trusted, "/inject", pod_review("shop")).await;
+    assert_eq!(code, 200, "what is known needs no API");
+    let (code, _) = ask(address, &trusted, "/inject", pod_review("unheard-of")).await;
+    assert_eq!(code, 503, "its failurePolicy says what becomes of a pod that nobody can judge");
     plane.shutdown().await;
 }
 

@@ -147,3 +147,31 @@ fn jobs_lists_and_cron_jobs_are_found_their_pods() {
     ));
     assert_eq!(document(&whole, &Settings::default()), Ok(Outcome::AlreadyThere));
 }
+
+#[test]
+fn by_https_a_sidecar_brings_its_token_and_knows_the_control_plane_by_a_root_in_the_pod_itself() {
+    let secured = Settings {
+        control_plane: "https://tidegate-control-plane.tidegate-system.svc:15010".into(),
+        trust_root: Some("-----BEGIN CERTIFICATE-----\n".into()),
+        trust_domain: Some("prod.example".into()),
+        ..Settings::default()
+    };
+    let whole = injected(&web(), &secured);
+    let annotations = &whole["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["tidegate.io/trust-root"], "-----BEGIN CERTIFICATE-----\n");
+    let shown = &template(&whole)["volumes"][0]["projected"]["sources"][1]["downwardAPI"]["items"][0];
+    assert_eq!(shown["fieldRef"]["fieldPath"], "metadata.annotations['tidegate.io/trust-root']");
+    let args = args(container(template(&whole), PROXY_CONTAINER));
+    for wanted in [
+        "--identity-token=/var/run/secrets/tidegate/token".to_owned(),
+        format!("--trust-root=/var/run/secrets/tidegate/{}", shown["path"].as_str().unwrap()),
+        "--wait-for-identity".to_owned(),
+        "--trust-domain=prod.example".to_owned(),
+    ] {
+        assert!(args.contains(&wanted), "{wanted}: {args:?}");
+    }
+    let rootless = Settings { trust_root: None, ..secured };
+    assert!(document(&web(), &rootless).unwrap_err().to_string().contains("settings.trustRoot"));
+    let plain = injected(&web(), &Settings::default()).to_string();
+    assert!(!plain.contains("--identity-token"), "a token goes to nobody in clear text");
+}
