@@ -45,10 +45,14 @@ def python_package(package, proof):
     return next(PEERS.glob(proof))
 
 
-def build(*packages):
+#: The packages of programs that are called otherwise.
+PACKAGES = {"tidegate-control-plane": "tidegate-cluster"}
+
+
+def build(*programs):
     """Builds what is measured, unless somebody has."""
     if not BINARIES:
-        chosen = [part for package in packages for part in ("-p", package)]
+        chosen = [part for program in programs for part in ("-p", PACKAGES.get(program, program))]
         subprocess.run(["cargo", "build", "--release", *chosen], cwd=ROOT, check=True)
 
 
