@@ -7,8 +7,8 @@
 use std::io;
 use std::time::Duration;
 
-use tidegate_policy::Reason;
-use tidegate_policy::snapshot::{Scope, Selected};
+use tidegate_policy::snapshot::Selected;
+use tidegate_policy::{Decisions, Reason};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::{ConnectionContext, Hello, HttpServer, Version, last_requests, told};
 use crate::identity::{self, CARRIED, HTTP_1, HTTP_2, WorkloadIdentity};
-use crate::intake::lets_in;
+use crate::intake::{close, lets_in};
 use crate::listener::{NoHello, Rewound, handshake, read_hello};
 use crate::tcp::{Abort, Carried, Raw, Upstream, carry, open};
 use crate::telemetry::ConnectionSide;
@@ -66,7 +66,8 @@ pub(crate) async fn serve(
             let name = hello.server_name.clone();
             let stream = hello.rewind(stream);
             if lets_in(&context, &stream, name.as_deref()) {
-                Box::pin(carried(stream, None, context, stop)).await;
+                let opened = connect(&stream, &context, name.as_deref()).await;
+                Box::pin(carried(stream, opened, context, stop)).await;
             }
         }
         Ok(Err(NoHello::Silent)) => {}
@@ -132,8 +133,13 @@ where
     let mut opened = None;
     let hello = match timeout(GRACE, words(&mut stream, &mut start)).await {
         Ok(hello) => hello,
+        // Who may send requests only is waited for: the application is asked nothing on his behalf.
+        Err(_silent) if start.is_empty() && !may_be_carried(&context) => tokio::select! {
+            hello = words(&mut stream, &mut start) => hello,
+            () = last_requests(&stop) => return,
+        },
         Err(_silent) if start.is_empty() => {
-            let Some((upstream, record)) = connect(&stream, &context).await else { return };
+            let Some((upstream, record)) = connect(&stream, &context, None).await else { return };
             let hello = tokio::select! {
                 biased;
                 hello = words(&mut stream, &mut start) => hello,
@@ -155,7 +161,13 @@ where
             let version = if is_http2 { Version::Http2 } else { Version::Http1 };
             server.serve_known(stream, version, context, stop).await;
         }
-        Ok(Hello::Tls | Hello::Other) => carried(stream, opened, context, stop).await,
+        Ok(Hello::Tls | Hello::Other) => {
+            let opened = match opened {
+                None => connect(&stream, &context, None).await,
+                opened => opened,
+            };
+            carried(stream, opened, context, stop).await;
+        }
         Err(_) => {}
     }
 }
@@ -182,21 +194,29 @@ where
 {
     let _busy = context.presence.busy();
     let _counted = context.proxy.telemetry.connection(ConnectionSide::Downstream);
-    let opened = match opened {
-        Some(opened) => Some(opened),
-        None => connect(&stream, &context).await,
-    };
     if let Some((upstream, record)) = opened {
-        let carried = Carried { upstream, scope: Scope::Inbound };
+        let carried = Carried { upstream, scope: context.scope };
         carry(&context.proxy, stream, carried, record, stop).await;
     }
 }
 
-/// Connects to the application; where that fails, the client is told by a reset.
-async fn connect(stream: &impl Abort, context: &ConnectionContext) -> Option<Opened> {
+/// Connects to the application, for whom the policies let do more than send requests; where that fails, the client is told
+/// by a reset.
+async fn connect(
+    stream: &impl Abort,
+    context: &ConnectionContext,
+    server_name: Option<&str>,
+) -> Option<Opened> {
     let proxy = &context.proxy;
     let (app, protocol) = proxy.config.local.app?;
     let mut record = proxy.telemetry.stream(context.peer.clone(), context.reached, context.direction);
+    if let Some(server_name) = server_name.filter(|name| !name.is_empty()) {
+        record.asked_for(server_name.into());
+    }
+    if let Err(cut) = record.judge_now(&proxy.store.load(), context.scope) {
+        close(cut, stream, record);
+        return None;
+    }
     let selected = Selected::passthrough(app, protocol);
     match open(proxy, &selected, &mut context.rng(), &mut record, None).await {
         Ok(upstream) => Some((upstream, record)),
@@ -206,6 +226,16 @@ async fn connect(stream: &impl Abort, context: &ConnectionContext) -> Option<Ope
             None
         }
     }
+}
+
+/// Whether the policies would let its bytes through, whatever they are.
+fn may_be_carried(context: &ConnectionContext) -> bool {
+    let proxy = &context.proxy;
+    let record = proxy.telemetry.stream(context.peer.clone(), context.reached, context.direction);
+    // Nobody is refused yet: what is said is dropped.
+    let may = record.judge_again(&proxy.store.load(), (context.scope, None), &mut Decisions::new()).is_ok();
+    record.forget();
+    may
 }
 
 fn refuse(stream: &impl Abort, context: &ConnectionContext, why: &str) {

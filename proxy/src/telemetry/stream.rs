@@ -93,6 +93,14 @@ impl StreamRecord {
         snapshot.judge_again(scope, backend, &mut Ongoing { peer, server_name, opened_by: None, decisions })
     }
 
+    /// The same as long as nothing was sent to anybody for it. What is said is told with it.
+    pub(crate) fn judge_now(&mut self, snapshot: &Snapshot, scope: Scope) -> Result<(), Cut> {
+        let mut said = Decisions::new();
+        let judged = self.judge_again(snapshot, (scope, None), &mut said);
+        self.decisions.extend(said);
+        judged
+    }
+
     /// A backend has been picked.
     pub(crate) fn decided(&mut self, selected: &Selected) {
         self.destination = Some(selected.into());

@@ -67,3 +67,64 @@ async fn requests_of_a_client_that_was_silent_for_long_meet_the_policies_all_the
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn bytes_of_whom_the_policies_do_not_let_never_reach_the_application() {
+    let clock = TestClock::new();
+    let authority = TestAuthority::start(DOMAIN, &clock).await;
+    let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut served = Served::start(&authority, &clock, app.local_addr().unwrap()).await;
+    let ours = json!({"rules": [{"name": "ours", "action": "Allow", "from": [{"namespaces": ["shop"]}]}]});
+    served.apply(for_cart("AuthorizationPolicy", ours, Mode::Enforce));
+    let stranger = Caller::start(&authority, &clock, "stage/web").await.to(served.address());
+    let mut client = stranger.sidecar.raw(CART).await;
+    client.write("SSH-2.0-tide you\r\n").await;
+    assert_eq!(client.read_to_end().await, "");
+    let ours = Caller::start(&authority, &clock, "shop/web").await.to(served.address());
+    let mut client = ours.sidecar.raw(CART).await;
+    client.write("SSH-2.0-tide you\r\n").await;
+    // The first connection that the application gets is theirs.
+    let (mut accepted, _) = app.accept().await.unwrap();
+    accepted.write_all(b"hello\n").await.unwrap();
+    assert_eq!(client.read_until("\n").await, "hello\n");
+    assert!(served.metrics("tidegate_policy_decisions").contains("refused"), "the policy says so");
+}
+
+#[tokio::test]
+async fn who_may_send_requests_only_may_be_silent_before_them_and_send_nothing_else() {
+    let (clock, app) = (TestClock::new(), app().await);
+    let authority = TestAuthority::start(DOMAIN, &clock).await;
+    let mut served = Served::start(&authority, &clock, app.address()).await;
+    let get = json!({"rules": [{"name": "get", "action": "Allow", "to": [{"methods": ["GET"]}]}]});
+    served.apply(for_cart("AuthorizationPolicy", get, Mode::Enforce));
+    let caller = Caller::start(&authority, &clock, "shop/web").await.to(served.address());
+    for (words, begin) in
+        [("GET / HTTP/1.1\r\nhost: cart\r\nconnection: close\r\n\r\n", "HTTP/1.1 200"), ("SSH-2\r\n", "")]
+    {
+        let mut client = caller.sidecar.raw(CART).await;
+        let opened = || caller.sidecar.metrics("tidegate_connections{side=\"upstream\"}");
+        let before = opened();
+        while opened() == before {
+            tokio::task::yield_now().await;
+        }
+        // Longer than either proxy waits for a word before it does without; the outcome is the same if it is not.
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        client.write(words).await;
+        let answer = client.read_to_end().await;
+        assert!(answer.starts_with(begin) && answer.is_empty() == begin.is_empty(), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_judged_by_who_mtls_says_it_comes_from() {
+    let (clock, app) = (TestClock::new(), app().await);
+    let authority = TestAuthority::start(DOMAIN, &clock).await;
+    let mut served = Served::start(&authority, &clock, app.address()).await;
+    let ours =
+        json!({"rules": [{"name": "ours", "action": "Allow", "from": [{"serviceAccounts": ["shop/web"]}]}]});
+    served.apply(for_cart("AuthorizationPolicy", ours, Mode::Enforce));
+    for (name, status) in [("shop/web", 200), ("shop/other", 403), ("stage/web", 403)] {
+        let caller = Caller::start(&authority, &clock, name).await.to(served.address());
+        assert_eq!(caller.get().await.0, status, "{name}");
+    }
+}
