@@ -4,6 +4,7 @@
 //! [`admin`] tell. What a document means is [`tidegate_policy`]'s business, how bytes travel [`tidegate_xds`]'s.
 
 pub mod admin;
+pub mod answer;
 pub mod app;
 pub mod grpc;
 pub mod identity;

@@ -16,6 +16,7 @@ pub mod identity;
 pub mod kinds;
 pub mod leader;
 mod peers;
+mod secrets;
 pub mod source;
 pub mod status;
 pub mod webhook;

@@ -291,8 +291,7 @@ impl<'w> Player<'w> {
         decisions.extend(plan.shadow_deadline(&sent.head.headers, sent.grpc, outside));
         let allowed = plan.allowed(&sent.head.headers, sent.grpc, outside);
         let ends = allowed.as_ref().map(|allowed| self.now + allowed.limit.after);
-        let (usual, mut tried) = (AnswerSpec::default(), Vec::new());
-        let refused = AnswerSpec { fails: Some(FailureSpec::Refused), ..AnswerSpec::default() };
+        let mut tried = Vec::new();
         loop {
             let (left, mut head) = (ends.map(|ends| ends.since(self.now)), sent.head.clone());
             plan.attempt((left, sent.grpc), self.now, &mut head.headers, decisions)?;
@@ -301,9 +300,7 @@ impl<'w> Player<'w> {
             let mut attempt = admit(target, backend, wish, self.now, &mut self.rng, decisions)?;
             tried.push(attempt.endpoint.clone());
             seen.endpoint = Some(attempt.endpoint.label.to_string());
-            let answer = step.answers.get(seen.attempts as usize).or(step.answers.last()).unwrap_or(&usual);
-            let is_down = step.down.iter().any(|down| **down == *attempt.endpoint.label);
-            let answer = if is_down { &refused } else { answer };
+            let answer = &answer_of(step, seen.attempts, &attempt.endpoint.label);
             seen.attempts += 1;
             seen.forwarded = Some(head);
             let (result, latency) = ended(answer, sent.grpc, plan.times.per_try.as_ref(), left);
@@ -352,6 +349,14 @@ impl<'w> Player<'w> {
             }
         }
     }
+}
+
+/// What an endpoint answers to an attempt, counted from 0.
+fn answer_of(step: &Step, attempt: u32, endpoint: &str) -> AnswerSpec {
+    if step.down.iter().any(|down| down == endpoint) {
+        return AnswerSpec { fails: Some(FailureSpec::Refused), ..AnswerSpec::default() };
+    }
+    step.answers.get(attempt as usize).or(step.answers.last()).cloned().unwrap_or_default()
 }
 
 /// How an attempt ends, and after how long.

@@ -1,5 +1,6 @@
 //! Validations that several kinds share, so that the same fault reads the same everywhere.
 
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,4 +99,13 @@ pub(super) fn duration_within(
         cx.error(pointer, format!("{value} is out of range: use {low} to {high}"));
     }
     value.get()
+}
+
+/// A number that may not be zero.
+pub(super) fn at_least_one(value: u32, pointer: &str, cx: &mut CompileContext<'_>) -> Option<NonZeroU32> {
+    let value = NonZeroU32::new(value);
+    if value.is_none() {
+        cx.error(pointer, "0 is out of range: use at least 1");
+    }
+    value
 }

@@ -315,9 +315,10 @@ impl LimitSpec {
         let per =
             per.map(|per| (per, check::duration_within(cx, &format!("{at}/per"), per, ("1ms", "8760h"))));
         let requests = self.needed("requests", self.requests, at, cx);
-        let requests = requests.and_then(|requests| at_least_one(requests, &format!("{at}/requests"), cx));
+        let requests =
+            requests.and_then(|requests| check::at_least_one(requests, &format!("{at}/requests"), cx));
         let burst = match self.burst {
-            Some(burst) => at_least_one(burst, &format!("{at}/burst"), cx),
+            Some(burst) => check::at_least_one(burst, &format!("{at}/burst"), cx),
             None => requests,
         };
         // Each is looked at before any is needed, so that all faults are told at once.
@@ -439,14 +440,6 @@ fn written_rate(
         cx.error(format!("{at}/{field}"), format!("{burst} would take more than 10 years to refill"));
     }
     rate
-}
-
-fn at_least_one(value: u32, pointer: &str, cx: &mut CompileContext<'_>) -> Option<NonZeroU32> {
-    let value = NonZeroU32::new(value);
-    if value.is_none() {
-        cx.error(pointer, "0 is out of range: use at least 1");
-    }
-    value
 }
 
 impl BindFilter for RateLimit {

@@ -11,6 +11,7 @@ use crate::model::fixture::*;
 use crate::model::{
     BackendRef, InvalidRef, Mode, Peer, Resource, RouteKind, RouteParent, TargetKind, TargetRef,
 };
+use crate::pick::PickContext;
 
 const GATEWAY: Scope = Scope::Gateway(BindAddress { ip: None, port: 8080 });
 

@@ -8,10 +8,9 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kube::api::PostParams;
-use kube::core::{ApiResource, DynamicObject, ObjectMeta, TypeMeta};
+use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use parking_lot::Mutex;
-use serde_json::{Map, Value as Json, json};
 use tidegate_control_plane::identity::MaterialStore;
 use tidegate_identity::Material;
 use tidegate_identity::material::{CA_CERT, CA_KEY, CERT_CHAIN, NEXT_CERT, NEXT_KEY, ROOT_CERT, ROTATION};
@@ -20,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::errors::{in_time, told};
+use crate::secrets::secret;
 
 const FILES: [&str; 7] = [CA_CERT, CA_KEY, CERT_CHAIN, ROOT_CERT, NEXT_CERT, NEXT_KEY, ROTATION];
 /// Whoever replaces a Secret by deleting it and creating another has so many looks' time for it.
@@ -86,22 +86,9 @@ impl CaSecret {
         Ok(material.clone())
     }
 
-    fn object(&self, material: &Material, before: Option<DynamicObject>) -> DynamicObject {
-        let encoded = |bytes: &Vec<u8>| json!(BASE64_STANDARD.encode(bytes));
-        let ours = material.0.iter().map(|(name, bytes)| (name.clone(), encoded(bytes)));
-        let mut data: Map<String, Json> =
-            before.as_ref().and_then(|before| before.data["data"].as_object().cloned()).unwrap_or_default();
-        data.extend(ours);
-        let metadata = match before {
-            Some(before) => ObjectMeta { managed_fields: None, ..before.metadata },
-            None => ObjectMeta {
-                name: Some(self.name.clone()),
-                labels: Some([(String::from("app.kubernetes.io/part-of"), String::from("tidegate"))].into()),
-                ..ObjectMeta::default()
-            },
-        };
-        let types = TypeMeta { api_version: String::from("v1"), kind: String::from("Secret") };
-        DynamicObject { types: Some(types), metadata, data: json!({ "type": "Opaque", "data": data }) }
+    fn object(&self, material: &Material, before: Option<&DynamicObject>) -> DynamicObject {
+        let fields = material.0.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+        secret(&self.name, fields, before)
     }
 }
 
@@ -142,7 +129,7 @@ impl MaterialStore for CaSecret {
             }
             Some(secret) if material_of(&self.name, &secret)?.is_empty() => {
                 // The version that was read goes with it.
-                let fresh = self.object(material, Some(secret));
+                let fresh = self.object(material, Some(&secret));
                 self.runtime.block_on(in_time(self.api.replace(&self.name, &params, &fresh)))
             }
             Some(_) => return Ok(()),

@@ -7,19 +7,19 @@ use arc_swap::ArcSwapOption;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kube::api::PostParams;
-use kube::core::{ApiResource, DynamicObject, ObjectMeta, TypeMeta};
+use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use serde_json::{Map, Value as Json, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::authority::{Keys, Timetable, advance};
 use crate::clock;
 use crate::errors::{in_time, told};
+use crate::secrets::secret;
 use crate::source::{Pauses, Timing};
 
 /// Well within the time for which a successor is trusted before it signs.
@@ -188,25 +188,11 @@ impl Keeper {
         Ok(())
     }
 
-    /// Over `before` only if that is still what is stored.
     fn secret(&self, keys: &Keys, before: Option<&DynamicObject>) -> DynamicObject {
         let state = serde_json::to_string(keys).unwrap_or_default();
         let (certificate, key) = keys.serving();
         let bundle = keys.bundle();
         let fields = [(STATE, &*state), ("tls.crt", certificate), ("tls.key", key), ("ca.crt", &bundle)];
-        let data: Map<String, Json> = fields
-            .into_iter()
-            .map(|(name, text)| (name.to_owned(), json!(BASE64_STANDARD.encode(text))))
-            .collect();
-        let metadata = match before {
-            Some(before) => ObjectMeta { managed_fields: None, ..before.metadata.clone() },
-            None => ObjectMeta {
-                name: Some(self.name.clone()),
-                labels: Some([(String::from("app.kubernetes.io/part-of"), String::from("tidegate"))].into()),
-                ..ObjectMeta::default()
-            },
-        };
-        let types = TypeMeta { api_version: String::from("v1"), kind: String::from("Secret") };
-        DynamicObject { types: Some(types), metadata, data: json!({ "type": "Opaque", "data": data }) }
+        secret(&self.name, fields.map(|(name, text)| (name, text.as_bytes())), before)
     }
 }

@@ -16,7 +16,7 @@ use super::exact::Written;
 use super::filter::{BoundLimit, Part, Parts, RateLimitFilter, Ruling, Wish, refusal, spend};
 use super::key::{self, Key, KeySpec};
 use super::scope::{Scope, Sharing};
-use super::{Limit, LimitMode, MOST_LIMITS, RateLimitPolicySpec, at_least_one, key_parts, written_rate};
+use super::{Limit, LimitMode, MOST_LIMITS, RateLimitPolicySpec, key_parts, written_rate};
 use crate::kind::CompileContext;
 use crate::kinds::check;
 use crate::model::{PolicyRef, TargetKind};
@@ -139,9 +139,9 @@ impl ConnectionSpec {
     fn compile(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Connections> {
         check::name(cx, &format!("{at}/name"), &self.name);
         let per = check::duration_within(cx, &format!("{at}/per"), self.per, ("1ms", "8760h"));
-        let connections = at_least_one(self.connections, &format!("{at}/connections"), cx);
+        let connections = check::at_least_one(self.connections, &format!("{at}/connections"), cx);
         let burst = match self.burst {
-            Some(burst) => at_least_one(burst, &format!("{at}/burst"), cx),
+            Some(burst) => check::at_least_one(burst, &format!("{at}/burst"), cx),
             None => connections,
         };
         let key = key_parts(&self.key, KeySpec::of_connection, &format!("{at}/key"), cx);

@@ -11,7 +11,7 @@ use super::cell::Rate;
 use super::exact::Written;
 use super::key::{self, KeyPart};
 use super::scope::{Counters, Place, Sharing};
-use super::{LimitSpec, at_least_one, fields, written_rate};
+use super::{LimitSpec, fields, written_rate};
 use crate::kind::CompileContext;
 use crate::kinds::check;
 use crate::objects::GepDuration;
@@ -97,7 +97,7 @@ impl OverrideSpec {
         }
         let (per, requests) = (self.per.or(limit.per)?, self.requests.or(limit.requests)?);
         let duration = check::duration_within(cx, &format!("{at}/per"), per, ("1ms", "8760h"));
-        let requests = at_least_one(requests, &format!("{at}/requests"), cx)?;
+        let requests = check::at_least_one(requests, &format!("{at}/requests"), cx)?;
         let burst = self.burst(requests, at, cx)?;
         let rate = written_rate(at, "requests", (requests, (per, duration), burst), cx)?;
         let member = fields::policy_member(&limit.name, requests, duration).into();
@@ -109,7 +109,7 @@ impl OverrideSpec {
 
     fn burst(&self, requests: NonZeroU32, at: &str, cx: &mut CompileContext<'_>) -> Option<NonZeroU32> {
         match self.burst {
-            Some(burst) => at_least_one(burst, &format!("{at}/burst"), cx),
+            Some(burst) => check::at_least_one(burst, &format!("{at}/burst"), cx),
             None => Some(requests),
         }
     }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::key::{self, KeyPart, KeySpec};
 use super::scope::Scope;
-use super::{LimitMode, MOST_LIMITS, RateLimitPolicySpec, at_least_one, condition, key_parts};
+use super::{LimitMode, MOST_LIMITS, RateLimitPolicySpec, condition, key_parts};
 use crate::decision::RuleRef;
 use crate::expression::Expression;
 use crate::kind::CompileContext;
@@ -126,7 +126,7 @@ impl QuotaSpec {
 
     fn compile(&self, at: &str, cx: &mut CompileContext<'_>) -> Option<Quota> {
         check::name(cx, &format!("{at}/name"), &self.name);
-        let requests = at_least_one(self.requests, &format!("{at}/requests"), cx);
+        let requests = check::at_least_one(self.requests, &format!("{at}/requests"), cx);
         let calendar = self.calendar(at, cx);
         let key = key_parts(&self.key, KeySpec::compile, &format!("{at}/key"), cx);
         let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
