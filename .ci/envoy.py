@@ -31,7 +31,7 @@ def control_plane(policies, grpc, admin):
     """The command that starts one; built unless somebody has."""
     program = os.environ.get("TIDEGATE_CONTROL_PLANE")
     if not program:
-        common.build("tidegate-control-plane")
+        common.build()
         program = common.binary("tidegate-control-plane")
     return [program, "--policies", policies, "--listen", f"127.0.0.1:{grpc}", "--admin", f"127.0.0.1:{admin}"]
 

@@ -45,15 +45,11 @@ def python_package(package, proof):
     return next(PEERS.glob(proof))
 
 
-#: The packages of programs that are called otherwise.
-PACKAGES = {"tidegate-control-plane": "tidegate-cluster"}
-
-
-def build(*programs):
-    """Builds what is measured, unless somebody has."""
+def build():
+    """Builds what is measured, unless somebody has: always all programs, for a choice of them would be built with other
+    features of what they share, and all of that anew for each choice."""
     if not BINARIES:
-        chosen = [part for program in programs for part in ("-p", PACKAGES.get(program, program))]
-        subprocess.run(["cargo", "build", "--release", *chosen], cwd=ROOT, check=True)
+        subprocess.run(["cargo", "build", "--release", "--workspace", "--bins"], cwd=ROOT, check=True)
 
 
 def binary(name):

@@ -72,7 +72,7 @@ def prepare(args):
         if hint:
             rounds.say(f"bench: without {name}: {hint}")
             args.peers.remove(name)
-    common.build("tidegate-proxy", "tidegate-control-plane", "tidegate-bench")
+    common.build()
     for name in args.peers:
         PEERS[name].prepare()
     args.kept = {"scenarios": {}}

@@ -333,7 +333,7 @@ def main():
     args = parser.parse_args()
     common.need("wrk")
     common.BINARIES = args.bin_dir and args.bin_dir.resolve()
-    common.build("tidegate-proxy", "tidegate-control-plane", "tidegate-bench")
+    common.build()
     slow, down = {}, {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         ports = common.free_ports(3)

@@ -295,7 +295,7 @@ def main():
     parser.add_argument("--dry", action="store_true", help="print only; leave README.md alone")
     parser.add_argument("--check", action="store_true", help="fail where Tidegate lets through what it should not")
     args = parser.parse_args()
-    common.build("tidegate-proxy", "tidegate-control-plane", "tidegate-bench")
+    common.build()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         [app] = common.free_ports(1)
         echo = [common.binary("tidegate-bench"), "echo", "--listen", f"127.0.0.1:{app}"]

@@ -196,7 +196,7 @@ def main():
     args = parser.parse_args()
     common.need("redis-server")
     common.BINARIES = args.bin_dir and args.bin_dir.resolve()
-    common.build("tidegate-proxy", "tidegate-control-plane", "tidegate-bench")
+    common.build()
     with tempfile.TemporaryDirectory() as folder:
         [app] = common.free_ports(1)
         echo = [common.binary("tidegate-bench"), "echo", "--listen", f"127.0.0.1:{app}"]

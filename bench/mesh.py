@@ -126,7 +126,7 @@ def main():
     parser.add_argument("--dry", action="store_true", help="print only; leave README.md alone")
     parser.add_argument("--check", action="store_true", help="fail where a figure is far from its goal")
     args = parser.parse_args()
-    common.build("tidegate-proxy", "tidegate-control-plane", "tidegate-bench")
+    common.build()
     app, grpc, admin = common.free_ports(3)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as logs, contextlib.ExitStack() as stack:
         policies = [policy("shop", "Mesh", LIMIT, LIMIT // 10)]

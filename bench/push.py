@@ -130,7 +130,7 @@ def main():
     parser.add_argument("--pause", type=float, default=0.2, help="seconds of load between two edits")
     parser.add_argument("--dry", action="store_true", help="print only; leave README.md alone")
     args = parser.parse_args()
-    common.build("tidegate-proxy", "tidegate-control-plane", "tidegate")
+    common.build()
     [app] = common.free_ports(1)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as logs, contextlib.ExitStack() as stack:
         pathlib.Path(folder, "mesh.yaml").write_text(MESH.format(app=app))
