@@ -15,8 +15,8 @@ use tidegate_policy::resolve::resolve;
 use tidegate_policy::snapshot::{Local, Scope, Snapshot};
 use tidegate_policy::state::StateStore;
 
-/// A proxy whose only backend has that policy.
-fn proxy(spec: &Value, endpoints: u16) -> (Snapshot, StateStore) {
+/// A proxy whose only backend has that policy, and health checks if so wanted.
+fn proxy((spec, checked): (&Value, bool), endpoints: u16) -> (Snapshot, StateStore) {
     let endpoints: Vec<_> =
         (1..=endpoints).map(|port| json!({"address": "127.0.0.1", "port": port})).collect();
     let backend = json!({
@@ -26,14 +26,18 @@ fn proxy(spec: &Value, endpoints: u16) -> (Snapshot, StateStore) {
         "spec": {"port": 80, "endpoints": endpoints},
     });
     let mut spec = spec.clone();
-    spec["targetRefs"] = json!([{"group": "tidegate.io", "kind": "Backend", "name": "cart"}]);
-    let policy = json!({
-        "apiVersion": "tidegate.io/v1alpha1",
-        "kind": "CircuitBreakerPolicy",
-        "metadata": {"name": "b", "namespace": "shop"},
-        "spec": spec,
-    });
-    let objects = [backend, policy].map(|document| from_value(&document).expect("a valid document"));
+    let mut checks = json!({"checks": [{"name": "up", "tcp": {}}]});
+    for spec in [&mut spec, &mut checks] {
+        spec["targetRefs"] = json!([{"group": "tidegate.io", "kind": "Backend", "name": "cart"}]);
+    }
+    let policy = |kind: &str, spec: &Value| {
+        let metadata = json!({"name": "b", "namespace": "shop"});
+        json!({"apiVersion": "tidegate.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
+    };
+    let mut documents = vec![backend, policy("CircuitBreakerPolicy", &spec)];
+    documents.extend(checked.then(|| policy("HealthCheckPolicy", &checks)));
+    let objects: Vec<_> =
+        documents.iter().map(|document| from_value(document).expect("a valid document")).collect();
     let state = StateStore::new([1, 2]);
     let local = Local { namespace: "shop".into(), ..Local::default() };
     let (snapshot, rejected) = Snapshot::build(&resolve(objects.iter()).resources, &local, &state);
@@ -52,12 +56,13 @@ fn decisions(criterion: &mut Criterion) {
     let caps = json!([{"scope": "Backend", "requests": 100}, {"scope": "Endpoint", "requests": 50}]);
     let mut group = criterion.benchmark_group("breakers");
     let specs = [
-        ("a breaker for each", json!({"breakers": [consecutive]})),
-        ("all detectors and caps", json!({"breakers": [rates], "caps": caps})),
+        ("a breaker for each", json!({"breakers": [consecutive]}), false),
+        ("health checks as well", json!({"breakers": [consecutive]}), true),
+        ("all detectors and caps", json!({"breakers": [rates], "caps": caps}), false),
     ];
     let each = specs.iter().flat_map(|spec| [10, 1000].map(|endpoints| (endpoints, spec)));
-    for (endpoints, (name, spec)) in each {
-        let (snapshot, _state) = proxy(spec, endpoints);
+    for (endpoints, (name, spec, checked)) in each {
+        let (snapshot, _state) = proxy((spec, *checked), endpoints);
         let name = format!("{endpoints}, {name}");
         let head = http::Request::get("http://cart/").header("host", "cart").body(()).expect("a request");
         let mut rng = fastrand::Rng::with_seed(7);

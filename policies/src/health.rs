@@ -10,6 +10,7 @@ mod outliers;
 mod peers;
 mod report;
 mod shared;
+mod together;
 mod told;
 mod window;
 
@@ -36,6 +37,8 @@ pub use guard::{BreakerStatus, CircuitGuard, Transition};
 pub use outliers::{Outliers, Word};
 pub use report::{BreakerReport, CapReport, GuardReport};
 pub use shared::{SharedEndpoint, Suspect};
+pub use together::Together;
+pub(crate) use together::Turns;
 pub use window::{Counts, Span, Window};
 
 /// A `CircuitBreakerPolicy`, compiled: which caps and which breakers, without any state.

@@ -41,7 +41,7 @@ use rustc_hash::FxHashMap;
 use crate::balance::{Balancer, EndpointState, Roster};
 use crate::call::{CallPlan, Limit, RetryBudget};
 use crate::health::check::HealthGuard;
-use crate::health::{CapKey, CircuitGuard, GuardReport};
+use crate::health::{CapKey, CircuitGuard, GuardReport, Together};
 use crate::jwt::KeySource;
 use crate::matching::target::decoded;
 use crate::matching::{RequestView, authority};
@@ -159,6 +159,8 @@ pub struct Target {
     pub guard: Option<Arc<CircuitGuard>>,
     /// Says which endpoints are healthy.
     pub health: Option<Arc<HealthGuard>>,
+    /// What both say of the endpoints.
+    pub together: Together,
     /// `None`: that of the backend.
     pub balancer: Option<Arc<Balancer>>,
     /// Retries and timeouts of calls to it.

@@ -77,10 +77,9 @@ impl<'a> Asking<'a> {
         decisions: &'a mut Decisions,
     ) -> Self {
         guard.settle(now);
-        let panic = if healthy.is_asked() {
-            guard.panic_beside(&|i, e| !healthy.admits(i, e))
-        } else {
-            guard.panic()
+        let panic = match healthy.left() {
+            Some((left, all)) => guard.circuit.ejection.panic(left, all),
+            None => guard.panic(),
         };
         let given = Given::default();
         Self { guard, choice, healthy, now, decisions, given, shadowed: false, panic }

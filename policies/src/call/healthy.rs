@@ -14,7 +14,11 @@ use crate::time::Timestamp;
 
 /// Which endpoints are healthy enough for one call; all, without a guard.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Healthy<'a>(Option<&'a HealthGuard>);
+pub(super) struct Healthy<'a> {
+    asked: Option<&'a HealthGuard>,
+    /// How endpoints stand, breakers included, where somebody is asked.
+    standing: Standing,
+}
 
 impl<'a> Healthy<'a> {
     /// Says a word where health decides about the call and not only about an endpoint: nothing is healthy, or so little
@@ -27,17 +31,15 @@ impl<'a> Healthy<'a> {
         now: Timestamp,
         decisions: &mut Decisions,
     ) -> Result<Self, LocalReply> {
-        let Some(guard) = target.health.as_deref() else { return Ok(Self(None)) };
+        let Some(guard) = target.health.as_deref() else { return Ok(Self::all()) };
         guard.note_call(now);
-        let breakers = target.guard.as_ref().filter(|guard| guard.circuit.mode == Mode::Enforce);
-        let standing = match breakers {
-            Some(breakers) => guard.standing_beside(|index, endpoint| breakers.ejects(index, endpoint)),
-            None => guard.standing(),
-        };
-        if standing.is_panic(guard.health.panic_percent) {
-            let told = Standing { healthy: standing.available, ..standing };
+        let standing = target.together.standing(guard, target.guard.as_deref());
+        let ejects = target.guard.as_ref().is_some_and(|guard| guard.circuit.mode == Mode::Enforce);
+        let available = if ejects { standing.available } else { standing.healthy };
+        if (Standing { available, ..standing }).is_panic(guard.health.panic_percent) {
+            let told = Standing { healthy: available, ..standing };
             decide(guard, decisions, (&guard.health.panic_rule, told), Outcome::Allowed);
-            return Ok(Self(None));
+            return Ok(Self::all());
         }
         let enforced = guard.health.mode == Mode::Enforce;
         if standing.healthy == 0 && standing.all > 0 {
@@ -48,16 +50,20 @@ impl<'a> Healthy<'a> {
             }
             decide(guard, decisions, (rule, standing), Outcome::WouldRefuse(Reason::Unhealthy));
         }
-        Ok(Self(enforced.then_some(guard)))
+        Ok(Self { asked: enforced.then_some(guard), standing })
     }
 
-    /// Whether there is an endpoint that may not be admitted.
-    pub(super) fn is_asked(self) -> bool {
-        self.0.is_some()
+    fn all() -> Self {
+        Self { asked: None, standing: Standing::default() }
+    }
+
+    /// How many endpoints are neither ejected nor unhealthy, and of how many; `None` where health is not asked.
+    pub(super) fn left(self) -> Option<(u32, u32)> {
+        self.asked.map(|_| (self.standing.available, self.standing.all))
     }
 
     pub(super) fn admits(self, index: usize, endpoint: &Arc<EndpointState>) -> bool {
-        self.0.is_none_or(|guard| guard.admits(index, endpoint))
+        self.asked.is_none_or(|guard| guard.admits(index, endpoint))
     }
 }
 

@@ -103,6 +103,7 @@ impl Setup {
             guard: None,
             balancer: None,
             health: None,
+            together: crate::health::Together::default(),
             mirrors: Box::default(),
             plan: CallPlan::default(),
             tls: None,

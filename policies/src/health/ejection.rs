@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::SharedEndpoint;
 use super::breaker::{Breaker, PhaseChange, Trip};
+use super::{SharedEndpoint, Turns};
 use crate::balance::EndpointState;
 use crate::time::Timestamp;
 
@@ -40,6 +40,7 @@ pub(crate) struct Ejections {
     counts: AtomicU64,
     /// The endpoints are others than before: there may be too many ejected among them.
     changed: AtomicBool,
+    pub(super) turns: Turns,
 }
 
 /// Whether health checks keep calls from an endpoint, by its number.
@@ -84,7 +85,12 @@ impl EjectionLimits {
 impl Default for Ejections {
     fn default() -> Self {
         let members = Members { limits: EjectionLimits::default(), all: Vec::new() };
-        Self { members: Mutex::new(members), counts: AtomicU64::new(0), changed: AtomicBool::new(false) }
+        Self {
+            members: Mutex::new(members),
+            counts: AtomicU64::new(0),
+            changed: AtomicBool::new(false),
+            turns: Turns::default(),
+        }
     }
 }
 
@@ -158,6 +164,7 @@ impl Ejections {
     fn recount(&self, members: &Members) {
         let (ejected, all) = members.count();
         self.counts.store(u64::from(ejected) << 32 | u64::from(all), Ordering::Relaxed);
+        self.turns.note();
     }
 }
 

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use super::caps::{BoundCap, KeyedCap, KeyedCounters};
 use super::ejection::{Ejections, Member};
 use super::peers::Peers;
-use super::{
-    Breaker, BreakerRule, BreakerScope, CapScope, CircuitBreaker, Outliers, SharedEndpoint, Unhealthy,
-};
+use super::{Breaker, BreakerRule, BreakerScope, CapScope, CircuitBreaker, Outliers, SharedEndpoint, Turns};
 use crate::balance::EndpointState;
 use crate::decision::RuleRef;
 use crate::model::BackendName;
@@ -154,17 +152,14 @@ impl CircuitGuard {
         self.ejections.panic(self.circuit.ejection)
     }
 
-    /// The same, where those that are `unhealthy` are not left either.
-    pub(crate) fn panic_beside(&self, unhealthy: Unhealthy<'_>) -> Option<(u32, u32)> {
-        if self.circuit.ejection.panic_percent == 0 {
-            return None;
-        }
-        let taking = self.endpoints.iter().enumerate().filter(|(_, one)| one.endpoint.weight() > 0);
-        let (left, all) = taking.fold((0, 0), |(left, all), (index, one)| {
-            let is_left = !one.is_ejected() && !unhealthy(index, &one.endpoint);
-            (left + u32::from(is_left), all + 1)
-        });
-        self.circuit.ejection.panic(left, all)
+    /// An endpoint is no longer left alone for what others say of it.
+    pub(crate) fn overruled(&self) {
+        self.ejections.refresh();
+    }
+
+    /// How often somebody was ejected, or came back.
+    pub(in crate::health) fn turns(&self) -> &Turns {
+        &self.ejections.turns
     }
 
     /// Whether the backend's endpoint number `index` is ejected.

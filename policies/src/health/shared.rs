@@ -78,12 +78,14 @@ impl SharedEndpoint {
         Duration::from_nanos(self.trial.load(Ordering::Relaxed).saturating_sub(now.as_nanos()))
     }
 
-    /// How a call ended. One that went well is worth more than what others say.
-    pub(crate) fn record(&self, ok: bool, now: Timestamp) {
+    /// How a call ended. One that went well is worth more than what others say; whether they are overruled by it.
+    pub(crate) fn record(&self, ok: bool, now: Timestamp) -> bool {
         self.witness.record(ok, Duration::from_nanos(now.as_nanos()));
-        if ok && self.is_avoided() {
+        let overrules = ok && self.is_avoided();
+        if overrules {
             self.overrule();
         }
+        overrules
     }
 
     /// What is suspected now no longer counts.

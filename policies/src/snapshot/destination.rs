@@ -7,7 +7,7 @@ use super::outbound::PortRules;
 use super::{BackendState, Gate, Rule, Selected, Snapshot, Target};
 use crate::balance::{Balancer, EndpointState};
 use crate::call::CallPlan;
-use crate::health::CapKey;
+use crate::health::{CapKey, Together};
 use crate::model::{Address, AppProtocol, Backend, BackendKind, BackendName, Declared, ResourceName};
 use crate::reason::Reason;
 
@@ -100,6 +100,7 @@ impl Selected {
             gate: Gate::default(),
             guard: None,
             health: None,
+            together: Together::default(),
             balancer: None,
             mirrors: Box::default(),
             plan: CallPlan::default(),

@@ -10,6 +10,7 @@ use super::{BackendState, Rule, Target};
 use crate::attach::Chain;
 use crate::balance::{Balancer, EndpointState};
 use crate::call::{CallPlan, TimeLimits};
+use crate::health::Together;
 use crate::model::{Address, BackendKind, BackendName, ResourceName};
 use crate::pipeline::Filter;
 use crate::state::StateKey;
@@ -57,6 +58,7 @@ impl Builder<'_> {
                 .collect(),
             guard: None,
             health: None,
+            together: Together::default(),
             balancer: None,
             mirrors: Box::default(),
             plan: CallPlan { times: TimeLimits { header, ..TimeLimits::default() }, ..CallPlan::default() },

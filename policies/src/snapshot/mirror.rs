@@ -6,7 +6,7 @@ use super::build::Builder;
 use super::rule::Side;
 use super::{Rule, Selected, Target};
 use crate::call::CallPlan;
-use crate::health::CapKey;
+use crate::health::{CapKey, Together};
 use crate::model::{Mirror, RouteFilter, RouteKind, Share};
 
 /// A mirror of a rule or a backendRef.
@@ -43,6 +43,7 @@ impl Builder<'_> {
             gate: crate::snapshot::Gate::default(),
             guard: None,
             health: None,
+            together: Together::default(),
             balancer: None,
             mirrors: Box::default(),
             plan: CallPlan::default(),

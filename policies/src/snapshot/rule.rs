@@ -10,8 +10,8 @@ use super::{BackendState, Gate, MirrorTarget, Origination, Rule, Target};
 use crate::attach::{Chain, Place};
 use crate::balance::Balancer;
 use crate::call::{CallPlan, Latency, Limit};
-use crate::health::CircuitGuard;
 use crate::health::check::HealthGuard;
+use crate::health::{CircuitGuard, Together};
 use crate::model::{
     BackendName, BackendRef, InvalidRef, ListenerName, Mode, Policy, PolicyRef, Retry, Route, RouteFilter,
     RouteKind, RouteRule, Timeouts, WebScheme,
@@ -221,6 +221,7 @@ impl<'a> Builder<'a> {
             },
             guard,
             health,
+            together: Together::default(),
             balancer,
             plan,
             mirrors: mirrors.into(),

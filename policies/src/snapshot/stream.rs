@@ -10,6 +10,7 @@ use super::rule::{Applied, Side};
 use super::{BindAddress, Rule, Selected, Snapshot, Target};
 use crate::attach::Place;
 use crate::call::CallPlan;
+use crate::health::Together;
 use crate::matching::HostMap;
 use crate::model::{
     Accepts, InvalidRef, Listener, ListenerName, RouteParent, StreamBackend, StreamRoute, TlsMode,
@@ -176,6 +177,7 @@ impl Builder<'_> {
             gate: self.gate(&effective, &authorizers.filters),
             guard,
             health,
+            together: Together::default(),
             balancer,
             mirrors: Box::default(),
             plan: CallPlan::default(),

@@ -318,3 +318,79 @@ fn a_sidecar_begins_to_check_with_its_first_call() {
     assert_eq!(calls(selected.target(), None).0, Ok(vec![0, 1, 2]));
     assert!(snapshot.checks().iter().all(|guard| guard.is_watched(at(1))));
 }
+
+mod remembered {
+    use super::*;
+    use crate::health::check::Standing;
+    use proptest::prelude::*;
+
+    /// What may change how endpoints stand.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Checked([bool; 3]),
+        CallFails(usize),
+        CallSucceeds(usize),
+        NoCallsForLong,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            any::<[bool; 3]>().prop_map(Event::Checked),
+            (0..3_usize).prop_map(Event::CallFails),
+            (0..3_usize).prop_map(Event::CallSucceeds),
+            Just(Event::NoCallsForLong),
+        ]
+    }
+
+    fn happen(target: &Target, event: &Event, now: Timestamp) {
+        let (status, index) = match event {
+            Event::Checked(passed) => return find(target, *passed),
+            Event::NoCallsForLong => {
+                let checks = target.health.as_ref().unwrap();
+                checks.note_call(now);
+                assert!(checks.is_watched(now));
+                assert!(!checks.is_watched(now + std::time::Duration::from_secs(3600)));
+                return;
+            }
+            Event::CallFails(index) => (500, *index),
+            Event::CallSucceeds(index) => (200, *index),
+        };
+        let backend = target.backend.as_ref().unwrap();
+        let wish = Wish { prefer: Some(&backend.endpoints[index]), ..Wish::default() };
+        let rng = &mut fastrand::Rng::with_seed(1);
+        if let Ok(mut attempt) = admit(target, backend, wish, now, rng, &mut Decisions::new()) {
+            let result = crate::decision::CallResult::Status(status);
+            let latency = std::time::Duration::ZERO;
+            attempt.record(crate::decision::CallOutcome { result, latency }, now);
+        }
+    }
+
+    fn counted_anew(target: &Target) -> Standing {
+        let (checks, breakers) = (target.health.as_ref().unwrap(), target.guard.as_ref().unwrap());
+        checks.standing_beside(|index, endpoint| breakers.ejects(index, endpoint))
+    }
+
+    proptest! {
+        #[test]
+        fn how_endpoints_stand_is_remembered_no_longer_than_it_is_so(
+            events in prop::collection::vec((event(), 0..4_u64), 1..40)
+        ) {
+            let ejection = json!({"maxPercent": 100, "panicPercent": 30});
+            let checked = checks("h", "cart", Mode::Enforce, json!({"idleAfter": "60s"}));
+            // Without a gateway that leads there, checks sleep while nobody calls.
+            let snapshot = build_with([checked, ejecting(ejection)], |resource| match resource {
+                Resource::Route(route) if route.meta.name.to_string().contains("edge") => route.parents.clear(),
+                _ => {}
+            });
+            let selected = select(&snapshot, Scope::Outbound, "front.shop");
+            let target = selected.target();
+            let (checks, breakers) = (target.health.as_deref().unwrap(), target.guard.as_deref());
+            let mut now = at(1000);
+            for (event, seconds) in events {
+                now = now + std::time::Duration::from_secs(seconds);
+                happen(target, &event, now);
+                prop_assert_eq!(target.together.standing(checks, breakers), counted_anew(target));
+            }
+        }
+    }
+}

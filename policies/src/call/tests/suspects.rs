@@ -94,3 +94,18 @@ fn what_is_only_tried_moves_no_call() {
     setup.told(&[1]);
     assert_eq!(setup.called(10).len(), 4);
 }
+
+#[test]
+fn who_comes_back_by_a_call_of_its_own_ends_the_panic() {
+    let lonely = with(&sharing(Mode::Enforce, 50), |circuit| circuit.ejection.panic_percent = 60);
+    let mut setup = Setup::new(2, &lonely);
+    setup.called(0);
+    setup.told(&[1]);
+    assert_eq!(setup.guard().panic(), Some((1, 2)));
+    let suspect = setup.backend.endpoints[1].clone();
+    let attempts = (0..200).map(|_| setup.admit(10).unwrap());
+    let mut of_suspect = attempts.filter(|attempt| Arc::ptr_eq(&attempt.endpoint, &suspect));
+    let mut attempt = of_suspect.next().expect("in a panic all are called");
+    attempt.record(ended(OK), at(20));
+    assert_eq!(setup.guard().panic(), None);
+}

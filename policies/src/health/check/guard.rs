@@ -6,6 +6,7 @@ use super::state::{CheckCounts, CheckState, Usage};
 use super::{CheckRule, CheckView, Finding, HealthCheck, Standing, Turn};
 use crate::balance::EndpointState;
 use crate::decision::RuleRef;
+use crate::health::Turns;
 use crate::snapshot::{BackendState, Origination};
 use crate::state::{StateKey, StateStore};
 use crate::time::Timestamp;
@@ -21,6 +22,7 @@ pub struct HealthGuard {
     always: bool,
     usage: Arc<Usage>,
     counts: Arc<CheckCounts>,
+    turns: Arc<Turns>,
     endpoints: Box<[CheckedEndpoint]>,
 }
 
@@ -84,6 +86,7 @@ impl HealthGuard {
             endpoints,
             usage: state.get_or_insert(key("usage".into()), Usage::default),
             counts: state.get_or_insert(key("counts".into()), CheckCounts::default),
+            turns: state.get_or_insert(key("turns".into()), Turns::default),
             health: health.clone(),
             backend: backend.clone(),
             tls: tls.cloned(),
@@ -117,6 +120,11 @@ impl HealthGuard {
         standing
     }
 
+    /// How often an endpoint was judged anew.
+    pub(in crate::health) fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
     /// The check that keeps the first unhealthy endpoint from being called.
     pub(crate) fn failing(&self) -> Option<&Arc<RuleRef>> {
         let failing = |checked: &CheckedEndpoint| {
@@ -142,7 +150,9 @@ impl HealthGuard {
         let awake = self.usage.is_recent(self.health.idle_after, now);
         if self.usage.falls_asleep(awake) {
             let states = self.endpoints.iter().flat_map(|checked| &checked.checks);
-            states.for_each(|state| state.forget(self.health.initial));
+            if states.fold(false, |any, state| any | state.forget(self.health.initial)) {
+                self.turns.note();
+            }
         }
         awake
     }
@@ -178,7 +188,11 @@ impl HealthGuard {
     ) -> Option<HealthChange> {
         self.counts.count(finding);
         let (check, endpoint) = self.at(place);
-        let turn = self.state(place).report(&check.timing, finding, now, rng)?;
+        let (turn, changed) = self.state(place).report(&check.timing, finding, now, rng);
+        if changed {
+            self.turns.note();
+        }
+        let turn = turn?;
         let (rule, endpoint) = (check.rule.clone(), endpoint.label.clone());
         let healthy = self.endpoints[place.endpoint].is_healthy();
         Some(HealthChange { rule, endpoint, turn, healthy })

@@ -65,36 +65,37 @@ impl CheckState {
         if due <= (now + timing.longest()).as_nanos() {
             return Timestamp::from_nanos(due);
         }
-        self.with(|machine| machine.due(timing, now, rng))
+        self.with(|machine| machine.due(timing, now, rng)).0
     }
 
     pub(super) fn begin(&self, timing: &CheckTiming, now: Timestamp, rng: &mut fastrand::Rng) -> bool {
-        self.with(|machine| machine.begin(timing, now, rng))
+        self.with(|machine| machine.begin(timing, now, rng)).0
     }
 
+    /// Also whether it is judged otherwise than before.
     pub(super) fn report(
         &self,
         timing: &CheckTiming,
         finding: Finding,
         now: Timestamp,
         rng: &mut fastrand::Rng,
-    ) -> Option<Turn> {
+    ) -> (Option<Turn>, bool) {
         self.with(|machine| machine.report(timing, finding, now, rng))
     }
 
-    /// What is not checked any more is not known.
-    pub(super) fn forget(&self, initial: Initial) {
-        self.with(|machine| *machine = Machine::new(initial));
+    /// What is not checked any more is not known. Whether anything was.
+    pub(super) fn forget(&self, initial: Initial) -> bool {
+        self.with(|machine| *machine = Machine::new(initial)).1
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Machine) -> T) -> T {
+    /// Also whether it is judged otherwise than before.
+    fn with<T>(&self, change: impl FnOnce(&mut Machine) -> T) -> (T, bool) {
         let mut machine = self.machine.lock();
         let done = change(&mut machine);
         let CheckView { healthy, judged, due, .. } = machine.view();
-        self.judged.store(judged, Ordering::Release);
-        self.healthy.store(healthy, Ordering::Release);
+        let was = (self.judged.swap(judged, Ordering::AcqRel), self.healthy.swap(healthy, Ordering::AcqRel));
         self.due.store(due.map_or(UNPLANNED, Timestamp::as_nanos), Ordering::Release);
-        done
+        (done, was != (judged, healthy))
     }
 }
 
