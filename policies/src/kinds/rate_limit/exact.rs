@@ -134,7 +134,7 @@ impl RateLimitFilter {
                 cost: wish.cost,
             }
         };
-        let windows = due.iter().map(|(quota, window)| shared::bucket(quota, *window, cx));
+        let windows = due.iter().map(|(demand, window)| shared::bucket(demand, *window, cx));
         let buckets = wishes.iter().map(bucket).chain(windows).collect();
         Verdict::Effect(Effect::Spend(Spend { policy: self.policy.clone(), buckets, timeout: exact.timeout }))
     }
@@ -150,7 +150,7 @@ impl RateLimitFilter {
         let limits: SmallVec<[&BoundLimit; 4]> = wishes.iter().map(|wish| wish.limit).collect();
         let told = limits.iter().copied().zip(levels);
         if spent.allowed {
-            let left = due.iter().zip(windows).map(|((quota, window), (left, _))| (*quota, *window, *left));
+            let left = due.iter().zip(windows).map(|((demand, window), (left, _))| (*demand, *window, *left));
             self.tell_passed(&left.collect::<SmallVec<[_; 2]>>(), wall, cx);
             let Some((limit, (remaining, next))) = told.min_by_key(|(_, (remaining, _))| *remaining) else {
                 return Some(Verdict::Continue);
@@ -162,10 +162,10 @@ impl RateLimitFilter {
         let longest = told.max_by_key(|(_, (_, wait))| *wait);
         let full = due.iter().zip(windows).max_by_key(|(_, (_, wait))| *wait);
         match (longest, full) {
-            (longest, Some(((quota, window), (_, wait))))
+            (longest, Some(((demand, window), (_, wait))))
                 if longest.is_none_or(|(_, (_, limits))| wait > limits) =>
             {
-                Some(self.refuse_by_quota(quota, Some((*window, wall)), cx))
+                Some(self.refuse_by_quota(demand.quota, Some((*demand, *window, wall)), cx))
             }
             (Some((limit, (_, wait))), _) => {
                 Some(self.rule(Ruling::Refused(limit, Some(*wait)), &wishes, cx))

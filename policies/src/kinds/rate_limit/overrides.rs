@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cell::Rate;
 use super::exact::Written;
-use super::key::{self, KeyPart};
+use super::key::{self, KeyPart, KeySpec};
 use super::scope::{Counters, Place, Sharing};
 use super::{LimitSpec, fields, written_rate};
 use crate::kind::CompileContext;
@@ -75,14 +75,7 @@ impl OverrideSpec {
         limit: &LimitSpec,
         cx: &mut CompileContext<'_>,
     ) -> Option<Override> {
-        if self.key.len() != limit.key.len() {
-            let message = format!("{} values: the limit's key has {} parts", self.key.len(), limit.key.len());
-            cx.error(format!("{at}/key"), message);
-        }
-        if let Some(i) = limit.key.iter().position(|part| !part.is_text()) {
-            let message = "a client address cannot be overridden: write a limit with `when`";
-            cx.error(format!("{at}/key/{i}"), message);
-        }
+        check_key(&self.key, (&limit.key, "limit"), at, cx);
         let written = self.requests.is_some() || self.per.is_some() || self.burst.is_some();
         match (self.unlimited, written) {
             (true, true) => {
@@ -112,6 +105,23 @@ impl OverrideSpec {
             Some(burst) => check::at_least_one(burst, &format!("{at}/burst"), cx),
             None => Some(requests),
         }
+    }
+}
+
+/// Whether the values are such as the key of a limit, or of a quota, may have.
+pub(super) fn check_key(
+    values: &[String],
+    (parts, whose): (&[KeySpec], &str),
+    at: &str,
+    cx: &mut CompileContext<'_>,
+) {
+    if values.len() != parts.len() {
+        let message = format!("{} values: the {whose}'s key has {} parts", values.len(), parts.len());
+        cx.error(format!("{at}/key"), message);
+    }
+    if let Some(i) = parts.iter().position(|part| !part.is_text()) {
+        let message = format!("a client address cannot be overridden: write a {whose} with `when`");
+        cx.error(format!("{at}/key/{i}"), message);
     }
 }
 

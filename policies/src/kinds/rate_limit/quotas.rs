@@ -1,11 +1,12 @@
 //! `quotas`: how many requests of a key in an hour, a day, a week or a month of the calendar. Beside `limits`, which know
 //! no calendar: those say how fast, these how much in all.
 //!
-//! A request spends one of each quota that counts it, and one of its limits, or nothing of any. While two race, one may be
+//! A request spends of each quota that counts it, and of its limits, or nothing of any. While two race, one may be
 //! refused for what the other gives back a moment later; never are more let through than is written.
 
 mod calendar;
 mod counts;
+mod own;
 pub(super) mod shared;
 mod taken;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cost::{Cost, CostSpec};
 use super::key::{self, KeyPart, KeySpec};
 use super::scope::Scope;
 use super::{LimitMode, MOST_LIMITS, RateLimitPolicySpec, condition, key_parts};
@@ -26,9 +28,10 @@ use crate::kinds::check;
 use crate::state::{StateKey, StateStore};
 use calendar::{Calendar, Every, Window};
 use counts::{Counts, Taken};
+pub(super) use own::Demand;
+use own::{Most, OwnQuota, OwnQuotaSpec, OwnQuotas};
 
-/// At most so many requests from one begin to the next: at each proxy or, with `scope: Exact`, at all of them together. Each
-/// request is one.
+/// At most so many requests from one begin to the next: at each proxy or, with `scope: Exact`, at all of them together.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct QuotaSpec {
@@ -52,6 +55,13 @@ pub(super) struct QuotaSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     when: Option<String>,
+    /// How much a request spends. Default: one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cost: Option<CostSpec>,
+    /// What holds for named keys in its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    overrides: Vec<OwnQuotaSpec>,
     /// Shadow: only tells whom it would have refused. Default: the mode of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mode: Option<LimitMode>,
@@ -65,6 +75,8 @@ pub(super) struct Quota {
     calendar: Calendar,
     key: Arc<[KeyPart]>,
     when: Option<Arc<Expression>>,
+    cost: Cost,
+    own: Vec<OwnQuota>,
     shadow: bool,
 }
 
@@ -72,9 +84,10 @@ pub(super) struct Quota {
 #[derive(Debug)]
 pub(super) struct BoundQuota {
     rule: Arc<RuleRef>,
-    requests: NonZeroU32,
-    /// What is let through by what is counted here alone.
-    here: u32,
+    most: Most,
+    /// Of keys that have a number of their own.
+    own: OwnQuotas,
+    cost: Cost,
     calendar: Calendar,
     key: Arc<[KeyPart]>,
     when: Option<Arc<Expression>>,
@@ -130,12 +143,17 @@ impl QuotaSpec {
         let calendar = self.calendar(at, cx);
         let key = key_parts(&self.key, KeySpec::compile, &format!("{at}/key"), cx);
         let when = condition(self.when.as_deref(), &format!("{at}/when"), cx);
+        let own = self.own(at, cx);
+        let holds = requests.unwrap_or(NonZeroU32::MAX);
+        let cost = self.cost.as_ref().map(|cost| cost.compile(&format!("{at}/cost"), holds, cx));
         Some(Quota {
             rule: cx.rule(&self.name, at),
             requests: requests?,
             calendar: calendar?,
             key: key?,
             when,
+            cost: cost.unwrap_or(Some(Cost::One))?,
+            own: own?,
             shadow: LimitMode::is_shadow(self.mode, cx),
         })
     }
@@ -161,8 +179,9 @@ impl Quota {
         let place = StateKey::new(Arc::clone(owner), format!("{name}{parts}|quota|{calendar}"));
         BoundQuota {
             rule: Arc::clone(&self.rule),
-            requests: self.requests,
-            here: percent.map_or(self.requests.get(), |percent| part(self.requests, percent)),
+            most: Most::new(self.requests, percent),
+            own: OwnQuota::bind(&self.own, &self.key, percent, store.hash_seed()),
+            cost: self.cost.clone(),
             calendar: self.calendar.clone(),
             key: Arc::clone(&self.key),
             when: self.when.clone(),
@@ -172,10 +191,11 @@ impl Quota {
     }
 }
 
-impl BoundQuota {
-    fn take(&self, key: u128, wall: Duration) -> Result<Taken, Window> {
-        self.counts.take(key, self.here, |window| {
-            if window.is_over(wall) { self.calendar.window(wall) } else { window }
+impl Demand<'_> {
+    fn take(&self, wall: Duration) -> Result<Taken, Window> {
+        let Self { quota, key, most, cost } = self;
+        quota.counts.take(*key, (*cost, most.here), |window| {
+            if window.is_over(wall) { quota.calendar.window(wall) } else { window }
         })
     }
 }

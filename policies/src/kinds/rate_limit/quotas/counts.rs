@@ -39,12 +39,13 @@ struct Shard {
     was_full: bool,
 }
 
-/// One request of a quota; given back when it is dropped, unless it is kept.
+/// What a request took of a quota; given back when it is dropped, unless it is kept.
 #[derive(Debug)]
 pub(in crate::kinds::rate_limit) struct Taken {
     /// `None`: kept.
     counts: Option<Arc<Counts>>,
     key: u128,
+    cost: u32,
     is_own: bool,
     pub(super) window: Window,
     /// What is left after it.
@@ -60,14 +61,14 @@ impl Counts {
         Self { shards: Default::default(), max_keys: keys / SHARDS }
     }
 
-    /// Takes one of `most`. `next` says which window follows one that may be over, or the same.
+    /// Takes `cost` of `most`. `next` says which window follows one that may be over, or the same.
     ///
     /// # Errors
-    /// All were taken in this window.
+    /// Not so much is left in this window.
     pub(super) fn take(
         self: &Arc<Self>,
         key: u128,
-        most: u32,
+        (cost, most): (u32, u32),
         next: impl FnOnce(Window) -> Window,
     ) -> Result<Taken, Window> {
         let mut shard = self.shard(key).lock();
@@ -75,12 +76,12 @@ impl Counts {
         shard.enter(next);
         let window = shard.window;
         let (count, is_own) = shard.count(key, self.max_keys);
-        if *count >= most {
+        // A count may be above a number that was lowered.
+        let Some(remaining) = most.checked_sub(*count).and_then(|left| left.checked_sub(cost)) else {
             return Err(window);
-        }
-        *count += 1;
-        let remaining = most - *count;
-        Ok(Taken { counts: Some(Arc::clone(self)), key, is_own, window, remaining })
+        };
+        *count += cost;
+        Ok(Taken { counts: Some(Arc::clone(self)), key, cost, is_own, window, remaining })
     }
 
     fn shard(&self, key: u128) -> &Mutex<Shard> {
@@ -120,9 +121,9 @@ impl Shard {
             return;
         }
         if !taken.is_own {
-            self.beyond = self.beyond.saturating_sub(1);
+            self.beyond = self.beyond.saturating_sub(taken.cost);
         } else if let Some(count) = self.counts.get_mut(&taken.key) {
-            *count = count.saturating_sub(1);
+            *count = count.saturating_sub(taken.cost);
             if *count == 0 && !self.was_full {
                 self.counts.remove(&taken.key);
             }

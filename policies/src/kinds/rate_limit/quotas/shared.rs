@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::BoundQuota;
 use super::calendar::Window;
-use crate::kinds::rate_limit::filter::{RateLimitFilter, holds};
-use crate::kinds::rate_limit::key::{self, Key};
+use super::{BoundQuota, Demand};
+use crate::kinds::rate_limit::filter::RateLimitFilter;
+use crate::kinds::rate_limit::key;
 use crate::pipeline::{Holds, RequestContext, SharedBucket};
 
 /// A quota that counts a request, and the window of it.
-pub(in crate::kinds::rate_limit) type Due<'a> = SmallVec<[(&'a BoundQuota, Window); 2]>;
+pub(in crate::kinds::rate_limit) type Due<'a> = SmallVec<[(Demand<'a>, Window); 2]>;
 
 impl RateLimitFilter {
-    /// The quotas of which the request would spend one.
+    /// The quotas of which the request would spend.
     ///
     /// # Errors
     /// This one lets no such request pass.
@@ -23,14 +23,10 @@ impl RateLimitFilter {
         wall: Duration,
         cx: &RequestContext<'_>,
     ) -> Result<Due<'_>, &BoundQuota> {
-        let counted = |quota: &&BoundQuota| holds(quota.when.as_deref(), cx);
         let mut due = Due::new();
-        for quota in self.quotas.iter().filter(counted) {
-            match key::of(&quota.key, cx, self.seed) {
-                Key::Of(_) => due.push((quota, quota.calendar.window(wall))),
-                Key::Skip => {}
-                Key::Deny => return Err(quota),
-            }
+        for quota in &self.quotas {
+            let demand = quota.demand(cx, self.seed).map_err(|()| quota)?;
+            due.extend(demand.map(|demand| (demand, quota.calendar.window(wall))));
         }
         Ok(due)
     }
@@ -38,7 +34,7 @@ impl RateLimitFilter {
 
 /// What a store is asked for. Another calendar begins anew.
 pub(in crate::kinds::rate_limit) fn bucket(
-    quota: &BoundQuota,
+    Demand { quota, most, cost, .. }: &Demand<'_>,
     window: Window,
     cx: &RequestContext<'_>,
 ) -> SharedBucket {
@@ -47,7 +43,7 @@ pub(in crate::kinds::rate_limit) fn bucket(
     SharedBucket {
         limit: quota.rule.name.clone(),
         key,
-        holds: Holds::Window { requests: quota.requests.get(), end: window.end() },
-        cost: 1,
+        holds: Holds::Window { requests: most.requests.get(), end: window.end() },
+        cost: *cost,
     }
 }

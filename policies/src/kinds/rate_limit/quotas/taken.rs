@@ -6,13 +6,12 @@ use std::time::Duration;
 use http::HeaderValue;
 use smallvec::SmallVec;
 
-use super::BoundQuota;
 use super::calendar::Window;
 use super::counts::Taken;
+use super::{BoundQuota, Demand};
 use crate::decision::{Decision, Detail, Outcome};
 use crate::kinds::rate_limit::fields::{RATE_LIMIT, RATE_LIMIT_POLICY, policy_member, rate_limit};
-use crate::kinds::rate_limit::filter::{RateLimitFilter, holds};
-use crate::kinds::rate_limit::key::{self, Key};
+use crate::kinds::rate_limit::filter::RateLimitFilter;
 use crate::kinds::rate_limit::told::Standing;
 use crate::pipeline::{Held, RequestContext, Verdict};
 use crate::reason::Reason;
@@ -21,7 +20,7 @@ use crate::time::whole_seconds;
 /// What a request has taken of all quotas that count it; given back when it is dropped, unless it is kept.
 #[derive(Debug, Default)]
 pub(in crate::kinds::rate_limit) struct TakenQuotas<'a> {
-    taken: SmallVec<[(&'a BoundQuota, Taken); 2]>,
+    taken: SmallVec<[(Demand<'a>, Taken); 2]>,
     /// When; only asked for where a quota counts.
     wall: Option<Duration>,
 }
@@ -31,10 +30,10 @@ pub(in crate::kinds::rate_limit) struct TakenQuotas<'a> {
 struct Waiting(SmallVec<[Taken; 2]>);
 
 impl RateLimitFilter {
-    /// One of each quota that counts the request, or none; of those that hold, or of those in Shadow.
+    /// What it costs of each quota that counts the request, or nothing; of those that hold, or of those in Shadow.
     ///
     /// # Errors
-    /// What follows if there is none left.
+    /// What follows if there is not so much left.
     pub(in crate::kinds::rate_limit) fn take_quotas(
         &self,
         shadow: bool,
@@ -42,31 +41,28 @@ impl RateLimitFilter {
     ) -> Result<TakenQuotas<'_>, Verdict> {
         let mut all = TakenQuotas::default();
         for quota in self.quotas.iter().filter(|quota| quota.shadow == shadow) {
-            if !holds(quota.when.as_deref(), cx) {
-                continue;
-            }
-            let key = match key::of(&quota.key, cx, self.seed) {
-                Key::Of(key) => key,
-                Key::Skip => continue,
-                Key::Deny => return Err(self.refuse_by_quota(quota, None, cx)),
+            let demand = match quota.demand(cx, self.seed) {
+                Ok(Some(demand)) => demand,
+                Ok(None) => continue,
+                Err(()) => return Err(self.refuse_by_quota(quota, None, cx)),
             };
             let wall = *all.wall.get_or_insert_with(cx.unix);
-            match quota.take(key, wall) {
-                Ok(taken) => all.taken.push((quota, taken)),
-                Err(window) => return Err(self.refuse_by_quota(quota, Some((window, wall)), cx)),
+            match demand.take(wall) {
+                Ok(taken) => all.taken.push((demand, taken)),
+                Err(window) => return Err(self.refuse_by_quota(quota, Some((demand, window, wall)), cx)),
             }
         }
         Ok(all)
     }
 
-    /// `full`: the window in which nothing is left, and what time it is; else the request is without what it must have.
+    /// `full`: what was asked of the window in which not so much is left, and what time it is; else the request is without what it must have.
     pub(in crate::kinds::rate_limit) fn refuse_by_quota(
         &self,
         quota: &BoundQuota,
-        full: Option<(Window, Duration)>,
+        full: Option<(Demand<'_>, Window, Duration)>,
         cx: &mut RequestContext<'_>,
     ) -> Verdict {
-        let wait = full.map(|(window, wall)| window.left(wall));
+        let wait = full.map(|(_, window, wall)| window.left(wall));
         let outcome = match quota.shadow {
             false => Outcome::Refused(Reason::RateLimited),
             true => Outcome::WouldRefuse(Reason::RateLimited),
@@ -75,9 +71,9 @@ impl RateLimitFilter {
         if quota.shadow {
             return Verdict::Continue;
         }
-        if let Some((window, wall)) = full {
-            self.tell_member(quota, window, cx);
-            self.tell_level(quota, (0, window.left(wall), true), cx);
+        if let Some((demand, window, wall)) = full {
+            self.tell_member(&demand, window, cx);
+            self.tell_level(&demand, (0, window.left(wall), true), cx);
         }
         self.refuse(wait)
     }
@@ -89,26 +85,27 @@ impl RateLimitFilter {
         cx: &mut RequestContext<'_>,
     ) {
         let stand: SmallVec<[_; 2]> =
-            all.taken.iter().map(|(quota, taken)| (*quota, taken.window, taken.remaining)).collect();
+            all.taken.iter().map(|(demand, taken)| (*demand, taken.window, taken.remaining)).collect();
         self.tell_passed(&stand, all.wall.unwrap_or_default(), cx);
     }
 
     /// Of each quota that has let the request through, its window, and what is left after it.
     pub(in crate::kinds::rate_limit) fn tell_passed(
         &self,
-        stand: &[(&BoundQuota, Window, u32)],
+        stand: &[(Demand<'_>, Window, u32)],
         wall: Duration,
         cx: &mut RequestContext<'_>,
     ) {
-        let Some((quota, window, remaining)) = stand.iter().min_by_key(|(_, _, remaining)| *remaining) else {
+        let Some((demand, window, remaining)) = stand.iter().min_by_key(|(_, _, remaining)| *remaining)
+        else {
             return;
         };
-        self.explain_quota(quota, (Outcome::Allowed, Some(Detail::Remaining(*remaining))), cx);
-        if quota.shadow {
+        self.explain_quota(demand.quota, (Outcome::Allowed, Some(Detail::Remaining(*remaining))), cx);
+        if demand.quota.shadow {
             return;
         }
-        stand.iter().for_each(|(quota, window, _)| self.tell_member(quota, *window, cx));
-        self.tell_level(quota, (*remaining, window.left(wall), false), cx);
+        stand.iter().for_each(|(demand, window, _)| self.tell_member(demand, *window, cx));
+        self.tell_level(demand, (*remaining, window.left(wall), false), cx);
     }
 
     fn explain_quota(
@@ -121,8 +118,9 @@ impl RateLimitFilter {
         cx.decisions.push(Decision { policy, rule, outcome, detail });
     }
 
-    fn tell_member(&self, quota: &BoundQuota, window: Window, cx: &mut RequestContext<'_>) {
-        let member = || policy_member(&quota.rule.name, quota.requests, window.length());
+    fn tell_member(&self, demand: &Demand<'_>, window: Window, cx: &mut RequestContext<'_>) {
+        let Demand { quota, most, .. } = demand;
+        let member = || policy_member(&quota.rule.name, most.requests, window.length());
         if self.told.draft
             && let Ok(member) = HeaderValue::try_from(member())
         {
@@ -132,7 +130,7 @@ impl RateLimitFilter {
 
     fn tell_level(
         &self,
-        quota: &BoundQuota,
+        Demand { quota, most, .. }: &Demand<'_>,
         (remaining, left, refused): (u32, Duration, bool),
         cx: &mut RequestContext<'_>,
     ) {
@@ -142,7 +140,7 @@ impl RateLimitFilter {
             cx.response_headers.append(RATE_LIMIT, value);
         }
         if self.told.x {
-            let (limit, reset) = (quota.requests.get(), whole_seconds(left));
+            let (limit, reset) = (most.requests.get(), whole_seconds(left));
             Standing { limit: Some(limit), remaining, reset, refused }.tell(cx.response_headers);
         }
     }

@@ -217,6 +217,52 @@ fn counts_outlive_the_process() {
     assert_eq!(admitted(&filter, "/b", 9, 32 * 24 * 3600 * 1000), 2);
 }
 
+#[test]
+fn who_is_named_has_a_quota_of_his_own_or_none() {
+    let spec = json!([{
+        "name": "plan", "requests": 1, "every": "Month", "key": [{"type": "Header", "name": "x-tenant"}],
+        "overrides": [
+            {"key": ["acme"], "requests": 3},
+            {"key": ["ours"], "unlimited": true},
+        ],
+    }]);
+    let filter = quotas(Mode::Enforce, &spec);
+    let of = |tenant: &str| {
+        let head = Request::get("/").header("x-tenant", tenant);
+        judge(&*filter, head, &peer("192.0.2.1:1", None), 0)
+    };
+    let passed = |tenant: &str| (0..9).filter(|_| of(tenant).allowed()).count();
+    let first = of("acme");
+    let month = 31 * 24 * 3600;
+    assert_eq!(first.header("ratelimit-policy"), Some(&*format!("\"plan\";q=3;w={month}")), "his own");
+    assert_eq!(first.header("ratelimit"), Some(&*format!("\"plan\";r=2;t={month}")));
+    assert_eq!([passed("acme"), passed("ours"), passed("bob")], [2, 9, 1]);
+    assert!(of("ours").headers.is_empty(), "nothing is counted");
+    assert_eq!(of("acme").header("ratelimit-policy"), Some(&*format!("\"plan\";q=3;w={month}")));
+}
+
+#[test]
+fn a_request_spends_of_a_quota_what_it_costs_or_nothing() {
+    let spec = json!([
+        {"name": "credits", "requests": 10, "every": "Day", "cost": {"header": "x-credits", "atMost": 8}},
+        {"name": "posts", "requests": 2, "every": "Day", "cost": {"expression": "request.method == 'POST' ? 1 : 0"}},
+    ]);
+    let filter = quotas(Mode::Enforce, &spec);
+    let ask = |head: request::Builder| judge(&*filter, head, &peer("192.0.2.1:1", None), 0);
+    let get = |credits: &str| ask(Request::get("/").header("x-credits", credits));
+    assert_eq!(get("7").decisions[0].detail, Some(Detail::Remaining(3)));
+    let refused = get("4");
+    assert_eq!((rule(&refused), refused.allowed()), ("credits", false));
+    assert_eq!(get("2").decisions[0].detail, Some(Detail::Remaining(1)), "who was refused has spent nothing");
+    assert!(ask(Request::post("/")).allowed(), "one of each");
+    assert!(!ask(Request::post("/")).allowed());
+    assert!(get("0").decisions.is_empty(), "it costs nothing, so it is not counted");
+    let next_day = 24 * 3600 * 1000;
+    let boast = Request::get("/").header("x-credits", "4000000000");
+    let met = judge(&*filter, boast, &peer("192.0.2.1:1", None), next_day);
+    assert_eq!(met.decisions[0].detail, Some(Detail::Remaining(2)), "not believed beyond what is written");
+}
+
 /// What became of a request that may have to wait; it gives up if it is not to go on.
 fn delayed(filter: &Arc<dyn Filter>, goes_on: bool, millis: u64) -> (bool, Decisions) {
     let (mut head, ()) = Request::get("/").body(()).unwrap().into_parts();
@@ -308,6 +354,33 @@ fn faults_of_quotas_are_told_where_they_are() {
             quota(json!({"key": [{"type": "Path"}, {"type": "Descriptor", "name": "u"}]})),
             "spec/quotas/0/key/1/type: Descriptor goes with a `domain` only",
         ),
+        (
+            quota(json!({"cost": {"fixed": 6}})),
+            "spec/quotas/0/cost/fixed: 6 is out of range: use 1 to 5; no request would pass",
+        ),
+        (quota(json!({"cost": {}})), "spec/quotas/0/cost: write one of `fixed`, `header` and `expression`"),
+        (
+            quota(json!({"key": [{"type": "Path"}], "overrides": [{"key": ["a", "b"], "requests": 1}]})),
+            "spec/quotas/0/overrides/0/key: 2 values: the quota's key has 1 parts",
+        ),
+        (
+            quota(json!({"key": [{"type": "ClientAddress"}], "overrides": [{"key": ["a"], "requests": 1}]})),
+            "spec/quotas/0/overrides/0/key/0: a client address cannot be overridden: write a quota with `when`",
+        ),
+        (
+            quota(json!({"key": [{"type": "Path"}], "overrides": [{"key": ["a"]}]})),
+            "spec/quotas/0/overrides/0: write `requests` or `unlimited: true`",
+        ),
+        (
+            quota(json!({"key": [{"type": "Path"}], "overrides": [{"key": ["a"], "requests": 0}]})),
+            "spec/quotas/0/overrides/0/requests: 0 is out of range: use at least 1",
+        ),
+        (
+            quota(
+                json!({"key": [{"type": "Path"}], "overrides": [{"key": ["a"], "requests": 1, "unlimited": true}]}),
+            ),
+            "spec/quotas/0/overrides/0/unlimited: it goes without `requests`",
+        ),
         (json!({"quotas": [twice, twice]}), "spec/quotas/1/name: `a` is used twice"),
         (json!({"quotas": many}), "spec/quotas: 17 of them: write at most 16"),
         (
@@ -338,21 +411,27 @@ fn faults_of_quotas_are_told_where_they_are() {
 }
 
 proptest! {
-    /// Beside a count that is kept by hand: a request passes if and only if something is left in the latest hour that was
-    /// ever seen.
+    /// Beside a count that is kept by hand: a request passes if and only if what it costs is left in the latest hour that
+    /// was ever seen.
     #[test]
     fn whatever_the_clock_does_no_hour_has_more_than_its_quota(
-        walls in prop::collection::vec(0_u64..5 * 3_600_000, 1..120),
-        requests in 1_u32..5,
+        asked in prop::collection::vec((0_u64..5 * 3_600_000, 1_u32..4), 1..120),
+        requests in 1_u32..8,
     ) {
-        let filter = quotas(Mode::Enforce, &json!([{"name": "a", "requests": requests, "every": "Hour"}]));
+        let cost = json!({"header": "x-cost"});
+        let spec = json!([{"name": "a", "requests": requests, "every": "Hour", "cost": cost}]);
+        let filter = quotas(Mode::Enforce, &spec);
         let (mut hour, mut left) = (0, requests);
-        for wall in walls {
+        for (wall, cost) in asked {
             if wall / 3_600_000 > hour {
                 (hour, left) = (wall / 3_600_000, requests);
             }
-            prop_assert_eq!(get(&filter, "/", wall).allowed(), left > 0, "{} in hour {}", wall, hour);
-            left = left.saturating_sub(1);
+            let head = Request::get("/").header("x-cost", cost);
+            let met = judge(&*filter, head, &peer("192.0.2.1:1", None), wall);
+            // Nothing is believed to cost more than there is.
+            let cost = cost.min(requests);
+            prop_assert_eq!(met.allowed(), left >= cost, "{} in hour {}", wall, hour);
+            left -= if met.allowed() { cost } else { 0 };
         }
     }
 }

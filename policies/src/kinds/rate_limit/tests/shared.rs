@@ -52,7 +52,7 @@ fn asks(filter: &dyn Filter, user: &str, performed: impl FnOnce(&Spend) -> Perfo
     (spend, Met { reply, decisions, headers, held: Vec::new() })
 }
 
-fn told(allowed: bool, levels: [(u32, u64); 2]) -> Performed {
+fn told<const N: usize>(allowed: bool, levels: [(u32, u64); N]) -> Performed {
     let levels = levels.map(|(remaining, seconds)| (remaining, Duration::from_secs(seconds))).into();
     Performed::Spent(Spent { allowed, levels })
 }
@@ -230,4 +230,25 @@ fn without_an_answer_each_proxy_lets_its_part_of_a_quota_through() {
         (0..60).filter(|_| asks(&*filter, "ann", |_| Performed::Unanswered).1.allowed()).count()
     };
     assert_eq!([passes(0), passes(1), passes(10), passes(100)], [0, 1, 4, 40]);
+}
+
+#[test]
+fn a_store_is_asked_for_what_a_request_costs_of_the_quota_that_its_key_has() {
+    let day = json!({
+        "name": "day", "requests": 40, "every": "Day", "cost": {"fixed": 3},
+        "key": [{"type": "Header", "name": "x-user"}],
+        "overrides": [{"key": ["acme"], "requests": 400}, {"key": ["ours"], "unlimited": true}],
+    });
+    let spec = json!({"scope": "Exact", "exact": {"fallbackPercent": 10}, "quotas": [day]});
+    let filter = bind(Mode::Enforce, spec, &StateStore::new([3, 4]));
+    let end = Duration::from_secs(24 * 3600);
+    for (user, most) in [("ann", 40), ("acme", 400)] {
+        let (asked, met) = asks(&*filter, user, |_| told(true, [(7, 43_200)]));
+        assert_eq!((asked.buckets[0].cost, asked.buckets[0].holds), (3, Holds::Window { requests: most, end }));
+        assert_eq!(met.header("ratelimit-policy"), Some(&*format!("\"day\";q={most};w=86400")));
+        let alone = (0..60).filter(|_| asks(&*filter, user, |_| Performed::Unanswered).1.allowed());
+        assert_eq!(u32::try_from(alone.count()), Ok(most / 10 / 3), "without an answer, a tenth at each proxy");
+    }
+    let ours = judge(&*filter, Request::get("/").header("x-user", "ours"), &peer("192.0.2.1:1", None), 0);
+    assert!(ours.allowed() && ours.decisions.is_empty(), "nobody is asked");
 }

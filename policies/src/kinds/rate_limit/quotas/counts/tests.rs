@@ -17,7 +17,7 @@ fn window(number: i64) -> Window {
 
 /// Whether one of `most` is left in the window, or in a later one; it stays taken.
 fn passes(counts: &Arc<Counts>, key: u128, most: u32, number: i64) -> bool {
-    counts.take(key, most, |_| window(number)).map(|mut taken| taken.keep()).is_ok()
+    counts.take(key, (1, most), |_| window(number)).map(|mut taken| taken.keep()).is_ok()
 }
 
 #[test]
@@ -42,26 +42,37 @@ fn a_window_never_moves_back() {
 fn windows_that_would_overlap_follow_each_other() {
     let counts = counts(100);
     assert!(passes(&counts, 1, 1, 5));
-    let taken = counts.take(1, 1, |_| Window { start: 55, end: 65 }).unwrap();
+    let taken = counts.take(1, (1, 1), |_| Window { start: 55, end: 65 }).unwrap();
     assert_eq!(taken.window, Window { start: 60, end: 65 });
 }
 
 #[test]
 fn what_is_given_back_can_be_taken_and_only_in_its_own_window() {
     let counts = counts(100);
-    drop(counts.take(1, 1, |_| window(5)).unwrap());
+    drop(counts.take(1, (1, 1), |_| window(5)).unwrap());
     assert_eq!(counts.len(), 0, "nothing is kept of who has taken nothing");
-    let early = counts.take(1, 1, |_| window(5)).unwrap();
+    let early = counts.take(1, (1, 1), |_| window(5)).unwrap();
     assert!(passes(&counts, 1, 1, 6));
     drop(early);
     assert!(!passes(&counts, 1, 1, 6));
 }
 
 #[test]
+fn what_costs_more_is_taken_and_given_back_as_a_whole() {
+    let counts = counts(100);
+    assert!(passes(&counts, 1, 5, 5));
+    let dear = counts.take(1, (3, 5), |_| window(5)).unwrap();
+    assert_eq!(dear.remaining, 1);
+    assert!(counts.take(1, (2, 5), |_| window(5)).is_err(), "not a part of it");
+    drop(dear);
+    assert_eq!(counts.take(1, (4, 5), |_| window(5)).map(|taken| taken.remaining), Ok(0));
+}
+
+#[test]
 fn keys_beyond_the_room_share_a_count_until_the_window_ends() {
     let counts = counts(SHARDS);
     let key = |n: u128| n * SHARDS as u128;
-    let own = counts.take(key(1), 2, |_| window(5)).unwrap();
+    let own = counts.take(key(1), (1, 2), |_| window(5)).unwrap();
     assert!(passes(&counts, key(2), 2, 5) && passes(&counts, key(3), 2, 5));
     assert!(!passes(&counts, key(2), 2, 5) && !passes(&counts, key(4), 2, 5));
     drop(own);
@@ -182,7 +193,7 @@ proptest! {
             if turn == restart && counts.len() > 0 {
                 counts = again(&counts);
             }
-            let Ok(mut taken) = counts.take(step.key, step.most, |_| window(step.clock)) else { continue };
+            let Ok(mut taken) = counts.take(step.key, (1, step.most), |_| window(step.clock)) else { continue };
             let start = taken.window.start;
             let before = latest.insert(step.key, start);
             prop_assert!(before.is_none_or(|before| before <= start), "a window moved back");
