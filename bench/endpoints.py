@@ -35,6 +35,8 @@ CONNECTIONS = 64
 LONGEST = 8
 #: For the CPU of one request, answered or refused: seconds under load, and how often.
 SECONDS, PASSES = 2, 5
+#: The least that either costs, whoever does it on hyper.
+FLOOR = "the floor: bare hyper, which forwards and which answers"
 #: Seconds until a connection that nobody answers has failed.
 CONNECT = 1
 
@@ -295,6 +297,19 @@ def backend_down(running, ports, down):
     return {"proxied": proxied, "refused": refused, "longest": longest, "first": max(waits)}
 
 
+def floor(echo, port, folder):
+    """What hyper and the kernel take by themselves: to forward a request, and to answer one at once."""
+    [forwarding] = common.free_ports(1)
+    command = [common.binary("tidegate-bench"), "floor", "--listen", f"127.0.0.1:{forwarding}"]
+    command += ["--upstream", f"127.0.0.1:{port}"]
+    ask(port, "/delay/0")
+    with common.process(command, pathlib.Path(folder, "floor.log")) as child:
+        common.wait_until_answers(forwarding, "/")
+        proxied, _ = cost(child, forwarding, "/")
+    refused, longest = cost(echo, port, "/")
+    return {"proxied": proxied, "refused": refused, "longest": longest, "first": 0.0}
+
+
 def tables(slow, down):
     heads = ["one endpoint of three, 5 × slower", "under 5 % of calls after", "p99 then", "p99 when well again"]
     heads += ["its share then, %"]
@@ -343,9 +358,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         ports = common.free_ports(3)
         down_port = stack.enter_context(nobody())
+        backends = []
         for port in ports:
             echo = [common.binary("tidegate-bench"), "echo", "--listen", f"127.0.0.1:{port}"]
-            stack.enter_context(common.process(echo, pathlib.Path(folder, "echo.log")))
+            backends.append(stack.enter_context(common.process(echo, pathlib.Path(folder, "echo.log"))))
             common.wait_until_answers(port, "/answered")
         for name, running in PEERS.items():
             if args.only not in name:
@@ -354,6 +370,9 @@ def main():
             print(name, slow[name], flush=True)
             down[name] = backend_down(running, ports, down_port)
             print(name, down[name], flush=True)
+        if args.only in FLOOR:
+            down[FLOOR] = floor(backends[0], ports[0], folder)
+            print(FLOOR, down[FLOOR], flush=True)
     print(tables(slow, down))
     if not args.dry:
         common.write_section("endpoints", tables(slow, down))

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::{Stream, stream};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tidegate_policy::kinds::rate_limit::QuotaLimits;
 use tidegate_xds::quota::{
     self, RELAYED_BY, RateLimitQuotaResponse, RateLimitQuotaService, RateLimitQuotaServiceServer,
@@ -27,7 +27,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use desk::Counts;
-use desk::{Caller, Desk, Outbox, StreamId};
+use desk::{Caller, Desk, Outbox, Round, StreamId};
 pub(crate) use peers::Peers;
 pub use peers::{PeersError, QuotaArgs};
 pub(crate) use relay::Relay;
@@ -88,9 +88,27 @@ impl Quotas {
                 let limits = QuotaLimits::new(world.policies());
                 self.desk.lock().rewrite(limits);
             }
-            self.desk.lock().rebalance(self.start.elapsed());
+            self.lend();
         };
         pace::keep(PACE, &self.world, &self.shutdown, look).await;
+    }
+
+    /// Tells everybody what changed. Reports come in between: at a million buckets, one look at all of them takes seconds.
+    fn lend(&self) {
+        let now = self.start.elapsed();
+        let mut round = Round::new(now);
+        loop {
+            let mut desk = self.desk.lock();
+            let is_over = !desk.rebalance(&mut round);
+            MutexGuard::unlock_fair(desk);
+            if is_over {
+                break;
+            }
+        }
+        for (caller, told) in round.told() {
+            self.desk.lock().tell(&caller, told, now);
+        }
+        self.desk.lock().clean(now);
     }
 
     /// Reads one stream of a client to its end.

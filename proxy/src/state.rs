@@ -119,7 +119,8 @@ impl ProxyState {
         if let Some(identity) = &self.identity {
             identity.ready()?;
         }
-        self.listeners.ready()
+        let is_gateway = self.config.gateway.is_some();
+        self.listeners.ready(|| if is_gateway { self.store.load().binds() } else { Vec::new() })
     }
 
     /// The way to the control plane; `None` without one. By TLS it hears who we are.

@@ -38,4 +38,4 @@ pub use message::{
     Assignment, BucketId, ClientId, Held, Limit, MESH_DOMAIN, Report, Share, Terms, Tokens, Usage, Version,
 };
 pub use owner::owner;
-pub use server::{Most, Server};
+pub use server::{Most, Server, Slice};

@@ -1,6 +1,7 @@
 //! All buckets of one server.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
 use crate::bucket::Bucket;
@@ -23,6 +24,16 @@ pub struct Most {
     pub buckets: usize,
     /// Clients of one bucket.
     pub members: usize,
+}
+
+/// What one look at some of the buckets came to.
+#[derive(Debug, Default, PartialEq)]
+pub struct Slice {
+    pub assignments: Vec<Assignment>,
+    /// Buckets that nothing is kept of any more.
+    pub forgotten: Vec<BucketId>,
+    /// Where the next look begins; `None` after the last.
+    pub next: Option<BucketId>,
 }
 
 impl Server {
@@ -68,22 +79,35 @@ impl Server {
 
     /// Assignments that changed, and those that must be renewed.
     pub fn rebalance(&mut self, now: Duration) -> Vec<Assignment> {
+        self.rebalance_some(None, usize::MAX, now).assignments
+    }
+
+    /// The same of at most so many buckets, for who cannot wait until a million of them are through. `after`: where the
+    /// look before ended.
+    pub fn rebalance_some(&mut self, after: Option<BucketId>, most: usize, now: Duration) -> Slice {
         let (epoch, number) = (self.epoch, &mut self.number);
         let mut next = || {
             *number += 1;
             Version { epoch, number: *number }
         };
-        let mut assignments = Vec::new();
-        for (id, bucket) in &mut self.buckets {
+        let (mut slice, mut looked) = (Slice::default(), 0);
+        let rest = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        for (id, bucket) in self.buckets.range_mut(rest).take(most) {
             let terms = bucket.terms();
             bucket.rebalance(now, &mut next, |client, grant, tokens, renews| {
                 let (version, share, stamp) = (grant.version, grant.share, grant.stamp);
                 let bucket = *id;
-                assignments.push(Assignment { client, bucket, version, share, terms, tokens, stamp, renews });
+                let given = Assignment { client, bucket, version, share, terms, tokens, stamp, renews };
+                slice.assignments.push(given);
             });
+            slice.forgotten.extend(bucket.is_forgettable().then_some(*id));
+            looked += 1;
+            slice.next = Some(*id).filter(|_| looked == most);
         }
-        self.buckets.retain(|_, bucket| !bucket.is_forgettable());
-        assignments
+        for id in &slice.forgotten {
+            self.buckets.remove(id);
+        }
+        slice
     }
 
     /// Buckets in memory.
@@ -100,6 +124,44 @@ impl Server {
 mod tests {
     use super::*;
     use crate::{Rate, Terms, Tokens, Usage};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn who_looks_at_some_at_a_time_finds_the_same(
+            reports in prop::collection::vec((0_u64..4, 0_u8..12, 0_u64..4), 1..60),
+            most in 1_usize..14,
+        ) {
+            let second = Duration::from_secs(1);
+            let limit = Limit {
+                rate: Rate { requests: 10, per: second, burst: 5 },
+                terms: Terms { ttl: second, reuse: second },
+            };
+            let mut servers = [0, 0].map(|epoch| Server::first(Most { buckets: 10, members: 3 }, epoch));
+            let mut now = second;
+            for (client, bucket, seconds) in reports {
+                now += Duration::from_secs(seconds);
+                let (bucket, usage, returned) = (BucketId([bucket; 16]), Usage::default(), Tokens::NONE);
+                let report = Report { client, bucket, stamp: now, held: None, usage, returned, leaves: false };
+                let [whole, some] = &mut servers;
+                prop_assert_eq!(whole.report(&report, limit, now), some.report(&report, limit, now));
+                let (mut found, mut after, mut forgotten) = (Vec::new(), None, 0);
+                let before = some.len();
+                loop {
+                    let slice = some.rebalance_some(after, most, now);
+                    found.extend(slice.assignments);
+                    forgotten += slice.forgotten.len();
+                    after = slice.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                prop_assert_eq!(whole.rebalance(now), found);
+                prop_assert_eq!(whole.len(), some.len());
+                prop_assert_eq!(before - some.len(), forgotten);
+            }
+        }
+    }
 
     #[test]
     fn what_there_is_no_room_for_is_said_and_not_kept() {

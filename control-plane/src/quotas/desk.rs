@@ -23,6 +23,8 @@ const MOST_NAME_BYTES: usize = 4096;
 const MOST: Most = Most { buckets: 1_000_000, members: 10_000 };
 /// What nobody reports any more is forgotten this often.
 const CLEAN_EVERY: Duration = Duration::from_secs(1);
+/// Looked at in one go: some milliseconds, for which reports wait.
+const LOOK: usize = 4096;
 
 /// See the module.
 #[derive(Debug)]
@@ -43,6 +45,14 @@ pub(super) struct Relayed {
     pub(super) domain: String,
     pub(super) names: Names,
     pub(super) report: Report,
+}
+
+/// What is to be told after one look at all buckets, as far as it has come.
+#[derive(Debug)]
+pub(super) struct Round {
+    now: Duration,
+    after: Option<BucketId>,
+    told: HashMap<StreamId, (Caller, Vec<Told>)>,
 }
 
 /// Where reports of other replicas' buckets go, by their names.
@@ -169,23 +179,27 @@ impl Desk {
         }
     }
 
-    /// Tells everybody what changed.
-    pub(super) fn rebalance(&mut self, now: Duration) {
-        let mut told = HashMap::<StreamId, (Caller, Vec<Told>)>::new();
-        for assignment in self.server.rebalance(now) {
+    /// Looks at some more buckets; whether there are more of them.
+    pub(super) fn rebalance(&mut self, round: &mut Round) -> bool {
+        let slice = self.server.rebalance_some(round.after, LOOK, round.now);
+        for assignment in slice.assignments {
             let Some(caller) = self.clients.get(&assignment.client) else { continue };
             let Some(known) = self.buckets.get(&assignment.bucket) else { continue };
-            let (_, told) = told.entry(caller.stream).or_insert_with(|| (caller.clone(), Vec::new()));
+            let (_, told) = round.told.entry(caller.stream).or_insert_with(|| (caller.clone(), Vec::new()));
             told.push((known.names.clone(), assignment, known.limit.rate));
         }
-        for (caller, told) in told.into_values() {
-            self.tell(&caller, told, now);
+        for id in &slice.forgotten {
+            self.buckets.remove(id);
         }
+        round.after = slice.next;
+        round.after.is_some()
+    }
+
+    /// Forgets who is gone.
+    pub(super) fn clean(&mut self, now: Duration) {
         if now >= self.cleaned + CLEAN_EVERY {
             self.cleaned = now;
-            let Self { server, buckets, clients, .. } = self;
-            buckets.retain(|id, _| server.has(*id));
-            clients.retain(|_, caller| !caller.is_gone());
+            self.clients.retain(|_, caller| !caller.is_gone());
         }
     }
 
@@ -203,6 +217,17 @@ impl Desk {
     /// A stream ended. Its clients may come back over another one.
     pub(super) fn forget(&mut self, stream: StreamId) {
         self.clients.retain(|_, caller| caller.stream != stream);
+    }
+}
+
+impl Round {
+    pub(super) fn new(now: Duration) -> Self {
+        Self { now, after: None, told: HashMap::new() }
+    }
+
+    /// To whom, and what: all of one in one message.
+    pub(super) fn told(self) -> impl Iterator<Item = (Caller, Vec<Told>)> {
+        self.told.into_values()
     }
 }
 

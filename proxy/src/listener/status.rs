@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use tidegate_policy::snapshot::BindAddress;
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 
 /// Every listener of a proxy, by name: `inbound`, `outbound`, `gateway *:80`, `gateway *:443 http3`.
 #[derive(Debug, Default)]
-pub struct Listeners(watch::Sender<BTreeMap<String, ListenerStatus>>);
+pub struct Listeners(watch::Sender<BTreeMap<String, ListenerStatus>>, AtomicBool);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,10 +76,21 @@ impl Listeners {
         self.0.borrow().values().any(asked)
     }
 
-    /// Ready while nothing failed, or at least something works: one bad Gateway must not take the others out of
-    /// service.
-    pub(crate) fn ready(&self) -> Result<(), String> {
+    /// Ready once all sockets of the first configuration are open, those of Gateways `wanted`: who is told so may connect at
+    /// once. After that, while nothing failed, or at least something works: one bad Gateway must not take the others out
+    /// of service, and neither must one that is new.
+    pub(crate) fn ready(&self, wanted: impl FnOnce() -> Vec<BindAddress>) -> Result<(), String> {
         let all = self.0.borrow();
+        if !self.1.load(Ordering::Relaxed) {
+            let waits = |(name, status): (&String, &ListenerStatus)| {
+                matches!(status, ListenerStatus::Waiting(_)).then(|| name.clone())
+            };
+            let missing = || wanted().into_iter().map(gateway_name).find(|name| !all.contains_key(name));
+            if let Some(name) = all.iter().find_map(waits).or_else(missing) {
+                return Err(format!("opening {name}"));
+            }
+            self.1.store(true, Ordering::Relaxed);
+        }
         if all.is_empty() || all.values().any(|status| !matches!(status, ListenerStatus::Failed(_))) {
             return Ok(());
         }
@@ -107,5 +119,44 @@ pub(super) fn socket_name(bind: BindAddress) -> String {
     match bind.ip {
         Some(ip) => SocketAddr::new(ip, bind.port).to_string(),
         None => format!("*:{}", bind.port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+    fn ready(listeners: &Listeners, wanted: &[u16]) -> Result<(), String> {
+        listeners.ready(|| wanted.iter().map(|port| BindAddress { ip: None, port: *port }).collect())
+    }
+
+    #[test]
+    fn who_is_told_that_a_sidecar_is_ready_may_connect_at_once() {
+        let listeners = Listeners::default();
+        listeners.set("inbound", ListenerStatus::Bound(HERE));
+        listeners.set("outbound", ListenerStatus::Waiting(HERE));
+        assert_eq!(ready(&listeners, &[]), Err("opening outbound".into()));
+        listeners.set("outbound", ListenerStatus::Bound(HERE));
+        assert_eq!(ready(&listeners, &[]), Ok(()));
+    }
+
+    #[test]
+    fn a_gateway_is_ready_when_all_its_first_sockets_were_tried_and_a_new_one_changes_nothing() {
+        let listeners = Listeners::default();
+        assert_eq!(ready(&listeners, &[80, 443]), Err("opening gateway *:80".into()));
+        listeners.set("gateway *:80", ListenerStatus::Bound(HERE));
+        assert_eq!(ready(&listeners, &[80, 443]), Err("opening gateway *:443".into()));
+        listeners.set("gateway *:443", ListenerStatus::Failed("taken".into()));
+        assert_eq!(ready(&listeners, &[80, 443]), Ok(()));
+        assert_eq!(ready(&listeners, &[80, 443, 8443]), Ok(()));
+        listeners.remove("gateway *:80");
+        assert!(ready(&listeners, &[443]).is_err(), "nothing works");
+    }
+
+    #[test]
+    fn a_gateway_without_listeners_is_ready() {
+        assert_eq!(ready(&Listeners::default(), &[]), Ok(()));
     }
 }

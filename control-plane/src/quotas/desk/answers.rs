@@ -14,10 +14,10 @@ use super::caller::{Caller, Speaks};
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 /// An assignment of a bucket with these names, which is a share of this limit.
-pub(super) type Told = (Names, Assignment, Rate);
+pub(in crate::quotas) type Told = (Names, Assignment, Rate);
 
 impl Desk {
-    pub(super) fn tell(&mut self, caller: &Caller, told: Vec<Told>, now: Duration) {
+    pub(in crate::quotas) fn tell(&mut self, caller: &Caller, told: Vec<Told>, now: Duration) {
         let message = match caller.speaks {
             Speaks::Plainly => envoy_response(&told, now),
             Speaks::ForItself | Speaks::ForMany => {

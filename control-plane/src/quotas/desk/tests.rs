@@ -37,6 +37,13 @@ fn names(limit: &str) -> Names {
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
+fn rebalance(desk: &mut Desk, now: Duration) {
+    let mut round = Round::new(now);
+    while desk.rebalance(&mut round) {}
+    round.told().for_each(|(caller, told)| desk.tell(&caller, told, now));
+    desk.clean(now);
+}
+
 struct Client {
     id: ClientId,
     lease: Lease,
@@ -81,7 +88,7 @@ fn round(desk: &mut Desk, clients: &mut [&mut Client], now: Duration) {
         }
         client.report(desk, now);
     }
-    desk.rebalance(now);
+    rebalance(desk, now);
     for client in clients.iter_mut() {
         client.read(now);
     }
@@ -147,12 +154,12 @@ fn a_client_that_comes_back_over_another_stream_is_told_there() {
     let (mut dead, mut back) = (Client::new(1, 16), Client::new(1, 16));
     dead.report(&mut desk, LATER);
     back.report(&mut desk, LATER);
-    desk.rebalance(LATER);
+    rebalance(&mut desk, LATER);
     assert_eq!((dead.read(LATER), back.read(LATER)), (0, 1));
     // The end of the old stream is noticed late, and changes nothing.
     desk.forget(dead.caller.stream);
     back.report(&mut desk, LATER + SECOND);
-    desk.rebalance(LATER + SECOND);
+    rebalance(&mut desk, LATER + SECOND);
     assert_eq!(back.read(LATER + SECOND), 1);
 }
 
@@ -161,10 +168,10 @@ fn what_nobody_reports_is_forgotten() {
     let mut desk = Desk::new(1, false, limits(100), Default::default());
     let mut client = Client::new(1, 16);
     client.report(&mut desk, LATER);
-    desk.rebalance(LATER);
+    rebalance(&mut desk, LATER);
     drop(client);
     for step in 1..40 {
-        desk.rebalance(LATER + SECOND * step);
+        rebalance(&mut desk, LATER + SECOND * step);
     }
     assert_eq!(desk.counts(), Counts { reports: 1, assignments: 1, ..Counts::default() });
     assert!(desk.buckets.is_empty());
@@ -186,11 +193,11 @@ fn a_plain_envoy_is_told_a_token_bucket_of_the_limit_as_it_is_written_now() {
             .collect::<String>()
     };
     client.report(&mut desk, LATER);
-    desk.rebalance(LATER);
+    rebalance(&mut desk, LATER);
     assert_eq!(fill(&mut client), "1000000");
     desk.rewrite(limits(250));
     client.report(&mut desk, LATER + SECOND);
-    desk.rebalance(LATER + SECOND);
+    rebalance(&mut desk, LATER + SECOND);
     assert_eq!(fill(&mut client), "2500000");
 }
 
@@ -200,7 +207,7 @@ fn the_first_control_plane_lends_at_once_and_any_other_waits_for_what_may_still_
         let mut desk = Desk::new(1, is_first, limits(100), Default::default());
         let mut client = Client::new(1, 16);
         client.report(&mut desk, SECOND);
-        desk.rebalance(SECOND);
+        rebalance(&mut desk, SECOND);
         assert_eq!(client.read(SECOND), read);
     }
 }

@@ -43,7 +43,7 @@ fn many_clients_are_relayed_over_one_stream_and_answered_in_one_message() {
     let told = drain(&mut relayed);
     assert_eq!((told.len(), relays.counts().relayed, relays.counts().buckets), (2, 2, 0));
     lends.take(&peer, told, SECOND);
-    lends.rebalance(SECOND);
+    rebalance(&mut lends, SECOND);
     let answer = inbox.try_recv().unwrap().unwrap();
     assert_eq!(answer.bucket_action.len(), 2);
     assert!(inbox.try_recv().is_err());
@@ -62,7 +62,7 @@ fn what_comes_from_a_peer_is_never_relayed_and_an_answer_is_never_passed_on_twic
     assert_eq!((drain(&mut relayed).len(), relays.counts().misdirected), (0, 1));
     // The other way round: the client speaks to the one that lends through this peer, and answers come for it.
     lends.take(&peer, vec![(names("all"), report)], SECOND);
-    lends.rebalance(SECOND);
+    rebalance(&mut lends, SECOND);
     let answer = inbox.try_recv().unwrap().unwrap();
     lends.pass(answer, SECOND);
     assert!(inbox.try_recv().is_err());
@@ -74,7 +74,7 @@ fn what_a_peer_does_not_read_in_time_is_dropped_and_counted_and_lent_by_nobody()
     let mut ann = Client::new(1, 16);
     for step in 1..4 {
         ann.report(&mut relays, SECOND * step);
-        relays.rebalance(SECOND * step);
+        rebalance(&mut relays, SECOND * step);
     }
     assert_eq!((relays.counts().relayed, relays.counts().unsent, relays.counts().buckets), (1, 2, 0));
     assert_eq!(ann.read(SECOND * 3), 0);

@@ -244,10 +244,17 @@ fn a_store_is_asked_for_what_a_request_costs_of_the_quota_that_its_key_has() {
     let end = Duration::from_secs(24 * 3600);
     for (user, most) in [("ann", 40), ("acme", 400)] {
         let (asked, met) = asks(&*filter, user, |_| told(true, [(7, 43_200)]));
-        assert_eq!((asked.buckets[0].cost, asked.buckets[0].holds), (3, Holds::Window { requests: most, end }));
+        assert_eq!(
+            (asked.buckets[0].cost, asked.buckets[0].holds),
+            (3, Holds::Window { requests: most, end })
+        );
         assert_eq!(met.header("ratelimit-policy"), Some(&*format!("\"day\";q={most};w=86400")));
         let alone = (0..60).filter(|_| asks(&*filter, user, |_| Performed::Unanswered).1.allowed());
-        assert_eq!(u32::try_from(alone.count()), Ok(most / 10 / 3), "without an answer, a tenth at each proxy");
+        assert_eq!(
+            u32::try_from(alone.count()),
+            Ok(most / 10 / 3),
+            "without an answer, a tenth at each proxy"
+        );
     }
     let ours = judge(&*filter, Request::get("/").header("x-user", "ours"), &peer("192.0.2.1:1", None), 0);
     assert!(ours.allowed() && ours.decisions.is_empty(), "nobody is asked");
