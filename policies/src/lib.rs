@@ -30,6 +30,7 @@ pub mod pipeline;
 pub mod reason;
 pub mod resolve;
 pub(crate) mod retry_after;
+pub mod simulate;
 pub mod snapshot;
 pub mod state;
 pub mod story;

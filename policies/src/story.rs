@@ -29,7 +29,7 @@ use crate::pipeline::{
 };
 use crate::snapshot::{BackendState, Rule, Scope, Selected, Snapshot};
 use crate::time::Timestamp;
-use crate::{Decisions, Reason};
+use crate::{Decision, Decisions, Reason};
 
 use attempt::Calling;
 pub use backends::{Answer, Backends, Call};
@@ -112,6 +112,7 @@ pub struct Story {
     allowed: Option<Allowed>,
     ends: Option<Timestamp>,
     calling: Option<Calling>,
+    failed: bool,
     retry: Option<RetryPermit>,
     /// Attempts after the first.
     retries: u32,
@@ -187,10 +188,24 @@ impl Story {
             allowed: None,
             ends: None,
             calling: None,
+            failed: false,
             retry: None,
             retries: 0,
             tried: SmallVec::new(),
         }
+    }
+
+    /// Whether the last attempt failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// What the rule of a decision counts this request under, for people; `None` where it tells none apart.
+    pub fn key_of(&self, decision: &Decision) -> Option<String> {
+        let selected = self.told.selected.as_ref()?;
+        let (rule, route) = (&decision.rule, selected.rule.route.as_deref());
+        let filters = selected.target().filters.iter();
+        filters.filter_map(|filter| filter.key_text(rule, (&self.head, &self.peer), route)).next()
     }
 
     /// Leaves the response as the client would see it: what policies want on it is there. For those who look at it.
@@ -206,6 +221,7 @@ impl Story {
         (self.grpc, self.outside) = (asked.grpc, matches!(asked.scope, Scope::Gateway(_)));
         (self.progress, self.claims, self.waits, self.ends) = (Progress::default(), None, None, None);
         (self.allowed, self.waited, self.retries) = (None, Timestamp::ZERO, 0);
+        self.failed = false;
         self.release();
     }
 

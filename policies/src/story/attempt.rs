@@ -9,6 +9,7 @@ use crate::Reason;
 use crate::balance::Wish;
 use crate::call::{Attempt, Ended, Limit, Next, Pushback, Retries, admit, retry};
 use crate::decision::{CallOutcome, CallResult};
+use crate::health::failures;
 use crate::pipeline::{LocalReply, Stop};
 use crate::snapshot::Target;
 use crate::time::Timestamp;
@@ -134,6 +135,7 @@ impl Teller<'_> {
             attempt.read(response, &unix);
         }
         attempt.record(CallOutcome { result, latency }, now);
+        story.failed = failures::usual(result) == Some(false);
         if let Some(sketch) = &plan.latency {
             sketch.record(latency, now);
         }

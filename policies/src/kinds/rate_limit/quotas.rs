@@ -173,6 +173,11 @@ impl Quota {
 }
 
 impl BoundQuota {
+    /// Its rule, and what it counts apart.
+    pub(super) fn counts_by(&self) -> (&Arc<RuleRef>, &Arc<[KeyPart]>) {
+        (&self.rule, &self.key)
+    }
+
     fn take(&self, key: u128, wall: Duration) -> Result<Taken, Window> {
         self.counts.take(key, self.here, |window| {
             if window.is_over(wall) { self.calendar.window(wall) } else { window }
