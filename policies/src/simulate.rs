@@ -23,7 +23,7 @@ mod tests;
 mod threshold;
 
 pub use answers::Answers;
-pub use compare::{Change, Comparison, Example};
+pub use compare::{Change, Comparison, Ended, Example};
 pub use frequent::Frequent;
 pub use order::Reorder;
 pub use plan::{Plan, Side};

@@ -10,12 +10,15 @@
 
 mod attempt;
 mod backends;
+#[cfg(test)]
+mod tests;
+mod told;
 mod world;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response, StatusCode, request, response};
+use http::{HeaderMap, Request, request};
 use smallvec::SmallVec;
 
 use crate::balance::EndpointState;
@@ -25,14 +28,15 @@ use crate::model::{AppProtocol, Peer};
 use crate::overload::Ticket;
 use crate::pick::PickContext;
 use crate::pipeline::{
-    self, ConnectionContext, Effect, Flow, Held, LocalReply, Performed, Progress, RequestContext, Stop,
+    self, ConnectionContext, Effect, Flow, Held, Performed, Progress, RequestContext, Stop,
 };
-use crate::snapshot::{BackendState, Rule, Scope, Selected, Snapshot};
+use crate::snapshot::{Rule, Scope, Selected, Snapshot};
 use crate::time::Timestamp;
-use crate::{Decision, Decisions, Reason};
+use crate::{Decision, Reason};
 
 use attempt::Calling;
 pub use backends::{Answer, Backends, Call};
+pub use told::Told;
 pub use world::World;
 
 /// The port of every sidecar.
@@ -71,26 +75,6 @@ pub enum Step {
     Until(Timestamp),
 }
 
-/// What came of a request, as far as it has come.
-#[derive(Debug)]
-pub struct Told {
-    /// The rule that routing found, and the target that was picked.
-    pub selected: Option<Selected>,
-    /// The filters let it pass, so that a backend was to be called.
-    pub forwarded: bool,
-    /// That was called last.
-    pub endpoint: Option<Arc<EndpointState>>,
-    pub attempts: u32,
-    /// Why the mesh answers in the backend's place.
-    pub reason: Option<Reason>,
-    pub response: response::Parts,
-    /// `grpc-status`.
-    pub grpc: Option<u8>,
-    /// Backends that get a copy.
-    pub mirrors: SmallVec<[Arc<BackendState>; 1]>,
-    pub decisions: Decisions,
-}
-
 /// One request on its way. Its buffers are kept for the next one.
 #[derive(Debug)]
 pub struct Story {
@@ -123,51 +107,6 @@ pub struct Story {
 enum Waits {
     For(Timestamp),
     Turn(Ticket),
-}
-
-impl Told {
-    fn new() -> Self {
-        Self {
-            selected: None,
-            forwarded: false,
-            endpoint: None,
-            attempts: 0,
-            reason: None,
-            response: Response::new(()).into_parts().0,
-            grpc: None,
-            mirrors: SmallVec::new(),
-            decisions: Decisions::new(),
-        }
-    }
-
-    /// The backend that was to be called.
-    pub fn backend(&self) -> Option<&Arc<BackendState>> {
-        self.selected.as_ref().filter(|_| self.forwarded)?.target().backend.as_ref().ok()
-    }
-
-    fn clear(&mut self) {
-        (self.selected, self.forwarded, self.endpoint, self.attempts) = (None, false, None, 0);
-        (self.reason, self.grpc) = (None, None);
-        self.mirrors.clear();
-        self.decisions.clear();
-        self.unanswered();
-    }
-
-    fn unanswered(&mut self) {
-        self.response.status = StatusCode::OK;
-        self.response.headers.clear();
-    }
-
-    fn refused(&mut self, reply: LocalReply, grpc: bool) {
-        self.unanswered();
-        self.reason = Some(reply.reason);
-        self.grpc = grpc.then_some(reply.grpc());
-        if !grpc {
-            let written = reply.written.as_ref().and_then(|written| written.status);
-            self.response.status = written.unwrap_or(reply.reason.answer().status);
-        }
-        self.response.headers.extend(reply.headers);
-    }
 }
 
 impl Story {

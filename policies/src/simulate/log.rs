@@ -62,8 +62,7 @@ pub struct Reader {
     host: HeaderValue,
     /// `tidegate.direction` of the lines that are meant.
     direction: &'static str,
-    /// Header fields, by the names of what has them in a line of JSON.
-    fields: Vec<(String, HeaderName)>,
+    names: json::Names,
     missing: [u64; MISSING],
     others: u64,
     rng: fastrand::Rng,
@@ -161,12 +160,12 @@ impl Reader {
     /// `outbound`), empty for all.
     pub fn new(format: Format, host: HeaderValue, direction: &'static str, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        Self { format, host, direction, fields: Vec::new(), missing: [0; MISSING], others: 0, rng }
+        Self { format, host, direction, names: json::Names::default(), missing: [0; MISSING], others: 0, rng }
     }
 
     /// The field of a JSON log that has the value of this header. Those whose names begin with `x-` are known anyway.
     pub fn header(&mut self, name: HeaderName, field: String) {
-        self.fields.push((field, name));
+        self.names.headers.push((field, name));
     }
 
     pub fn format(&self) -> Format {
@@ -189,7 +188,7 @@ impl Reader {
             return Line::Other;
         }
         let said = match self.format {
-            Format::Tidegate | Format::Envoy => json::read(line, &self.fields),
+            Format::Tidegate | Format::Envoy => json::read(line, &self.names),
             Format::Combined => common::read(line),
         };
         match said {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use http::header::{HeaderName, USER_AGENT};
+use rustc_hash::FxHashMap;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{Answered, Said, moment, seconds};
@@ -11,7 +12,7 @@ use crate::reason::Reason;
 
 /// What a field says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
+pub(super) enum Field {
     Time,
     /// When it ended.
     Ended,
@@ -111,8 +112,31 @@ enum Value<'a> {
     Nothing,
 }
 
-struct Fields<'f>(&'f [(String, HeaderName)]);
+/// Fields by name, in lower case.
+#[derive(Debug)]
+pub(super) struct Names {
+    known: FxHashMap<&'static str, Field>,
+    /// Those that have the value of a header.
+    pub(super) headers: Vec<(String, HeaderName)>,
+}
+
+struct Fields<'n>(&'n Names);
 struct AnyValue;
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { known: FIELDS.iter().copied().collect(), headers: Vec::new() }
+    }
+}
+
+impl Names {
+    fn find(&self, name: &str) -> Option<Field> {
+        if !name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return self.known.get(name).copied();
+        }
+        self.known.get(&*name.to_ascii_lowercase()).copied()
+    }
+}
 
 /// Whether it has the names of ours.
 pub(super) fn is_ours(line: &[u8]) -> bool {
@@ -120,12 +144,12 @@ pub(super) fn is_ours(line: &[u8]) -> bool {
     has(b"\"tidegate.direction\"") || has(b"\"http.request.method\"")
 }
 
-pub(super) fn read<'a>(line: &'a [u8], headers: &[(String, HeaderName)]) -> Result<Said<'a>, &'static str> {
+pub(super) fn read<'a>(line: &'a [u8], names: &Names) -> Result<Said<'a>, &'static str> {
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err("it is no JSON object");
     }
     let mut json = serde_json::Deserializer::from_slice(line);
-    let said = json.deserialize_map(Fields(headers)).map_err(|_| "it is not valid JSON")?;
+    let said = json.deserialize_map(Fields(names)).map_err(|_| "it is not valid JSON")?;
     json.end().map_err(|_| "something follows the JSON object")?;
     Ok(said)
 }
@@ -141,16 +165,14 @@ impl<'de> Visitor<'de> for Fields<'_> {
         let mut said = Said::default();
         while let Some(name) = map.next_key_seed(AnyValue)? {
             let Value::Text(name) = name else { continue };
-            if let Some((_, header)) = self.0.iter().find(|(field, _)| **field == *name) {
+            if let Some((_, header)) = self.0.headers.iter().find(|(field, _)| **field == *name) {
                 if let Value::Text(text) = map.next_value_seed(AnyValue)? {
                     said.headers.push((header.clone(), text));
                 }
-            } else if let Some((_, field)) =
-                FIELDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name))
-            {
+            } else if let Some(field) = self.0.find(&name) {
                 let value = map.next_value_seed(AnyValue)?;
-                said.take(*field, value);
-                if *field == Field::Method && name.starts_with("http.") {
+                said.take(field, value);
+                if field == Field::Method && name.starts_with("http.") {
                     said.ended = true;
                 }
             } else if name.get(..2).is_some_and(|x| x.eq_ignore_ascii_case("x-")) {
