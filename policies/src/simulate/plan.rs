@@ -7,7 +7,7 @@ use http::request;
 use serde_json::Value;
 
 use crate::document::Parsed;
-use crate::model::{AppProtocol, Policy, ResourceName, Resources};
+use crate::model::{AppProtocol, Policy, ResourceName, Resources, RouteFilter};
 use crate::snapshot::{BindAddress, Local, Scope};
 use crate::state::StateStore;
 use crate::story::World;
@@ -33,6 +33,7 @@ pub enum Side {
 
 /// Where the application of a sidecar would listen.
 const APP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3000);
+const TOKENS: &str = "JwtAuthenticationPolicy";
 /// Of counters, so that two runs are the same.
 const HASH_SEED: [u64; 2] = [0, 0];
 
@@ -111,15 +112,27 @@ impl Plan {
 fn adapt(resources: &mut Resources) -> Vec<String> {
     let mut notes = Vec::new();
     resources.policies.retain(|_, policy| {
-        let keep = &*policy.kind != "JwtAuthenticationPolicy";
+        let keep = &*policy.kind != TOKENS;
         if !keep {
             notes.push(format!("{}: left out, for a log has no tokens", shown(policy)));
         }
         keep
     });
+    // A route that names what is not there refuses everything.
+    let stays = |filter: &RouteFilter| !matches!(filter, RouteFilter::Extension(key) if &*key.kind == TOKENS);
+    for rule in resources.routes.values_mut().flat_map(|route| &mut route.rules) {
+        rule.filters.retain(stays);
+        rule.backends.iter_mut().for_each(|backend| backend.filters.retain(stays));
+    }
     for policy in resources.policies.values_mut() {
         if &*policy.kind == "RateLimitPolicy" {
             limit(policy, &mut notes);
+        }
+        if &*policy.kind == "AuthorizationPolicy" && policy.spec.to_string().contains("claims") {
+            notes.push(format!(
+                "{}: asks for claims of tokens, and judges as if there were none",
+                shown(policy)
+            ));
         }
         if &*policy.kind == "RetryPolicy" && policy.spec.get("hedge").is_some() {
             notes.push(format!("{}: nothing is hedged here", shown(policy)));

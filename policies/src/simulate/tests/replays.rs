@@ -180,3 +180,30 @@ spec:
     let simulator = replay(&plan, (0..20).map(|n| request(n, "/", "ann")));
     assert_eq!(simulator.tally().sum(Column::Limited), 15);
 }
+
+#[test]
+fn policies_that_ask_for_tokens_are_left_out_wherever_they_are_named() {
+    let keys =
+        r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let spec = format!("  providers: [{{name: corp, issuer: 'https://a', jwks: {{inline: '{keys}'}}}}]");
+    let named = "filters: [{type: ExtensionRef, extensionRef: {group: tidegate.io, kind: JwtAuthenticationPolicy, name: p}}], \
+                 backendRefs";
+    let claims = "---\napiVersion: tidegate.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: who, namespace: shop}\n\
+                  spec:\n  targetRefs: [{kind: HTTPRoute, name: cart}]\n  \
+                  rules: [{name: ann, action: Allow, when: 'jwt.claims.sub == \"ann\"'}]\n";
+    let text = format!("{SHOP}{}", policy("JwtAuthenticationPolicy", &spec));
+    for (text, notes, failed) in
+        [(text.clone(), 1, 0), (text.replace("backendRefs", named), 1, 0), (format!("{text}{claims}"), 2, 0)]
+    {
+        let parsed = document::parse(&Arc::from("shop.yaml"), &text);
+        assert!(parsed.failed.is_empty(), "{:?}", parsed.diagnostics);
+        let plan = Plan::new([&parsed], Side::Gateway).unwrap();
+        assert_eq!(plan.notes().len(), notes, "{:?}", plan.notes());
+        assert!(plan.notes()[0].contains("left out, for a log has no tokens"));
+        let simulator = replay(&plan, [request(0, "/", "ann")]);
+        let tally = simulator.tally();
+        assert_eq!(tally.sum(Column::Failed), failed, "{:?}", tally.reasons);
+        // Who has no claims is not let in by who asks for them.
+        assert_eq!(tally.statuses.contains_key(&403), notes == 2, "{:?}", tally.statuses);
+    }
+}
