@@ -22,6 +22,7 @@ mod run;
 mod runtime;
 mod say;
 mod shutdown;
+mod simulate;
 mod status;
 mod validate;
 
@@ -89,6 +90,9 @@ enum Command {
     /// Run cases that say what policies must do, without running anything else
     #[command(after_help = cases::EXAMPLES)]
     Test(cases::TestArgs),
+    /// Replay traffic through policies: who would be limited, refused, moved or retried, by which rule
+    #[command(after_help = simulate::EXAMPLES)]
+    Simulate(simulate::SimulateArgs),
     /// Print the CustomResourceDefinitions of every tidegate.io kind
     #[command(after_help = crds::EXAMPLES)]
     Crds(crds::CrdsArgs),
@@ -118,6 +122,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::command(args),
         Command::Validate(args) => validate::command(&args),
         Command::Test(args) => cases::command(&args),
+        Command::Simulate(args) => simulate::command(&args),
         Command::Token(args) => identity::token(&args),
         Command::RotateRoot(args) => identity::rotate(&args),
         Command::Status(args) => status::command(&args),

@@ -9,13 +9,15 @@ use std::sync::{Arc, LazyLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{COOKIE, HOST};
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue};
 
 use crate::expression::{Expression, Facts, Kind};
 use crate::jwt::{Algorithm, Issuer, Jwks, Token};
 use crate::matching::{authority, target};
 use crate::model::{HostPattern, OriginPattern, Peer, ResourceType};
 use crate::objects::GepDuration;
+use crate::simulate::Request;
+use crate::simulate::log::{Format, Line, Reader};
 use crate::{cases, codec, document, pick, resolve};
 
 mod mutate;
@@ -28,7 +30,8 @@ pub use seeds::seeds;
 pub type Property = fn(&[u8]);
 
 /// Properties by the name of their fuzz target.
-pub const ALL: [(&str, Property); 14] = [
+pub const ALL: [(&str, Property); 15] = [
+    ("access_log", access_log),
     ("authority", host),
     ("cases", case_file),
     ("cookie", cookie),
@@ -96,7 +99,8 @@ pub fn yaml(bytes: &[u8]) {
 /// Where that does not hold.
 pub fn expression(bytes: &[u8]) {
     let Ok(text) = from_utf8(bytes) else { return };
-    let head = Request::get("/cart?user=ann").header(HOST, "a").body(()).expect("a request").into_parts().0;
+    let head =
+        http::Request::get("/cart?user=ann").header(HOST, "a").body(()).expect("a request").into_parts().0;
     let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity: None };
     let facts = Facts { head: &head, peer: &peer, route: None, claims: None };
     for kind in [Kind::Bool, Kind::Int, Kind::Text] {
@@ -104,6 +108,25 @@ pub fn expression(bytes: &[u8]) {
             Ok(read) => drop((read.holds(&facts), read.number(&facts), read.value(&facts))),
             Err(fault) => assert!(fault.at <= text.chars().count(), "{fault:?}"),
         }
+    }
+}
+
+/// What a line of a log is read as is a request that a proxy would take, answered within a day; whatever the format.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn access_log(bytes: &[u8]) {
+    let mut request = Request::default();
+    for format in [Format::Tidegate, Format::Envoy, Format::Combined] {
+        let mut reader = Reader::new(format, HeaderValue::from_static("a"), "", 1);
+        if reader.read(bytes, &mut request) != Line::Request {
+            continue;
+        }
+        let path = request.head.uri.path();
+        assert!(target::normalize_path(path).is_ok_and(|again| again == path), "{path:?}");
+        assert!(request.head.headers.contains_key(HOST));
+        let answer = request.logged.answer;
+        assert!(answer.is_none_or(|answer| answer.latency.as_secs() <= 86_400), "{answer:?}");
     }
 }
 
@@ -191,7 +214,7 @@ pub fn origin(bytes: &[u8]) {
 pub fn host(bytes: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
     let head = |value: HeaderValue| {
-        let mut head = Request::new(()).into_parts().0;
+        let mut head = http::Request::new(()).into_parts().0;
         head.headers.insert(HOST, value);
         head
     };

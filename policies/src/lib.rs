@@ -30,8 +30,10 @@ pub mod pipeline;
 pub mod reason;
 pub mod resolve;
 pub(crate) mod retry_after;
+pub mod simulate;
 pub mod snapshot;
 pub mod state;
+pub mod story;
 pub(crate) mod sync;
 pub mod time;
 

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use http::header::{SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request, response};
 
-use crate::decision::Decisions;
+use crate::decision::{Decisions, RuleRef};
 use crate::jwt::{Claims, KeySource};
 use crate::model::{Peer, PolicyRef};
 use crate::overload::Load;
@@ -109,6 +109,16 @@ pub trait Filter: Debug + Send + Sync {
 
     /// How things stand at its gate, and whose that is; `None` without one.
     fn load(&self) -> Option<(&Arc<PolicyRef>, Load)> {
+        None
+    }
+
+    /// What a rule of it counts a request under, for people; `None` if the rule is another's, or tells none apart.
+    fn key_text(
+        &self,
+        _rule: &Arc<RuleRef>,
+        _asked: (&request::Parts, &Peer),
+        _route: Option<&str>,
+    ) -> Option<String> {
         None
     }
 

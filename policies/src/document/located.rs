@@ -3,7 +3,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::diagnostic::{Diagnostic, Report};
+use super::diagnostic::{Diagnostic, Report, Severity};
 use super::locate::{lines, to_json};
 use super::schema::{Checker, generate};
 use super::yaml::{self, Node, Place, Value};
@@ -46,6 +46,14 @@ impl<T: JsonSchema + DeserializeOwned> Located<T> {
                 Err(report.finish())
             }
         }
+    }
+
+    /// A fault that the schema does not see.
+    pub(crate) fn fault(&self, file: &Arc<str>, pointer: &str, message: String) -> Diagnostic {
+        let line = self.lines.line(pointer).unwrap_or(1);
+        let field = pointer.trim_start_matches('/').replace('/', ".");
+        let (severity, column, help, file) = (Severity::Error, 1, None, file.clone());
+        Diagnostic { severity, file, line, column, field, message, help }
     }
 
     /// The objects in the list at `pointer`, each at its own line of `file`.

@@ -64,6 +64,12 @@ spec:
 const PEM: &str = "explained\n-----BEGIN CERTIFICATE-----\nMAMwAQU=\n-----END CERTIFICATE-----\n\
     -----BEGIN PRIVATE KEY-----\nAQIDBA==\n-----END PRIVATE KEY-----\n";
 
+const LOG: [&str; 3] = [
+    r#"{"time":"2026-11-28T18:10:28.123Z","duration_ms":23.5,"tidegate.direction":"gateway","http.request.method":"GET","url.path":"/a","server.address":"a","client.address":"10.1.2.3","http.response.status_code":200}"#,
+    r#"{"START_TIME":"2026-11-28T18:10:28+01:00",":authority":"a","path":"/a?b=%20c","response_code":503,"response_flags":"UF,DC","duration":"1e9","x-user":"ann","grpc_status":"NotFound"}"#,
+    r#"v:80 10.1.2.3 - - [10/Oct/2000:13:55:36 -0700] "GET http://h/a\"?x HTTP/1.1" 200 1 "r" "u""#,
+];
+
 /// Of RFC 8037, A.1.
 pub(super) const KEYS: &str =
     r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
@@ -76,6 +82,7 @@ pub(super) const TOKEN: &str = "eyJhbGciOiJFZERTQSJ9.\
 /// Of the property with this name.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     let texts: &[&str] = match target {
+        "access_log" => &LOG,
         "authority" => &["shop.example.com:8080", "[2001:db8::1]:80", "A.b.", "10.0.0.1"],
         "cases" => &CASES,
         "cookie" => &["tg=abc; other=1", "a=b;tg=\"x\" ;tg=y", "tg = c"],

@@ -173,11 +173,16 @@ pub(super) fn steady(parts: &[KeyPart], facts: &Facts<'_>) -> Option<u64> {
 
 /// The value of one part of a key that is [`Key::Of`], as text; several values of a header or cookie are joined by commas.
 pub(super) fn text(part: &KeyPart, cx: &RequestContext<'_>) -> String {
+    text_of(part, &Facts::of(cx))
+}
+
+/// The same, of what is known of a request.
+pub(super) fn text_of(part: &KeyPart, facts: &Facts<'_>) -> String {
     if let Source::ClientAddress(address) = &part.source {
-        return address.text(cx.head, cx.peer);
+        return address.text(facts.head, facts.peer);
     }
     let mut text = Text::default();
-    part.source.write(&mut text, &Facts::of(cx));
+    part.source.write(&mut text, facts);
     String::from_utf8(text.0).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 

@@ -17,6 +17,7 @@ mod requests_from;
 mod response_cost;
 mod scope;
 mod service;
+mod shown;
 mod state;
 mod table;
 mod told;

@@ -105,6 +105,11 @@ impl Concurrent {
 }
 
 impl BoundConcurrent {
+    /// Its rule, and what it counts apart.
+    pub(super) fn counts_by(&self) -> (&Arc<RuleRef>, &Arc<[KeyPart]>) {
+        (&self.rule, &self.key)
+    }
+
     /// Takes a place for the request, if it is counted, until its answer is out.
     ///
     /// # Errors

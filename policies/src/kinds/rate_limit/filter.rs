@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, request};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -29,7 +29,7 @@ use super::scope::{Bucket, Counters};
 use super::told::{Standing, Told};
 use crate::decision::{Decision, Decisions, Detail, Outcome, RuleRef};
 use crate::expression::{Expression, Facts};
-use crate::model::PolicyRef;
+use crate::model::{Peer, PolicyRef};
 use crate::pipeline::{
     ConnectionContext, Cut, Effect, Filter, Held, Performed, Phase, RequestContext, Verdict,
 };
@@ -129,6 +129,15 @@ impl Filter for RateLimitFilter {
             cx.held.truncate(before);
         }
         verdict
+    }
+
+    fn key_text(
+        &self,
+        rule: &Arc<RuleRef>,
+        asked: (&request::Parts, &Peer),
+        route: Option<&str>,
+    ) -> Option<String> {
+        self.shown_key(rule, asked, route)
     }
 
     fn judges_connections(&self) -> bool {

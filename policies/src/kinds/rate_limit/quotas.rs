@@ -191,6 +191,13 @@ impl Quota {
     }
 }
 
+impl BoundQuota {
+    /// Its rule, and what it counts apart.
+    pub(super) fn counts_by(&self) -> (&Arc<RuleRef>, &Arc<[KeyPart]>) {
+        (&self.rule, &self.key)
+    }
+}
+
 impl Demand<'_> {
     fn take(&self, wall: Duration) -> Result<Taken, Window> {
         let Self { quota, key, most, cost } = self;

@@ -1,0 +1,106 @@
+//! Bytes of a log, line by line: of a file or of standard input, gzip or not, however long.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use flate2::bufread::MultiGzDecoder;
+use tidegate_policy::simulate::log::LONGEST_LINE;
+
+/// See the module.
+pub(super) struct Input {
+    reader: Box<dyn BufRead>,
+    /// Bytes of the file that were read, and of how many, where that is known.
+    read: Rc<Cell<u64>>,
+    pub(super) size: Option<u64>,
+}
+
+/// One line, or what is there in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Line,
+    /// Longer than any line of a log; passed over.
+    TooLong,
+    End,
+}
+
+struct Counted<R> {
+    inner: R,
+    read: Rc<Cell<u64>>,
+}
+
+const BUFFER: usize = 1 << 17;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.read.set(self.read.get() + count as u64);
+        Ok(count)
+    }
+}
+
+impl Input {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        if path == Path::new("-") {
+            return Self::of(io::stdin(), None).context("cannot read standard input");
+        }
+        let cannot = || format!("cannot read {}", path.display());
+        let file = File::open(path).with_context(cannot)?;
+        let facts = file.metadata().with_context(cannot)?;
+        let size = facts.is_file().then_some(facts.len());
+        Self::of(file, size).with_context(cannot)
+    }
+
+    pub(super) fn of(bytes: impl Read + 'static, size: Option<u64>) -> io::Result<Self> {
+        let read = Rc::new(Cell::new(0));
+        let mut reader = BufReader::with_capacity(BUFFER, Counted { inner: bytes, read: read.clone() });
+        let is_gzip = reader.fill_buf()?.starts_with(&GZIP);
+        let reader: Box<dyn BufRead> = match is_gzip {
+            true => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader))),
+            false => Box::new(reader),
+        };
+        Ok(Self { reader, read, size })
+    }
+
+    /// Bytes of the file that were read.
+    pub(super) fn read(&self) -> u64 {
+        self.read.get()
+    }
+
+    /// The next line into `line`, without its end.
+    pub(super) fn next(&mut self, line: &mut Vec<u8>) -> io::Result<Next> {
+        line.clear();
+        let most = LONGEST_LINE as u64 + 1;
+        let count = self.reader.by_ref().take(most).read_until(b'\n', line)?;
+        if count == 0 {
+            return Ok(Next::End);
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+            return Ok(Next::Line);
+        }
+        if line.len() as u64 == most {
+            self.skip_line()?;
+            return Ok(Next::TooLong);
+        }
+        Ok(Next::Line)
+    }
+
+    fn skip_line(&mut self) -> io::Result<()> {
+        loop {
+            let buffer = self.reader.fill_buf()?;
+            let (count, ends) = match buffer.iter().position(|byte| *byte == b'\n') {
+                Some(at) => (at + 1, true),
+                None => (buffer.len(), buffer.is_empty()),
+            };
+            self.reader.consume(count);
+            if ends {
+                return Ok(());
+            }
+        }
+    }
+}
