@@ -32,6 +32,7 @@ pub mod resolve;
 pub(crate) mod retry_after;
 pub mod snapshot;
 pub mod state;
+pub mod story;
 pub(crate) mod sync;
 pub mod time;
 

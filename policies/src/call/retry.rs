@@ -97,6 +97,16 @@ impl<'r> Retries<'r> {
         Self { rule, idempotent: is_idempotent(method) || rule.allow_unsafe, listed, made: 0, hedges: 0 }
     }
 
+    /// As they stand after so many.
+    pub(crate) fn after(rule: &'r RetryRule, method: &Method, made: u32) -> Self {
+        Self { made, ..Self::new(rule, method) }
+    }
+
+    /// How many have been made.
+    pub(crate) fn made(&self) -> u32 {
+        self.made
+    }
+
     /// Decides after an attempt, with so much time `left` for the whole request. A retry is taken from `budget` and counted
     /// here.
     pub fn next(

@@ -8,17 +8,12 @@ use super::coverage::{policy_words, route_words};
 use super::format::{AnswerSpec, FailureSpec, FoundSpec, Step};
 use super::request::{Sent, headers, sent};
 use super::world::World;
-use crate::balance::{EndpointState, Wish};
-use crate::call::{Ended, Limit, Next, Pushback, Retries, admit, retry};
-use crate::decision::{CallOutcome, CallResult, Decision};
+use crate::balance::EndpointState;
+use crate::decision::{CallResult, Decision};
 use crate::health::check::{Cause, CheckRule, Finding};
-use crate::model::{AppProtocol, BackendName};
-use crate::pick::PickContext;
-use crate::pipeline::{
-    self, ConnectionContext, Effect, Flow, LocalReply, Performed, Progress, RequestContext, Stop,
-};
-use crate::snapshot::{Scope, Selected};
-use crate::{Decisions, Outcome, Reason, Timestamp};
+use crate::model::BackendName;
+use crate::story::{self, Answer, Asked, Call, Story, Teller};
+use crate::{Outcome, Reason, Timestamp};
 
 /// The beginning of every case: any number that is not zero, so that nothing may take it for one.
 const START: Timestamp = Timestamp::from_millis(1_000_000);
@@ -27,14 +22,11 @@ const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 /// Fixed: the same file gives the same result each time.
 const SEED: u64 = 7;
 
-/// The port of every sidecar.
-const INBOUND: u16 = 8080;
-
 /// Sends the requests of one case.
 #[derive(Debug)]
 pub(super) struct Player<'w> {
     world: &'w World,
-    rng: fastrand::Rng,
+    teller: Teller<'w>,
     now: Timestamp,
 }
 
@@ -78,6 +70,11 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// The proxy has refused the target.
+    fn unreadable() -> Self {
+        Self { reason: Some(Reason::BadRequest), ..Self::nothing() }.with_status(Reason::BadRequest)
+    }
+
     fn nothing() -> Self {
         Self {
             route: None,
@@ -95,21 +92,48 @@ impl Seen {
         }
     }
 
-    fn refused(&mut self, reply: LocalReply, grpc: bool) {
-        let answer = reply.reason.answer();
-        self.reason = Some(reply.reason);
-        self.grpc = grpc.then_some(reply.grpc());
-        if !grpc {
-            let written = reply.written.as_ref().and_then(|written| written.status);
-            self.response.status = written.unwrap_or(answer.status);
+    fn with_status(mut self, reason: Reason) -> Self {
+        self.response.status = reason.answer().status;
+        self
+    }
+
+    /// What a story says at its end.
+    fn of(mut story: Story) -> Self {
+        story.conclude();
+        let told = story.told;
+        let rule = told.selected.as_ref().map(|selected| &selected.rule);
+        let route = rule.and_then(|rule| rule.route.as_deref());
+        let route_shown = rule.zip(route).map(|(rule, route)| route_words(route, &rule.name));
+        Self {
+            route: route.map(str::to_owned),
+            rule: rule.map(|rule| rule.name.to_string()),
+            backend: told.backend().map(|backend| backend.name.clone()),
+            endpoint: told.endpoint.as_ref().map(|endpoint| endpoint.label.to_string()),
+            reason: told.reason,
+            grpc: told.grpc,
+            forwarded: (told.attempts > 0).then_some(story.head),
+            mirrors: told.mirrors.iter().map(|backend| backend.name.clone()).collect(),
+            attempts: told.attempts,
+            decisions: told.decisions.iter().map(words).collect(),
+            // What precedes the choice of a rule has no place in what is shown.
+            shown: match rule {
+                Some(_) => route_shown.into_iter().chain(told.decisions.iter().map(policy_words)).collect(),
+                None => Vec::new(),
+            },
+            response: told.response,
         }
-        self.response.headers.extend(reply.headers);
     }
 }
 
 impl<'w> Player<'w> {
     pub(super) fn new(world: &'w World) -> Self {
-        Self { world, rng: fastrand::Rng::with_seed(SEED), now: START }
+        let teller = Teller {
+            snapshot: &world.snapshot,
+            epoch: EPOCH - START.since(Timestamp::ZERO),
+            connects: true,
+            rng: fastrand::Rng::with_seed(SEED),
+        };
+        Self { world, teller, now: START }
     }
 
     /// # Errors
@@ -147,7 +171,7 @@ impl<'w> Player<'w> {
                 any = true;
                 for (finding, times) in findings {
                     for _ in 0..times {
-                        guard.report(place, finding, self.now, &mut self.rng);
+                        guard.report(place, finding, self.now, &mut self.teller.rng);
                     }
                 }
             }
@@ -155,252 +179,51 @@ impl<'w> Player<'w> {
         if any { Ok(()) } else { Err(format!("no check {} of {}", found.check, found.endpoint)) }
     }
 
-    /// The story of a request, as the proxy tells it.
+    /// One request from its beginning to its end, with nobody else under way.
     fn request(&mut self, step: &Step, number: u32) -> Result<Seen, String> {
-        let mut seen = Seen::nothing();
-        let Some(mut sent) = sent(self.world, step, number)? else {
-            seen.refused(Reason::BadRequest.into(), false);
-            return Ok(seen);
+        let Some(Sent { head, scope, grpc }) = sent(self.world, step, number)? else {
+            return Ok(Seen::unreadable());
         };
-        let (mut decisions, mut wanted, mut progress) =
-            (Decisions::new(), HeaderMap::new(), Progress::default());
-        let mut selected = match self.route(&sent, step.sni.as_deref(), &mut decisions, &mut wanted) {
-            Ok(selected) => selected,
-            Err(reason) => {
-                seen.refused(reason.into(), sent.grpc);
-                seen.decisions = decisions.iter().map(words).collect();
-                return Ok(seen);
-            }
-        };
-        seen.route = selected.rule.route.as_deref().map(str::to_owned);
-        seen.rule = Some(selected.rule.name.to_string());
-        seen.shown.extend(seen.route.iter().map(|route| route_words(route, &selected.rule.name)));
-        let (mut held, now) = (Vec::new(), self.now);
-        let (filters, mut claims) = (selected.rule.clone(), None);
-        let filters = &filters.targets[selected.position()].filters;
-        let mut cx = RequestContext {
-            head: &mut sent.head,
-            peer: &self.world.peer,
-            route: selected.rule.route.as_deref(),
-            now: self.now,
-            unix: &|| EPOCH + now.since(START),
-            rng: &mut self.rng,
-            decisions: &mut decisions,
-            response_headers: &mut wanted,
-            claims: &mut claims,
-            held: &mut held,
-        };
-        let mut judged = pipeline::on_request(filters, &mut cx, &mut progress);
-        while let Ok(Flow::Effect(effect)) = judged {
-            let performed = match effect {
-                Effect::Wait(wait) => {
-                    cx.now = cx.now + wait;
-                    Performed::Waited
-                }
-                // No issuer answers in a case.
-                Effect::Keys(_) => Performed::Waited,
-                // Nobody else is under way in a case.
-                Effect::Turn(ticket) => {
-                    ticket.give_up();
-                    Performed::Turned(ticket)
-                }
-                // A case has no store and no service: what needs one does as if it did not answer.
-                Effect::Spend(_) | Effect::Ask(_) => Performed::Unanswered,
-            };
-            judged = pipeline::resume(filters, &mut cx, &mut progress, &performed);
-        }
-        if let Some(claims) = &claims {
-            selected.identified(&sent.head, &self.world.peer, claims);
-        }
-        let outcome =
-            judged.and_then(|_| Ok(self.forward(&selected, &sent, step, &mut seen, &mut decisions)?));
-        match outcome {
-            Ok(response) => seen.response = response,
-            Err(Stop::Refused(reply)) => seen.refused(reply, sent.grpc),
-            Err(Stop::Answered(reply)) => {
-                seen.response.status = reply.status;
-                seen.response.headers.extend(reply.headers);
-            }
-        }
-        pipeline::answered(&mut held, &seen.response, self.now);
-        pipeline::conclude(filters, progress, wanted, &mut seen.response);
-        seen.decisions = decisions.iter().map(words).collect();
-        seen.shown.extend(decisions.iter().map(policy_words));
-        Ok(seen)
-    }
-
-    fn route(
-        &mut self,
-        sent: &Sent,
-        sni: Option<&str>,
-        decisions: &mut Decisions,
-        response_headers: &mut HeaderMap,
-    ) -> Result<Selected, Reason> {
-        let snapshot = &self.world.snapshot;
-        if let (Scope::Gateway(bind), Some(name)) = (sent.scope, sni)
-            && snapshot.is_misdirected(bind, name, &sent.head)
-        {
-            return Err(Reason::Misdirected);
-        }
-        if let Scope::OutboundTo(address) = sent.scope
-            && !snapshot.serves(address)
-        {
-            return Ok(Selected::passthrough(address, AppProtocol::Http1));
-        }
-        let now = self.now;
-        if sent.scope == Scope::Inbound {
-            // A connection for each request.
-            let peer = &self.world.peer;
-            let mut cx =
-                ConnectionContext { peer, port: INBOUND, server_name: None, carried: false, now, decisions };
-            let gate = snapshot.gate(sent.scope, None);
-            pipeline::on_connection(&gate, &mut cx).map_err(|cut| cut.reason)?;
-        }
-        let mut cx = PickContext {
-            head: &sent.head,
-            peer: &self.world.peer,
-            secure: sni.is_some(),
-            unix: &|| EPOCH + now.since(START),
-            rng: &mut self.rng,
-            decisions,
-            response_headers,
-        };
-        Selected::pick(snapshot.find(sent.scope, &sent.head)?, &mut cx)
-    }
-
-    /// Calls the backend, as often as the rule says.
-    fn forward(
-        &mut self,
-        selected: &Selected,
-        sent: &Sent,
-        step: &Step,
-        seen: &mut Seen,
-        decisions: &mut Decisions,
-    ) -> Result<response::Parts, LocalReply> {
-        let target = selected.target();
-        let copies = target.copies(&mut self.rng).filter_map(|copy| copy.target().backend.as_ref().ok());
-        seen.mirrors = copies.map(|backend| backend.name.clone()).collect();
-        let backend = target.backend.as_ref().map_err(|reason| *reason)?;
-        seen.backend = Some(backend.name.clone());
-        let (plan, outside) = (&target.plan, matches!(sent.scope, Scope::Gateway(_)));
-        let rule = plan.retry.as_deref().filter(|rule| rule.attempts > 0);
-        let mut retries = rule.map(|rule| Retries::new(rule, &sent.head.method));
-        if retries.is_some() {
-            backend.retry_budget.request(self.now);
-        }
-        decisions.extend(plan.shadow_deadline(&sent.head.headers, sent.grpc, outside));
-        let allowed = plan.allowed(&sent.head.headers, sent.grpc, outside);
-        let ends = allowed.as_ref().map(|allowed| self.now + allowed.limit.after);
-        let mut tried = Vec::new();
+        let mut story = Story::new(self.world.peer.clone());
+        story.head = head;
+        let asked = Asked { scope, sni: step.sni.as_deref(), grpc };
+        let mut backends = |call: &Call<'_>, sends: &mut HeaderMap| answer(step, call, sends);
+        let mut next = self.teller.begin(&mut story, &asked, self.now, &mut backends);
         loop {
-            let (left, mut head) = (ends.map(|ends| ends.since(self.now)), sent.head.clone());
-            plan.attempt((left, sent.grpc), self.now, &mut head.headers, decisions)?;
-            let prefer = selected.session.as_ref().map(|session| &session.endpoint);
-            let wish = Wish { prefer, avoid: &tried, key: selected.key, counted: selected.counted };
-            let mut attempt = admit(target, backend, wish, self.now, &mut self.rng, decisions)?;
-            tried.push(attempt.endpoint.clone());
-            seen.endpoint = Some(attempt.endpoint.label.to_string());
-            let answer = &answer_of(step, seen.attempts, &attempt.endpoint.label);
-            seen.attempts += 1;
-            seen.forwarded = Some(head);
-            let (result, latency) = ended(answer, sent.grpc, plan.times.per_try.as_ref(), left);
-            self.now = self.now + latency;
-            let now = self.now;
-            let unix = || EPOCH + now.since(START);
-            if let Some(head) = answer_head(answer, result)? {
-                attempt.read(&head, &unix);
-            }
-            attempt.record(CallOutcome { result, latency }, self.now);
-            if let Some(sketch) = &plan.latency {
-                sketch.record(latency, self.now);
-            }
-            decisions.extend(plan.shadow_timeout(latency));
-            let over =
-                allowed.as_ref().filter(|allowed| ends == Some(self.now) && !allowed.limit.after.is_zero());
-            if let Some(allowed) = over {
-                decisions.extend(allowed.limit.reached(allowed.reason));
-                return Err(allowed.reason.into());
-            }
-            if result == CallResult::Failed(Reason::RequestTimeout) {
-                decisions.extend(
-                    plan.times.per_try.as_ref().and_then(|limit| limit.reached(Reason::RequestTimeout)),
-                );
-            }
-            let asked =
-                headers(&answer.headers).ok().and_then(|all| Pushback::of(&all.into_iter().collect(), &unix));
-            let ended = Ended { result, unsent: false, replayable: true, asked };
-            decisions.extend(plan.shadow_retry(ended, &sent.head.method));
-            let moment = (self.now, ends.map(|ends| ends.since(self.now)));
-            let next = retries.as_mut().map(|retries| {
-                let next = retries.next(ended, moment, &backend.retry_budget, &mut self.rng);
-                decisions.extend(retries.decision(next));
-                next
-            });
             match next {
-                Some(Next::Again { after }) if retry(target, selected.counted, decisions).is_ok() => {
-                    self.now = self.now + after;
-                }
-                Some(_) | None => {
-                    let mut head = answered(answer, result, seen)?;
-                    let at = (false, EPOCH + self.now.since(START));
-                    selected.remember(&attempt.endpoint, || at, &mut head.headers);
-                    return Ok(head);
-                }
+                story::Step::Done => return Ok(Seen::of(story)),
+                // The case's own clock stands still: whoever wants time to pass writes `at`.
+                story::Step::Waits(_) => {}
+                story::Step::Turn(ticket) => ticket.give_up(),
+                story::Step::Until(then) => self.now = then,
             }
+            next = self.teller.resume(&mut story, self.now, &mut backends);
         }
     }
 }
 
-/// What an endpoint answers to an attempt, counted from 0.
-fn answer_of(step: &Step, attempt: u32, endpoint: &str) -> AnswerSpec {
-    if step.down.iter().any(|down| down == endpoint) {
-        return AnswerSpec { fails: Some(FailureSpec::Refused), ..AnswerSpec::default() };
+/// What an endpoint answers to an attempt.
+fn answer(step: &Step, call: &Call<'_>, sends: &mut HeaderMap) -> Answer {
+    if step.down.iter().any(|down| **down == *call.endpoint.label) {
+        return Answer { result: CallResult::Failed(Reason::ConnectFailed), latency: Duration::ZERO };
     }
-    step.answers.get(attempt as usize).or(step.answers.last()).cloned().unwrap_or_default()
-}
-
-/// How an attempt ends, and after how long.
-fn ended(
-    answer: &AnswerSpec,
-    grpc: bool,
-    per_try: Option<&Limit>,
-    left: Option<Duration>,
-) -> (CallResult, Duration) {
-    let result = match (answer.fails, answer.grpc) {
+    let none = AnswerSpec::default();
+    let written = step.answers.get(call.attempt as usize).or(step.answers.last()).unwrap_or(&none);
+    let result = match (written.fails, written.grpc) {
         (Some(FailureSpec::Refused), _) => CallResult::Failed(Reason::ConnectFailed),
         (Some(FailureSpec::Reset), _) => CallResult::Failed(Reason::UpstreamReset),
         (None, Some(code)) => CallResult::Grpc(code),
-        (None, None) if grpc && answer.status.is_none() => CallResult::Grpc(0),
-        (None, None) => CallResult::Status(answer.status.unwrap_or(200)),
+        (None, None) if call.grpc && written.status.is_none() => CallResult::Grpc(0),
+        (None, None) => CallResult::Status(written.status.unwrap_or(200)),
     };
-    let latency = answer.after.map_or(Duration::ZERO, |after| after.get());
-    match [per_try.map(|limit| limit.after), left].into_iter().flatten().min() {
-        Some(limit) if latency >= limit => (CallResult::Failed(Reason::RequestTimeout), limit),
-        _ => (result, latency),
+    let latency = written.after.map_or(Duration::ZERO, |after| after.get());
+    match headers(&written.headers) {
+        Ok(all) => {
+            sends.extend(all);
+            Answer { result, latency }
+        }
+        Err(_) => Answer { result: CallResult::Failed(Reason::Internal), latency },
     }
-}
-
-fn answered(answer: &AnswerSpec, result: CallResult, seen: &mut Seen) -> Result<response::Parts, LocalReply> {
-    match result {
-        CallResult::Failed(reason) => return Err(reason.into()),
-        CallResult::Grpc(code) => seen.grpc = Some(code),
-        CallResult::Connected | CallResult::Status(_) => {}
-    }
-    Ok(answer_head(answer, result)?.ok_or(Reason::Internal)?)
-}
-
-/// The head of the backend's response, if there is one.
-fn answer_head(answer: &AnswerSpec, result: CallResult) -> Result<Option<response::Parts>, Reason> {
-    let mut head = Response::new(()).into_parts().0;
-    match result {
-        CallResult::Failed(_) => return Ok(None),
-        CallResult::Grpc(_) | CallResult::Connected => {}
-        CallResult::Status(status) => head.status = status.try_into().map_err(|_| Reason::Internal)?,
-    }
-    for (name, value) in headers(&answer.headers).map_err(|_| Reason::Internal)? {
-        head.headers.append(name, value);
-    }
-    Ok(Some(head))
 }
 
 /// `RateLimitPolicy shop/strict everyone: refused remaining=0`.

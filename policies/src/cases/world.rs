@@ -1,15 +1,13 @@
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::format::{Given, PeerSpec};
-use crate::codec;
-use crate::document::{ObjectKey, Parsed};
-use crate::model::{AppProtocol, Identity, Peer, ResourceType, Resources};
-use crate::objects::Object;
-use crate::resolve::{self, Resolved};
+use crate::document::Parsed;
+use crate::model::{AppProtocol, Identity, Peer};
+use crate::resolve::Resolved;
 use crate::snapshot::{Local, Snapshot};
 use crate::state::StateStore;
+use crate::story;
 
 /// Where the application of a sidecar would listen.
 const APP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
@@ -34,38 +32,14 @@ pub(super) enum Side {
 }
 
 impl World {
-    /// The way of a policy: resolved, sent over the wire, received, compiled.
-    ///
     /// # Errors
     /// What a proxy would refuse, and a `given` that makes no sense.
     pub(super) fn build(parsed: &[Parsed], given: [&Given; 2]) -> Result<Self, String> {
-        let mut objects = BTreeMap::<ObjectKey, &Object>::new();
-        for object in parsed.iter().flat_map(|parsed| &parsed.objects) {
-            if let Some(key) = ObjectKey::of(object) {
-                objects.insert(key, object);
-            }
-        }
-        let resolved = resolve::resolve(objects.into_values());
-        let received = received(&resolved.resources)?;
         let (side, local) = local(given)?;
-        let (snapshot, rejected) = Snapshot::build(&received, &local, &StateStore::new([0, 0]));
-        if let Some(rejected) = rejected.first() {
-            return Err(format!("{} was rejected: {}", rejected.name, rejected.reason));
-        }
+        let story::World { snapshot, resolved } =
+            story::World::build(parsed, &local, &StateStore::new([0, 0]))?;
         Ok(Self { snapshot, resolved, side, peer: peer(given) })
     }
-}
-
-/// What a proxy has of it.
-fn received(sent: &Resources) -> Result<Resources, String> {
-    let mut received = Resources::default();
-    for resource in sent.iter() {
-        let (url, name, bytes) = codec::encode(&resource);
-        let kind = ResourceType::from_type_url(url).ok_or_else(|| format!("no type {url}"))?;
-        let resource = codec::decode(kind, &name, &bytes).map_err(|error| format!("{name}: {error}"))?;
-        received.insert(resource);
-    }
-    if received == *sent { Ok(received) } else { Err(String::from("the wire changed what was sent")) }
 }
 
 fn local(given: [&Given; 2]) -> Result<(Side, Local), String> {

@@ -1,0 +1,384 @@
+//! The story of a request, as the proxy tells it, without any I/O: routing, the [`pipeline`], then attempts by [`call`]
+//! until one is the answer. Only backends are played, see [`Backends`].
+//!
+//! A story is told in steps, for its caller has the clock: [`Teller::begin`], then [`Teller::resume`] at the time that each
+//! [`Step`] names. Between them other stories go on, and what this one holds (places, permits, turns) it holds. A case tells
+//! one at a time; a replay has many under way.
+//!
+//! [`call`]: crate::call
+//! [`pipeline`]: crate::pipeline
+
+mod attempt;
+mod backends;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response, StatusCode, request, response};
+use smallvec::SmallVec;
+
+use crate::balance::EndpointState;
+use crate::call::{Allowed, RetryPermit};
+use crate::jwt::Claims;
+use crate::model::{AppProtocol, Peer};
+use crate::overload::Ticket;
+use crate::pick::PickContext;
+use crate::pipeline::{
+    self, ConnectionContext, Effect, Flow, Held, LocalReply, Performed, Progress, RequestContext, Stop,
+};
+use crate::snapshot::{BackendState, Rule, Scope, Selected, Snapshot};
+use crate::time::Timestamp;
+use crate::{Decisions, Reason};
+
+use attempt::Calling;
+pub use backends::{Answer, Backends, Call};
+pub use world::World;
+
+/// The port of every sidecar.
+const INBOUND: u16 = 8080;
+
+/// Tells stories that happen at one proxy.
+#[derive(Debug)]
+pub struct Teller<'w> {
+    pub snapshot: &'w Snapshot,
+    /// Since the Unix epoch, at [`Timestamp::ZERO`].
+    pub epoch: Duration,
+    /// Each request comes to a sidecar over a connection of its own, which is judged too.
+    pub connects: bool,
+    pub rng: fastrand::Rng,
+}
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    pub scope: Scope,
+    /// The name that the client showed when it opened its TLS connection.
+    pub sni: Option<&'a str>,
+    pub grpc: bool,
+}
+
+/// Where a story stands.
+#[derive(Debug)]
+#[must_use = "a story that nobody resumes holds what it has for ever"]
+pub enum Step {
+    Done,
+    /// A policy holds the request back until then.
+    Waits(Timestamp),
+    /// It waits for its turn; see [`Ticket`]. Whoever has waited long enough says so to the ticket, then resumes.
+    Turn(Ticket),
+    /// The next thing happens then: the end of an attempt, or the beginning of another one.
+    Until(Timestamp),
+}
+
+/// What came of a request, as far as it has come.
+#[derive(Debug)]
+pub struct Told {
+    /// The rule that routing found, and the target that was picked.
+    pub selected: Option<Selected>,
+    /// The filters let it pass, so that a backend was to be called.
+    pub forwarded: bool,
+    /// That was called last.
+    pub endpoint: Option<Arc<EndpointState>>,
+    pub attempts: u32,
+    /// Why the mesh answers in the backend's place.
+    pub reason: Option<Reason>,
+    pub response: response::Parts,
+    /// `grpc-status`.
+    pub grpc: Option<u8>,
+    /// Backends that get a copy.
+    pub mirrors: SmallVec<[Arc<BackendState>; 1]>,
+    pub decisions: Decisions,
+}
+
+/// One request on its way. Its buffers are kept for the next one.
+#[derive(Debug)]
+pub struct Story {
+    /// As the proxy has read it, then as policies have changed it: at the end, what the last attempt sent.
+    pub head: request::Parts,
+    pub peer: Peer,
+    pub told: Told,
+    grpc: bool,
+    outside: bool,
+    wanted: HeaderMap,
+    progress: Progress,
+    claims: Option<Arc<Claims>>,
+    held: Vec<Box<dyn Held>>,
+    /// What the filters wait for.
+    waits: Option<Waits>,
+    /// Up to when they have waited.
+    waited: Timestamp,
+    /// How long the whole request may take, and when that is over.
+    allowed: Option<Allowed>,
+    ends: Option<Timestamp>,
+    calling: Option<Calling>,
+    retry: Option<RetryPermit>,
+    /// Attempts after the first.
+    retries: u32,
+    tried: SmallVec<[Arc<EndpointState>; 2]>,
+}
+
+#[derive(Debug)]
+enum Waits {
+    For(Timestamp),
+    Turn(Ticket),
+}
+
+impl Told {
+    fn new() -> Self {
+        Self {
+            selected: None,
+            forwarded: false,
+            endpoint: None,
+            attempts: 0,
+            reason: None,
+            response: Response::new(()).into_parts().0,
+            grpc: None,
+            mirrors: SmallVec::new(),
+            decisions: Decisions::new(),
+        }
+    }
+
+    /// The backend that was to be called.
+    pub fn backend(&self) -> Option<&Arc<BackendState>> {
+        self.selected.as_ref().filter(|_| self.forwarded)?.target().backend.as_ref().ok()
+    }
+
+    fn clear(&mut self) {
+        (self.selected, self.forwarded, self.endpoint, self.attempts) = (None, false, None, 0);
+        (self.reason, self.grpc) = (None, None);
+        self.mirrors.clear();
+        self.decisions.clear();
+        self.unanswered();
+    }
+
+    fn unanswered(&mut self) {
+        self.response.status = StatusCode::OK;
+        self.response.headers.clear();
+    }
+
+    fn refused(&mut self, reply: LocalReply, grpc: bool) {
+        self.unanswered();
+        self.reason = Some(reply.reason);
+        self.grpc = grpc.then_some(reply.grpc());
+        if !grpc {
+            let written = reply.written.as_ref().and_then(|written| written.status);
+            self.response.status = written.unwrap_or(reply.reason.answer().status);
+        }
+        self.response.headers.extend(reply.headers);
+    }
+}
+
+impl Story {
+    /// Without a request yet.
+    pub fn new(peer: Peer) -> Self {
+        Self {
+            head: Request::new(()).into_parts().0,
+            peer,
+            told: Told::new(),
+            grpc: false,
+            outside: false,
+            wanted: HeaderMap::new(),
+            progress: Progress::default(),
+            claims: None,
+            held: Vec::new(),
+            waits: None,
+            waited: Timestamp::ZERO,
+            allowed: None,
+            ends: None,
+            calling: None,
+            retry: None,
+            retries: 0,
+            tried: SmallVec::new(),
+        }
+    }
+
+    /// Leaves the response as the client would see it: what policies want on it is there. For those who look at it.
+    pub fn conclude(&mut self) {
+        let Some(rule) = self.told.selected.as_ref().map(|selected| selected.rule.clone()) else { return };
+        let filters = self.filters(&rule);
+        pipeline::conclude(filters, self.progress, std::mem::take(&mut self.wanted), &mut self.told.response);
+    }
+
+    fn clear(&mut self, asked: &Asked<'_>) {
+        self.told.clear();
+        self.wanted.clear();
+        (self.grpc, self.outside) = (asked.grpc, matches!(asked.scope, Scope::Gateway(_)));
+        (self.progress, self.claims, self.waits, self.ends) = (Progress::default(), None, None, None);
+        (self.allowed, self.waited, self.retries) = (None, Timestamp::ZERO, 0);
+        self.release();
+    }
+
+    /// Gives back what it holds of others.
+    fn release(&mut self) {
+        self.held.clear();
+        (self.calling, self.retry) = (None, None);
+        self.tried.clear();
+    }
+
+    fn filters<'r>(&self, rule: &'r Rule) -> &'r [Arc<dyn pipeline::Filter>] {
+        let target = self.told.selected.as_ref().and_then(|selected| rule.targets.get(selected.position()));
+        target.map_or(&[], |target| &target.filters)
+    }
+}
+
+impl Teller<'_> {
+    /// Begins the story of the request that [`Story::head`] and [`Story::peer`] say.
+    pub fn begin(
+        &mut self,
+        story: &mut Story,
+        asked: &Asked<'_>,
+        now: Timestamp,
+        backends: &mut impl Backends,
+    ) -> Step {
+        story.clear(asked);
+        match self.route(story, asked, now) {
+            Ok(selected) => story.told.selected = Some(selected),
+            Err(reason) => {
+                story.told.refused(reason.into(), asked.grpc);
+                return Step::Done;
+            }
+        }
+        self.judge(story, now, None, backends)
+    }
+
+    /// Goes on with it, at the time that its last step named. A request that a policy held back may go on earlier: then the
+    /// policy alone sees the later time.
+    pub fn resume(&mut self, story: &mut Story, now: Timestamp, backends: &mut impl Backends) -> Step {
+        let performed = match story.waits.take() {
+            Some(Waits::For(until)) => {
+                story.waited = until;
+                Some(Performed::Waited)
+            }
+            Some(Waits::Turn(ticket)) => Some(Performed::Turned(ticket)),
+            None => None,
+        };
+        if performed.is_some() {
+            return self.judge(story, now, performed, backends);
+        }
+        let next = match story.calling.take() {
+            Some(calling) => self.ended(story, calling, now),
+            None => self.attempt(story, now, backends).map(Some).map_err(Stop::Refused),
+        };
+        Self::settled(story, next, now)
+    }
+
+    /// What is left to be done once nothing follows.
+    fn settled(story: &mut Story, next: Result<Option<Step>, Stop>, now: Timestamp) -> Step {
+        match next {
+            Ok(Some(step)) => return step,
+            Ok(None) => {}
+            Err(Stop::Refused(reply)) => story.told.refused(reply, story.grpc),
+            Err(Stop::Answered(reply)) => {
+                story.told.response.status = reply.status;
+                story.told.response.headers.extend(reply.headers);
+            }
+        }
+        pipeline::answered(&mut story.held, &story.told.response, now);
+        story.release();
+        Step::Done
+    }
+
+    fn route(&mut self, story: &mut Story, asked: &Asked<'_>, now: Timestamp) -> Result<Selected, Reason> {
+        let snapshot = self.snapshot;
+        let (scope, epoch) = (asked.scope, self.epoch);
+        if let (Scope::Gateway(bind), Some(name)) = (scope, asked.sni)
+            && snapshot.is_misdirected(bind, name, &story.head)
+        {
+            return Err(Reason::Misdirected);
+        }
+        if let Scope::OutboundTo(address) = scope
+            && !snapshot.serves(address)
+        {
+            return Ok(Selected::passthrough(address, AppProtocol::Http1));
+        }
+        let (peer, decisions) = (&story.peer, &mut story.told.decisions);
+        if scope == Scope::Inbound && self.connects {
+            let port = INBOUND;
+            let mut cx = ConnectionContext { peer, port, server_name: None, carried: false, now, decisions };
+            let gate = snapshot.gate(scope, None);
+            pipeline::on_connection(&gate, &mut cx).map_err(|cut| cut.reason)?;
+        }
+        let mut cx = PickContext {
+            head: &story.head,
+            peer,
+            secure: asked.sni.is_some(),
+            unix: &|| epoch + now.since(Timestamp::ZERO),
+            rng: &mut self.rng,
+            decisions,
+            response_headers: &mut story.wanted,
+        };
+        Selected::pick(snapshot.find(scope, &story.head)?, &mut cx)
+    }
+
+    /// Runs the filters until one waits, or stops the request, or all have let it pass.
+    fn judge(
+        &mut self,
+        story: &mut Story,
+        now: Timestamp,
+        performed: Option<Performed>,
+        backends: &mut impl Backends,
+    ) -> Step {
+        let passed = match self.filtered(story, now, performed) {
+            Ok(None) => self.forward(story, now).map_err(Stop::Refused),
+            Ok(Some(step)) => return step,
+            Err(stop) => Err(stop),
+        };
+        let next = match passed {
+            Ok(()) => self.attempt(story, now, backends).map(Some).map_err(Stop::Refused),
+            Err(stop) => Err(stop),
+        };
+        Self::settled(story, next, now)
+    }
+
+    fn filtered(
+        &mut self,
+        story: &mut Story,
+        now: Timestamp,
+        mut performed: Option<Performed>,
+    ) -> Result<Option<Step>, Stop> {
+        let Some(rule) = story.told.selected.as_ref().map(|selected| selected.rule.clone()) else {
+            return Err(Reason::Internal.into());
+        };
+        let filters = story.filters(&rule);
+        let (now, epoch) = (now.max(story.waited), self.epoch);
+        let mut cx = RequestContext {
+            head: &mut story.head,
+            peer: &story.peer,
+            route: rule.route.as_deref(),
+            now,
+            unix: &|| epoch + now.since(Timestamp::ZERO),
+            rng: &mut self.rng,
+            decisions: &mut story.told.decisions,
+            response_headers: &mut story.wanted,
+            claims: &mut story.claims,
+            held: &mut story.held,
+        };
+        loop {
+            let flow = match &performed {
+                None => pipeline::on_request(filters, &mut cx, &mut story.progress)?,
+                Some(performed) => pipeline::resume(filters, &mut cx, &mut story.progress, performed)?,
+            };
+            performed = Some(match flow {
+                Flow::Done => break,
+                Flow::Effect(Effect::Wait(wait)) => {
+                    let until = now + wait;
+                    story.waits = Some(Waits::For(until));
+                    return Ok(Some(Step::Waits(until)));
+                }
+                Flow::Effect(Effect::Turn(ticket)) => {
+                    story.waits = Some(Waits::Turn(ticket.clone()));
+                    return Ok(Some(Step::Turn(ticket)));
+                }
+                // No issuer answers here.
+                Flow::Effect(Effect::Keys(_)) => Performed::Waited,
+                // Nor is there a store or a service: what needs one does as if it did not answer.
+                Flow::Effect(Effect::Spend(_) | Effect::Ask(_)) => Performed::Unanswered,
+            });
+        }
+        if let (Some(claims), Some(selected)) = (&story.claims, &mut story.told.selected) {
+            selected.identified(&story.head, &story.peer, claims);
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,192 @@
+//! The attempts of a request: each begins and ends, and between the two it is in flight.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::{Answer, Backends, Call, Step, Story, Teller};
+use crate::Reason;
+use crate::balance::Wish;
+use crate::call::{Attempt, Ended, Limit, Next, Pushback, Retries, admit, retry};
+use crate::decision::{CallOutcome, CallResult};
+use crate::pipeline::{LocalReply, Stop};
+use crate::snapshot::Target;
+use crate::time::Timestamp;
+
+/// An attempt in flight, and how it is going to end.
+#[derive(Debug)]
+pub(super) struct Calling {
+    attempt: Attempt,
+    answer: Answer,
+}
+
+impl Teller<'_> {
+    /// What precedes the first attempt.
+    ///
+    /// # Errors
+    /// The picked target has no backend.
+    pub(super) fn forward(&mut self, story: &mut Story, now: Timestamp) -> Result<(), LocalReply> {
+        let Some(selected) = &story.told.selected else { return Err(Reason::Internal.into()) };
+        let target = selected.target();
+        let copies = target.copies(&mut self.rng).filter_map(|copy| copy.target().backend.as_ref().ok());
+        story.told.mirrors.extend(copies.cloned());
+        story.told.forwarded = true;
+        let backend = target.backend.as_ref().map_err(|reason| *reason)?;
+        let plan = &target.plan;
+        if plan.retry.as_deref().is_some_and(|rule| rule.attempts > 0) {
+            backend.retry_budget.request(now);
+        }
+        let (headers, grpc, outside) = (&story.head.headers, story.grpc, story.outside);
+        story.told.decisions.extend(plan.shadow_deadline(headers, grpc, outside));
+        story.allowed = plan.allowed(headers, grpc, outside);
+        story.ends = story.allowed.as_ref().map(|allowed| now + allowed.limit.after);
+        Ok(())
+    }
+
+    /// Begins an attempt.
+    ///
+    /// # Errors
+    /// There is none: the request is answered with this.
+    pub(super) fn attempt(
+        &mut self,
+        story: &mut Story,
+        now: Timestamp,
+        backends: &mut impl Backends,
+    ) -> Result<Step, LocalReply> {
+        story.told.unanswered();
+        let Some(selected) = &story.told.selected else { return Err(Reason::Internal.into()) };
+        let target = selected.target();
+        let backend = target.backend.as_ref().map_err(|reason| *reason)?;
+        let (plan, left) = (&target.plan, story.ends.map(|ends| ends.since(now)));
+        let decisions = &mut story.told.decisions;
+        plan.attempt((left, story.grpc), now, &mut story.head.headers, decisions)?;
+        let prefer = selected.session.as_ref().map(|session| &session.endpoint);
+        let wish = Wish { prefer, avoid: &story.tried, key: selected.key, counted: selected.counted };
+        let attempt = admit(target, backend, wish, now, &mut self.rng, decisions)?;
+        if plan.retry.is_some() {
+            story.tried.push(attempt.endpoint.clone());
+        }
+        story.told.endpoint = Some(attempt.endpoint.clone());
+        let call = Call {
+            attempt: story.told.attempts,
+            backend,
+            endpoint: &attempt.endpoint,
+            head: &story.head,
+            grpc: story.grpc,
+            now,
+        };
+        let answer = backends.answer(&call, &mut story.told.response.headers);
+        let answer = in_time(answer, plan.times.per_try.as_ref(), left);
+        story.told.attempts += 1;
+        story.calling = Some(Calling { attempt, answer });
+        Ok(Step::Until(now + answer.latency))
+    }
+
+    /// Ends an attempt. `None`: what it gave is the answer.
+    ///
+    /// # Errors
+    /// The mesh answers.
+    pub(super) fn ended(
+        &mut self,
+        story: &mut Story,
+        Calling { mut attempt, answer }: Calling,
+        now: Timestamp,
+    ) -> Result<Option<Step>, Stop> {
+        let Some(selected) = story.told.selected.take() else { return Err(Reason::Internal.into()) };
+        let target = selected.target();
+        let next = self.recorded(story, (target, &mut attempt), answer, now);
+        let next = next.map(|next| match next {
+            Some(Next::Again { after }) => match retry(target, selected.counted, &mut story.told.decisions) {
+                Ok(permit) => {
+                    story.retry = Some(permit);
+                    Some(Step::Until(now + after))
+                }
+                Err(_) => None,
+            },
+            Some(Next::Settled(_)) | None => None,
+        });
+        let next = match next {
+            Ok(None) => Self::answered(story, answer.result).map(|()| {
+                let at = (false, self.epoch + now.since(Timestamp::ZERO));
+                selected.remember(&attempt.endpoint, || at, &mut story.told.response.headers);
+                None
+            }),
+            next => next,
+        };
+        story.told.selected = Some(selected);
+        next.map_err(Stop::Refused)
+    }
+
+    /// Tells everybody how it ended, and says what follows.
+    fn recorded(
+        &mut self,
+        story: &mut Story,
+        (target, attempt): (&Target, &mut Attempt),
+        Answer { result, latency }: Answer,
+        now: Timestamp,
+    ) -> Result<Option<Next>, LocalReply> {
+        let (plan, epoch) = (&target.plan, self.epoch);
+        let unix = || epoch + now.since(Timestamp::ZERO);
+        let (decisions, response) = (&mut story.told.decisions, &mut story.told.response);
+        story.retry = None;
+        if !matches!(result, CallResult::Failed(_)) {
+            response.status = status(result)?;
+            attempt.read(response, &unix);
+        }
+        attempt.record(CallOutcome { result, latency }, now);
+        if let Some(sketch) = &plan.latency {
+            sketch.record(latency, now);
+        }
+        decisions.extend(plan.shadow_timeout(latency));
+        let over = story
+            .allowed
+            .as_ref()
+            .filter(|allowed| story.ends == Some(now) && !allowed.limit.after.is_zero());
+        if let Some(allowed) = over {
+            decisions.extend(allowed.limit.reached(allowed.reason));
+            return Err(allowed.reason.into());
+        }
+        if result == CallResult::Failed(Reason::RequestTimeout) {
+            let per_try = plan.times.per_try.as_ref();
+            decisions.extend(per_try.and_then(|limit| limit.reached(Reason::RequestTimeout)));
+        }
+        let asked = Pushback::of(&response.headers, &unix);
+        let ended = Ended { result, unsent: false, replayable: true, asked };
+        decisions.extend(plan.shadow_retry(ended, &story.head.method));
+        let rule = plan.retry.as_deref().filter(|rule| rule.attempts > 0);
+        let (Some(rule), Ok(backend)) = (rule, &target.backend) else { return Ok(None) };
+        let mut retries = Retries::after(rule, &story.head.method, story.retries);
+        let moment = (now, story.ends.map(|ends| ends.since(now)));
+        let next = retries.next(ended, moment, &backend.retry_budget, &mut self.rng);
+        story.retries = retries.made();
+        decisions.extend(retries.decision(next));
+        Ok(Some(next))
+    }
+
+    /// What the backend has answered is the answer.
+    fn answered(story: &mut Story, result: CallResult) -> Result<(), LocalReply> {
+        match result {
+            CallResult::Failed(reason) => return Err(reason.into()),
+            CallResult::Grpc(code) => story.told.grpc = Some(code),
+            CallResult::Connected | CallResult::Status(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// How an attempt ends that has so much time.
+fn in_time(answer: Answer, per_try: Option<&Limit>, left: Option<Duration>) -> Answer {
+    match [per_try.map(|limit| limit.after), left].into_iter().flatten().min() {
+        Some(limit) if answer.latency >= limit => {
+            Answer { result: CallResult::Failed(Reason::RequestTimeout), latency: limit }
+        }
+        _ => answer,
+    }
+}
+
+fn status(result: CallResult) -> Result<StatusCode, Reason> {
+    match result {
+        CallResult::Status(status) => StatusCode::from_u16(status).map_err(|_| Reason::Internal),
+        CallResult::Failed(_) | CallResult::Grpc(_) | CallResult::Connected => Ok(StatusCode::OK),
+    }
+}
