@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "xds/envoy/service/rate_limit_quota/v3/rlqs.proto",
         "xds/envoy/service/load_stats/v3/lrs.proto",
         "xds/istio/v1/auth/ca.proto",
+        "tidegate/v1/decisions.proto",
         "tidegate/v1/resources.proto",
     ];
     let descriptors = protox::compile(files, ["xds", "."])?;

@@ -25,6 +25,7 @@ mod shutdown;
 mod simulate;
 mod status;
 mod validate;
+mod why;
 
 use std::process::ExitCode;
 
@@ -74,6 +75,9 @@ enum Command {
     /// Show every object of a running control plane: accepted, programmed on how many proxies, errors
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
+    /// Say what was decided of one request at each hop, and on which line that is written
+    #[command(after_help = why::EXAMPLES)]
+    Why(why::WhyArgs),
     /// Make a join token, with which a workload proves who it is
     #[command(after_help = identity::TOKEN_EXAMPLES)]
     Token(identity::TokenArgs),
@@ -126,6 +130,7 @@ fn main() -> ExitCode {
         Command::Token(args) => identity::token(&args),
         Command::RotateRoot(args) => identity::rotate(&args),
         Command::Status(args) => status::command(&args),
+        Command::Why(args) => why::command(&args),
         Command::Crds(args) => crds::command(&args),
         Command::Install(args) => install::command(&args),
         Command::Inject(args) => inject::command(&args),

@@ -78,7 +78,7 @@ async fn fetch(url: &Uri, path: &str, who: &str) -> Result<String> {
     })
 }
 
-async fn resolve(host: &str, port: u16) -> Result<SocketAddr> {
+pub(crate) async fn resolve(host: &str, port: u16) -> Result<SocketAddr> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let mut addresses =
         tokio::net::lookup_host((host, port)).await.with_context(|| format!("cannot look up {host}"))?;

@@ -1,4 +1,4 @@
-//! What operators ask the control plane over HTTP: `/status`, `/objects`, `/metrics`, `/ready`.
+//! What operators ask the control plane over HTTP: `/status`, `/objects`, `/why`, `/metrics`, `/ready`.
 //!
 //! Read-only, and bounded: whoever scrapes too hard waits, and cannot slow a push.
 
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::{reply, text};
 use crate::metrics;
-use crate::status::{Filter, Reporter};
+use crate::status::{Filter, Reporter, decode};
 
 const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,12 +27,16 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 /// After an accept error such as "too many open files", which a busy loop would only make worse.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Bytes of the id that is asked for.
+const MAX_ID: usize = 1_024;
+
 const INDEX: &str = "\
 tidegate control plane
 
 /objects   every object as Kubernetes would show it, with its .status (JSON); picked as below
 /status    every object: accepted, programmed on how many nodes, errors with path and line (JSON)
            ?kind=RateLimitPolicy&namespace=shop&name=per-user picks objects
+/why       what proxies keep of one request: each hop, each decision (JSON); ?id=REQUEST_ID or a trace id
 /metrics   counts for Prometheus
 /ready     200 once policies are being served
 ";
@@ -99,9 +103,19 @@ async fn answer(request: &Request<Incoming>, reporter: Arc<Reporter>) -> Respons
             Ok(filter) => report(reporter, move |reporter| json(&reporter.manifests(&filter))).await,
             Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         },
+        "/why" => match asked_id(request.uri().query().unwrap_or_default()) {
+            Some(id) => json(&reporter.why(&id).await),
+            None => text(StatusCode::BAD_REQUEST, "write ?id=, and a request id or a trace id\n"),
+        },
         "/metrics" => report(reporter, numbers).await,
         path => text(StatusCode::NOT_FOUND, format!("nothing at {path}; / lists what there is\n")),
     }
+}
+
+/// A request may be given any id; longer ones are not kept.
+fn asked_id(query: &str) -> Option<String> {
+    let id = query.strip_prefix("id=").filter(|rest| !rest.contains('&'))?;
+    decode(id).filter(|id| !id.is_empty() && id.len() <= MAX_ID)
 }
 
 /// Counting over many proxies takes its time: off the threads that push, and one at a time.

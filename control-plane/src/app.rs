@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::admin;
+use crate::decisions::{self, Decisions};
 use crate::grpc::{Hub, TYPES};
 use crate::identity::{self, Certifier, IdentityArgs, IdentityError, Signing};
 use crate::limits::Limits;
@@ -111,8 +112,8 @@ impl StartError {
     }
 }
 
-/// What proxies have of each other.
-type Shared = (Arc<Quotas>, Arc<Outliers>);
+/// What proxies have of each other, and what they are asked.
+type Shared = (Arc<Quotas>, Arc<Outliers>, Arc<Decisions>);
 
 /// A running control plane. Dropping it stops it.
 #[derive(Debug)]
@@ -165,7 +166,8 @@ pub async fn start_from(
     let world = worlds.subscribe();
     let (quotas, relays) = Quotas::new(world.clone(), args.is_first, peers, shutdown.clone());
     let outliers = Outliers::new(world.clone(), shutdown.clone());
-    let shared = (quotas.clone(), outliers.clone());
+    let decisions = Decisions::new(shutdown.clone());
+    let shared = (quotas.clone(), outliers.clone(), decisions);
     let reporter = Reporter::new(world.clone(), hub.clone(), shared.clone()).signing(certifier.clone());
     let reporter = Arc::new(reporter);
     if let Some(left) = args.status_file.as_deref().and_then(status::left_behind) {
@@ -335,7 +337,7 @@ async fn follow(
 async fn serve_grpc(
     (listener, certifier): (TcpListener, Option<Arc<Certifier>>),
     hub: Arc<Hub>,
-    (world, (quotas, outliers)): (watch::Receiver<Arc<World>>, Shared),
+    (world, (quotas, outliers, decisions)): (watch::Receiver<Arc<World>>, Shared),
     shutdown: CancellationToken,
 ) {
     let limits = RateLimitServiceServer::new(Limits::new(world));
@@ -346,6 +348,7 @@ async fn serve_grpc(
         .add_service(limits)
         .add_service(quotas::service(quotas))
         .add_service(outliers::service(outliers))
+        .add_service(decisions::service(decisions))
         .add_optional_service(certifier.map(identity::service))
         .serve_with_incoming_shutdown(incoming, shutdown.cancelled());
     if let Err(error) = served.await {

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod answer;
 pub mod app;
+pub mod decisions;
 pub mod grpc;
 pub mod identity;
 pub mod index;

@@ -1,4 +1,4 @@
-//! Generates the gRPC clients and servers of discovery, rate limits, quotas, load reports and certificates; their messages are those of `tidegate-proto`.
+//! Generates the gRPC clients and servers of discovery, rate limits, quotas, load reports, certificates and decisions; their messages are those of `tidegate-proto`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let include = ["../../proto/xds", "../../proto"];
@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "envoy/service/rate_limit_quota/v3/rlqs.proto",
         "envoy/service/load_stats/v3/lrs.proto",
         "istio/v1/auth/ca.proto",
+        "tidegate/v1/decisions.proto",
     ];
     let descriptors = protox::compile(services, include)?;
     tonic_prost_build::configure()

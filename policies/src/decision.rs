@@ -1,5 +1,7 @@
 //! What the policies said about one request: the record that makes every refusal traceable to a line of YAML.
 
+mod record;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use crate::model::{PolicyRef, SourceRef};
 use crate::overload::Load;
 use crate::pick::KeySource;
 use crate::reason::Reason;
+
+pub use record::{DecisionRecord, Said};
 
 /// One policy rule's word on one request (or on one attempt of it).
 #[derive(Clone, Debug, Serialize)]

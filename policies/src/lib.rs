@@ -12,6 +12,7 @@ pub mod cases;
 pub mod codec;
 pub mod decision;
 pub mod document;
+pub mod explain;
 pub(crate) mod expression;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

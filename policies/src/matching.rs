@@ -25,7 +25,7 @@ mod work;
 
 pub use authority::{Authority, authority};
 pub use hosts::HostMap;
-pub use order::{Candidate, RuleOrder, compare};
+pub use order::{Candidate, Precedence, RuleOrder, compare, decided};
 pub use table::MatchTable;
 pub(crate) use view::query_pairs;
 pub use view::{RequestView, path_matches};

@@ -8,6 +8,7 @@ mod authorizers;
 mod build;
 #[cfg(test)]
 mod cohort_tests;
+mod contest;
 mod describe;
 mod destination;
 #[cfg(test)]
@@ -57,7 +58,9 @@ use crate::reason::Reason;
 use crate::state::StateStore;
 use crate::time::Timestamp;
 
+pub use contest::{Contender, Contest};
 pub use describe::Description;
+pub(crate) use describe::describe_match;
 pub use destination::Expected;
 pub use mirror::MirrorTarget;
 pub use stream::{Arrival, Intake};

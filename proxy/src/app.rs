@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::admin::AdminServer;
 use crate::config::counters::Counters;
 use crate::config::{ProxyConfig, xds};
+use crate::decisions;
 use crate::health_checks;
 use crate::http::HttpServer;
 use crate::identity;
@@ -108,6 +109,7 @@ impl Proxy {
         xds::start(&state, &control, stop.clone())?;
         let lent = mesh::start(&state, &control)?;
         outliers::start(&state, &control, stop.clone())?;
+        decisions::start(&state, &control, stop.clone())?;
         let counters = Counters::keep(&state, &control, stop.clone());
         health_checks::start(&state, &control, stop.clone());
         jwks::start(&state, &control, stop.clone());

@@ -2,6 +2,7 @@
 
 mod body;
 mod detect;
+mod explain;
 mod grpc_web;
 mod handler;
 mod headers;

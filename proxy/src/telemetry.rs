@@ -6,6 +6,7 @@
 
 mod access_log;
 mod attributes;
+mod decisions;
 mod exchange;
 mod exporter;
 mod fields;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request;
+use tidegate_policy::decision::DecisionRecord;
 use tidegate_policy::model::Peer;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -27,6 +29,7 @@ use tokio::time::Instant;
 use crate::http::Names;
 
 pub use access_log::LogTarget;
+pub use decisions::{DecisionQuery, DecisionSettings, InvalidQuery};
 pub use exchange::{AttemptInfo, Destination, Exchange, Finished};
 pub use metrics::{BreakerSample, ConnectionGuard, ConnectionSide, EjectedSample, HealthSample, Scrape};
 pub(crate) use metrics::{MirrorResult, RefusedConnection, resident_memory};
@@ -34,6 +37,7 @@ pub use settings::{Sampling, TelemetryConfig, TraceSettings};
 pub(crate) use stream::StreamRecord;
 
 use access_log::{AccessLog, LogWriter};
+use decisions::Decisions;
 use exporter::SpanQueue;
 use metrics::Metrics;
 use trace::Tracing;
@@ -44,6 +48,7 @@ pub struct Telemetry {
     tracing: Tracing,
     log: AccessLog,
     metrics: Arc<Metrics>,
+    decisions: Decisions,
 }
 
 /// Ends telemetry in order; without it, what is still queued at exit is lost.
@@ -87,7 +92,8 @@ impl Telemetry {
         let (log, log_writer) = AccessLog::start(&config.access_log, &metrics);
         let bound = config.flush_bound;
         let (tracing, spans) = Tracing::start(&config, runtime, &metrics);
-        let telemetry = Arc::new(Self { tracing, log, metrics });
+        let decisions = Decisions::new(config.decisions, config.node.as_deref());
+        let telemetry = Arc::new(Self { tracing, log, metrics, decisions });
         (telemetry, TelemetryGuard { spans, log: log_writer, bound })
     }
 
@@ -134,6 +140,11 @@ impl Telemetry {
     /// Copies of a request have ended, all in one way.
     pub(crate) fn mirrored(&self, result: MirrorResult, copies: usize) {
         self.metrics.mirrored(result, copies as u64);
+    }
+
+    /// What is kept of single requests, the newest first.
+    pub fn decisions(&self, query: &DecisionQuery) -> Vec<DecisionRecord> {
+        self.decisions.find(query)
     }
 
     /// All metrics in Prometheus' text format (OpenMetrics 1.0), with what only the caller knows at this moment.

@@ -53,7 +53,8 @@ impl Filter {
     }
 }
 
-fn decode(text: &str) -> Option<String> {
+/// Percent-encoded UTF-8, as in the query of a URL.
+pub(crate) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((byte, after)) = rest.split_first() {

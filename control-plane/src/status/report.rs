@@ -13,6 +13,7 @@ use super::programmed::{count, of_listeners, progress};
 use super::{
     Condition, Filter, InForce, NodeStatus, ObjectStatus, Programmed, Status, Transitions, manifests,
 };
+use crate::decisions::{Decisions, Why};
 use crate::grpc::{Hub, NodeState};
 use crate::identity::{self, Certifier};
 use crate::index::{Indexed, stands_in};
@@ -28,6 +29,7 @@ pub struct Reporter {
     hub: Arc<Hub>,
     quotas: Arc<Quotas>,
     outliers: Arc<Outliers>,
+    decisions: Arc<Decisions>,
     transitions: Mutex<Transitions>,
     certifier: Option<Arc<Certifier>>,
     /// What other control planes say of their proxies, where this one speaks for all of them.
@@ -38,10 +40,10 @@ impl Reporter {
     pub(crate) fn new(
         world: watch::Receiver<Arc<World>>,
         hub: Arc<Hub>,
-        (quotas, outliers): (Arc<Quotas>, Arc<Outliers>),
+        (quotas, outliers, decisions): (Arc<Quotas>, Arc<Outliers>, Arc<Decisions>),
     ) -> Self {
         let (transitions, others) = (Mutex::default(), Mutex::default());
-        Self { world, hub, quotas, outliers, transitions, others, certifier: None }
+        Self { world, hub, quotas, outliers, decisions, transitions, others, certifier: None }
     }
 
     /// Tells of what signs certificates, too.
@@ -57,6 +59,12 @@ impl Reporter {
     /// What proxies say of failing endpoints.
     pub(crate) fn outliers(&self) -> outliers::Counts {
         self.outliers.counts()
+    }
+
+    /// What the proxies that are connected here keep of a request, by its id or that of its trace.
+    pub(crate) async fn why(&self, id: &str) -> Why {
+        let connected = self.hub.nodes().iter().map(|node| node.lock().id.clone()).collect();
+        self.decisions.ask(id, connected).await
     }
 
     /// What is lent of limits that proxies share.

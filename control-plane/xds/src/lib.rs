@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod ca;
 pub mod client;
+pub mod decisions;
 pub mod outliers;
 pub mod quota;
 mod resources;

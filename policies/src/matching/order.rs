@@ -27,10 +27,21 @@ impl RuleOrder {
         let (created, name) = route.precedence();
         Self { created, route: name.clone(), rule, position }
     }
+}
 
-    fn key(&self) -> (i64, &ResourceName, usize, usize) {
-        (self.created, &self.route, self.rule, self.position)
-    }
+/// What puts one match before another, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Precedence {
+    Path,
+    Method,
+    Headers,
+    Query,
+    /// Of the routes.
+    Age,
+    /// Of the routes: namespace, then name.
+    Name,
+    /// The place of the rule in its route, and of the match in its rule.
+    Rule,
 }
 
 /// The Gateway API's precedence (`HTTPRouteRule.matches`): exact path, regular expression, longest prefix; then a
@@ -41,12 +52,22 @@ impl RuleOrder {
 /// `PathPrefix /` is in most routes and would make every expression of the host unreachable. Length says nothing
 /// about how much an expression covers, so among themselves the rest of the list decides.
 pub fn compare<T>(a: &Candidate<T>, b: &Candidate<T>) -> Ordering {
-    let by_match = path_rank(&a.wanted.path)
-        .cmp(&path_rank(&b.wanted.path))
-        .then_with(|| b.wanted.method.is_some().cmp(&a.wanted.method.is_some()))
-        .then_with(|| b.wanted.headers.len().cmp(&a.wanted.headers.len()))
-        .then_with(|| b.wanted.query.len().cmp(&a.wanted.query.len()));
-    by_match.then_with(|| a.order.key().cmp(&b.order.key()))
+    decided(a, b).0
+}
+
+/// As [`compare`], and by what it is decided.
+pub fn decided<T>(a: &Candidate<T>, b: &Candidate<T>) -> (Ordering, Precedence) {
+    let (ours, theirs) = (&a.wanted, &b.wanted);
+    let steps = [
+        (path_rank(&ours.path).cmp(&path_rank(&theirs.path)), Precedence::Path),
+        (theirs.method.is_some().cmp(&ours.method.is_some()), Precedence::Method),
+        (theirs.headers.len().cmp(&ours.headers.len()), Precedence::Headers),
+        (theirs.query.len().cmp(&ours.query.len()), Precedence::Query),
+        (a.order.created.cmp(&b.order.created), Precedence::Age),
+        (a.order.route.cmp(&b.order.route), Precedence::Name),
+    ];
+    let last = ((a.order.rule, a.order.position).cmp(&(b.order.rule, b.order.position)), Precedence::Rule);
+    steps.into_iter().find(|(order, _)| order.is_ne()).unwrap_or(last)
 }
 
 /// A gRPC service is a prefix of the path, and service comes before method: a method of any service goes after every

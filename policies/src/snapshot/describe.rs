@@ -225,7 +225,7 @@ fn describe_retry(retry: &Retry) -> String {
 }
 
 /// One line: `GET /cart/* x-canary=1 ?debug=~.*`.
-fn describe_match(wanted: &RouteMatch) -> String {
+pub(crate) fn describe_match(wanted: &RouteMatch) -> String {
     let path = match &wanted.path {
         PathMatch::Exact(path) => path.to_string(),
         PathMatch::Prefix(prefix) => format!("{prefix}/*"),

@@ -48,8 +48,23 @@ type Attached<'a> = BTreeMap<&'a ResourceName, Vec<(&'a Route, Option<u16>)>>;
 
 impl Services {
     pub(super) fn find(&self, authority: &Authority<'_>, request: &RequestView<'_>) -> Option<&Arc<Rule>> {
-        let service = self.by_host.get(&*authority.host).or_else(|| self.at_address(&authority.host))?;
-        service.port(authority.port)?.find(request)
+        self.service(authority)?.port(authority.port)?.1.find(request)
+    }
+
+    /// The Service that is asked for, and its port.
+    pub(super) fn named(&self, authority: &Authority<'_>) -> Option<(&Service, u16)> {
+        let service = self.service(authority)?;
+        Some((service, *service.port(authority.port)?.0))
+    }
+
+    /// The Service whose ClusterIP this is, and its port.
+    pub(super) fn at(&self, address: SocketAddr) -> Option<(&Service, u16)> {
+        let service = self.by_address.get(&address.ip())?;
+        Some((service, *service.ports.get_key_value(&address.port())?.0))
+    }
+
+    fn service(&self, authority: &Authority<'_>) -> Option<&Arc<Service>> {
+        self.by_host.get(&*authority.host).or_else(|| self.at_address(&authority.host))
     }
 
     pub(super) fn find_at(&self, address: SocketAddr, request: &RequestView<'_>) -> Option<&Arc<Rule>> {
@@ -80,12 +95,12 @@ impl PortRules {
 impl Service {
     /// The port that is asked for; without one the only port there is, else 80. The port of a Backend is its own
     /// affair, since its endpoints are written with theirs.
-    fn port(&self, asked: Option<u16>) -> Option<&PortRules> {
-        let only = || self.ports.values().next().filter(|_| self.ports.len() == 1);
+    fn port(&self, asked: Option<u16>) -> Option<(&u16, &PortRules)> {
+        let only = || self.ports.iter().next().filter(|_| self.ports.len() == 1);
         match (asked, self.kind) {
-            (Some(port), BackendKind::Service) => self.ports.get(&port),
-            (Some(port), BackendKind::Backend) => self.ports.get(&port).or_else(only),
-            (None, _) => only().or_else(|| self.ports.get(&DEFAULT_PORT)),
+            (Some(port), BackendKind::Service) => self.ports.get_key_value(&port),
+            (Some(port), BackendKind::Backend) => self.ports.get_key_value(&port).or_else(only),
+            (None, _) => only().or_else(|| self.ports.get_key_value(&DEFAULT_PORT)),
         }
     }
 

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::AdminSource;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{DecisionQuery, Telemetry};
 
 /// A page, whole.
 #[derive(Debug)]
@@ -20,16 +20,18 @@ const YAML: &str = "application/yaml";
 /// OpenMetrics 1.0, which Prometheus asks for first.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-const INDEX: [(&str, &str); 6] = [
+const INDEX: [(&str, &str); 7] = [
     ("/", "this list"),
     ("/ready", "200 when traffic is welcome, else 503 and what is missing"),
     ("/live", "200 while the process answers"),
     ("/metrics", "counters, for Prometheus"),
     ("/config", "what is in force, as YAML"),
+    ("/decisions", "what was decided of single requests: ?request_id= ?trace_id= ?refused &limit=, as JSON"),
     ("/status", "node, versions, connection to the control plane, listeners, breakers, as JSON"),
 ];
 
-pub(super) fn page(path: &str, source: &impl AdminSource, telemetry: &Telemetry) -> Page {
+/// `query`: what stands behind `?`.
+pub(super) fn page((path, query): (&str, &str), source: &impl AdminSource, telemetry: &Telemetry) -> Page {
     match path {
         "/" => text(StatusCode::OK, index("Tidegate proxy, admin port.")),
         "/ready" => match source.ready() {
@@ -51,6 +53,13 @@ pub(super) fn page(path: &str, source: &impl AdminSource, telemetry: &Telemetry)
             let body = format!("{:#}\n", source.status());
             Page { status: StatusCode::OK, content_type: JSON, body }
         }
+        "/decisions" => match DecisionQuery::parse(query) {
+            Ok(query) => {
+                let body = serde_json::to_string_pretty(&telemetry.decisions(&query)).unwrap_or_default();
+                Page { status: StatusCode::OK, content_type: JSON, body: body + "\n" }
+            }
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        },
         _ => text(StatusCode::NOT_FOUND, index("There is no such page. There are:")),
     }
 }
@@ -77,7 +86,7 @@ fn text(status: StatusCode, body: String) -> Page {
 }
 
 fn index(head: &str) -> String {
-    let lines = INDEX.iter().map(|(path, about)| format!("  {path:<10}{about}\n"));
+    let lines = INDEX.iter().map(|(path, about)| format!("  {path:<12}{about}\n"));
     std::iter::once(format!("{head}\n")).chain(lines).collect()
 }
 

@@ -117,18 +117,18 @@ impl<S: AdminSource> Admin<S> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return response(pages::method_not_allowed());
         }
-        let path = request.uri().path();
-        if !matches!(path, "/metrics" | "/config" | "/status") {
-            return response(pages::page(path, &self.source, &self.telemetry));
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        if !matches!(path, "/metrics" | "/config" | "/status" | "/decisions") {
+            return response(pages::page((path, query), &self.source, &self.telemetry));
         }
         let Ok(permit) = self.scrapes.clone().try_acquire_owned() else {
             return response(pages::busy());
         };
         // On a thread of its own: probes and spans do not wait for a large configuration to be rendered.
-        let path = path.to_owned();
+        let (path, query) = (path.to_owned(), query.to_owned());
         let rendered = spawn_blocking(move || {
             let _permit = permit;
-            pages::page(&path, &self.source, &self.telemetry)
+            pages::page((&path, &query), &self.source, &self.telemetry)
         });
         response(rendered.await.unwrap_or_else(|_| pages::failed()))
     }

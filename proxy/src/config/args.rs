@@ -7,7 +7,7 @@ use clap::Args;
 use ipnet::IpNet;
 use tidegate_policy::model::AppProtocol;
 
-use super::{HeaderSite, duration, proxy_headers};
+use super::{ExplainTo, HeaderSite, duration, proxy_headers};
 use crate::identity::IdentityArgs;
 use crate::telemetry::LogTarget;
 
@@ -160,6 +160,11 @@ pub struct ProxyArgs {
     #[arg(long, env = "TIDEGATE_ACCESS_LOG", value_name = "stdout|stderr|off|PATH", default_value = "stdout",
           value_parser = log_target)]
     pub access_log: LogTarget,
+
+    /// Who may ask with `x-tidegate-explain` what is decided of a request, and is told in the answer: `app`, whoever calls at
+    /// `--outbound` from this machine; a network; a SPIFFE id, which may end with `/*`. Default: nobody.
+    #[arg(long, env = "TIDEGATE_EXPLAIN_TO", value_name = "app|CIDR|SPIFFE-ID", value_delimiter = ',')]
+    pub explain_to: Vec<ExplainTo>,
 
     #[command(flatten)]
     pub identity: IdentityArgs,

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use tidegate_policy::model::ResourceName;
 use tidegate_policy::snapshot::Local;
 
-use super::{HeaderSite, ProxyArgs, ProxyHeaders};
+use super::{ExplainTo, HeaderSite, ProxyArgs, ProxyHeaders};
 use crate::identity::{self, IdentityConfig};
 use crate::limits::store::ExactStore;
 use crate::telemetry::LogTarget;
@@ -51,6 +51,8 @@ pub struct ProxyConfig {
     /// Address of the store of exact limits.
     pub redis: Option<String>,
     pub access_log: LogTarget,
+    /// Who is told what is decided of a request, if they ask.
+    pub explain_to: Vec<ExplainTo>,
     /// Who this workload is; `None`: nobody by name.
     pub identity: Option<IdentityConfig>,
 }
@@ -142,6 +144,7 @@ impl Default for ProxyConfig {
             state_dir: None,
             redis: None,
             access_log: LogTarget::Stdout,
+            explain_to: Vec::new(),
             identity: None,
         }
     }
@@ -198,6 +201,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             state_dir: args.state_dir,
             redis: args.redis,
             access_log: args.access_log,
+            explain_to: args.explain_to,
             identity: identity::read(args.identity)?,
         })
     }

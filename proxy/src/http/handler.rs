@@ -16,6 +16,7 @@ use tidegate_policy::{Reason, Timestamp};
 use tokio::time::Instant;
 
 use super::body::{ClientBody, RequestBody};
+use super::explain::{self, X_TIDEGATE_EXPLAIN};
 use super::grpc_web::GrpcWeb;
 use super::names::Names;
 use super::record::Record;
@@ -44,6 +45,8 @@ struct Story<'a> {
     response_headers: HeaderMap,
     /// Of a request that opens a tunnel, to judge it again: as those see it who say whether it may.
     opens: Option<Opens>,
+    /// The answer says what was decided.
+    explains: bool,
 }
 
 /// See [`Story::opens`].
@@ -84,6 +87,7 @@ pub(crate) async fn handle(
         progress: Progress::default(),
         response_headers: HeaderMap::new(),
         opens: None,
+        explains: false,
     };
     let upgrade = tunnel::Downstream::wanted(&mut head, names, &mut story.rng);
     story.opens = upgrade.as_ref().map(|_| Opens::Wanted);
@@ -127,6 +131,9 @@ impl Story<'_> {
             // From outside: whether the mesh retries is not for its clients to say.
             head.headers.remove(upstream::X_TIDEGATE_ATTEMPT);
         }
+        if names.has(Names::X_TIDEGATE_EXPLAIN) {
+            self.asked_to_explain(head);
+        }
         let scheme = if connection.tls.is_some() { "https" } else { "http" };
         headers::add_forwarded(&mut head.headers, names, &connection.client_address, scheme, &mut self.rng);
         if let Some(exchange) = self.record.exchange() {
@@ -155,6 +162,17 @@ impl Story<'_> {
             exchange.decided(selected);
         }
         self.ask(head, connection.proxy.clock.at(self.begun), None)
+    }
+
+    /// What is decided is told to who may know; for anybody else, nobody further on is asked either.
+    fn asked_to_explain(&mut self, head: &mut request::Parts) {
+        let ConnectionContext { proxy, peer, direction, .. } = &**self.connection;
+        self.explains = proxy.config.explain_to.iter().any(|who| who.permits(peer, *direction));
+        if !self.explains {
+            head.headers.remove(X_TIDEGATE_EXPLAIN);
+        } else if let Some(exchange) = self.record.exchange() {
+            exchange.asked();
+        }
     }
 
     /// Does what a policy needs done before it can judge, and asks the others.
@@ -281,6 +299,14 @@ impl Story<'_> {
             call.fail(Reason::UpstreamProtocol);
             return self.reply(&Reason::UpstreamProtocol.into());
         }
+        if names.has(Names::X_TIDEGATE_EXPLAIN) && !self.explains {
+            head.headers.remove(X_TIDEGATE_EXPLAIN);
+        }
+        if names.has(Names::X_TIDEGATE_REASON)
+            && let Some(exchange) = self.record.exchange()
+        {
+            exchange.refused_there();
+        }
         if let Some(selected) = &self.selected {
             selected.remember(call.endpoint(), at, &mut self.response_headers);
         }
@@ -329,6 +355,12 @@ impl Story<'_> {
         }
         let filters = self.selected.as_ref().map_or(&[][..], |selected| &selected.target().filters);
         pipeline::conclude(filters, self.progress, std::mem::take(&mut self.response_headers), head);
+        if self.explains {
+            let ConnectionContext { proxy, direction, .. } = &**self.connection;
+            let decided = (&self.record.decisions[..], self.record.reason);
+            let value = explain::value(proxy, *direction, self.selected.as_ref(), decided);
+            head.headers.append(X_TIDEGATE_EXPLAIN, value);
+        }
         self.record.status = Some(head.status);
     }
 }

@@ -30,6 +30,8 @@ impl Names {
     pub(crate) const X_REQUEST_ID: Self = Self(1 << 13);
     pub(crate) const X_TIDEGATE_ATTEMPT: Self = Self(1 << 14);
     pub(crate) const TRACEPARENT: Self = Self(1 << 15);
+    pub(crate) const X_TIDEGATE_REASON: Self = Self(1 << 16);
+    pub(crate) const X_TIDEGATE_EXPLAIN: Self = Self(1 << 17);
 
     const NONE: Self = Self(0);
     /// Of this hop only (RFC 9110, section 7.6.1).
@@ -67,11 +69,27 @@ impl Names {
             12 => ("x-request-id", Self::X_REQUEST_ID),
             15 => ("x-forwarded-for", Self::X_FORWARDED_FOR),
             16 => ("proxy-connection", Self::PROXY_CONNECTION),
-            17 => ("x-forwarded-proto", Self::X_FORWARDED_PROTO),
-            18 => ("x-tidegate-attempt", Self::X_TIDEGATE_ATTEMPT),
+            17 => return Self::of_seventeen(name),
+            18 => return Self::of_eighteen(name),
             _ => return Self::NONE,
         };
         if name == known { found } else { Self::NONE }
+    }
+
+    fn of_eighteen(name: &str) -> Self {
+        match name {
+            "x-tidegate-attempt" => Self::X_TIDEGATE_ATTEMPT,
+            "x-tidegate-explain" => Self::X_TIDEGATE_EXPLAIN,
+            _ => Self::NONE,
+        }
+    }
+
+    fn of_seventeen(name: &str) -> Self {
+        match name {
+            "x-forwarded-proto" => Self::X_FORWARDED_PROTO,
+            "x-tidegate-reason" => Self::X_TIDEGATE_REASON,
+            _ => Self::NONE,
+        }
     }
 }
 
@@ -111,6 +129,8 @@ mod tests {
             (X_REQUEST_ID, Names::X_REQUEST_ID),
             (X_TIDEGATE_ATTEMPT, Names::X_TIDEGATE_ATTEMPT),
             (HeaderName::from_static("traceparent"), Names::TRACEPARENT),
+            (HeaderName::from_static("x-tidegate-reason"), Names::X_TIDEGATE_REASON),
+            (HeaderName::from_static("x-tidegate-explain"), Names::X_TIDEGATE_EXPLAIN),
         ];
         let mut headers = HeaderMap::new();
         let mut all = Names::NONE;

@@ -11,11 +11,12 @@ use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::health::Transition;
-use tidegate_policy::model::{Identity, Peer};
+use tidegate_policy::model::{Identity, Peer, SourceRef};
 use tidegate_policy::snapshot::Selected;
 use tidegate_policy::{Decisions, Reason};
 use tokio::time::Instant;
 
+use super::propagate::parent;
 use super::trace::RequestTrace;
 use super::{Direction, Telemetry};
 use crate::http::{Names, X_REQUEST_ID};
@@ -40,6 +41,8 @@ pub struct Destination {
     pub route: Option<Arc<str>>,
     /// Name of the rule, else its index.
     pub rule: Arc<str>,
+    /// Where the rule is written.
+    pub source: Option<SourceRef>,
     /// The picked backend; `None` where the backendRef is invalid.
     pub backend: Option<Arc<str>>,
     /// The backend's weight in its rule.
@@ -96,6 +99,12 @@ pub(super) struct Record {
     pub(super) destination: Option<Destination>,
     /// The last attempt.
     pub(super) attempt: Option<AttemptInfo>,
+    /// `traceparent`, where nobody else looks at it.
+    pub(super) parent: Option<HeaderValue>,
+    /// Somebody who may wants to know what is decided.
+    pub(super) asked: bool,
+    /// The mesh answered, at another hop.
+    pub(super) refused_there: bool,
 }
 
 impl Exchange {
@@ -116,6 +125,9 @@ impl Exchange {
             open.record.describe(head, peer);
             let incoming = Some(&head.headers).filter(|_| names.has(Names::TRACEPARENT));
             open.trace = open.telemetry.tracing.begin(incoming, &open.record);
+        } else if open.telemetry.decisions.is_on() {
+            open.record.describe(head, peer);
+            open.record.parent = names.has(Names::TRACEPARENT).then(|| parent(&head.headers)).flatten();
         }
         Self(Some(open))
     }
@@ -130,9 +142,23 @@ impl Exchange {
     /// The id by which the request is known on its way is in these headers.
     pub(crate) fn identified(&mut self, headers: &HeaderMap) {
         if let Some(open) = &mut self.0
-            && open.telemetry.tells()
+            && (open.telemetry.tells() || open.telemetry.decisions.is_on())
         {
             open.record.id = headers.get(X_REQUEST_ID).cloned();
+        }
+    }
+
+    /// Somebody who may wants to know what is decided of it.
+    pub(crate) fn asked(&mut self) {
+        if let Some(open) = &mut self.0 {
+            open.record.asked = true;
+        }
+    }
+
+    /// The answer that is passed on is the mesh's, at another hop.
+    pub(crate) fn refused_there(&mut self) {
+        if let Some(open) = &mut self.0 {
+            open.record.refused_there = true;
         }
     }
 
@@ -218,6 +244,7 @@ impl Exchange {
         let duration = now.saturating_duration_since(record.started);
         telemetry.metrics.ended(record, finished, duration);
         telemetry.log.write(record, finished, duration, trace.context());
+        telemetry.decisions.write(record, finished, duration, trace.context());
         trace.end(record, finished);
         self.0 = None;
     }
@@ -237,6 +264,7 @@ impl From<&Selected> for Destination {
         Self {
             route: selected.rule.route.clone(),
             rule: selected.rule.name.clone(),
+            source: selected.rule.source.clone(),
             backend: target.backend.as_ref().ok().map(|backend| backend.label.clone()),
             weight: target.weight,
         }
@@ -273,6 +301,9 @@ impl Record {
             identity: None,
             destination: None,
             attempt: None,
+            parent: None,
+            asked: false,
+            refused_there: false,
         }
     }
 

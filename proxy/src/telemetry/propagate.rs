@@ -25,16 +25,21 @@ struct Incoming<'a> {
 
 /// The trace that the sender of `headers` is in, if they name a valid one.
 pub(super) fn extract(headers: &HeaderMap) -> Option<SpanContext> {
-    let mut parents = headers.get_all(TRACEPARENT).iter();
-    let traceparent = parents.next()?.to_str().ok()?;
-    // Two parents contradict each other: neither is believed.
-    if parents.next().is_some() || !is_well_formed(traceparent) {
-        return None;
-    }
+    let parent = parent(headers)?;
+    let traceparent = parent.to_str().ok()?;
     let incoming = Incoming { traceparent, tracestate: joined_tracestate(headers) };
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &incoming);
     let span = context.span().span_context().clone();
     span.is_valid().then_some(span)
+}
+
+/// `traceparent`, if there is one and it has the right shape.
+pub(super) fn parent(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut parents = headers.get_all(TRACEPARENT).iter();
+    let parent = parents.next()?;
+    // Two parents contradict each other: neither is believed.
+    let alone = parents.next().is_none() && parent.to_str().is_ok_and(is_well_formed);
+    alone.then(|| parent.clone())
 }
 
 /// Makes `context` the parent that the receiver of `headers` sees, in place of any other.

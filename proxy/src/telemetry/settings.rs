@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::access_log::LogTarget;
+use super::decisions::DecisionSettings;
 
 /// All that [`super::Telemetry::start`] needs.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct TelemetryConfig {
     pub flush_bound: Duration,
     /// How many label sets one metric may have; the rest is counted under the label `other`.
     pub series_cap: usize,
+    /// How much of single requests is kept to be asked for.
+    pub decisions: DecisionSettings,
 }
 
 /// How spans are sampled, queued and sent.
@@ -64,6 +67,7 @@ impl Default for TelemetryConfig {
             traces: TraceSettings::default(),
             flush_bound: Duration::from_secs(3),
             series_cap: 2_000,
+            decisions: DecisionSettings::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod client_certificates;
 mod cohorts;
 mod control_plane;
 mod counters;
+mod explains;
 mod failures;
 mod faults;
 mod filters;

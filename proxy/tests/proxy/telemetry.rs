@@ -1,5 +1,6 @@
 //! Requests told about, end to end: real collector, real files, real scrapes.
 
+mod decisions;
 mod support;
 mod transitions;
 

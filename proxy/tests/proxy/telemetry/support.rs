@@ -48,6 +48,7 @@ pub(crate) fn destination() -> Destination {
     Destination {
         route: Some("shop/checkout".into()),
         rule: "pay".into(),
+        source: Some(SourceRef::File { path: "routes.yaml".into(), line: 7 }),
         backend: Some("shop/checkout-v2:8080".into()),
         weight: 10,
     }
