@@ -3,9 +3,14 @@
 //! Pure. A version is a hash of the encoded bytes, so what did not change is not sent again, not even by another
 //! control plane or after a restart.
 
+mod reach;
 mod role;
+mod scope;
+#[cfg(test)]
+mod scope_tests;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,7 +22,12 @@ use tidegate_policy::document::ObjectKey;
 use tidegate_policy::model::{BackendKind, Resource, ResourceName, Resources};
 use tidegate_xds::{Name, ResourceSet, TooLarge, Versioned};
 
+use reach::Reach;
+use views::Views;
+
 pub use role::Role;
+pub(crate) use scope::account;
+pub use scope::{Guests, Scope, label, own_name};
 
 /// Hexadecimal digits of a version: 64 bits, far beyond a chance collision within one resource's history.
 const VERSION_DIGITS: usize = 16;
@@ -26,6 +36,10 @@ const VERSION_DIGITS: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Published {
     roles: BTreeMap<Role, Arc<RoleSet>>,
+    reach: BTreeMap<Role, Arc<Reach>>,
+    guests: Arc<Guests>,
+    /// What was cut out for scopes so far.
+    views: Arc<Views>,
     /// Resources that no message could carry; nodes keep the version they have.
     pub too_large: Vec<(ObjectKey, TooLarge)>,
 }
@@ -41,11 +55,14 @@ pub struct RoleSet {
 pub type ResourceId = (&'static str, Name);
 
 /// Encodes `resources` for every role. What equals its predecessor in `before` shares its memory.
-pub fn publish(resources: &Resources, before: &Published) -> Published {
-    let mut published = Published::default();
+pub fn publish(resources: &Resources, guests: Guests, before: &Published) -> Published {
+    let mut published =
+        Published { guests: Arc::new(guests), views: Views::after(&before.views), ..Published::default() };
     for role in Role::ALL {
-        let set = RoleSet::encode(&role.select(resources), &before.of(role).set, &mut published.too_large);
+        let selected = role.select(resources);
+        let set = RoleSet::encode(&selected, &before.of(role).set, &mut published.too_large);
         published.roles.insert(role, Arc::new(set));
+        published.reach.insert(role, Arc::new(Reach::of(&selected)));
     }
     published.too_large.dedup();
     published
@@ -56,8 +73,43 @@ impl Published {
         self.roles.get(&role).cloned().unwrap_or_default()
     }
 
+    /// What nodes of this scope are to have.
+    pub fn view(&self, scope: &Scope) -> Arc<ResourceSet> {
+        self.views.of(scope, || self.cut(scope))
+    }
+
+    /// Nobody is of this scope any more.
+    pub(crate) fn forget(&self, scope: &Scope) {
+        self.views.forget(scope);
+    }
+
+    fn cut(&self, scope: &Scope) -> ResourceSet {
+        let all = self.of(scope.role());
+        let (Scope::Gateway { name, account }, Some(reach)) = (scope, self.reach.get(&scope.role())) else {
+            return all.set.clone();
+        };
+        let claim = (name.as_ref(), account.as_ref());
+        if claim == (None, None) && self.guests.are_open() {
+            return all.set.clone();
+        }
+        reach.of_gateways(&all.set, |gateway| self.guests.admits(gateway, claim))
+    }
+
+    /// Whether this scope may have anything of a Gateway that it names.
+    pub(crate) fn admits(&self, scope: &Scope) -> bool {
+        match scope {
+            Scope::Gateway { name: Some(name), account } => {
+                self.guests.admits(name, (Some(name), account.as_ref()))
+            }
+            _ => true,
+        }
+    }
+
     /// Says whether there may be objects that are not known, see [`ResourceSet::set_incomplete`].
     pub fn set_incomplete(&mut self, incomplete: bool) {
+        if self.is_incomplete() != incomplete {
+            self.views = Views::after(&self.views);
+        }
         for role in self.roles.values_mut().filter(|role| role.set.is_incomplete() != incomplete) {
             Arc::make_mut(role).set.set_incomplete(incomplete);
         }

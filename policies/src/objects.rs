@@ -67,8 +67,9 @@ pub use policy::{PolicyTargetRef, PolicyTargets};
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrantSpec};
 pub(crate) use rules::{is_dns_label, is_dns_subdomain};
 pub use secret::{SecretSpec, TLS_SECRET};
+pub use service::SERVICE_ACCOUNTS;
 pub use service::{IntOrString, ServicePort, ServiceSpec, TransportProtocol};
-pub(crate) use service::{MTLS, MTLS_ENABLED, PROXY_PROTOCOL, SERVICE_ACCOUNTS};
+pub(crate) use service::{MTLS, MTLS_ENABLED, PROXY_PROTOCOL};
 pub use stream_route::{StreamBackendRef, StreamRouteKind, StreamRouteSpec, StreamRuleSpec};
 pub(crate) use stream_route::{TcpRouteSpec, TlsRouteSpec, UdpRouteSpec};
 

@@ -5,11 +5,12 @@ use std::time::SystemTime;
 
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
+use tidegate_policy::model::ResourceName;
 use tidegate_xds::server::Nack;
 use tidegate_xds::server::grpc::IDENTITY;
 use tidegate_xds::{Name, Node, Version};
 
-use crate::publish::{ResourceId, Role};
+use crate::publish::{ResourceId, Role, Scope, account};
 
 /// A node's metadata may be anything; no more than this many services are shown.
 const MAX_SERVICES: usize = 64;
@@ -18,6 +19,8 @@ const MAX_SERVICES: usize = 64;
 pub struct NodeState {
     pub id: String,
     pub role: Role,
+    /// Which part of the whole it is told.
+    pub scope: Scope,
     pub namespace: String,
     pub services: Vec<String>,
     /// The SPIFFE id that it has proved to have.
@@ -41,12 +44,25 @@ pub struct Refusal {
 }
 
 impl NodeState {
-    /// Reads `metadata {namespace, services: [..], role}` and `locality {zone}` of an xDS node.
+    /// Reads `metadata {namespace, services: [..], role, gateway: namespace/name}` and `locality {zone}` of an xDS node.
     pub fn new(node: &Node, now: SystemTime) -> Self {
         let text = |key| text(node.metadata.as_ref(), key);
+        let role = Role::parse(text("role").unwrap_or_default());
+        let scope = match role {
+            Role::Gateway => Scope::Gateway {
+                // A name of a wrong form is that of no Gateway.
+                name: text("gateway")
+                    .map(|name| name.parse().unwrap_or_else(|_| ResourceName::new("", name))),
+                // As is an identity of another form.
+                account: text(IDENTITY)
+                    .map(|identity| account(identity).unwrap_or_else(|| ResourceName::new("", identity))),
+            },
+            Role::Sidecar => Scope::whole(role),
+        };
         Self {
             id: node.id.clone(),
-            role: Role::parse(text("role").unwrap_or_default()),
+            role,
+            scope,
             namespace: text("namespace").unwrap_or_default().to_owned(),
             services: texts(node.metadata.as_ref(), "services"),
             identity: text(IDENTITY).map(str::to_owned),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
-use tidegate_policy::model::AppProtocol;
+use tidegate_policy::model::{AppProtocol, ResourceName};
 
 use super::{HeaderSite, duration, proxy_headers};
 use crate::identity::IdentityArgs;
@@ -88,6 +88,11 @@ pub struct ProxyArgs {
     /// Listen where Gateway objects say; needs `--control-plane`.
     #[arg(long, env = "TIDEGATE_GATEWAY")]
     pub gateway: bool,
+
+    /// Serve this Gateway alone, and be told of no other's listeners. By an identity that the Gateway does not go by, none
+    /// are told; see its annotation `tidegate.io/service-accounts`. Default: every Gateway that this proxy may serve.
+    #[arg(long, env = "TIDEGATE_GATEWAY_NAME", value_name = "NAMESPACE/NAME", requires = "gateway")]
+    pub gateway_name: Option<ResourceName>,
 
     /// Add this to every port of a Gateway, so that port 80 needs no privilege: 8000 makes it 8080.
     #[arg(long, env = "TIDEGATE_PORT_OFFSET", value_name = "N", default_value_t = 0)]

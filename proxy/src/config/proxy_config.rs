@@ -30,6 +30,8 @@ pub struct ProxyConfig {
     pub accept_proxy_protocol: ProxyHeaders,
     /// `None`: Gateway objects are none of this proxy's business.
     pub gateway: Option<GatewayPorts>,
+    /// The one that is served; `None`: all.
+    pub gateway_name: Option<ResourceName>,
     /// HTTP/3 beside each HTTPS socket of a gateway.
     pub http3: bool,
     pub admin: SocketAddr,
@@ -128,6 +130,7 @@ impl Default for ProxyConfig {
             outbound: None,
             accept_proxy_protocol: ProxyHeaders::default(),
             gateway: None,
+            gateway_name: None,
             http3: false,
             admin: Self::ADMIN,
             admin_anywhere: false,
@@ -184,6 +187,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
                 from: args.proxy_protocol_from,
             },
             gateway: args.gateway.then_some(GatewayPorts::Offset(args.port_offset)),
+            gateway_name: args.gateway_name,
             http3: args.http3,
             admin: args.admin.unwrap_or(Self::ADMIN),
             admin_anywhere: false,
@@ -334,6 +338,16 @@ mod tests {
         assert_eq!(config(flags).unwrap().node, "web.shop");
         assert_eq!(config(&format!("{flags} --node web-7")).unwrap().node, "web-7");
         assert_eq!(config(flags).unwrap().gateway, None);
+    }
+
+    #[test]
+    fn a_gateway_may_be_that_of_one_object() {
+        let flags = "--gateway --control-plane http://127.0.0.1:2 --gateway-name web/edge";
+        assert_eq!(config(flags).unwrap().gateway_name, Some(ResourceName::new("web", "edge")));
+        assert!(
+            Cli::try_parse_from(["proxy", "--gateway", "--gateway-name", "edge"]).is_err(),
+            "which edge?"
+        );
     }
 
     #[test]

@@ -122,7 +122,8 @@ pub(crate) fn node(config: &ProxyConfig) -> Node {
         ("services", Value { kind: Some(Kind::ListValue(ListValue { values: services })) }),
         ("role", text(config.role().to_owned())),
     ];
-    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let gateway = config.gateway_name.as_ref().map(|name| ("gateway", text(name.to_string())));
+    let fields = fields.into_iter().chain(gateway).map(|(name, value)| (name.to_owned(), value)).collect();
     let zone = config.local.zone.as_ref();
     let locality = zone.map(|zone| Locality { zone: zone.to_string(), ..Locality::default() });
     Node { id: config.node.clone(), metadata: Some(Struct { fields }), locality, ..Node::default() }
