@@ -27,6 +27,8 @@ pub const TYPES: &[&str] = &[
     ResourceType::PUSH_ORDER[3].type_url(),
     ResourceType::PUSH_ORDER[4].type_url(),
     ResourceType::PUSH_ORDER[5].type_url(),
+    ResourceType::PUSH_ORDER[6].type_url(),
+    ResourceType::PUSH_ORDER[7].type_url(),
 ];
 
 /// The meeting point of worlds and streams.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use tidegate_policy::codec;
 use tidegate_policy::document::ObjectKey;
-use tidegate_policy::model::{BackendKind, Resource, ResourceName, Resources};
+use tidegate_policy::model::{BackendKind, Resource, ResourceName, ResourceType, Resources};
 use tidegate_xds::{Name, ResourceSet, TooLarge, Versioned};
 
 use reach::Reach;
@@ -38,6 +38,8 @@ pub struct Published {
     roles: BTreeMap<Role, Arc<RoleSet>>,
     reach: BTreeMap<Role, Arc<Reach>>,
     guests: Arc<Guests>,
+    /// By pod.
+    workloads: Arc<BTreeMap<Name, Arc<Versioned>>>,
     /// What was cut out for scopes so far.
     views: Arc<Views>,
     /// Resources that no message could carry; nodes keep the version they have.
@@ -64,6 +66,13 @@ pub fn publish(resources: &Resources, guests: Guests, before: &Published) -> Pub
         published.roles.insert(role, Arc::new(set));
         published.reach.insert(role, Arc::new(Reach::of(&selected)));
     }
+    let workloads = resources.workloads.values().map(|workload| {
+        let (type_url, name, body) = codec::encode(&Resource::Workload(workload.clone()));
+        let now = Versioned::new(type_url, version(&body), body);
+        let same = before.workloads.get(&*name).filter(|before| ***before == now).cloned();
+        (name.into(), same.unwrap_or_else(|| Arc::new(now)))
+    });
+    published.workloads = Arc::new(workloads.collect());
     published.too_large.dedup();
     published
 }
@@ -85,14 +94,26 @@ impl Published {
 
     fn cut(&self, scope: &Scope) -> ResourceSet {
         let all = self.of(scope.role());
-        let (Scope::Gateway { name, account }, Some(reach)) = (scope, self.reach.get(&scope.role())) else {
-            return all.set.clone();
+        let (name, account) = match scope {
+            Scope::Gateway { name, account } => (name, account),
+            Scope::Sidecar { pod } => return self.of_pod(all.set.clone(), pod.as_ref()),
         };
+        let Some(reach) = self.reach.get(&scope.role()) else { return all.set.clone() };
         let claim = (name.as_ref(), account.as_ref());
         if claim == (None, None) && self.guests.are_open() {
             return all.set.clone();
         }
         reach.of_gateways(&all.set, |gateway| self.guests.admits(gateway, claim))
+    }
+
+    /// Adds what a sidecar is told of the pod that it is in.
+    fn of_pod(&self, mut set: ResourceSet, pod: Option<&ResourceName>) -> ResourceSet {
+        let name = pod.map(|pod| Name::from(pod.to_string()));
+        if let Some((name, workload)) = name.and_then(|name| self.workloads.get_key_value(&name)) {
+            // A list of names, which always fits.
+            let _ = set.insert(ResourceType::Workload.type_url(), name.clone(), workload.clone());
+        }
+        set
     }
 
     /// Whether this scope may have anything of a Gateway that it names.
@@ -179,6 +200,8 @@ fn origins(resource: &Resource) -> Vec<ObjectKey> {
         Resource::Route(route) => key(route.kind.as_str(), &route.meta.name),
         Resource::StreamRoute(route) => key(route.kind.as_str(), &route.meta.name),
         Resource::Policy(policy) => key(&policy.kind, &policy.meta.name),
+        // Told one by one, and of nobody's making.
+        Resource::Workload(_) | Resource::Destination(_) => return Vec::new(),
         Resource::Backend(backend) => key(backend_kind(backend.name.kind), &backend.name.object),
         Resource::Endpoints(endpoints) => {
             key(backend_kind(endpoints.backend.kind), &endpoints.backend.object)

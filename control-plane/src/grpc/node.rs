@@ -44,26 +44,30 @@ pub struct Refusal {
 }
 
 impl NodeState {
-    /// Reads `metadata {namespace, services: [..], role, gateway: namespace/name}` and `locality {zone}` of an xDS node.
+    /// Reads `metadata {namespace, services: [..], role, gateway: namespace/name, pod}` and `locality {zone}` of an xDS node.
     pub fn new(node: &Node, now: SystemTime) -> Self {
         let text = |key| text(node.metadata.as_ref(), key);
         let role = Role::parse(text("role").unwrap_or_default());
+        let namespace = text("namespace").unwrap_or_default();
+        // A name of a wrong form is nobody's.
+        let nobodys = |name: &str| ResourceName::new("", name);
+        let account = text(IDENTITY).map(|name| account(name).unwrap_or_else(|| nobodys(name)));
         let scope = match role {
-            Role::Gateway => Scope::Gateway {
-                // A name of a wrong form is that of no Gateway.
-                name: text("gateway")
-                    .map(|name| name.parse().unwrap_or_else(|_| ResourceName::new("", name))),
-                // As is an identity of another form.
-                account: text(IDENTITY)
-                    .map(|identity| account(identity).unwrap_or_else(|| ResourceName::new("", identity))),
-            },
-            Role::Sidecar => Scope::whole(role),
+            Role::Gateway => {
+                let name = text("gateway").map(|name| name.parse().unwrap_or_else(|_| nobodys(name)));
+                Scope::Gateway { name, account }
+            }
+            Role::Sidecar => {
+                let is_there = |account: ResourceName| *account.namespace == *namespace;
+                let pod = text("pod").filter(|_| account.is_none_or(is_there));
+                Scope::Sidecar { pod: pod.map(|pod| ResourceName::new(namespace, pod)) }
+            }
         };
         Self {
             id: node.id.clone(),
             role,
             scope,
-            namespace: text("namespace").unwrap_or_default().to_owned(),
+            namespace: namespace.to_owned(),
             services: texts(node.metadata.as_ref(), "services"),
             identity: text(IDENTITY).map(str::to_owned),
             zone: node.locality.as_ref().map(|at| at.zone.clone()).filter(|zone| !zone.is_empty()),

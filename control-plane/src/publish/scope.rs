@@ -25,7 +25,10 @@ pub enum Scope {
         /// The service account that it has proved to be.
         account: Option<ResourceName>,
     },
-    Sidecar,
+    Sidecar {
+        /// The one that it is in; `None`: it says what it serves itself.
+        pod: Option<ResourceName>,
+    },
 }
 
 /// Which service accounts may serve which Gateway.
@@ -48,14 +51,14 @@ impl Scope {
     pub const fn whole(role: Role) -> Self {
         match role {
             Role::Gateway => Self::Gateway { name: None, account: None },
-            Role::Sidecar => Self::Sidecar,
+            Role::Sidecar => Self::Sidecar { pod: None },
         }
     }
 
     pub const fn role(&self) -> Role {
         match self {
             Self::Gateway { .. } => Role::Gateway,
-            Self::Sidecar => Role::Sidecar,
+            Self::Sidecar { .. } => Role::Sidecar,
         }
     }
 }

@@ -196,6 +196,30 @@ fn a_change_for_one_gateway_is_none_for_another() {
 }
 
 #[test]
+fn a_sidecar_is_told_what_its_own_pod_serves_and_of_no_other() {
+    let pods = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: web, labels: {app: shop}}\n\
+                ---\napiVersion: v1\nkind: Pod\nmetadata: {name: b, namespace: web, labels: {app: shop}}\n";
+    let picking = with_named().replace(
+        "metadata: {name: shop, namespace: web}\nspec: {ports",
+        "metadata: {name: shop, namespace: web}\nspec: {selector: {app: shop}, ports",
+    ) + pods;
+    let before = published(&picking, false, &Published::default());
+    let sidecar = |pod: &str| Scope::Sidecar { pod: Some(ResourceName::new("web", pod)) };
+    let whole = names(&before.view(&Scope::whole(Role::Sidecar)));
+    let told = names(&before.view(&sidecar("a")));
+    assert_eq!(told.difference(&whole).collect::<Vec<_>>(), ["Workload web/a"]);
+    assert_eq!(names(&before.view(&sidecar("none"))), whole);
+    // Only its own change concerns it.
+    let after = published(
+        &picking.replace("name: b, namespace: web, labels: {app: shop}", "name: b, namespace: web"),
+        false,
+        &before,
+    );
+    assert!(Arc::ptr_eq(&before.view(&sidecar("a")), &after.view(&sidecar("a"))));
+    assert!(before.view(&sidecar("b")) != after.view(&sidecar("b")));
+}
+
+#[test]
 fn names_that_are_too_long_for_labels_are_cut_and_stay_apart() {
     let (a, b) = (label(&("x".repeat(70) + "a")), label(&("x".repeat(70) + "b")));
     assert!(a != b && a.len() <= 63);

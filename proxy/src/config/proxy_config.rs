@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
@@ -5,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use tidegate_policy::model::ResourceName;
+use tidegate_policy::model::{AppProtocol, ResourceName};
 use tidegate_policy::snapshot::Local;
 
 use super::{HeaderSite, ProxyArgs, ProxyHeaders};
@@ -176,6 +177,8 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             local: Local {
                 services,
                 app: args.app.map(|app| (app, args.app_protocol)),
+                apps: apps(&args),
+                pod: args.pod.map(|pod| ResourceName::new(namespace.clone(), pod)),
                 namespace,
                 zone: args.zone.filter(|zone| !zone.is_empty()).map(Into::into),
                 ..Local::default()
@@ -251,6 +254,13 @@ fn check(args: &ProxyArgs) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Beside `--app`, at the same address.
+fn apps(args: &ProxyArgs) -> BTreeMap<u16, (SocketAddr, Option<AppProtocol>)> {
+    let Some(app) = args.app else { return BTreeMap::new() };
+    let others = args.app_ports.iter().filter(|(port, _)| *port != app.port());
+    others.map(|(port, protocol)| (*port, (SocketAddr::new(app.ip(), *port), *protocol))).collect()
+}
+
 fn check_proxy_headers(args: &ProxyArgs) -> Result<(), ConfigError> {
     for site in &args.accept_proxy_protocol {
         let (there, flag) = match site {
@@ -301,7 +311,6 @@ fn default_workers() -> usize {
 mod tests {
     use super::*;
     use clap::Parser;
-    use tidegate_policy::model::AppProtocol;
 
     #[derive(Parser)]
     struct Cli {
@@ -338,6 +347,17 @@ mod tests {
         assert_eq!(config(flags).unwrap().node, "web.shop");
         assert_eq!(config(&format!("{flags} --node web-7")).unwrap().node, "web-7");
         assert_eq!(config(flags).unwrap().gateway, None);
+    }
+
+    #[test]
+    fn an_application_may_listen_on_several_ports() {
+        let flags = "--inbound 127.0.0.1:1 --app 127.0.0.1:3000 --app-port 3000,9090=h2c --app-port 9100";
+        let at = |port: u16, protocol| (port, (SocketAddr::from(([127, 0, 0, 1], port)), protocol));
+        let expected = [at(9090, Some(AppProtocol::H2c)), at(9100, None)];
+        assert_eq!(config(flags).unwrap().local.apps, expected.into(), "its first is not among the others");
+        for wrong in ["0", "x", "9090=h3"] {
+            assert!(Cli::try_parse_from(["proxy", "--app", "127.0.0.1:1", "--app-port", wrong]).is_err());
+        }
     }
 
     #[test]
