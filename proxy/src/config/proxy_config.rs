@@ -169,6 +169,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
         let services =
             args.services.iter().map(|s| service(&args.namespace, s)).collect::<Result<Vec<_>, _>>()?;
         let named = args.workload.as_ref().map(|workload| format!("{workload}.{}", args.namespace));
+        let apps = apps(&args);
         let namespace: Arc<str> = args.namespace.into();
         Ok(Self {
             control_plane: args.control_plane,
@@ -177,7 +178,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             local: Local {
                 services,
                 app: args.app.map(|app| (app, args.app_protocol)),
-                apps: apps(&args),
+                apps,
                 pod: args.pod.map(|pod| ResourceName::new(namespace.clone(), pod)),
                 namespace,
                 zone: args.zone.filter(|zone| !zone.is_empty()).map(Into::into),
