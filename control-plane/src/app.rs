@@ -63,6 +63,10 @@ pub struct ControllerArgs {
     /// So are those whose GatewayClass names this controller.
     #[arg(long, value_name = "DOMAIN/PATH", env = "TIDEGATE_CONTROLLER_NAME", default_value = Controller::DEFAULT_NAME)]
     pub controller_name: String,
+    /// Each Gateway has proxies of its own (`tidegate-proxy --gateway-name`), so the same port of two of them is no
+    /// conflict.
+    #[arg(long = "gateways-apart", env = "TIDEGATE_GATEWAYS_APART")]
+    pub apart: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -87,14 +91,15 @@ pub enum StartError {
 
 impl ControllerArgs {
     pub fn controller(&self) -> Controller {
-        Controller { name: self.controller_name.clone(), gateway_class: self.gateway_class.clone() }
+        let (name, gateway_class) = (self.controller_name.clone(), self.gateway_class.clone());
+        Controller { name, gateway_class, apart: self.apart }
     }
 }
 
 impl Default for ControllerArgs {
     fn default() -> Self {
-        let Controller { name, gateway_class } = Controller::default();
-        Self { gateway_class, controller_name: name }
+        let Controller { name, gateway_class, apart } = Controller::default();
+        Self { gateway_class, controller_name: name, apart }
     }
 }
 
@@ -153,12 +158,15 @@ pub async fn start_from(
 ) -> Result<Running, StartError> {
     let guard = shutdown.clone().drop_guard();
     let peers = Peers::new(&args.quota, args.listen)?;
+    // In a cluster, everybody can have a name who may serve a Gateway.
+    let proof = signing.is_some();
     let certifier = certifier(&args.identity, signing).await?;
     let grpc = listen("--listen", args.listen).await?;
     let admin = listen("--admin", args.admin).await?;
 
     let reading = readings.borrow().clone();
-    let (fold, first) = apply(Fold::new(args.classes.controller()), reading).await.unwrap_or_default();
+    let fold = Fold::new(args.classes.controller()).wanting_proof(proof);
+    let (fold, first) = apply(fold, reading).await.unwrap_or_default();
     let first = first.unwrap_or_default();
     news::log(&World::default(), &first);
     let hub = Arc::new(Hub::new(&first.published));

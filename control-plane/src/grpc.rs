@@ -15,7 +15,7 @@ use tidegate_xds::server::grpc::{StreamId, WorldSource};
 use tidegate_xds::{Node, ResourceSet};
 use tokio::sync::watch;
 
-use crate::publish::{Published, Role};
+use crate::publish::{Published, Scope};
 
 pub use node::{NodeState, Refusal};
 
@@ -27,35 +27,50 @@ pub const TYPES: &[&str] = &[
     ResourceType::PUSH_ORDER[3].type_url(),
     ResourceType::PUSH_ORDER[4].type_url(),
     ResourceType::PUSH_ORDER[5].type_url(),
+    ResourceType::PUSH_ORDER[6].type_url(),
+    ResourceType::PUSH_ORDER[7].type_url(),
 ];
 
 /// The meeting point of worlds and streams.
 #[derive(Debug)]
 pub struct Hub {
-    worlds: BTreeMap<Role, watch::Sender<Arc<ResourceSet>>>,
+    published: Mutex<Published>,
+    lanes: Mutex<BTreeMap<Scope, Lane>>,
     nodes: Mutex<BTreeMap<u64, Arc<Mutex<NodeState>>>>,
     changes: watch::Sender<u64>,
+}
+
+/// The streams of one scope.
+#[derive(Debug)]
+struct Lane {
+    world: watch::Sender<Arc<ResourceSet>>,
+    streams: usize,
 }
 
 impl Hub {
     /// Starts with a world that was loaded: an empty one would take everything away from a connecting proxy.
     pub fn new(published: &Published) -> Self {
-        let world = |role| watch::Sender::new(Arc::new(published.of(role).set.clone()));
         Self {
-            worlds: Role::ALL.into_iter().map(|role| (role, world(role))).collect(),
+            published: Mutex::new(published.clone()),
+            lanes: Mutex::default(),
             nodes: Mutex::default(),
             changes: watch::Sender::new(0),
         }
     }
 
-    /// Tells every node what it is to have from now on; roles for which nothing changed are not woken.
+    /// Tells every node what it is to have from now on; those for which nothing changed are not woken.
     pub fn publish(&self, published: &Published) {
-        for (role, world) in &self.worlds {
-            let next = published.of(*role);
-            world.send_if_modified(|current| {
-                let differs = **current != next.set;
+        *self.published.lock() = published.clone();
+        // Whoever comes from now on begins with the new one. Nobody waits while views are cut.
+        let scopes: Vec<Scope> = self.lanes.lock().keys().cloned().collect();
+        for scope in scopes {
+            let next = published.view(&scope);
+            let lanes = self.lanes.lock();
+            let Some(lane) = lanes.get(&scope) else { continue };
+            lane.world.send_if_modified(|current| {
+                let differs = *current != next;
                 if differs {
-                    *current = Arc::new(next.set.clone());
+                    *current = next;
                 }
                 differs
             });
@@ -72,6 +87,16 @@ impl Hub {
         self.nodes.lock().values().cloned().collect()
     }
 
+    fn leave(&self, scope: &Scope) {
+        let mut lanes = self.lanes.lock();
+        let Some(lane) = lanes.get_mut(scope) else { return };
+        lane.streams = lane.streams.saturating_sub(1);
+        if lane.streams == 0 {
+            lanes.remove(scope);
+            self.published.lock().forget(scope);
+        }
+    }
+
     fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
@@ -79,9 +104,18 @@ impl Hub {
 
 impl WorldSource for Hub {
     fn subscribe(&self, _stream: StreamId, node: &Node) -> watch::Receiver<Arc<ResourceSet>> {
-        let role = NodeState::new(node, SystemTime::UNIX_EPOCH).role;
-        // Every role has a world from the start.
-        self.worlds[&role].subscribe()
+        let NodeState { id, scope, .. } = NodeState::new(node, SystemTime::UNIX_EPOCH);
+        let mut lanes = self.lanes.lock();
+        let published = self.published.lock().clone();
+        if !published.admits(&scope) {
+            tracing::warn!(node = %id, ?scope, "it may not serve the Gateway that it names, and is told nothing of it");
+        }
+        let lane = lanes.entry(scope).or_insert_with_key(|scope| {
+            let world = watch::Sender::new(published.view(scope));
+            Lane { world, streams: 0 }
+        });
+        lane.streams += 1;
+        lane.world.subscribe()
     }
 
     fn event(&self, stream: StreamId, event: Event) {
@@ -95,7 +129,8 @@ impl WorldSource for Hub {
             Event::Acked { type_url, resources, removed } => {
                 let Some(node) = self.nodes.lock().get(&stream.0).cloned() else { return };
                 let mut node = node.lock();
-                let world = Arc::clone(&self.worlds[&node.role].borrow());
+                let world = self.lanes.lock().get(&node.scope).map(|lane| Arc::clone(&lane.world.borrow()));
+                let world = world.unwrap_or_default();
                 let shared = resources.into_iter().map(|(n, v)| world.share_name(type_url, n, v));
                 node.acknowledge(type_url, shared, &removed);
             }
@@ -112,7 +147,9 @@ impl WorldSource for Hub {
     fn disconnected(&self, stream: StreamId) {
         let gone = self.nodes.lock().remove(&stream.0);
         if let Some(node) = gone {
-            tracing::info!(node = %node.lock().id, "proxy disconnected");
+            let node = node.lock();
+            tracing::info!(node = %node.id, "proxy disconnected");
+            self.leave(&node.scope);
         }
         self.changed();
     }

@@ -65,7 +65,7 @@ impl Index {
     }
 
     /// The objects in force.
-    pub fn in_force(&self) -> impl Iterator<Item = &Arc<Object>> {
+    pub fn in_force(&self) -> impl Iterator<Item = &Arc<Object>> + Clone {
         self.objects.values().filter_map(|indexed| indexed.object.as_ref())
     }
 

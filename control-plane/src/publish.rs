@@ -3,9 +3,14 @@
 //! Pure. A version is a hash of the encoded bytes, so what did not change is not sent again, not even by another
 //! control plane or after a restart.
 
+mod reach;
 mod role;
+mod scope;
+#[cfg(test)]
+mod scope_tests;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,10 +19,15 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use tidegate_policy::codec;
 use tidegate_policy::document::ObjectKey;
-use tidegate_policy::model::{BackendKind, Resource, ResourceName, Resources};
+use tidegate_policy::model::{BackendKind, Resource, ResourceName, ResourceType, Resources};
 use tidegate_xds::{Name, ResourceSet, TooLarge, Versioned};
 
+use reach::Reach;
+use views::Views;
+
 pub use role::Role;
+pub(crate) use scope::account;
+pub use scope::{Guests, Scope, label, own_name};
 
 /// Hexadecimal digits of a version: 64 bits, far beyond a chance collision within one resource's history.
 const VERSION_DIGITS: usize = 16;
@@ -26,6 +36,12 @@ const VERSION_DIGITS: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Published {
     roles: BTreeMap<Role, Arc<RoleSet>>,
+    reach: BTreeMap<Role, Arc<Reach>>,
+    guests: Arc<Guests>,
+    /// By pod.
+    workloads: Arc<BTreeMap<Name, Arc<Versioned>>>,
+    /// What was cut out for scopes so far.
+    views: Arc<Views>,
     /// Resources that no message could carry; nodes keep the version they have.
     pub too_large: Vec<(ObjectKey, TooLarge)>,
 }
@@ -41,12 +57,22 @@ pub struct RoleSet {
 pub type ResourceId = (&'static str, Name);
 
 /// Encodes `resources` for every role. What equals its predecessor in `before` shares its memory.
-pub fn publish(resources: &Resources, before: &Published) -> Published {
-    let mut published = Published::default();
+pub fn publish(resources: &Resources, guests: Guests, before: &Published) -> Published {
+    let mut published =
+        Published { guests: Arc::new(guests), views: Views::after(&before.views), ..Published::default() };
     for role in Role::ALL {
-        let set = RoleSet::encode(&role.select(resources), &before.of(role).set, &mut published.too_large);
+        let selected = role.select(resources);
+        let set = RoleSet::encode(&selected, &before.of(role).set, &mut published.too_large);
         published.roles.insert(role, Arc::new(set));
+        published.reach.insert(role, Arc::new(Reach::of(&selected)));
     }
+    let workloads = resources.workloads.values().map(|workload| {
+        let (type_url, name, body) = codec::encode(&Resource::Workload(workload.clone()));
+        let now = Versioned::new(type_url, version(&body), body);
+        let same = before.workloads.get(&*name).filter(|before| ***before == now).cloned();
+        (name.into(), same.unwrap_or_else(|| Arc::new(now)))
+    });
+    published.workloads = Arc::new(workloads.collect());
     published.too_large.dedup();
     published
 }
@@ -56,8 +82,55 @@ impl Published {
         self.roles.get(&role).cloned().unwrap_or_default()
     }
 
+    /// What nodes of this scope are to have.
+    pub fn view(&self, scope: &Scope) -> Arc<ResourceSet> {
+        self.views.of(scope, || self.cut(scope))
+    }
+
+    /// Nobody is of this scope any more.
+    pub(crate) fn forget(&self, scope: &Scope) {
+        self.views.forget(scope);
+    }
+
+    fn cut(&self, scope: &Scope) -> ResourceSet {
+        let all = self.of(scope.role());
+        let (name, account) = match scope {
+            Scope::Gateway { name, account } => (name, account),
+            Scope::Sidecar { pod } => return self.of_pod(all.set.clone(), pod.as_ref()),
+        };
+        let Some(reach) = self.reach.get(&scope.role()) else { return all.set.clone() };
+        let claim = (name.as_ref(), account.as_ref());
+        if claim == (None, None) && self.guests.are_open() {
+            return all.set.clone();
+        }
+        reach.of_gateways(&all.set, |gateway| self.guests.admits(gateway, claim))
+    }
+
+    /// Adds what a sidecar is told of the pod that it is in.
+    fn of_pod(&self, mut set: ResourceSet, pod: Option<&ResourceName>) -> ResourceSet {
+        let name = pod.map(|pod| Name::from(pod.to_string()));
+        if let Some((name, workload)) = name.and_then(|name| self.workloads.get_key_value(&name)) {
+            // A list of names, which always fits.
+            let _ = set.insert(ResourceType::Workload.type_url(), name.clone(), workload.clone());
+        }
+        set
+    }
+
+    /// Whether this scope may have anything of a Gateway that it names.
+    pub(crate) fn admits(&self, scope: &Scope) -> bool {
+        match scope {
+            Scope::Gateway { name: Some(name), account } => {
+                self.guests.admits(name, (Some(name), account.as_ref()))
+            }
+            _ => true,
+        }
+    }
+
     /// Says whether there may be objects that are not known, see [`ResourceSet::set_incomplete`].
     pub fn set_incomplete(&mut self, incomplete: bool) {
+        if self.is_incomplete() != incomplete {
+            self.views = Views::after(&self.views);
+        }
         for role in self.roles.values_mut().filter(|role| role.set.is_incomplete() != incomplete) {
             Arc::make_mut(role).set.set_incomplete(incomplete);
         }
@@ -127,6 +200,8 @@ fn origins(resource: &Resource) -> Vec<ObjectKey> {
         Resource::Route(route) => key(route.kind.as_str(), &route.meta.name),
         Resource::StreamRoute(route) => key(route.kind.as_str(), &route.meta.name),
         Resource::Policy(policy) => key(&policy.kind, &policy.meta.name),
+        // Told one by one, and of nobody's making.
+        Resource::Workload(_) | Resource::Destination(_) => return Vec::new(),
         Resource::Backend(backend) => key(backend_kind(backend.name.kind), &backend.name.object),
         Resource::Endpoints(endpoints) => {
             key(backend_kind(endpoints.backend.kind), &endpoints.backend.object)

@@ -11,7 +11,7 @@ use tidegate_policy::objects::Object;
 use tidegate_policy::resolve::{self, AncestorStatus, Controller, ListenerStatus};
 
 use crate::index::{Index, Indexed};
-use crate::publish::{Published, ResourceId, Role, publish};
+use crate::publish::{Guests, Published, ResourceId, Role, publish};
 use crate::source::Reading;
 use crate::status::Condition;
 
@@ -43,6 +43,7 @@ pub struct World {
 #[derive(Debug, Default)]
 pub struct Fold {
     controller: Controller,
+    proof: bool,
     index: Index,
     world: Arc<World>,
 }
@@ -50,6 +51,12 @@ pub struct Fold {
 impl Fold {
     pub fn new(controller: Controller) -> Self {
         Self { controller, ..Self::default() }
+    }
+
+    /// Whether proxies of Gateways must prove who they are.
+    #[must_use]
+    pub fn wanting_proof(self, proof: bool) -> Self {
+        Self { proof, ..self }
     }
 
     /// The world after `reading`; `None` if it is the same as before.
@@ -72,7 +79,7 @@ impl Fold {
             files: self.index.file_count(),
         };
         if first || change.objects {
-            world.resolve(&self.controller, self.index.in_force().map(Arc::as_ref));
+            world.resolve(&self.controller, self.proof, self.index.in_force().map(Arc::as_ref));
         }
         world.published.set_incomplete(self.index.is_incomplete());
         world.tell_too_large();
@@ -106,9 +113,20 @@ impl World {
         Role::ALL.into_iter().map(|role| (role, derived(role))).collect()
     }
 
-    fn resolve<'a>(&mut self, controller: &Controller, in_force: impl Iterator<Item = &'a Object>) {
+    fn resolve<'a>(
+        &mut self,
+        controller: &Controller,
+        proof: bool,
+        in_force: impl Iterator<Item = &'a Object> + Clone,
+    ) {
+        let mut guests = Guests::new(proof);
+        for object in in_force.clone() {
+            if let Object::Gateway(gateway) = object {
+                guests.add(gateway);
+            }
+        }
         let resolved = resolve::resolve_for(controller, in_force);
-        self.published = publish(&resolved.resources, &self.published);
+        self.published = publish(&resolved.resources, guests, &self.published);
         self.listeners = resolved.listeners;
         self.listener_sets = resolved.listener_sets;
         self.ancestors = resolved.ancestors;

@@ -12,6 +12,7 @@ mod encode_tls;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod workload;
 
 use std::fmt;
 
@@ -38,6 +39,8 @@ pub fn encode(resource: &Resource) -> (&'static str, String, Vec<u8>) {
         Resource::Listener(listener) => proto::Listener::from(listener).encode_to_vec(),
         Resource::Route(route) => proto::Route::from(route).encode_to_vec(),
         Resource::StreamRoute(route) => proto::StreamRoute::from(route).encode_to_vec(),
+        Resource::Workload(workload) => proto::Workload::from(workload).encode_to_vec(),
+        Resource::Destination(found) => proto::Destination::from(found).encode_to_vec(),
     };
     (resource.resource_type().type_url(), resource.name(), bytes)
 }
@@ -64,6 +67,8 @@ pub(crate) fn decode_any(resource_type: ResourceType, bytes: &[u8]) -> Result<Re
         ResourceType::Listener => Resource::Listener(read::<proto::Listener>(bytes)?.try_into()?),
         ResourceType::Route => Resource::Route(read::<proto::Route>(bytes)?.try_into()?),
         ResourceType::StreamRoute => Resource::StreamRoute(read::<proto::StreamRoute>(bytes)?.try_into()?),
+        ResourceType::Workload => Resource::Workload(read::<proto::Workload>(bytes)?.try_into()?),
+        ResourceType::Destination => Resource::Destination(read::<proto::Destination>(bytes)?.into()),
     })
 }
 

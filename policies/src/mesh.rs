@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::balance::EndpointState;
 use crate::decision::{Decision, Outcome, RuleRef};
-use crate::model::{Address, MeshPeer, Mode, PolicyRef};
+use crate::model::{MeshPeer, Mode, PolicyRef};
 use crate::pipeline::{ConnectionContext, Cut, Filter, Phase, RequestContext, Verdict};
 use crate::reason::Reason;
 use crate::snapshot::BackendState;
@@ -90,10 +90,7 @@ impl BackendState {
     }
 
     fn asked(&self, endpoint: &EndpointState) -> Option<&Asked> {
-        let port = match &endpoint.address {
-            Address::Socket(address) => address.port(),
-            Address::Name { port, .. } => *port,
-        };
+        let port = endpoint.address.port();
         self.mtls.as_ref().filter(|mtls| mtls.mode == Mode::Enforce).map(|mtls| mtls.at(port))
     }
 }

@@ -19,6 +19,7 @@ mod route;
 mod source;
 mod stream_route;
 mod tls;
+mod workload;
 
 pub use backend::{
     Address, AppProtocol, Backend, BackendKind, BackendName, Declared, Endpoint, Endpoints, MeshPeer,
@@ -40,3 +41,4 @@ pub use route::{
 pub use source::{Meta, SourceMap, SourceRef};
 pub use stream_route::{StreamBackend, StreamKind, StreamRoute, StreamRule};
 pub use tls::{AltName, BACKEND_TLS_POLICY, BackendTls, ClientMode, ClientValidation, Trust, Verification};
+pub use workload::{Destination, Workload};

@@ -25,6 +25,7 @@ mod label;
 mod listener_set;
 mod metadata;
 mod namespace;
+mod pod;
 mod policy;
 mod reference_grant;
 mod rules;
@@ -63,12 +64,14 @@ pub use label::{LabelExpression, LabelOperator, LabelSelector};
 pub use listener_set::{ListenerSetSpec, ParentGatewayRef};
 pub(crate) use metadata::{Metadata, default_namespace};
 pub use namespace::NamespaceSpec;
+pub use pod::{MESH_PORTS, PodSpec};
 pub use policy::{PolicyTargetRef, PolicyTargets};
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrantSpec};
 pub(crate) use rules::{is_dns_label, is_dns_subdomain};
 pub use secret::{SecretSpec, TLS_SECRET};
+pub use service::SERVICE_ACCOUNTS;
 pub use service::{IntOrString, ServicePort, ServiceSpec, TransportProtocol};
-pub(crate) use service::{MTLS, MTLS_ENABLED, PROXY_PROTOCOL, SERVICE_ACCOUNTS};
+pub(crate) use service::{MTLS, MTLS_ENABLED, PROXY_PROTOCOL};
 pub use stream_route::{StreamBackendRef, StreamRouteKind, StreamRouteSpec, StreamRuleSpec};
 pub(crate) use stream_route::{TcpRouteSpec, TlsRouteSpec, UdpRouteSpec};
 
@@ -91,6 +94,7 @@ pub enum Object {
     StreamRoute(Box<StreamRoute>),
     Service(Box<Service>),
     EndpointSlice(Box<EndpointSlice>),
+    Pod(Box<Pod>),
     Backend(Box<Backend>),
     Secret(Box<Secret>),
     ConfigMap(Box<ConfigMap>),
@@ -110,6 +114,7 @@ pub type GrpcRoute = Written<GrpcRouteSpec>;
 pub type StreamRoute = Written<StreamRouteSpec>;
 pub type Service = Written<ServiceSpec>;
 pub type EndpointSlice = Written<EndpointSliceSpec>;
+pub type Pod = Written<PodSpec>;
 pub type Backend = Written<BackendSpec>;
 pub type Secret = Written<SecretSpec>;
 pub type ConfigMap = Written<ConfigMapSpec>;
@@ -149,6 +154,7 @@ impl Object {
             Self::StreamRoute(o) => Some(&o.meta),
             Self::Service(o) => Some(&o.meta),
             Self::EndpointSlice(o) => Some(&o.meta),
+            Self::Pod(o) => Some(&o.meta),
             Self::Backend(o) => Some(&o.meta),
             Self::Secret(o) => Some(&o.meta),
             Self::ConfigMap(o) => Some(&o.meta),
@@ -171,6 +177,7 @@ impl Object {
             Self::StreamRoute(o) => Some(o.spec.kind.as_str()),
             Self::Service(_) => Some("Service"),
             Self::EndpointSlice(_) => Some("EndpointSlice"),
+            Self::Pod(_) => Some("Pod"),
             Self::Backend(_) => Some("Backend"),
             Self::Secret(_) => Some("Secret"),
             Self::ConfigMap(_) => Some("ConfigMap"),

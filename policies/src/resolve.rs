@@ -33,6 +33,7 @@ mod status;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod workloads;
 
 use std::collections::BTreeMap;
 
@@ -69,6 +70,7 @@ pub fn resolve_for<'a>(controller: &Controller, objects: impl IntoIterator<Item 
     let mut resolved = Resolved::default();
     classes::resolve(&objects, &mut resolved);
     backends::resolve(&objects, &mut resolved);
+    workloads::resolve(&objects, &mut resolved);
     gateways::resolve(&objects, &mut resolved);
     let rivals = rivals::Rivals::find(&objects);
     routes::resolve(&objects, &rivals, &mut resolved);

@@ -22,6 +22,8 @@ mod outbound;
 mod policies;
 #[cfg(test)]
 mod policy_tests;
+#[cfg(test)]
+mod port_tests;
 mod rule;
 mod selected;
 mod stream;
@@ -72,6 +74,9 @@ pub struct Snapshot {
     sockets: FxHashMap<BindAddress, gateway::Socket>,
     outbound: outbound::Services,
     inbound: Option<Arc<Rule>>,
+    /// By the port of the workload that was called, where the application has several.
+    inbound_at: BTreeMap<u16, Arc<Rule>>,
+    served: Vec<ResourceName>,
     backends: BTreeMap<BackendName, Arc<BackendState>>,
     policies: Vec<policies::InForce>,
     guards: Vec<(BackendName, Arc<CircuitGuard>)>,
@@ -85,8 +90,12 @@ pub struct Snapshot {
 /// What a proxy knows of itself, not from the control plane.
 #[derive(Clone, Debug, Default)]
 pub struct Local {
-    /// Services this workload serves: their policies hold on the inbound listener.
+    /// Services this workload serves: their policies hold on the inbound listener. Empty: as the control plane says.
     pub services: Vec<ResourceName>,
+    /// The pod, by which the control plane knows what it serves.
+    pub pod: Option<ResourceName>,
+    /// Where the application listens beside `app`, by the port of the workload that is called.
+    pub apps: BTreeMap<u16, (SocketAddr, Option<AppProtocol>)>,
     /// Where the application listens, and what it speaks; `None` for a pure gateway.
     pub app: Option<(SocketAddr, AppProtocol)>,
     /// The workload's namespace: short names of outbound hosts are looked up here first.
@@ -112,6 +121,8 @@ pub enum Scope {
     Gateway(BindAddress),
     /// For our own application: its services' policies, then the app.
     Inbound,
+    /// The same, at one of several ports that it listens on.
+    InboundAt(u16),
     /// From our own application: routed by the Service it names (`Host`), with that Service's routes.
     Outbound,
     /// From our own application, on its way to this address: routed by the Service port whose address it is (GAMMA,
@@ -262,7 +273,9 @@ impl Snapshot {
     /// was read already; a socket whose listeners are told apart later has what they have in common.
     pub fn gate(&self, scope: Scope, server_name: Option<&str>) -> Gate {
         let found = match scope {
-            Scope::Inbound => self.inbound.as_ref().and_then(|rule| Some(&rule.targets.first()?.gate)),
+            Scope::Inbound | Scope::InboundAt(_) => {
+                self.inbound(scope).and_then(|rule| Some(&rule.targets.first()?.gate))
+            }
             Scope::Gateway(bind) => self.sockets.get(&bind).and_then(|socket| match server_name {
                 None => Some(&socket.gate),
                 Some(name) => {
@@ -279,7 +292,9 @@ impl Snapshot {
     /// socket whose listeners are told apart by the head itself has the longest of theirs.
     pub fn head_limit(&self, scope: Scope, server_name: Option<&str>) -> Option<&Limit> {
         match scope {
-            Scope::Inbound => self.inbound.as_ref()?.targets.first()?.plan.times.header.as_ref(),
+            Scope::Inbound | Scope::InboundAt(_) => {
+                self.inbound(scope)?.targets.first()?.plan.times.header.as_ref()
+            }
             Scope::Gateway(bind) => self.sockets.get(&bind)?.head_limit(server_name),
             Scope::Outbound | Scope::OutboundTo(_) => None,
         }
@@ -340,7 +355,7 @@ impl Snapshot {
         request: &RequestView<'_>,
     ) -> Result<Option<&Arc<Rule>>, Reason> {
         Ok(match scope {
-            Scope::Inbound => self.inbound.as_ref(),
+            Scope::Inbound | Scope::InboundAt(_) => self.inbound(scope),
             Scope::Gateway(bind) => {
                 let host = authority(head)?.host;
                 self.sockets.get(&bind).and_then(|socket| socket.find(&host, request))
@@ -348,6 +363,29 @@ impl Snapshot {
             Scope::Outbound => self.outbound.find(&authority(head)?, request),
             Scope::OutboundTo(address) => self.outbound.find_at(address, request),
         })
+    }
+
+    /// The way to our own application.
+    fn inbound(&self, scope: Scope) -> Option<&Arc<Rule>> {
+        match scope {
+            Scope::InboundAt(port) => self.inbound_at.get(&port),
+            _ => self.inbound.as_ref(),
+        }
+    }
+
+    /// The Services whose policies hold for what comes in.
+    pub fn served(&self) -> &[ResourceName] {
+        &self.served
+    }
+
+    /// Where the application is that is reached there.
+    pub fn app(&self, scope: Scope) -> Option<(SocketAddr, AppProtocol)> {
+        let target = self.inbound(scope)?.targets.first()?;
+        let backend = target.backend.as_ref().ok()?;
+        match &backend.endpoints.first()?.address {
+            crate::model::Address::Socket(address) => Some((*address, backend.protocol)),
+            crate::model::Address::Name { .. } => None,
+        }
     }
 
     /// Every backend, for status and metrics.

@@ -416,8 +416,8 @@ fn an_object_from_a_cluster_passes_the_same_checks() {
 
 #[test]
 fn a_cluster_may_hold_kinds_that_are_not_used() {
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "shop"}});
-    assert_eq!(from_value(&pod).unwrap(), Object::Ignored);
+    let job = json!({"apiVersion": "v1", "kind": "Job", "metadata": {"name": "shop"}});
+    assert_eq!(from_value(&job).unwrap(), Object::Ignored);
     assert!(from_value(&json!({"kind": "Carrot", "apiVersion": "v1"})).is_err());
     assert!(from_value(&json!([])).is_err());
 }

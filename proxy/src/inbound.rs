@@ -208,7 +208,7 @@ async fn connect(
     server_name: Option<&str>,
 ) -> Option<Opened> {
     let proxy = &context.proxy;
-    let (app, protocol) = proxy.config.local.app?;
+    let (app, protocol) = proxy.store.load().app(context.scope)?;
     let mut record = proxy.telemetry.stream(context.peer.clone(), context.reached, context.direction);
     if let Some(server_name) = server_name.filter(|name| !name.is_empty()) {
         record.asked_for(server_name.into());

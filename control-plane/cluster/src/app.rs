@@ -158,7 +158,10 @@ pub async fn start(
     let readings = first(readings, &shutdown).await.ok_or(RunError::Stopped)?;
     let signing = identity::signing(&cluster, flags, args.identity.trust_domain(), publish);
     let signing = shutdown.run_until_cancelled(signing).await.ok_or(RunError::Stopped)?;
-    let running = start_from(args, readings, signing, shutdown.clone()).await?;
+    let mut args = args.clone();
+    // Who makes proxies for each Gateway knows that they share nothing.
+    args.classes.apart |= flags.gateway_image.is_some();
+    let running = start_from(&args, readings, signing, shutdown.clone()).await?;
     let plane = Plane { world: running.world(), nodes: running.node_changes(), reporter: running.reporter() };
     let events = Events::new(options.client.clone(), &identity);
     let deploys = flags.gateway_image.is_some();

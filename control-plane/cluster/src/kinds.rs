@@ -9,6 +9,14 @@ use tidegate_policy::document;
 /// Only those that something refers to are read: a cluster has many that are none of our business.
 pub const REFERRED: [&str; 2] = ["ConfigMap", "Secret"];
 
+/// Of the pods of a cluster, those with a sidecar.
+const INJECTED: &str = "tidegate.io/injected";
+
+/// The label selector of those objects of a kind that are read; `None`: all of them.
+pub fn read_only(kind: &str) -> Option<&'static str> {
+    (kind == "Pod").then_some(INJECTED)
+}
+
 /// A kind with a meaning to the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {

@@ -25,7 +25,7 @@ pub(crate) fn init(wish: &Wish, settings: &Settings) -> Json {
         format!("--uid={}", settings.uid),
         format!("--outbound-port={}", settings.ports.outbound),
     ];
-    if wish.app_port.is_some() && !wish.inbound.is_empty() {
+    if !wish.app_ports.is_empty() && !wish.inbound.is_empty() {
         args.push(format!("--inbound-port={}", settings.ports.inbound));
         args.push(format!("--inbound={}", joined(&wish.inbound)));
     }
@@ -127,11 +127,13 @@ fn args(wish: &Wish, workload: Option<&str>, settings: &Settings) -> Vec<String>
         args.extend(settings.trust_domain.as_ref().map(|domain| format!("--trust-domain={domain}")));
     }
     args.extend(workload.map(|name| format!("--workload={name}")));
-    if let Some(port) = wish.app_port {
+    if let Some((port, others)) = wish.app_ports.split_first() {
         args.push(format!("--inbound={listen}:{}", ports.inbound));
         args.push(format!("--app=127.0.0.1:{port}"));
         args.extend(wish.app_protocol.as_ref().map(|protocol| format!("--app-protocol={protocol}")));
+        args.extend((!others.is_empty()).then(|| format!("--app-port={}", joined(others))));
     }
+    args.push(String::from("--pod=$(POD_NAME)"));
     args.extend(wish.services.iter().map(|service| format!("--service={service}")));
     args.extend(settings.extra_args.iter().cloned());
     args

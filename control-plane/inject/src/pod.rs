@@ -6,7 +6,7 @@ use crate::containers::{self, STATE_VOLUME, TOKEN_VOLUME};
 use crate::decide::Because;
 use crate::document::workload_of;
 use crate::settings::Settings;
-use crate::wish::{INJECTED, TRUST_ROOT, Wish};
+use crate::wish::{INJECTED, MESH_PORTS, TRUST_ROOT, Wish};
 use crate::{INIT_CONTAINER, Outcome, PROXY_CONTAINER, Refusal};
 
 /// What a pod has without a word of its own.
@@ -143,7 +143,17 @@ fn injected(pod: &Json, wish: &Wish, workload: Option<&str>, settings: &Settings
     annotations[INJECTED] = json!(settings.proxy_image);
     if settings.has_identity() {
         annotations[TRUST_ROOT] = json!(settings.trust_root);
+        let meshed: Vec<_> = wish.meshed().iter().map(u16::to_string).collect();
+        if !meshed.is_empty() {
+            annotations[MESH_PORTS] = json!(meshed.join(","));
+        }
     }
+    // By which the control plane finds the pods that have one, and reads no other.
+    let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+    if !labels.is_object() {
+        *labels = json!({});
+    }
+    labels[INJECTED] = json!("true");
     pod
 }
 

@@ -11,6 +11,8 @@ use crate::settings::Settings;
 
 /// `enabled` or `disabled`, as an annotation or, where the webhook shall ask, as a label; see [`crate::decide`].
 pub(crate) const INJECT: &str = "tidegate.io/inject";
+/// Written by us: at these ports the sidecar takes mTLS, so that callers know.
+pub(crate) const MESH_PORTS: &str = "tidegate.io/mesh-ports";
 /// Written by us, with the sidecar's image.
 pub(crate) const INJECTED: &str = "tidegate.io/injected";
 /// Written by us: the roots that the sidecar knows the control plane by, which its own volume shows it as a file.
@@ -18,13 +20,14 @@ pub(crate) const TRUST_ROOT: &str = "tidegate.io/trust-root";
 
 /// `native` or `plain`; default as the mesh's settings say.
 const SIDECAR: &str = "tidegate.io/sidecar";
-/// The port that the application serves on. Default: the first TCP port that a container names. `none`: it serves nothing.
+/// The ports that the application serves on, with commas between. Default: each TCP port that a container names. `none`: it
+/// serves nothing. A connection that was not led to the sidecar by a redirection is for the first.
 const APP_PORT: &str = "tidegate.io/app-port";
-/// `http1` or `h2c`.
+/// `http1` or `h2c`, for the first of the ports; of the others, Services tell.
 const APP_PROTOCOL: &str = "tidegate.io/app-protocol";
 /// The Services that it serves, whose policies hold for its inbound requests: `cart` or `shop/cart`, with commas between.
 const SERVICES: &str = "tidegate.io/services";
-/// Connections to these ports of the pod are led to the sidecar, with commas between. Default: the application's port.
+/// Connections to these ports of the pod are led to the sidecar, with commas between. Default: the application's ports.
 const INBOUND: &str = "tidegate.io/inbound-ports";
 /// Connections that are not redirected.
 const NOT_INBOUND: &str = "tidegate.io/exclude-inbound-ports";
@@ -39,9 +42,10 @@ const CPU: &str = "tidegate.io/proxy-cpu";
 const MEMORY: &str = "tidegate.io/proxy-memory";
 const MEMORY_LIMIT: &str = "tidegate.io/proxy-memory-limit";
 
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     INJECT,
     INJECTED,
+    MESH_PORTS,
     TRUST_ROOT,
     SIDECAR,
     APP_PORT,
@@ -65,7 +69,7 @@ const PREFIX: &str = "tidegate.io/";
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Wish {
     pub(crate) native: bool,
-    pub(crate) app_port: Option<u16>,
+    pub(crate) app_ports: Vec<u16>,
     pub(crate) app_protocol: Option<String>,
     pub(crate) services: Vec<String>,
     pub(crate) inbound: Vec<u16>,
@@ -89,19 +93,19 @@ impl Wish {
     pub(crate) fn of(pod: &Json, settings: &Settings) -> Result<Self, Vec<String>> {
         let mut reader = Reader { annotations: pod.pointer("/metadata/annotations"), faults: Vec::new() };
         reader.strangers();
-        let app_port = match reader.text(APP_PORT) {
-            Some("none") => None,
-            Some(_) => reader.list(APP_PORT, "a port, or none").first().copied(),
-            None => first_port(pod),
+        let app_ports = match reader.text(APP_PORT) {
+            Some("none") => Vec::new(),
+            Some(_) => reader.list(APP_PORT, "ports with commas between, or none"),
+            None => named_ports(pod),
         };
         let inbound = match reader.text(INBOUND) {
             Some(_) => reader.ports(INBOUND),
-            None => app_port.into_iter().collect(),
+            None => app_ports.clone(),
         };
-        if app_port == Some(0) || inbound.contains(&0) {
+        if app_ports.contains(&0) || inbound.contains(&0) {
             reader.faults.push(format!("{APP_PORT}: 0 is no port"));
         }
-        if let (None, false) = (app_port, inbound.is_empty()) {
+        if app_ports.is_empty() && !inbound.is_empty() {
             reader
                 .faults
                 .push(format!("{INBOUND}: nothing says where the application listens: write {APP_PORT} too"));
@@ -111,7 +115,7 @@ impl Wish {
             reader.one_of(INTERCEPTION, &["redirect", "none"]).is_none_or(|word| word == "redirect");
         let wish = Self {
             native: native.unwrap_or(settings.native_sidecar),
-            app_port,
+            app_ports,
             app_protocol: reader.one_of(APP_PROTOCOL, &["http1", "h2c"]).map(str::to_owned),
             services: reader.list(SERVICES, "names of Services"),
             inbound,
@@ -127,6 +131,14 @@ impl Wish {
             resources: reader.resources(settings),
         };
         if reader.faults.is_empty() { Ok(wish) } else { Err(reader.faults) }
+    }
+}
+
+impl Wish {
+    /// The ports at which callers come to the sidecar.
+    pub(crate) fn meshed(&self) -> Vec<u16> {
+        let not_ours = |port: &&u16| self.redirects && !self.not_inbound.contains(port);
+        self.inbound.iter().filter(not_ours).copied().collect()
     }
 }
 
@@ -183,9 +195,16 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn first_port(pod: &Json) -> Option<u16> {
-    let containers = pod.pointer("/spec/containers")?.as_array()?;
-    let ports = containers.iter().filter_map(|container| container.get("ports")?.as_array()).flatten();
-    let mut tcp = ports.filter(|port| port.get("protocol").is_none_or(|protocol| protocol == "TCP"));
-    tcp.find_map(|port| u16::try_from(port.get("containerPort")?.as_u64()?).ok())
+/// In their order, each once.
+fn named_ports(pod: &Json) -> Vec<u16> {
+    let containers = pod.pointer("/spec/containers").and_then(Json::as_array).into_iter().flatten();
+    let ports = containers.filter_map(|container| container.get("ports")?.as_array()).flatten();
+    let tcp = ports.filter(|port| port.get("protocol").is_none_or(|protocol| protocol == "TCP"));
+    let mut named = Vec::new();
+    for port in tcp.filter_map(|port| u16::try_from(port.get("containerPort")?.as_u64()?).ok()) {
+        if !named.contains(&port) {
+            named.push(port);
+        }
+    }
+    named
 }

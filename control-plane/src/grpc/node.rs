@@ -5,11 +5,12 @@ use std::time::SystemTime;
 
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
+use tidegate_policy::model::ResourceName;
 use tidegate_xds::server::Nack;
 use tidegate_xds::server::grpc::IDENTITY;
 use tidegate_xds::{Name, Node, Version};
 
-use crate::publish::{ResourceId, Role};
+use crate::publish::{ResourceId, Role, Scope, account};
 
 /// A node's metadata may be anything; no more than this many services are shown.
 const MAX_SERVICES: usize = 64;
@@ -18,6 +19,8 @@ const MAX_SERVICES: usize = 64;
 pub struct NodeState {
     pub id: String,
     pub role: Role,
+    /// Which part of the whole it is told.
+    pub scope: Scope,
     pub namespace: String,
     pub services: Vec<String>,
     /// The SPIFFE id that it has proved to have.
@@ -41,13 +44,30 @@ pub struct Refusal {
 }
 
 impl NodeState {
-    /// Reads `metadata {namespace, services: [..], role}` and `locality {zone}` of an xDS node.
+    /// Reads `metadata {namespace, services: [..], role, gateway: namespace/name, pod}` and `locality {zone}` of an xDS node.
     pub fn new(node: &Node, now: SystemTime) -> Self {
         let text = |key| text(node.metadata.as_ref(), key);
+        let role = Role::parse(text("role").unwrap_or_default());
+        let namespace = text("namespace").unwrap_or_default();
+        // A name of a wrong form is nobody's.
+        let nobodys = |name: &str| ResourceName::new("", name);
+        let account = text(IDENTITY).map(|name| account(name).unwrap_or_else(|| nobodys(name)));
+        let scope = match role {
+            Role::Gateway => {
+                let name = text("gateway").map(|name| name.parse().unwrap_or_else(|_| nobodys(name)));
+                Scope::Gateway { name, account }
+            }
+            Role::Sidecar => {
+                let is_there = |account: ResourceName| *account.namespace == *namespace;
+                let pod = text("pod").filter(|_| account.is_none_or(is_there));
+                Scope::Sidecar { pod: pod.map(|pod| ResourceName::new(namespace, pod)) }
+            }
+        };
         Self {
             id: node.id.clone(),
-            role: Role::parse(text("role").unwrap_or_default()),
-            namespace: text("namespace").unwrap_or_default().to_owned(),
+            role,
+            scope,
+            namespace: namespace.to_owned(),
             services: texts(node.metadata.as_ref(), "services"),
             identity: text(IDENTITY).map(str::to_owned),
             zone: node.locality.as_ref().map(|at| at.zone.clone()).filter(|zone| !zone.is_empty()),

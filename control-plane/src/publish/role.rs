@@ -57,6 +57,7 @@ impl Role {
             streams: if self == Self::Gateway { all.streams.clone() } else { Default::default() },
             backends: all.backends.clone(),
             endpoints: all.endpoints.clone(),
+            workloads: Default::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use tidegate_policy::model::{
 };
 use tidegate_policy::resolve::resolve;
 
-use super::{Published, Role, publish};
+use super::{Guests, Published, Role, publish};
 use crate::grpc::TYPES;
 
 const MESH: &str = "\
@@ -71,7 +71,7 @@ fn a_gateway_and_a_sidecar_are_each_told_what_they_can_use() {
         + &limit("on-gateway", "{kind: Gateway, name: edge}")
         + &limit("on-both", "{kind: Gateway, name: edge}, {kind: Service, name: shop}")
         + &limit("on-inside", "{kind: HTTPRoute, name: inside}");
-    let published = publish(&resources(&text), &Published::default());
+    let published = publish(&resources(&text), Guests::default(), &Published::default());
     let common =
         ["Backend default/shop:80", "Endpoints default/shop:80", "Policy RateLimitPolicy/default/on-both"];
     let gateway = told(&published, Role::Gateway);
@@ -97,7 +97,7 @@ fn a_policy_that_a_route_names_goes_where_the_route_goes() {
     let inside = inside.replacen("rules: [{", &format!("rules: [{{{named}, "), 1);
     let text =
         format!("{outside}metadata: {{name: inside}}{inside}") + &limit("named", "") + &limit("unnamed", "");
-    let published = publish(&resources(&text), &Published::default());
+    let published = publish(&resources(&text), Guests::default(), &Published::default());
     let policies = |role| {
         let all = told(&published, role).into_iter();
         all.filter(|name| name.starts_with("Policy ")).collect::<Vec<_>>()
@@ -108,9 +108,9 @@ fn a_policy_that_a_route_names_goes_where_the_route_goes() {
 
 #[test]
 fn what_did_not_change_keeps_its_version_and_its_memory() {
-    let before = publish(&resources(MESH), &Published::default());
-    let again = publish(&resources(MESH), &Published::default());
-    let after = publish(&resources(&MESH.replace("port: 3000", "port: 3001")), &before);
+    let before = publish(&resources(MESH), Guests::default(), &Published::default());
+    let again = publish(&resources(MESH), Guests::default(), &Published::default());
+    let after = publish(&resources(&MESH.replace("port: 3000", "port: 3001")), Guests::default(), &before);
     assert!(!again.differs(&before) && after.differs(&before));
     let of = |published: &Published, url: &str| {
         published.of(Role::Sidecar).set.get(url, "default/shop:80").cloned()
@@ -125,7 +125,7 @@ fn what_did_not_change_keeps_its_version_and_its_memory() {
 
 #[test]
 fn every_resource_is_traced_back_to_its_object() {
-    let published = publish(&resources(MESH), &Published::default());
+    let published = publish(&resources(MESH), Guests::default(), &Published::default());
     let derived = |kind: &str, name: &str| {
         let key = ObjectKey { kind: kind.into(), namespace: "default".into(), name: name.into() };
         published.of(Role::Gateway).derived(&key).iter().map(|id| id.1.to_string()).collect::<Vec<_>>()
@@ -140,7 +140,7 @@ fn every_resource_is_traced_back_to_its_object() {
 fn what_no_message_can_carry_is_told_and_the_last_version_stays() {
     let name =
         BackendName { kind: BackendKind::Service, object: ResourceName::new("default", "shop"), port: 80 };
-    let before = publish(&resources(MESH), &Published::default());
+    let before = publish(&resources(MESH), Guests::default(), &Published::default());
     let mut huge = resources(MESH);
     let endpoint = |i: u32| {
         let host = format!("{i:0>240}.example").into();
@@ -148,7 +148,7 @@ fn what_no_message_can_carry_is_told_and_the_last_version_stays() {
     };
     let endpoints = (0..70_000).map(endpoint).collect();
     huge.endpoints.insert(name.clone(), Endpoints { backend: name, endpoints });
-    let after = publish(&huge, &before);
+    let after = publish(&huge, Guests::default(), &before);
     assert!(!after.differs(&before));
     assert_eq!(after.too_large.len(), 1);
     assert_eq!(after.too_large[0].0.to_string(), "Service default/shop");

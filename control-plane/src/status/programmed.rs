@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use tidegate_policy::document::ObjectKey;
 use tidegate_policy::model::ResourceType;
+use tidegate_xds::ResourceSet;
 
 use super::Programmed;
 use crate::grpc::NodeState;
-use crate::publish::{Published, ResourceId, Role};
+use crate::publish::{ResourceId, Role};
 
 /// More names help nobody.
 pub const MAX_LAGGARDS: usize = 10;
@@ -35,9 +36,8 @@ pub(super) fn of_listeners(
 }
 
 /// Counts one more node; one that is told nothing about the object does not count.
-pub(super) fn count(programmed: &mut Programmed, derived: &Derived, published: &Published, node: &NodeState) {
+pub(super) fn count(programmed: &mut Programmed, derived: &Derived, set: &ResourceSet, node: &NodeState) {
     let ids = derived.iter().filter(|(role, _)| *role == node.role).flat_map(|(_, ids)| ids);
-    let set = &published.of(node.role).set;
     let mut told = false;
     let mut behind = false;
     for id in ids {
@@ -60,8 +60,7 @@ pub(super) fn count(programmed: &mut Programmed, derived: &Derived, published: &
 }
 
 /// `(acknowledged, of)`: resources that a node runs in the current version, of those it is to have.
-pub(super) fn progress(published: &Published, node: &NodeState) -> (usize, usize) {
-    let set = &published.of(node.role).set;
+pub(super) fn progress(set: &ResourceSet, node: &NodeState) -> (usize, usize) {
     let all =
         crate::grpc::TYPES.iter().flat_map(|t| set.of_type(t).map(move |(name, v)| ((*t, name.clone()), v)));
     let acknowledged = all.filter(|(id, resource)| node.runs(id, &resource.version)).count();

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use tidegate_policy::document::{Diagnostic, ObjectKey};
+use tidegate_xds::ResourceSet;
 use tokio::sync::watch;
 
 use super::programmed::{count, of_listeners, progress};
@@ -139,17 +140,18 @@ pub fn report(world: &World, nodes: &[Arc<Mutex<NodeState>>]) -> Status {
     let mut statuses = Vec::with_capacity(nodes.len());
     for node in nodes {
         let node = node.lock();
+        let set = world.published.view(&node.scope);
         for (programmed, derived) in listeners.iter_mut().zip(&yields) {
             for (programmed, derived) in programmed.values_mut().zip(derived.values()) {
-                count(programmed, derived, &world.published, &node);
+                count(programmed, derived, &set, &node);
             }
         }
         for (programmed, derived) in programmed.iter_mut().zip(&derived) {
             if let Some(programmed) = programmed {
-                count(programmed, derived, &world.published, &node);
+                count(programmed, derived, &set, &node);
             }
         }
-        statuses.push(node_status(world, &node));
+        statuses.push(node_status(&set, &node));
     }
     statuses.sort_by(|a, b| a.id.cmp(&b.id));
     let mut errors = by_object(world);
@@ -168,8 +170,8 @@ pub fn report(world: &World, nodes: &[Arc<Mutex<NodeState>>]) -> Status {
     }
 }
 
-fn node_status(world: &World, node: &NodeState) -> NodeStatus {
-    let (acknowledged, of) = progress(&world.published, node);
+fn node_status(set: &ResourceSet, node: &NodeState) -> NodeStatus {
+    let (acknowledged, of) = progress(set, node);
     NodeStatus {
         id: node.id.clone(),
         role: node.role,

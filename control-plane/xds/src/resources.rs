@@ -28,7 +28,7 @@ pub struct Versioned {
 }
 
 /// Resources by type URL and name. Cloning shares them; a change of one type leaves the others shared.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct ResourceSet {
     types: BTreeMap<&'static str, Arc<TypeMap>>,
     incomplete: bool,
@@ -93,7 +93,7 @@ impl ResourceSet {
     /// one glance to be unchanged, without comparing its resources.
     pub fn share(&mut self, before: &Self) {
         for (type_url, map) in &mut self.types {
-            if let Some(same) = before.types.get(type_url).filter(|same| *same == map) {
+            if let Some(same) = before.types.get(type_url).filter(|same| is_same(same, map)) {
                 *map = Arc::clone(same);
             }
         }
@@ -127,6 +127,21 @@ impl ResourceSet {
     pub(crate) fn map(&self, type_url: &str) -> &Arc<TypeMap> {
         self.types.get(type_url).unwrap_or(&NOTHING)
     }
+}
+
+impl PartialEq for ResourceSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.incomplete == other.incomplete
+            && self.types.len() == other.types.len()
+            && self.types.iter().zip(&other.types).all(|(a, b)| a.0 == b.0 && is_same(a.1, b.1))
+    }
+}
+
+/// What is shared is not looked into.
+fn is_same(a: &Arc<TypeMap>, b: &Arc<TypeMap>) -> bool {
+    let same = |(a, b): (&Arc<Versioned>, &Arc<Versioned>)| Arc::ptr_eq(a, b) || a == b;
+    Arc::ptr_eq(a, b)
+        || (a.len() == b.len() && a.iter().zip(&**b).all(|(a, b)| a.0 == b.0 && same((a.1, b.1))))
 }
 
 #[cfg(test)]

@@ -120,13 +120,20 @@ impl Chain {
     /// Filters in the sidecars of `service`: one chain per port, since a policy may be for one of them. Which port
     /// a call came for cannot be told from the workload's side, so all of them hold.
     pub fn inbound(service: &ResourceName, resources: &Resources) -> Vec<Self> {
+        Self::inbound_at(service, resources, None)
+    }
+
+    /// The same, where it is known at which port of the workload: those of the Service's ports hold that lead there.
+    pub fn inbound_at(service: &ResourceName, resources: &Resources, port: Option<u16>) -> Vec<Self> {
         let of_port = |backend: &Backend| {
             let mut chain = Self::default();
             chain.namespace(&service.namespace);
             chain.backend(&backend.name, resources);
             chain
         };
-        let mut chains: Vec<_> = resources.ports_of(service).map(of_port).collect();
+        let leads_there =
+            |backend: &&Backend| port.is_none_or(|port| resources.leads_to(&backend.name, port));
+        let mut chains: Vec<_> = resources.ports_of(service).filter(leads_there).map(of_port).collect();
         if chains.is_empty() {
             let mut chain = Self::default();
             chain.namespace(&service.namespace);

@@ -352,6 +352,10 @@ fn resource() -> impl Strategy<Value = Resource> {
         listener().prop_map(Resource::Listener),
         route().prop_map(Resource::Route),
         stream_route().prop_map(Resource::StreamRoute),
+        (object(), vec(object(), 0..3))
+            .prop_map(|(name, services)| Resource::Workload(Workload { name, services })),
+        ("[a-z.0-9]{1,20}", any::<bool>())
+            .prop_map(|(key, known)| Resource::Destination(Destination { key, known })),
     ]
 }
 

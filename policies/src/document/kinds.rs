@@ -12,13 +12,13 @@ use crate::kinds::KINDS;
 use crate::model::{Meta, Mode, Policy, SourceMap};
 use crate::objects::{
     BackendSpec, BackendTlsPolicySpec, ConfigMapSpec, EndpointSliceSpec, Fault, Faults, GatewayClassSpec,
-    GatewaySpec, GrpcRouteSpec, HttpRouteSpec, ListenerSetSpec, Metadata, NamespaceSpec, Object,
+    GatewaySpec, GrpcRouteSpec, HttpRouteSpec, ListenerSetSpec, Metadata, NamespaceSpec, Object, PodSpec,
     PolicyTargets, ReferenceGrantSpec, SecretSpec, ServiceSpec, Spec, TcpRouteSpec, TlsRouteSpec,
     UdpRouteSpec, Written,
 };
 
 /// Real kinds that often share a file with ours, told from misspelt ones.
-const NOT_USED: [&str; 21] = [
+const NOT_USED: [&str; 20] = [
     "ClusterRole",
     "ClusterRoleBinding",
     "CronJob",
@@ -31,7 +31,6 @@ const NOT_USED: [&str; 21] = [
     "Job",
     "NetworkPolicy",
     "PersistentVolumeClaim",
-    "Pod",
     "PodDisruptionBudget",
     "ReplicaSet",
     "Role",
@@ -113,6 +112,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             content: Content::Beside,
             ..Row::of::<EndpointSliceSpec>("EndpointSlice", &["discovery.k8s.io/v1"])
         },
+        Row { content: Content::OptionalSpec, ..Row::of::<PodSpec>("Pod", &["v1"]) },
         Row::of::<BackendSpec>("Backend", tidegate),
         Row { content: Content::Beside, ..Row::of::<SecretSpec>("Secret", &["v1"]) },
         Row { content: Content::Beside, ..Row::of::<ConfigMapSpec>("ConfigMap", &["v1"]) },

@@ -177,6 +177,15 @@ pub enum Address {
     },
 }
 
+impl Address {
+    pub const fn port(&self) -> u16 {
+        match self {
+            Self::Socket(address) => address.port(),
+            Self::Name { port, .. } => *port,
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

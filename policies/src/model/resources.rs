@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Backend, BackendKind, BackendName, Endpoints, Listener, ListenerName, Policy, ResourceName, Route,
-    RouteKind, StreamKind, StreamRoute,
+    Backend, BackendKind, BackendName, Destination, Endpoints, Listener, ListenerName, Policy, ResourceName,
+    Route, RouteKind, StreamKind, StreamRoute, Workload,
 };
 
 /// Everything one proxy knows: the input of a snapshot. Keys are the resources' own names.
@@ -15,6 +15,8 @@ pub struct Resources {
     pub endpoints: BTreeMap<BackendName, Endpoints>,
     /// By kind, then name.
     pub policies: BTreeMap<(String, ResourceName), Policy>,
+    /// By pod.
+    pub workloads: BTreeMap<ResourceName, Workload>,
 }
 
 /// One resource of any type: what one xDS resource carries.
@@ -26,6 +28,9 @@ pub enum Resource {
     Listener(Listener),
     Route(Route),
     StreamRoute(StreamRoute),
+    Workload(Workload),
+    /// An answer: nothing is made of it.
+    Destination(Destination),
 }
 
 /// The xDS resource types, in the order in which additions are pushed; removals go the other way round. So a
@@ -38,11 +43,28 @@ pub enum ResourceType {
     Listener,
     Route,
     StreamRoute,
+    /// Only to sidecars that say which pod they are in.
+    Workload,
+    /// Only to those that ask by name. Last: what it stands for is there before.
+    Destination,
 }
 
 impl ResourceType {
-    pub const PUSH_ORDER: [Self; 6] =
-        [Self::Backend, Self::Endpoints, Self::Policy, Self::Listener, Self::Route, Self::StreamRoute];
+    pub const PUSH_ORDER: [Self; 8] = [
+        Self::Backend,
+        Self::Endpoints,
+        Self::Policy,
+        Self::Listener,
+        Self::Route,
+        Self::StreamRoute,
+        Self::Workload,
+        Self::Destination,
+    ];
+
+    /// Whether it is told to those alone who say that they want it.
+    pub const fn is_asked_for(self) -> bool {
+        matches!(self, Self::Workload | Self::Destination)
+    }
 
     pub const fn type_url(self) -> &'static str {
         match self {
@@ -52,6 +74,8 @@ impl ResourceType {
             Self::Listener => "type.googleapis.com/tidegate.v1.Listener",
             Self::Route => "type.googleapis.com/tidegate.v1.Route",
             Self::StreamRoute => "type.googleapis.com/tidegate.v1.StreamRoute",
+            Self::Workload => "type.googleapis.com/tidegate.v1.Workload",
+            Self::Destination => "type.googleapis.com/tidegate.v1.Destination",
         }
     }
 
@@ -69,6 +93,8 @@ impl Resource {
             Self::Listener(_) => ResourceType::Listener,
             Self::Route(_) => ResourceType::Route,
             Self::StreamRoute(_) => ResourceType::StreamRoute,
+            Self::Workload(_) => ResourceType::Workload,
+            Self::Destination(_) => ResourceType::Destination,
         }
     }
 
@@ -84,6 +110,8 @@ impl Resource {
                 RouteKind::Grpc => format!("{}/{}", r.kind.as_str(), r.meta.name),
             },
             Self::StreamRoute(r) => format!("{}/{}", r.kind.as_str(), r.meta.name),
+            Self::Workload(w) => w.name.to_string(),
+            Self::Destination(d) => d.key.clone(),
         }
     }
 }
@@ -99,6 +127,8 @@ impl Resources {
             Resource::Listener(l) => drop(self.listeners.insert(l.name.clone(), l)),
             Resource::Route(r) => drop(self.routes.insert((r.kind, r.meta.name.clone()), r)),
             Resource::StreamRoute(r) => drop(self.streams.insert((r.kind, r.meta.name.clone()), r)),
+            Resource::Workload(w) => drop(self.workloads.insert(w.name.clone(), w)),
+            Resource::Destination(_) => {}
         }
     }
 
@@ -106,6 +136,12 @@ impl Resources {
     pub fn ports_of(&self, service: &ResourceName) -> impl Iterator<Item = &Backend> {
         let port = |port| BackendName { kind: BackendKind::Service, object: service.clone(), port };
         self.backends.range(port(0)..=port(u16::MAX)).map(|(_, backend)| backend)
+    }
+
+    /// Whether calls of a backend come to this port of workloads. Where no endpoint is known, they may.
+    pub fn leads_to(&self, backend: &BackendName, port: u16) -> bool {
+        let known = self.endpoints.get(backend).map_or(&[][..], |endpoints| &endpoints.endpoints);
+        known.is_empty() || known.iter().any(|endpoint| endpoint.address.port() == port)
     }
 
     /// Every resource, in push order.
@@ -116,6 +152,8 @@ impl Resources {
         let listeners = self.listeners.values().cloned().map(Resource::Listener);
         let routes = self.routes.values().cloned().map(Resource::Route);
         let streams = self.streams.values().cloned().map(Resource::StreamRoute);
-        backends.chain(endpoints).chain(policies).chain(listeners).chain(routes).chain(streams)
+        let workloads = self.workloads.values().cloned().map(Resource::Workload);
+        let whole = backends.chain(endpoints).chain(policies).chain(listeners).chain(routes).chain(streams);
+        whole.chain(workloads)
     }
 }

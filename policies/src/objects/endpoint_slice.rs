@@ -1,12 +1,14 @@
 //! Kubernetes discovery.k8s.io/v1 `EndpointSlice`: the addresses behind a Service.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::rules::is_dns_subdomain;
 use super::{Faults, Object, Spec, TransportProtocol, Written};
+use crate::model::ResourceName;
 
 /// The label that says which Service a slice belongs to.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -34,7 +36,7 @@ pub enum AddressType {
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-ignored" = ["deprecatedTopology", "targetRef"]))]
+#[schemars(extend("x-ignored" = ["deprecatedTopology"]))]
 pub struct SliceEndpoint {
     /// All addresses of one endpoint; consumers take the first.
     #[schemars(length(min = 1, max = 100))]
@@ -47,6 +49,19 @@ pub struct SliceEndpoint {
     #[schemars(length(max = 253))]
     pub zone: Option<String>,
     pub hints: Option<EndpointHints>,
+    /// What it is the address of.
+    pub target_ref: Option<SliceTarget>,
+}
+
+/// The object behind an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-ignored" = ["apiVersion", "fieldPath", "resourceVersion", "uid"]))]
+pub struct SliceTarget {
+    pub kind: String,
+    /// Default: that of the slice.
+    pub namespace: Option<String>,
+    pub name: String,
 }
 
 /// Whom an endpoint is for.
@@ -95,6 +110,13 @@ impl Written<EndpointSliceSpec> {
 }
 
 impl SliceEndpoint {
+    /// The pod behind it; `within`: the slice's namespace.
+    pub fn pod(&self, within: &Arc<str>) -> Option<ResourceName> {
+        let target = self.target_ref.as_ref().filter(|target| target.kind == "Pod")?;
+        let namespace = target.namespace.as_deref().map_or_else(|| within.clone(), Arc::from);
+        Some(ResourceName::new(namespace, target.name.as_str()))
+    }
+
     pub fn is_ready(&self) -> bool {
         self.conditions.ready.unwrap_or(true)
     }

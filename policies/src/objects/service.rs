@@ -13,8 +13,9 @@ pub(crate) const PROXY_PROTOCOL: &str = "tidegate.io/proxy-protocol";
 /// Of a Service, an EndpointSlice or a Backend: a proxy of the mesh stands before the endpoints, and is called by mTLS.
 pub(crate) const MTLS: &str = "tidegate.io/mtls";
 pub(crate) const MTLS_ENABLED: &str = "enabled";
-/// Beside it: whose identity that proxy has, as `name` or `namespace/name`, several with commas.
-pub(crate) const SERVICE_ACCOUNTS: &str = "tidegate.io/service-accounts";
+/// Beside it: whose identity that proxy has, as `name` or `namespace/name`, several with commas. Of a Gateway: that of its
+/// proxies, to whom alone its listeners are told.
+pub const SERVICE_ACCOUNTS: &str = "tidegate.io/service-accounts";
 
 /// As `clusterIP`: there is none.
 const HEADLESS: &str = "None";

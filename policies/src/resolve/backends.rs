@@ -29,8 +29,7 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         let slices = objects.slices_of(&service.meta.name);
         for (at, port) in tcp_ports(service) {
             let backend = service_port(objects, service, at, port);
-            let mesh = mesh_peer(&service.annotations, &service.meta.name.namespace);
-            let endpoints = endpoints(&backend.name, &port.name, slices, mesh.as_ref());
+            let endpoints = endpoints(objects, &backend.name, &port.name, (service, slices));
             tell_unmatched(service, &backend, port, slices, resolved);
             resolved.resources.insert(Resource::Backend(backend));
             resolved.resources.insert(Resource::Endpoints(endpoints));
@@ -107,12 +106,12 @@ fn service_port(objects: &Objects<'_>, service: &Service, at: usize, port: &Serv
 /// is that of the pod). Ordered by address, so that the order of slices changes nothing. Only where none is ready do
 /// those that are going away take requests.
 fn endpoints(
+    objects: &Objects<'_>,
     backend: &BackendName,
     port_name: &str,
-    slices: &[&EndpointSlice],
-    of_service: Option<&MeshPeer>,
+    of_service: (&Service, &[&EndpointSlice]),
 ) -> Endpoints {
-    let found = |wanted| addresses(port_name, slices, of_service, wanted);
+    let found = |wanted| addresses(objects, port_name, of_service, wanted);
     let ready = found(SliceEndpoint::is_ready);
     let found = if ready.is_empty() { found(SliceEndpoint::is_last_resort) } else { ready };
     let endpoints = found.into_iter().map(|(address, (placement, mesh))| Endpoint {
@@ -124,22 +123,27 @@ fn endpoints(
 }
 
 fn addresses(
+    objects: &Objects<'_>,
     port_name: &str,
-    slices: &[&EndpointSlice],
-    of_service: Option<&MeshPeer>,
+    (service, slices): (&Service, &[&EndpointSlice]),
     wanted: fn(&SliceEndpoint) -> bool,
 ) -> BTreeMap<Address, (Placement, Option<MeshPeer>)> {
     let mut found = BTreeMap::new();
     for slice in slices {
         let namespace = &slice.meta.name.namespace;
-        let mesh = mesh_peer(&slice.annotations, namespace).or_else(|| of_service.cloned());
+        let written = mesh_peer(&slice.annotations, namespace)
+            .or_else(|| mesh_peer(&service.annotations, &service.meta.name.namespace));
         let ports = slice.spec.ports.iter();
         let meant = ports.filter(|p| p.name == port_name && p.protocol == TransportProtocol::Tcp);
         for port in meant.filter_map(|port| port.port) {
             for endpoint in slice.spec.endpoints.iter().filter(|endpoint| wanted(endpoint)) {
                 let first = endpoint.addresses.first();
                 if let Some(address) = first.and_then(|text| address(slice.spec.address_type, text, port)) {
-                    found.entry(address).or_insert_with(|| (placement(endpoint), mesh.clone()));
+                    let mesh = || match &written {
+                        Some(written) => written.clone(),
+                        None => meshed_pod(objects, endpoint.pod(namespace)?, port),
+                    };
+                    found.entry(address).or_insert_with(|| (placement(endpoint), mesh()));
                 }
             }
         }
@@ -156,16 +160,26 @@ fn placement(endpoint: &SliceEndpoint) -> Placement {
     }
 }
 
-/// Where an annotation says that a proxy of the mesh stands before the endpoints.
-fn mesh_peer(annotations: &BTreeMap<String, String>, namespace: &str) -> Option<MeshPeer> {
-    annotations.get(MTLS).filter(|mtls| *mtls == MTLS_ENABLED)?;
+/// What a pod's own sidecar is, if there is one before this port of it.
+fn meshed_pod(objects: &Objects<'_>, pod: ResourceName, port: u16) -> Option<MeshPeer> {
+    let pod = objects.pods.get(&pod).filter(|pod| pod.is_meshed_at(port))?;
+    let account = ResourceName::new(pod.meta.name.namespace.clone(), pod.service_account());
+    Some(MeshPeer { service_accounts: vec![account] })
+}
+
+/// What an annotation says of whether a proxy of the mesh stands before the endpoints; whatever it says, it wins over what
+/// pods say.
+fn mesh_peer(annotations: &BTreeMap<String, String>, namespace: &str) -> Option<Option<MeshPeer>> {
+    if annotations.get(MTLS)? != MTLS_ENABLED {
+        return Some(None);
+    }
     let accounts = annotations.get(SERVICE_ACCOUNTS).map(String::as_str).unwrap_or_default();
     let accounts = accounts.split(',').map(str::trim).filter(|account| !account.is_empty());
     let account = |text: &str| match text.split_once('/') {
         Some((namespace, name)) => ResourceName::new(namespace, name),
         None => ResourceName::new(namespace, text),
     };
-    Some(MeshPeer { service_accounts: accounts.map(account).collect() })
+    Some(Some(MeshPeer { service_accounts: accounts.map(account).collect() }))
 }
 
 /// An empty name is none.
@@ -241,7 +255,7 @@ fn written_backend(objects: &Objects<'_>, written: &WrittenBackend) -> (Backend,
         };
         found.entry(named(&endpoint.address, endpoint.port)).or_insert((endpoint.weight, placement));
     }
-    let mesh = mesh_peer(&written.annotations, &written.meta.name.namespace);
+    let mesh = mesh_peer(&written.annotations, &written.meta.name.namespace).flatten();
     let endpoint =
         |(address, (weight, placement))| Endpoint { address, weight, placement, mesh: mesh.clone() };
     let endpoints = found.into_iter().map(endpoint);

@@ -7,6 +7,8 @@ pub struct Controller {
     pub name: String,
     /// The class that needs no GatewayClass object.
     pub gateway_class: String,
+    /// Each Gateway has proxies of its own: the same port of two of them is no conflict.
+    pub apart: bool,
 }
 
 impl Controller {
@@ -36,6 +38,7 @@ impl Controller {
 
 impl Default for Controller {
     fn default() -> Self {
-        Self { name: Self::DEFAULT_NAME.to_owned(), gateway_class: Self::DEFAULT_CLASS.to_owned() }
+        let (name, gateway_class) = (Self::DEFAULT_NAME.to_owned(), Self::DEFAULT_CLASS.to_owned());
+        Self { name, gateway_class, apart: false }
     }
 }

@@ -27,7 +27,9 @@ struct Parent {
 /// Gateways come first, then ListenerSets, each by age and name: whoever comes later yields, so that nobody who may only
 /// add listeners takes one away from a Gateway.
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
-    let mut taken = Taken::default();
+    // By who shares sockets with whom.
+    let mut taken = BTreeMap::<Option<&ResourceName>, Taken>::new();
+    let apart = objects.controller.apart;
     let mut parents = BTreeMap::<&ResourceName, Parent>::new();
     let mut gateways: Vec<&Gateway> = objects.gateways.values().copied().collect();
     gateways.sort_by(|a, b| a.meta.precedence().cmp(&b.meta.precedence()));
@@ -38,7 +40,8 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         }
         let (owner, certificate) = (Owner::of_gateway(gateway), shown.and_then(Result::ok));
         let refusal = refusal(gateway);
-        let drafts = drafts(objects, owner, &mut taken, refusal.as_ref());
+        let taken = taken.entry(apart.then_some(&gateway.meta.name)).or_default();
+        let drafts = drafts(objects, owner, taken, refusal.as_ref());
         let accepted = tell(resolved, (owner, drafts), refusal.as_ref(), certificate.as_ref());
         resolved.listener_sets.insert(gateway.meta.name.clone(), 0);
         parents.insert(&gateway.meta.name, Parent { accepted, certificate });
@@ -47,7 +50,8 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         let name = &owner.gateway.meta.name;
         let Some(parent) = parents.get(name) else { continue };
         let refusal = listener_sets::refusal(objects, owner, parent.accepted);
-        let drafts = drafts(objects, owner, &mut taken, refusal.as_ref());
+        let taken = taken.entry(apart.then_some(name)).or_default();
+        let drafts = drafts(objects, owner, taken, refusal.as_ref());
         if tell(resolved, (owner, drafts), refusal.as_ref(), parent.certificate.as_ref()) {
             *resolved.listener_sets.entry(name.clone()).or_default() += 1;
         }

@@ -6,7 +6,7 @@ use super::grants::Grants;
 use crate::model::{Policy, ResourceName};
 use crate::objects::{
     Backend, BackendTlsPolicy, ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute,
-    ListenerSet, Namespace, Object, Secret, Service, StreamRoute, StreamRouteKind,
+    ListenerSet, Namespace, Object, Pod, Secret, Service, StreamRoute, StreamRouteKind,
 };
 
 /// Objects by kind and name.
@@ -25,6 +25,7 @@ pub(super) struct Objects<'a> {
     pub(super) grpc_routes: BTreeMap<&'a ResourceName, &'a GrpcRoute>,
     pub(super) streams: BTreeMap<(StreamRouteKind, &'a ResourceName), &'a StreamRoute>,
     pub(super) services: BTreeMap<&'a ResourceName, &'a Service>,
+    pub(super) pods: BTreeMap<&'a ResourceName, &'a Pod>,
     pub(super) secrets: BTreeMap<&'a ResourceName, &'a Secret>,
     pub(super) config_maps: BTreeMap<&'a ResourceName, &'a ConfigMap>,
     pub(super) tls_policies: BTreeMap<&'a ResourceName, &'a BackendTlsPolicy>,
@@ -50,6 +51,7 @@ impl<'a> Objects<'a> {
                 Object::GrpcRoute(o) => drop(all.grpc_routes.insert(&o.meta.name, o)),
                 Object::StreamRoute(o) => drop(all.streams.insert((o.spec.kind, &o.meta.name), o)),
                 Object::Service(o) => drop(all.services.insert(&o.meta.name, o)),
+                Object::Pod(o) => drop(all.pods.insert(&o.meta.name, o)),
                 Object::Secret(o) => drop(all.secrets.insert(&o.meta.name, o)),
                 Object::ConfigMap(o) => drop(all.config_maps.insert(&o.meta.name, o)),
                 Object::BackendTlsPolicy(o) => drop(all.tls_policies.insert(&o.meta.name, o)),

@@ -6,6 +6,7 @@ mod listeners;
 mod references;
 mod services;
 mod streams;
+mod workloads;
 
 use std::sync::Arc;
 use std::time::Duration;

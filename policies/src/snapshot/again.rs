@@ -44,7 +44,7 @@ impl Snapshot {
                 let listener = self.sockets.get(&bind)?.listener(server_name)?;
                 Some(&**listener.routes.of_connections()?.candidates(server_name).next()?)
             }
-            Scope::Inbound => self.inbound.as_deref(),
+            Scope::Inbound | Scope::InboundAt(_) => self.inbound(scope).map(|rule| &**rule),
             Scope::Outbound | Scope::OutboundTo(_) => None,
         }
     }

@@ -12,13 +12,15 @@ use crate::attach::{Attachments, Chain};
 use crate::balance::{Backing, Balancer, EndpointState, LoadBalancing, Roster};
 use crate::call::RetryBudget;
 use crate::mesh::MeshTls;
-use crate::model::{Backend, BackendKind, BackendName, Endpoint, MeshPeer, Resources};
+use crate::model::{Backend, BackendKind, BackendName, Endpoint, MeshPeer, ResourceName, Resources};
 use crate::state::{StateKey, StateStore};
 
 /// What the parts of a snapshot are built from.
 pub(super) struct Builder<'a> {
     pub(super) resources: &'a Resources,
     pub(super) local: &'a Local,
+    /// By this workload.
+    pub(super) served: Vec<ResourceName>,
     pub(super) state: &'a StateStore,
     pub(super) policies: Policies<'a>,
     pub(super) attachments: Attachments<'a>,
@@ -44,6 +46,7 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
     let mut builder = Builder {
         resources,
         local,
+        served: served(resources, local),
         state,
         policies,
         attachments,
@@ -56,6 +59,7 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
         sockets: builder.sockets(),
         outbound: builder.services(),
         inbound: builder.inbound().map(Arc::new),
+        inbound_at: builder.inbound_at(),
         policies: builder.policies.in_force(resources),
         guards: builder.policies.guards(),
         services: builder.policies.services(),
@@ -64,8 +68,18 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
         checks: builder.policies.checks(),
         backends: builder.backends,
         originations: builder.originations.into_values().collect(),
+        served: builder.served,
     };
     (snapshot, builder.rejected)
+}
+
+/// What is written beside the workload wins over what the control plane knows of its pod.
+fn served(resources: &Resources, local: &Local) -> Vec<ResourceName> {
+    let told = || local.pod.as_ref().and_then(|pod| resources.workloads.get(pod));
+    match local.services.is_empty() {
+        true => told().map(|workload| workload.services.clone()).unwrap_or_default(),
+        false => local.services.clone(),
+    }
 }
 
 fn backend_state(

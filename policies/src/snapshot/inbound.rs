@@ -1,6 +1,7 @@
 //! The way to our own application: the filters of every Service it serves, then the app.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::build::Builder;
@@ -11,18 +12,48 @@ use crate::attach::Chain;
 use crate::balance::{Balancer, EndpointState};
 use crate::call::{CallPlan, TimeLimits};
 use crate::health::Together;
-use crate::model::{Address, BackendKind, BackendName, ResourceName};
+use crate::model::{Address, AppProtocol, BackendKind, BackendName, ResourceName};
 use crate::pipeline::Filter;
 use crate::state::StateKey;
 
 impl Builder<'_> {
-    /// `None` where there is no application. A policy that several of its Services share holds once.
+    /// `None` where there is no application.
     pub(super) fn inbound(&mut self) -> Option<Rule> {
-        let app = self.app()?;
+        let (address, protocol) = self.local.app?;
+        // With a single port, all that are served lead there, whatever number they give it.
+        let port = (!self.local.apps.is_empty()).then_some(address.port());
+        Some(self.inbound_to((address, protocol), port))
+    }
+
+    /// What holds at each of the other ports. What is spoken there is said beside the workload, else by the Services whose
+    /// ports lead there.
+    pub(super) fn inbound_at(&mut self) -> BTreeMap<u16, Arc<Rule>> {
+        let apps = self.local.apps.iter();
+        let known = |(port, (address, protocol)): (&u16, &(SocketAddr, Option<AppProtocol>))| {
+            (*port, *address, protocol.unwrap_or_else(|| self.spoken_at(*port)))
+        };
+        let apps: Vec<_> = apps.map(known).collect();
+        let rule =
+            |(port, address, protocol)| (port, Arc::new(self.inbound_to((address, protocol), Some(port))));
+        apps.into_iter().map(rule).collect()
+    }
+
+    fn spoken_at(&self, port: u16) -> AppProtocol {
+        let ports = self.served.iter().flat_map(|service| self.resources.ports_of(service));
+        let mut there = ports.filter(|backend| {
+            let known = self.resources.endpoints.get(&backend.name);
+            known.is_some_and(|known| known.endpoints.iter().any(|e| e.address.port() == port))
+        });
+        there.next().map(|backend| backend.protocol).unwrap_or_default()
+    }
+
+    /// A policy that several of its Services share holds once. `port`: of the workload, where it tells Services' ports apart.
+    fn inbound_to(&mut self, (address, protocol): (SocketAddr, AppProtocol), port: Option<u16>) -> Rule {
+        let app = self.app(address, protocol);
         let (mut filters, mut applied, mut seen) = (Filters::default(), Vec::new(), BTreeSet::new());
         let (mut effective, mut all, mut mtls) = (Vec::new(), Vec::new(), Vec::new());
-        for service in &self.local.services {
-            let chains = Chain::inbound(service, self.resources);
+        for service in &self.served {
+            let chains = Chain::inbound_at(service, self.resources, port);
             all.extend(chains.iter().cloned());
             for policy in chains.iter().flat_map(|chain| self.attachments.effective(chain)) {
                 if !seen.insert((&policy.kind, &policy.meta.name)) {
@@ -41,7 +72,7 @@ impl Builder<'_> {
                 }
             }
         }
-        let authorizers = self.authorizers(&all, self.local.app.map(|(address, _)| address.port()));
+        let authorizers = self.authorizers(&all, Some(address.port()));
         applied.extend(authorizers.applied);
         authorizers.filters.iter().for_each(|filter| filters.push(authorizers.order, filter.clone()));
         // Of several Services, the strictest holds: one application serves them all.
@@ -65,18 +96,17 @@ impl Builder<'_> {
             tls: None,
         };
         let named = Rule { name: "inbound".into(), ..Rule::empty() };
-        Some(named.leading_to(vec![(target, applied.into())]))
+        named.leading_to(vec![(target, applied.into())])
     }
 
-    fn app(&self) -> Option<Arc<BackendState>> {
-        let (address, protocol) = self.local.app?;
+    fn app(&self, address: SocketAddr, protocol: AppProtocol) -> Arc<BackendState> {
         let unnamed = || ResourceName::new(self.local.namespace.clone(), "app");
-        let object = self.local.services.first().cloned().unwrap_or_else(unnamed);
+        let object = self.served.first().cloned().unwrap_or_else(unnamed);
         let name = BackendName { kind: BackendKind::Service, object, port: address.port() };
         let address = Address::Socket(address);
         let key = StateKey::new("endpoint/app", address.to_string());
         let endpoint = self.state.get_or_insert(key, || EndpointState::new(address));
-        Some(Arc::new(BackendState {
+        Arc::new(BackendState {
             name,
             label: "app".into(),
             protocol,
@@ -89,6 +119,6 @@ impl Builder<'_> {
             placements: Box::default(),
             _roster: Arc::default(),
             retry_budget: Arc::default(),
-        }))
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
-use tidegate_policy::model::AppProtocol;
+use tidegate_policy::model::{AppProtocol, ResourceName};
 
 use super::{ExplainTo, HeaderSite, duration, proxy_headers};
 use crate::identity::IdentityArgs;
@@ -65,6 +65,18 @@ pub struct ProxyArgs {
     )]
     pub app_protocol: AppProtocol,
 
+    /// The application listens here too: connections that were meant for this port of the workload (iptables REDIRECT, or
+    /// the header of `--accept-proxy-protocol=inbound`) go there, at the address of `--app`. What it speaks is `http1` or
+    /// `h2c`; by default, what the Services say whose ports lead there. Repeat for several.
+    #[arg(long = "app-port", env = "TIDEGATE_APP_PORT", value_name = "PORT[=http1|h2c]", value_delimiter = ',',
+          value_parser = app_port, requires = "app")]
+    pub app_ports: Vec<(u16, Option<AppProtocol>)>,
+
+    /// The pod that this proxy is in, in its namespace: the control plane tells which Services it serves, as they come and
+    /// go. `--service` wins over that.
+    #[arg(long, env = "TIDEGATE_POD", value_name = "NAME")]
+    pub pod: Option<String>,
+
     /// Accept the application's own calls here. Where a call wanted to go is told by the kernel for connections that
     /// were redirected here (iptables REDIRECT, `SO_ORIGINAL_DST`), by `--accept-proxy-protocol`, else by the `Host`
     /// header.
@@ -88,6 +100,11 @@ pub struct ProxyArgs {
     /// Listen where Gateway objects say; needs `--control-plane`.
     #[arg(long, env = "TIDEGATE_GATEWAY")]
     pub gateway: bool,
+
+    /// Serve this Gateway alone, and be told of no other's listeners. By an identity that the Gateway does not go by, none
+    /// are told; see its annotation `tidegate.io/service-accounts`. Default: every Gateway that this proxy may serve.
+    #[arg(long, env = "TIDEGATE_GATEWAY_NAME", value_name = "NAMESPACE/NAME", requires = "gateway")]
+    pub gateway_name: Option<ResourceName>,
 
     /// Add this to every port of a Gateway, so that port 80 needs no privilege: 8000 makes it 8080.
     #[arg(long, env = "TIDEGATE_PORT_OFFSET", value_name = "N", default_value_t = 0)]
@@ -181,6 +198,14 @@ fn bytes(text: &str) -> Result<NonZeroU64, String> {
     bytes
         .and_then(NonZeroU64::new)
         .ok_or_else(|| String::from("write bytes, such as 256Mi, 1Gi or 268435456"))
+}
+
+fn app_port(text: &str) -> Result<(u16, Option<AppProtocol>), String> {
+    let (port, protocol) =
+        text.split_once('=').map_or((text, None), |(port, protocol)| (port, Some(protocol)));
+    let number = port.parse().ok().filter(|port| *port != 0);
+    let number = number.ok_or_else(|| format!("`{port}` is no port: write 9090, or 9090=h2c"))?;
+    Ok((number, protocol.map(app_protocol).transpose()?))
 }
 
 fn app_protocol(text: &str) -> Result<AppProtocol, String> {

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
@@ -5,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use tidegate_policy::model::ResourceName;
+use tidegate_policy::model::{AppProtocol, ResourceName};
 use tidegate_policy::snapshot::Local;
 
 use super::{ExplainTo, HeaderSite, ProxyArgs, ProxyHeaders};
@@ -30,6 +31,8 @@ pub struct ProxyConfig {
     pub accept_proxy_protocol: ProxyHeaders,
     /// `None`: Gateway objects are none of this proxy's business.
     pub gateway: Option<GatewayPorts>,
+    /// The one that is served; `None`: all.
+    pub gateway_name: Option<ResourceName>,
     /// HTTP/3 beside each HTTPS socket of a gateway.
     pub http3: bool,
     pub admin: SocketAddr,
@@ -130,6 +133,7 @@ impl Default for ProxyConfig {
             outbound: None,
             accept_proxy_protocol: ProxyHeaders::default(),
             gateway: None,
+            gateway_name: None,
             http3: false,
             admin: Self::ADMIN,
             admin_anywhere: false,
@@ -168,6 +172,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
         let services =
             args.services.iter().map(|s| service(&args.namespace, s)).collect::<Result<Vec<_>, _>>()?;
         let named = args.workload.as_ref().map(|workload| format!("{workload}.{}", args.namespace));
+        let apps = apps(&args);
         let namespace: Arc<str> = args.namespace.into();
         Ok(Self {
             control_plane: args.control_plane,
@@ -176,6 +181,8 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             local: Local {
                 services,
                 app: args.app.map(|app| (app, args.app_protocol)),
+                apps,
+                pod: args.pod.map(|pod| ResourceName::new(namespace.clone(), pod)),
                 namespace,
                 zone: args.zone.filter(|zone| !zone.is_empty()).map(Into::into),
                 ..Local::default()
@@ -187,6 +194,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
                 from: args.proxy_protocol_from,
             },
             gateway: args.gateway.then_some(GatewayPorts::Offset(args.port_offset)),
+            gateway_name: args.gateway_name,
             http3: args.http3,
             admin: args.admin.unwrap_or(Self::ADMIN),
             admin_anywhere: false,
@@ -251,6 +259,13 @@ fn check(args: &ProxyArgs) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Beside `--app`, at the same address.
+fn apps(args: &ProxyArgs) -> BTreeMap<u16, (SocketAddr, Option<AppProtocol>)> {
+    let Some(app) = args.app else { return BTreeMap::new() };
+    let others = args.app_ports.iter().filter(|(port, _)| *port != app.port());
+    others.map(|(port, protocol)| (*port, (SocketAddr::new(app.ip(), *port), *protocol))).collect()
+}
+
 fn check_proxy_headers(args: &ProxyArgs) -> Result<(), ConfigError> {
     for site in &args.accept_proxy_protocol {
         let (there, flag) = match site {
@@ -301,7 +316,6 @@ fn default_workers() -> usize {
 mod tests {
     use super::*;
     use clap::Parser;
-    use tidegate_policy::model::AppProtocol;
 
     #[derive(Parser)]
     struct Cli {
@@ -338,6 +352,27 @@ mod tests {
         assert_eq!(config(flags).unwrap().node, "web.shop");
         assert_eq!(config(&format!("{flags} --node web-7")).unwrap().node, "web-7");
         assert_eq!(config(flags).unwrap().gateway, None);
+    }
+
+    #[test]
+    fn an_application_may_listen_on_several_ports() {
+        let flags = "--inbound 127.0.0.1:1 --app 127.0.0.1:3000 --app-port 3000,9090=h2c --app-port 9100";
+        let at = |port: u16, protocol| (port, (SocketAddr::from(([127, 0, 0, 1], port)), protocol));
+        let expected = [at(9090, Some(AppProtocol::H2c)), at(9100, None)];
+        assert_eq!(config(flags).unwrap().local.apps, expected.into(), "its first is not among the others");
+        for wrong in ["0", "x", "9090=h3"] {
+            assert!(Cli::try_parse_from(["proxy", "--app", "127.0.0.1:1", "--app-port", wrong]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_gateway_may_be_that_of_one_object() {
+        let flags = "--gateway --control-plane http://127.0.0.1:2 --gateway-name web/edge";
+        assert_eq!(config(flags).unwrap().gateway_name, Some(ResourceName::new("web", "edge")));
+        assert!(
+            Cli::try_parse_from(["proxy", "--gateway", "--gateway-name", "edge"]).is_err(),
+            "which edge?"
+        );
     }
 
     #[test]

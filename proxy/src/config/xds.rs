@@ -44,7 +44,10 @@ pub(crate) fn start(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let Some(endpoint) = proxy.control_plane()? else { return Ok(()) };
-    let types = ResourceType::PUSH_ORDER.map(ResourceType::type_url);
+    let tells_pod = proxy.config.local.pod.is_some() && proxy.config.local.services.is_empty();
+    let types = ResourceType::PUSH_ORDER.into_iter();
+    let types = types.filter(|t| !t.is_asked_for() || (*t == ResourceType::Workload && tells_pod));
+    let types: Vec<_> = types.map(ResourceType::type_url).collect();
     let mut client = DeltaClient::new(node(&proxy.config), &types);
     let mut applier = Applier::new(proxy.clone());
     let binds = Arc::new(Binds::new(proxy.clone()));
@@ -122,7 +125,10 @@ pub(crate) fn node(config: &ProxyConfig) -> Node {
         ("services", Value { kind: Some(Kind::ListValue(ListValue { values: services })) }),
         ("role", text(config.role().to_owned())),
     ];
-    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let gateway = config.gateway_name.as_ref().map(|name| ("gateway", text(name.to_string())));
+    let pod = config.local.pod.as_ref().map(|pod| ("pod", text(pod.name.to_string())));
+    let fields =
+        fields.into_iter().chain(gateway).chain(pod).map(|(name, value)| (name.to_owned(), value)).collect();
     let zone = config.local.zone.as_ref();
     let locality = zone.map(|zone| Locality { zone: zone.to_string(), ..Locality::default() });
     Node { id: config.node.clone(), metadata: Some(Struct { fields }), locality, ..Node::default() }

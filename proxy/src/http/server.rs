@@ -153,7 +153,7 @@ impl ConnectionContext {
     pub(super) fn foreign(&self, snapshot: &Snapshot) -> Option<SocketAddr> {
         match self.scope {
             Scope::OutboundTo(address) => Some(address).filter(|address| !snapshot.serves(*address)),
-            Scope::Gateway(_) | Scope::Inbound | Scope::Outbound => None,
+            Scope::Gateway(_) | Scope::Inbound | Scope::InboundAt(_) | Scope::Outbound => None,
         }
     }
 

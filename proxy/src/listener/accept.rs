@@ -187,6 +187,7 @@ impl Acceptor {
                 (Scope::Outbound, header) => {
                     Origin::find(&mut stream, client, header, &proxy.listeners).await
                 }
+                (Scope::Inbound, header) => Origin::of_call(&mut stream, client, header).await,
                 (_, Some(headers)) => Origin::told(&mut stream, client, headers).await,
                 (_, None) => Origin::of_socket(&stream, client),
             }
@@ -201,7 +202,14 @@ impl Acceptor {
             Err(refusal) => return self.refuse(&refusal, client, site.direction),
         };
         let peer = Peer { address: origin.client, identity: None };
-        let scope = origin.destination.map_or(site.scope, Scope::OutboundTo);
+        let scope = match (site.scope, origin.destination) {
+            (Scope::Outbound, Some(address)) => Scope::OutboundTo(address),
+            // Where the application has but one port, whatever leads here is for that.
+            (Scope::Inbound, _) if proxy.config.local.apps.contains_key(&origin.reached.port()) => {
+                Scope::InboundAt(origin.reached.port())
+            }
+            (scope, _) => scope,
+        };
         let seed = crate::clock::seed();
         let mut context =
             ConnectionContext::new(proxy.clone(), scope, site.direction, (peer, origin.reached), seed);
@@ -212,13 +220,15 @@ impl Acceptor {
             Scope::OutboundTo(address) => {
                 Box::pin(outbound::serve(server, stream, address, context, stop)).await;
             }
-            Scope::Inbound if proxy.identity.is_some() => {
+            Scope::Inbound | Scope::InboundAt(_) if proxy.identity.is_some() => {
                 if let Some(identity) = proxy.identity.clone() {
                     Box::pin(inbound::serve(server, stream, &identity, context, stop)).await;
                 }
             }
-            Scope::Inbound if !intake::lets_in(&context, &stream, None) => {}
-            Scope::Inbound | Scope::Outbound => server.serve(stream, context, stop).await,
+            Scope::Inbound | Scope::InboundAt(_) if !intake::lets_in(&context, &stream, None) => {}
+            Scope::Inbound | Scope::InboundAt(_) | Scope::Outbound => {
+                server.serve(stream, context, stop).await
+            }
         }
     }
 

@@ -70,6 +70,24 @@ impl Origin {
         }
     }
 
+    /// Of a call of our own application: what it was meant for is told by the header that must be there, else by the kernel's
+    /// memory of a redirection. It goes to the application in any case.
+    ///
+    /// # Errors
+    /// The header cannot be had.
+    pub(super) async fn of_call(
+        stream: &mut TcpStream,
+        client: SocketAddr,
+        header: Option<&ProxyHeaders>,
+    ) -> Result<Self, Refusal> {
+        if let Some(headers) = header {
+            return Self::told(stream, client, headers).await;
+        }
+        let here = Self::of_socket(stream, client)?;
+        let reached = original_destination(stream, here.reached).unwrap_or(here.reached);
+        Ok(Self { reached, ..here })
+    }
+
     /// As the socket itself says.
     ///
     /// # Errors

@@ -8,9 +8,10 @@ use super::{Finding, Place, broken, lacking, well};
 use crate::errors::told;
 
 /// `(group, resource, verbs)`; a resource may name its subresource.
-const EVERYWHERE: [(&str, &str, &[&str]); 9] = [
+const EVERYWHERE: [(&str, &str, &[&str]); 10] = [
     ("", "services", &["list", "watch"]),
     ("", "namespaces", &["list", "watch"]),
+    ("", "pods", &["list", "watch"]),
     ("discovery.k8s.io", "endpointslices", &["list", "watch"]),
     ("gateway.networking.k8s.io", "httproutes", &["list", "watch"]),
     ("gateway.networking.k8s.io", "httproutes/status", &["patch"]),

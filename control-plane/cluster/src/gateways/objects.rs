@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json, json};
 
+use tidegate_control_plane::publish::{label, own_name};
+
 use super::{ByToken, Settings};
+use crate::source::GATEWAY_LABEL;
 
 const GATEWAY_CLASS_LABEL: &str = "gateway.networking.k8s.io/gateway-class-name";
-use crate::source::GATEWAY_LABEL;
 
 /// Where the proxies tell that they are ready.
 const ADMIN_PORT: u16 = 15020;
 const TOKEN_DIR: &str = "/var/run/secrets/tidegate";
 /// As injected pods have it: out of the pod itself, so that nothing has to be in its namespace before.
 const TRUST_ROOT: &str = "tidegate.io/trust-root";
-/// A name that a label can have, and a Service: longer ones are cut, and told apart by a hash.
-const MAX_NAME: usize = 63;
 
 /// Objects to apply, in their order, for the Gateway that `gateway` is the manifest of and `uid` the identity.
 pub fn objects(gateway: &Json, uid: &str, settings: &Settings) -> Vec<Json> {
@@ -106,6 +106,7 @@ fn pod(
                 { "name": "TIDEGATE_NAMESPACE", "value": namespace },
                 { "name": "TIDEGATE_WORKLOAD", "value": name },
                 { "name": "TIDEGATE_GATEWAY", "value": "true" },
+                { "name": "TIDEGATE_GATEWAY_NAME", "value": format!("{namespace}/{name}") },
                 { "name": "TIDEGATE_ADMIN", "value": format!("0.0.0.0:{ADMIN_PORT}") },
             ],
             "ports": ports,
@@ -155,21 +156,6 @@ fn ports(gateway: &Json) -> BTreeSet<(u64, &'static str)> {
 
 fn map(value: Option<&Json>) -> Map<String, Json> {
     value.and_then(Json::as_object).cloned().unwrap_or_default()
-}
-
-fn own_name(name: &str, class: &str) -> String {
-    label(&format!("{name}-{class}").replace('.', "-"))
-}
-
-/// As long as a label may be; what is longer is cut, and the cut made up for by a hash of the whole.
-fn label(text: &str) -> String {
-    if text.len() <= MAX_NAME {
-        return text.to_owned();
-    }
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{}-{:08x}", text[..MAX_NAME - 9].trim_end_matches(['-', '.']), hash & 0xffff_ffff)
 }
 
 #[cfg(test)]
@@ -244,6 +230,6 @@ mod tests {
             objects(&gateway(&("x".repeat(70) + end)), "u", &settings())[0]["metadata"]["name"].clone()
         };
         let (a, b) = (name("a"), name("b"));
-        assert!(a != b && a.as_str().unwrap().len() <= MAX_NAME);
+        assert!(a != b && a.as_str().unwrap().len() <= 63);
     }
 }

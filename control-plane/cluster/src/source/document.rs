@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kube::core::DynamicObject;
 use serde_json::{Map, Value as Json, json};
 use tidegate_control_plane::source::{FileContent, FileText};
+use tidegate_policy::objects::MESH_PORTS;
 
 use super::references::{Reference, references};
 use crate::kinds::{Served, has_status};
@@ -64,9 +65,17 @@ impl Document {
             // What kind of secret it is, and what it holds; nothing else.
             whole.retain(|field, _| matches!(field.as_str(), "data" | "type"));
         }
+        if served.kind == "Pod" {
+            // Whose it is, and nothing that changes while it runs.
+            let account = whole.get("spec").and_then(|spec| spec.get("serviceAccountName")).cloned();
+            whole = Map::from_iter([(String::from("spec"), json!({ "serviceAccountName": account }))]);
+        }
         whole.insert(String::from("apiVersion"), json!(served.resource.api_version));
         whole.insert(String::from("kind"), json!(served.kind));
-        let kept = serde_json::to_value(&metadata).ok().map(lighten).unwrap_or_default();
+        let mut kept = serde_json::to_value(&metadata).ok().map(lighten).unwrap_or_default();
+        if let ("Pod", Some(annotations)) = (served.kind, kept["annotations"].as_object_mut()) {
+            annotations.retain(|name, _| name == MESH_PORTS);
+        }
         whole.insert(String::from("metadata"), kept);
         let whole = Json::Object(whole);
         let references = references(served.kind, &scope.0, &whole);
@@ -92,7 +101,15 @@ pub(super) fn path(kind: &str, (namespace, name): &Scope) -> String {
 /// Leaves out what changes without a meaning to the mesh: an object whose status was written is the same document.
 fn lighten(mut metadata: Json) -> Json {
     let Some(fields) = metadata.as_object_mut() else { return metadata };
-    for noise in ["managedFields", "resourceVersion", "selfLink", "ownerReferences", "finalizers"] {
+    for noise in [
+        "managedFields",
+        "resourceVersion",
+        "selfLink",
+        "ownerReferences",
+        "finalizers",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         fields.remove(noise);
     }
     if let Some(annotations) = fields.get_mut("annotations").and_then(Json::as_object_mut) {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::store::Feed;
 use super::{Cluster, Timing};
 use crate::errors::told_of_watch;
-use crate::kinds::Served;
+use crate::kinds::{Served, read_only};
 
 /// Why a watch is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,9 @@ pub(super) async fn follow(cluster: Cluster, feed: Feed, served: Served, stop: C
     let mut config = Config::default().timeout(cluster.timing.watch_seconds);
     if let Feed::Named(named) = &feed {
         config = config.fields(&format!("metadata.name={}", named.name));
+    }
+    if let Some(labels) = read_only(feed.kind()) {
+        config = config.labels(labels);
     }
     let mut pauses = Pauses::new(&cluster.timing, crate::seed());
     let mut events = pin!(watcher(api, config));

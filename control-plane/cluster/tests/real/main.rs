@@ -132,6 +132,7 @@ impl Cluster {
                 // Another control plane may be at work here.
                 controller_name: format!("test.tidegate.io/{}", self.namespace),
                 gateway_class: self.namespace.clone(),
+                apart: false,
             },
             status_file: None,
             quota: QuotaArgs::default(),

@@ -23,6 +23,7 @@ pub(crate) fn cluster() -> Vec<Resource> {
     vec![
         kind("v1", "Service", "services", true),
         kind("v1", "Namespace", "namespaces", false),
+        kind("v1", "Pod", "pods", true),
         kind("v1", "Secret", "secrets", true),
         kind("v1", "ConfigMap", "configmaps", true),
         kind("v1", "ServiceAccount", "serviceaccounts", true),

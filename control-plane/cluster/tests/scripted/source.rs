@@ -153,3 +153,30 @@ async fn a_kind_that_may_not_be_read_is_told_as_unknown_and_holds_up_nobody_for_
     api.with(|state| state.forbidden.clear());
     source.until(|reading| reading.unknown.is_empty() && reading.files.len() == 2).await;
 }
+
+#[tokio::test]
+async fn of_pods_only_those_with_a_sidecar_are_read_and_no_more_of_them_than_is_needed() {
+    let api = Api::start(cluster()).await;
+    api.put(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "web-1", "namespace": "shop", "labels": { "app": "web", "tidegate.io/injected": "true" },
+            "annotations": { "tidegate.io/mesh-ports": "8080", "tidegate.io/trust-root": "PEM", "other": "x" },
+            "ownerReferences": [{ "kind": "ReplicaSet" }],
+        },
+        "spec": { "serviceAccountName": "web", "containers": [{ "name": "app", "env": [{ "name": "SECRET" }] }] },
+        "status": { "podIP": "10.0.0.1" },
+    }));
+    let mut source = Source::of(&api, hurry());
+    let reading = source.until(|reading| !reading.files.is_empty()).await;
+    let pod: serde_json::Value = serde_json::from_str(&text(&reading, "Pod/shop/web-1").unwrap()).unwrap();
+    assert_eq!(pod["spec"], json!({ "serviceAccountName": "web" }));
+    assert_eq!(pod["metadata"]["annotations"], json!({ "tidegate.io/mesh-ports": "8080" }));
+    assert_eq!(pod["metadata"]["labels"]["app"], "web");
+    assert!(pod.get("status").is_none(), "{pod}");
+    let asked = api.requests(|r| r.path == "/api/v1/pods");
+    assert!(
+        !asked.is_empty() && asked.iter().all(|r| r.query.contains("labelSelector=tidegate.io")),
+        "{asked:?}"
+    );
+}

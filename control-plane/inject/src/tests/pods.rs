@@ -79,6 +79,35 @@ fn a_pod_that_serves_nothing_has_no_inbound_side() {
 }
 
 #[test]
+fn every_port_that_a_container_names_comes_to_the_sidecar_and_callers_know_it() {
+    let secured = Settings {
+        control_plane: "https://tidegate.mesh.svc:15010".into(),
+        trust_root: Some("PEM".into()),
+        ..Settings::default()
+    };
+    let mut web = web_with(&[("exclude-inbound-ports", "9100")]);
+    let ports = json!([{ "containerPort": 8080 }, { "containerPort": 9090 }, { "containerPort": 9100 },
+                       { "containerPort": 8080 }, { "containerPort": 53, "protocol": "UDP" }]);
+    web["spec"]["template"]["spec"]["containers"][0]["ports"] = ports;
+    let whole = injected(&web, &secured);
+    let proxy = args(container(template(&whole), PROXY_CONTAINER));
+    for wanted in ["--app=127.0.0.1:8080", "--app-port=9090,9100", "--pod=$(POD_NAME)"] {
+        assert!(proxy.contains(&wanted.to_owned()), "{wanted}: {proxy:?}");
+    }
+    let init = args(container(template(&whole), INIT_CONTAINER));
+    assert!(init.contains(&"--inbound=8080,9090,9100".to_owned()), "{init:?}");
+    let metadata = &whole["spec"]["template"]["metadata"];
+    assert_eq!(
+        metadata["annotations"]["tidegate.io/mesh-ports"], "8080,9090",
+        "what is excluded has no sidecar"
+    );
+    assert_eq!(metadata["labels"]["tidegate.io/injected"], "true");
+    assert_eq!(metadata["labels"]["app"], "web", "labels that were there stay");
+    let plain = injected(&web, &Settings::default()).to_string();
+    assert!(!plain.contains("mesh-ports"), "who has no certificate cannot be called by mTLS");
+}
+
+#[test]
 fn a_plain_sidecar_waits_for_the_last_calls_of_its_application() {
     let whole = injected(&web_with(&[("sidecar", "plain")]), &Settings::default());
     let spec = template(&whole);

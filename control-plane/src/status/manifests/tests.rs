@@ -7,7 +7,7 @@ use tidegate_xds::server::{Nack, Rejected};
 
 use super::*;
 use crate::grpc::NodeState;
-use crate::publish::Role;
+use crate::publish::{Role, Scope};
 use crate::source::{FileContent, FileText, Reading};
 use crate::status::report;
 use crate::world::Fold;
@@ -72,6 +72,7 @@ impl Plane {
     fn connect(&mut self) {
         let mut node = NodeState::new(&Node::default(), std::time::UNIX_EPOCH);
         node.role = Role::Gateway;
+        node.scope = Scope::whole(Role::Gateway);
         let set = &self.world.published.of(Role::Gateway).set;
         for url in crate::grpc::TYPES {
             let all = set.of_type(url).map(|(name, resource)| (name.clone(), resource.version.clone()));

@@ -99,7 +99,7 @@ fn a_gateway_is_ours_by_its_class_name_or_by_the_controller_of_its_class() {
         let expected = if ours { "Accepted=Accepted" } else { "Ignored=OtherGatewayClass" };
         assert_eq!(told(&resolved, "Gateway shop/a"), [expected], "{text}");
     }
-    let controller = Controller { name: "example.com/other".into(), gateway_class: "x".into() };
+    let controller = Controller { name: "example.com/other".into(), gateway_class: "x".into(), apart: false };
     let resolved = resolve_for(
         &controller,
         &objects(&(of("edge") + &theirs + &of("tidegate").replace("name: a", "name: b"))),
