@@ -204,8 +204,8 @@ impl<'w> Player<'w> {
                     ticket.give_up();
                     Performed::Turned(ticket)
                 }
-                // A case has no store and no service: what needs one does as if it did not answer.
-                Effect::Spend(_) | Effect::Ask(_) => Performed::Unanswered,
+                // A case has no store, no service and no plugin: what needs one does as if it did not answer.
+                Effect::Spend(_) | Effect::Ask(_) | Effect::Plugin(_) => Performed::Unanswered,
             };
             judged = pipeline::resume(filters, &mut cx, &mut progress, &performed);
         }
