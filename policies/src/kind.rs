@@ -97,9 +97,9 @@ pub enum Compiled {
 pub trait BindFilter: Debug + Send + Sync {
     fn bind(&self, state: &StateStore) -> Arc<dyn Filter>;
 
-    /// The service that the filter has asked.
-    fn service(&self) -> Option<&Arc<ServiceRef>> {
-        None
+    /// The services that the filter has asked, each with the pointer of its reference.
+    fn services(&self) -> Vec<(&Arc<ServiceRef>, String)> {
+        Vec::new()
     }
 }
 

@@ -16,6 +16,7 @@ mod overload;
 pub mod rate_limit;
 mod retry;
 mod timeout;
+mod wasm_plugin;
 
 use crate::kind::KindEntry;
 
@@ -32,6 +33,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry::of::<jwt_authentication::JwtAuthenticationPolicy>(),
     KindEntry::of::<authorization::AuthorizationPolicy>(),
     KindEntry::of::<mesh_tls::MeshTlsPolicy>(),
+    KindEntry::of::<wasm_plugin::WasmPlugin>(),
 ];
 
 /// The entry of `kind`, if it is one of ours.

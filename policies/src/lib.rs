@@ -28,6 +28,7 @@ pub mod objects;
 pub mod overload;
 pub mod pick;
 pub mod pipeline;
+pub mod plugin;
 pub mod reason;
 pub mod resolve;
 pub(crate) mod retry_after;

@@ -26,6 +26,7 @@ use crate::decision::{Decisions, RuleRef};
 use crate::jwt::{Claims, KeySource};
 use crate::model::{Peer, PolicyRef};
 use crate::overload::Load;
+use crate::plugin::Plugin;
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
@@ -105,6 +106,16 @@ pub trait Filter: Debug + Send + Sync {
     /// Where the keys are that it judges by, if they are to be fetched.
     fn key_sources(&self) -> &[Arc<KeySource>] {
         &[]
+    }
+
+    /// The plugin that it asks.
+    fn plugin(&self) -> Option<&Arc<Plugin>> {
+        None
+    }
+
+    /// Where it stands among those of its phase and kind: lower is earlier for requests.
+    fn order(&self) -> i32 {
+        0
     }
 
     /// How things stand at its gate, and whose that is; `None` without one.
@@ -330,6 +341,21 @@ pub fn on_response(filters: &[Arc<dyn Filter>], progress: Progress, head: &mut r
     for filter in filters.iter().take(progress.0).rev() {
         filter.on_response(head);
     }
+}
+
+/// The response side of those filters only that run after `phase`; `progress` is then without them. For what has to be done
+/// between.
+pub fn on_response_beyond(
+    filters: &[Arc<dyn Filter>],
+    progress: &mut Progress,
+    phase: Phase,
+    head: &mut response::Parts,
+) {
+    let beyond = filters.partition_point(|filter| filter.phase() <= phase).min(progress.0);
+    for filter in filters[beyond..progress.0.min(filters.len())].iter().rev() {
+        filter.on_response(head);
+    }
+    progress.0 = beyond;
 }
 
 /// The response as the policies leave it: their response side, then what they want on it whoever has answered

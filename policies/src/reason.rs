@@ -51,6 +51,12 @@ pub enum Reason {
     Overloaded,
     /// A policy wanted the request to fail, to see what its caller makes of it.
     FaultInjected,
+    /// A plugin answered in the backend's place, as it is its right.
+    PluginAnswered,
+    /// A plugin failed, or there is none to ask.
+    PluginFailed,
+    /// A plugin holds back more of a request's body than its budget allows.
+    PluginBodyTooLarge,
     /// A backend's circuit breaker is open.
     CircuitOpen,
     /// Every endpoint of the backend is held back by its own breaker.
@@ -123,7 +129,7 @@ const UNAVAILABLE: u8 = 14;
 const UNAUTHENTICATED: u8 = 16;
 
 impl Reason {
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 42] = [
         Self::BadRequest,
         Self::ConnectRefused,
         Self::UpgradeUnsupported,
@@ -142,6 +148,9 @@ impl Reason {
         Self::RateLimited,
         Self::Overloaded,
         Self::FaultInjected,
+        Self::PluginAnswered,
+        Self::PluginFailed,
+        Self::PluginBodyTooLarge,
         Self::CircuitOpen,
         Self::EndpointsOpen,
         Self::Unhealthy,
@@ -242,6 +251,20 @@ impl Reason {
             Self::FaultInjected => {
                 row(503, UNAVAILABLE, "fault_injected", "a fault was injected on purpose", true, false)
             }
+            // The plugin's own words stand in place of these.
+            Self::PluginAnswered => {
+                row(403, PERMISSION_DENIED, "plugin_answered", "a plugin answered", false, false)
+            }
+            // As Envoy answers.
+            Self::PluginFailed => row(503, UNAVAILABLE, "plugin_failed", "a plugin failed", false, false),
+            Self::PluginBodyTooLarge => row(
+                413,
+                RESOURCE_EXHAUSTED,
+                "plugin_body_too_large",
+                "the body is too large for a plugin",
+                false,
+                true,
+            ),
             Self::CircuitOpen => row(503, UNAVAILABLE, "circuit_open", "the circuit is open", true, false),
             Self::EndpointsOpen => {
                 row(503, UNAVAILABLE, "endpoints_open", "the circuit of every endpoint is open", true, false)

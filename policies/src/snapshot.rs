@@ -56,6 +56,7 @@ use crate::model::{
 use crate::overload::Load;
 use crate::pick::{BoundCohort, Session, Sessions};
 use crate::pipeline::{Filter, Phase, ServiceRef, announced};
+use crate::plugin::Plugin;
 use crate::reason::Reason;
 use crate::state::StateStore;
 use crate::time::Timestamp;
@@ -85,6 +86,7 @@ pub struct Snapshot {
     originations: Vec<(BackendName, Origination)>,
     services: BTreeSet<Arc<ServiceRef>>,
     key_sources: Vec<Arc<KeySource>>,
+    plugins: Vec<Arc<Plugin>>,
 }
 
 /// What a proxy knows of itself, not from the control plane.
@@ -439,12 +441,17 @@ impl Snapshot {
         &self.key_sources
     }
 
-    /// Every rate limit service that policies name.
+    /// Every plugin that policies name, each once.
+    pub fn plugins(&self) -> &[Arc<Plugin>] {
+        &self.plugins
+    }
+
+    /// Every service that policies have asked.
     pub fn services(&self) -> &BTreeSet<Arc<ServiceRef>> {
         &self.services
     }
 
-    /// What a rate limit service is behind.
+    /// What such a service is behind.
     pub fn service(&self, wanted: &ServiceRef) -> Option<&Arc<BackendState>> {
         let name = |port| BackendName { kind: wanted.kind, object: wanted.object.clone(), port };
         match wanted.port {

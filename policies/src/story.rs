@@ -328,7 +328,7 @@ impl Teller<'_> {
                 // No issuer answers here.
                 Flow::Effect(Effect::Keys(_)) => Performed::Waited,
                 // Nor is there a store or a service: what needs one does as if it did not answer.
-                Flow::Effect(Effect::Spend(_) | Effect::Ask(_)) => Performed::Unanswered,
+                Flow::Effect(Effect::Spend(_) | Effect::Ask(_) | Effect::Plugin(_)) => Performed::Unanswered,
             });
         }
         if let (Some(claims), Some(selected)) = (&story.claims, &mut story.told.selected) {

@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue};
 use crate::jwt::KeysAwaited;
 use crate::model::{BackendKind, PolicyRef, ResourceName};
 use crate::overload::Ticket;
+use crate::plugin::{Plugged, Plugin};
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Effect {
     Keys(KeysAwaited),
     /// The request's turn comes when others have had theirs: to be awaited for no longer than the ticket's patience.
     Turn(Ticket),
+    /// A plugin is to be told of the request's head, and may change it.
+    Plugin(Arc<Plugin>),
 }
 
 /// What came of an [`Effect`].
@@ -36,6 +39,7 @@ pub enum Performed {
     Answered(Answer),
     /// The ticket says whether the turn has come.
     Turned(Ticket),
+    Plugged(Plugged),
     /// There is no such store or service, or it did not answer in time.
     Unanswered,
 }

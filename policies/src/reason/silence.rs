@@ -42,6 +42,9 @@ impl Reason {
             | Self::RateLimited
             | Self::Overloaded
             | Self::FaultInjected
+            | Self::PluginAnswered
+            | Self::PluginFailed
+            | Self::PluginBodyTooLarge
             | Self::CircuitOpen
             | Self::EndpointsOpen
             | Self::Unhealthy

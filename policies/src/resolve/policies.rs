@@ -13,6 +13,7 @@ use crate::kind::Compiled;
 use crate::kinds::find;
 use crate::model::{BackendKind, InvalidRef, Policy, Resource, ResourceName, TargetKind, TargetRef};
 use crate::objects::{HttpBackendRef, StreamRouteKind, TIDEGATE_GROUP};
+use crate::pipeline::ServiceRef;
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
     let mut lost = BTreeMap::new();
@@ -22,7 +23,7 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         let policy = &*policy;
         let compiled = crate::kinds::find(&policy.kind).map(|kind| kind.compile(policy));
         match compiled {
-            Some(Ok(compiled)) => match service(objects, policy, &compiled, resolved) {
+            Some(Ok(compiled)) => match services(objects, policy, &compiled, resolved) {
                 Ok(()) => resolved.resources.insert(Resource::Policy(policy.clone())),
                 Err(message) => refuse(resolved, policy, message),
             },
@@ -61,20 +62,28 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
     }
 }
 
-/// Looks up the rate limit service that a policy has asked. One that cannot be found leaves the policy what it does without
+/// Looks up the services that a policy has asked. One that cannot be found leaves the policy what it does without
 /// an answer.
 ///
 /// # Errors
 /// It belongs to others, who have not granted it.
-fn service(
+fn services(
     objects: &Objects<'_>,
     policy: &Policy,
     compiled: &Compiled,
     resolved: &mut Resolved,
 ) -> Result<(), String> {
     let Compiled::Filter(filter) = compiled else { return Ok(()) };
-    let Some(service) = filter.service() else { return Ok(()) };
-    let place = policy.meta.at(policy.lines.line("/service/backendRef"));
+    filter.services().into_iter().try_for_each(|(asked, at)| service(objects, policy, (asked, &at), resolved))
+}
+
+fn service(
+    objects: &Objects<'_>,
+    policy: &Policy,
+    (service, at): (&ServiceRef, &str),
+    resolved: &mut Resolved,
+) -> Result<(), String> {
+    let place = policy.meta.at(policy.lines.line(at));
     let (group, kind) = match service.kind {
         BackendKind::Service => ("", "Service"),
         BackendKind::Backend => (TIDEGATE_GROUP, "Backend"),
@@ -95,7 +104,7 @@ fn service(
         Ok(name) => {
             let backend = resolved.resources.backends.get(&name);
             let plain = backend.is_none_or(|b| b.tls.is_none() && b.proxy_protocol.is_none());
-            let message = "a rate limit service is asked without TLS and without a PROXY protocol header";
+            let message = "such a service is asked without TLS and without a PROXY protocol header";
             (!plain).then(|| ("UnsupportedProtocol", format!("{place}: {message}")))
         }
         Err((InvalidRef::RefNotPermitted, message)) => return Err(format!("{place}: {message}")),

@@ -64,6 +64,7 @@ pub(super) fn build(resources: &Resources, local: &Local, state: &StateStore) ->
         guards: builder.policies.guards(),
         services: builder.policies.services(),
         key_sources: builder.policies.key_sources(),
+        plugins: builder.policies.plugins(),
         gates: builder.policies.gates(),
         checks: builder.policies.checks(),
         backends: builder.backends,

@@ -19,6 +19,7 @@ use crate::model::{
 };
 use crate::pick::Cohort;
 use crate::pipeline::{Filter, ServiceRef};
+use crate::plugin::Plugin;
 use crate::state::StateStore;
 
 /// A policy as the snapshot uses it.
@@ -29,7 +30,7 @@ pub(super) struct Bound {
     pub(super) order: usize,
     pub(super) behaviour: Behaviour,
     /// Whom it has asked.
-    service: Option<Arc<ServiceRef>>,
+    services: Vec<Arc<ServiceRef>>,
 }
 
 #[derive(Clone, Debug)]
@@ -146,7 +147,7 @@ impl<'a> Policies<'a> {
 
     /// Each once.
     pub(super) fn services(&self) -> BTreeSet<Arc<ServiceRef>> {
-        self.by_key.values().filter_map(|bound| bound.service.clone()).collect()
+        self.by_key.values().flat_map(|bound| bound.services.iter().cloned()).collect()
     }
 
     /// Of all filters, each once.
@@ -161,6 +162,15 @@ impl<'a> Policies<'a> {
             }
         }
         sources
+    }
+
+    /// Of all filters.
+    pub(super) fn plugins(&self) -> Vec<Arc<Plugin>> {
+        let plugins = self.by_key.values().filter_map(|bound| match &bound.behaviour {
+            Behaviour::Filter(filter) => filter.plugin().cloned(),
+            _ => None,
+        });
+        plugins.collect()
     }
 
     /// Those that hold a gate.
@@ -207,9 +217,11 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
         format!("{}: {}", policy.meta.source, lines.join("; "))
     })?;
-    let service = match &compiled {
-        Compiled::Filter(filter) => filter.service().cloned(),
-        _ => None,
+    let services = match &compiled {
+        Compiled::Filter(filter) => {
+            filter.services().into_iter().map(|(service, _)| service.clone()).collect()
+        }
+        _ => Vec::new(),
     };
     let behaviour = match compiled {
         Compiled::Filter(filter) => Behaviour::Filter(filter.bind(state)),
@@ -222,5 +234,5 @@ fn bind(policy: &Policy, state: &StateStore) -> Result<Bound, String> {
         Compiled::Timeout(rule) => Behaviour::Timeout(rule),
         Compiled::MeshTls(rule) => Behaviour::MeshTls(rule),
     };
-    Ok(Bound { reference: Arc::new(policy.reference()), order, behaviour, service })
+    Ok(Bound { reference: Arc::new(policy.reference()), order, behaviour, services })
 }

@@ -58,9 +58,9 @@ impl Filters {
         self.0.push((filter.phase(), order, filter));
     }
 
-    /// By phase, then registry, then as written.
+    /// By phase, then registry, then by their own order, then as written.
     pub(super) fn ordered(mut self) -> Box<[Arc<dyn Filter>]> {
-        self.0.sort_by_key(|(phase, order, _)| (*phase, *order));
+        self.0.sort_by_key(|(phase, order, filter)| (*phase, *order, filter.order()));
         self.0.into_iter().map(|(_, _, filter)| filter).collect()
     }
 }

@@ -31,6 +31,8 @@ pub(crate) async fn perform(proxy: &ProxyState, effect: &Effect) -> Performed {
             ticket.give_up();
             Performed::Turned(ticket.clone())
         }
+        // Where there are no plugins; where there are, the story of the request asks them itself.
+        Effect::Plugin(_) => Performed::Unanswered,
     }
 }
 

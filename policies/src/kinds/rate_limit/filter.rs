@@ -155,7 +155,11 @@ impl Filter for RateLimitFilter {
         }
         let answered = match performed {
             Performed::Spent(spent) => self.answered(spent, cx),
-            Performed::Unanswered | Performed::Waited | Performed::Answered(_) | Performed::Turned(_) => None,
+            Performed::Unanswered
+            | Performed::Waited
+            | Performed::Answered(_)
+            | Performed::Turned(_)
+            | Performed::Plugged(_) => None,
         };
         answered.unwrap_or_else(|| {
             let verdict = self.judge(cx);

@@ -314,7 +314,7 @@ impl BindFilter for ServiceLimits {
         })
     }
 
-    fn service(&self) -> Option<&Arc<ServiceRef>> {
-        Some(&self.service.backend)
+    fn services(&self) -> Vec<(&Arc<ServiceRef>, String)> {
+        vec![(&self.service.backend, String::from("/service/backendRef"))]
     }
 }

@@ -286,11 +286,11 @@ fn a_shadow_policy_that_asks_changes_not_one_byte() {
 #[test]
 fn the_service_is_known_by_its_reference() {
     let filter = compiled(spec(json!({"onFailure": "Allow"}), two_limits()));
-    assert_eq!(filter.service().unwrap().to_string(), "shop/limits:8081");
+    assert_eq!(filter.services()[0].0.to_string(), "shop/limits:8081");
     let backend =
         json!({"backendRef": {"kind": "Backend", "name": "rls", "namespace": "infra"}, "onFailure": "Allow"});
     let filter = compiled(spec(backend, two_limits()));
-    let service = filter.service().unwrap();
+    let service = filter.services()[0].0;
     assert_eq!(
         (service.kind, service.port, &*service.object.namespace),
         (BackendKind::Backend, None, "infra")

@@ -1,0 +1,276 @@
+//! `WasmPlugin`: what the built-in policies cannot say, said by a proxy-wasm plugin. Checks what was written; the plugin itself is
+//! fetched, run and held to its budgets by the proxy.
+
+mod filter;
+mod limits;
+mod source;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::decision::RuleRef;
+use crate::kind::{BindFilter, CompileContext, Compiled, Merge, PolicyKind};
+use crate::kinds::check;
+use crate::model::{BackendKind, Mode, ResourceName, TargetKind};
+use crate::pipeline::{Filter, Phase, ServiceRef};
+use crate::plugin::{Failure, HOSTCALLS, Plugin};
+use crate::state::StateStore;
+use filter::PluginFilter;
+use limits::{BudgetsSpec, QuarantineSpec};
+use source::SourceSpec;
+
+#[derive(Debug)]
+pub(super) struct WasmPlugin;
+
+/// A plugin for proxy-wasm 0.2.1, 0.2.0 or 0.1.0. Of several on the way of a request all are asked.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct WasmPluginSpec {
+    /// Where the module is: one of `file`, `http` and `oci`.
+    source: SourceSpec,
+    /// Which of the plugins in the module, where it holds several (`root_id`). Default: the one without a name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    plugin_name: String,
+    /// Plugins with the same one share their data and queues. Default: nobody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    vm_id: Option<String>,
+    /// What the plugin is configured with: a text as it is, anything else as JSON.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    configuration: Value,
+    /// What the plugin sees as its environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    environment: BTreeMap<String, String>,
+    /// Among which policies it is asked. Default: Plugin.
+    #[serde(default)]
+    phase: PhaseSpec,
+    /// Among the plugins of its phase: requests meet lower ones first, answers last. Default: 0.
+    #[serde(default)]
+    #[schemars(range(min = -1000, max = 1000))]
+    order: i32,
+    /// What becomes of requests while the plugin cannot be asked. Default: Closed.
+    #[serde(default)]
+    failure_policy: FailureSpec,
+    #[serde(default)]
+    budgets: BudgetsSpec,
+    #[serde(default)]
+    quarantine: QuarantineSpec,
+    #[serde(default)]
+    capabilities: CapabilitiesSpec,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+enum PhaseSpec {
+    /// Before those who ask who it is.
+    Authenticate,
+    /// With those who ask whether they may.
+    Authorize,
+    /// After everything that may refuse.
+    #[default]
+    Plugin,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+enum FailureSpec {
+    /// They pass without it.
+    Open,
+    /// They are refused.
+    #[default]
+    Closed,
+    /// The version of the plugin before is asked; without one they are refused.
+    LastGood,
+}
+
+/// What the plugin may use.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CapabilitiesSpec {
+    /// Names of hostcalls, such as `proxy_http_call`; all others fail. Default: all may be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    hostcalls: Option<Vec<String>>,
+    /// Whom it may call. Default: nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    upstreams: Vec<UpstreamSpec>,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct UpstreamSpec {
+    /// As the plugin names it: its "cluster".
+    #[schemars(length(min = 1, max = 253))]
+    name: String,
+    backend_ref: BackendRefSpec,
+}
+
+/// In another namespace only with a ReferenceGrant there.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct BackendRefSpec {
+    /// Default: Service.
+    #[serde(default)]
+    kind: ServiceKind,
+    #[schemars(length(min = 1, max = 253))]
+    name: String,
+    /// Default: that of the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    namespace: Option<String>,
+    /// A Service needs one; a Backend has one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+enum ServiceKind {
+    #[default]
+    Service,
+    Backend,
+}
+
+/// A policy that has passed validation.
+#[derive(Debug)]
+struct Wasm {
+    plugin: Arc<Plugin>,
+    rule: Arc<RuleRef>,
+    phase: Phase,
+    order: i32,
+}
+
+const MOST_UPSTREAMS: usize = 32;
+
+impl PolicyKind for WasmPlugin {
+    const KIND: &'static str = "WasmPlugin";
+    const ABOUT: &'static str = "Asks a proxy-wasm plugin, which may change, answer or refuse requests.";
+    const TARGETS: &'static [TargetKind] = &TargetKind::ALL;
+    const MERGE: Merge = Merge::AddUp;
+    type Spec = WasmPluginSpec;
+
+    fn compile(spec: Self::Spec, cx: &mut CompileContext<'_>) -> Option<Compiled> {
+        if !(-1000..=1000).contains(&spec.order) {
+            cx.error("/order", format!("{} is out of range: use -1000 to 1000", spec.order));
+        }
+        // Each is looked at before any is needed, so that all faults are told at once.
+        let source = spec.source.compile("/source", cx);
+        let (budgets, offences) = (spec.budgets.compile(cx), spec.quarantine.compile(cx));
+        let (hostcalls, upstreams) = spec.capabilities.compile(cx);
+        let environment = spec.environment.into_iter().enumerate().map(|(i, (name, value))| {
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                cx.error("/environment", format!("variable {i}: `{name}` cannot be the name of one"));
+            }
+            (name, value)
+        });
+        let plugin = Plugin {
+            environment: environment.collect(),
+            policy: cx.policy().clone(),
+            source: source?,
+            root_id: spec.plugin_name,
+            vm_id: spec.vm_id,
+            configuration: configuration(&spec.configuration),
+            failure: spec.failure_policy.into(),
+            budgets,
+            offences,
+            hostcalls,
+            upstreams: upstreams?,
+            shadow: cx.mode() == Mode::Shadow,
+        };
+        let phase = match spec.phase {
+            PhaseSpec::Authenticate => Phase::Authenticate,
+            PhaseSpec::Authorize => Phase::Authorize,
+            PhaseSpec::Plugin => Phase::Plugin,
+        };
+        let rule = cx.rule("plugin", "/source");
+        Some(Compiled::Filter(Arc::new(Wasm { plugin: Arc::new(plugin), rule, phase, order: spec.order })))
+    }
+}
+
+fn configuration(written: &Value) -> Bytes {
+    match written {
+        Value::Null => Bytes::new(),
+        Value::String(text) => Bytes::from(text.clone()),
+        other => Bytes::from(other.to_string()),
+    }
+}
+
+type Upstreams = Option<Vec<(String, Arc<ServiceRef>)>>;
+
+impl CapabilitiesSpec {
+    fn compile(self, cx: &mut CompileContext<'_>) -> (Option<Vec<String>>, Upstreams) {
+        for (i, name) in self.hostcalls.iter().flatten().enumerate() {
+            if !HOSTCALLS.contains(&name.as_str()) {
+                let message = format!("`{name}` is no hostcall; they are named like `proxy_http_call`");
+                cx.error(format!("/capabilities/hostcalls/{i}"), message);
+            }
+        }
+        if self.upstreams.len() > MOST_UPSTREAMS {
+            cx.error("/capabilities/upstreams", format!("write at most {MOST_UPSTREAMS}"));
+        }
+        let names = self.upstreams.iter().map(|upstream| Some(upstream.name.as_str()));
+        check::unique(cx, "/capabilities/upstreams", names);
+        let each = self.upstreams.into_iter().enumerate().map(|(i, upstream)| {
+            let at = format!("/capabilities/upstreams/{i}");
+            if upstream.name.is_empty() {
+                cx.error(format!("{at}/name"), "write the name that the plugin calls it by");
+            }
+            Some((upstream.name, Arc::new(upstream.backend_ref.compile(&format!("{at}/backendRef"), cx)?)))
+        });
+        let upstreams: Vec<_> = each.collect();
+        (self.hostcalls, upstreams.into_iter().collect())
+    }
+}
+
+impl BackendRefSpec {
+    fn compile(self, at: &str, cx: &mut CompileContext<'_>) -> Option<ServiceRef> {
+        if self.name.is_empty() {
+            cx.error(format!("{at}/name"), format!("a {:?} has a name", self.kind));
+        }
+        if self.port == Some(0) {
+            cx.error(format!("{at}/port"), "0 is out of range: use 1 to 65535");
+        }
+        if self.kind == ServiceKind::Service && self.port.is_none() {
+            cx.error(at, "a Service needs a `port`");
+            return None;
+        }
+        let own = &cx.policy().name.namespace;
+        let namespace = self.namespace.as_deref().map_or_else(|| own.clone(), Into::into);
+        let kind = match self.kind {
+            ServiceKind::Service => BackendKind::Service,
+            ServiceKind::Backend => BackendKind::Backend,
+        };
+        Some(ServiceRef { kind, object: ResourceName::new(namespace, self.name.as_str()), port: self.port })
+    }
+}
+
+impl From<FailureSpec> for Failure {
+    fn from(written: FailureSpec) -> Self {
+        match written {
+            FailureSpec::Open => Self::Open,
+            FailureSpec::Closed => Self::Closed,
+            FailureSpec::LastGood => Self::LastGood,
+        }
+    }
+}
+
+impl BindFilter for Wasm {
+    fn bind(&self, _state: &StateStore) -> Arc<dyn Filter> {
+        let (plugin, rule) = (self.plugin.clone(), self.rule.clone());
+        Arc::new(PluginFilter { plugin, rule, phase: self.phase, order: self.order })
+    }
+
+    fn services(&self) -> Vec<(&Arc<ServiceRef>, String)> {
+        let upstreams = self.plugin.upstreams.iter().enumerate();
+        let place = |i| format!("/capabilities/upstreams/{i}/backendRef");
+        upstreams.map(|(i, (_, service))| (service, place(i))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

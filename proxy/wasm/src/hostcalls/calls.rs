@@ -1,0 +1,185 @@
+//! Side calls. They are checked and counted here, and sent by the shell after the callback.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use wasmtime::Caller;
+
+use super::memory::part;
+use super::{Cx, Linked, Slice, hostcalls};
+use crate::call::{Asked, CallOut};
+use crate::host::Host;
+use crate::map::{Map, RequestHead};
+use crate::pairs;
+use crate::status::{Failure, Outcome, Status};
+
+pub(super) fn link(linked: &mut Linked) -> wasmtime::Result<()> {
+    let name = "proxy_http_call";
+    let bit = linked.hostcall(name);
+    #[rustfmt::skip]
+    linked.linker.func_wrap("env", name, move |mut caller: Caller<'_, Host>,
+        u: u32, un: u32, h: u32, hn: u32, b: u32, bn: u32, t: u32, tn: u32, timeout: u32, out: u32| {
+        let call = HttpCall { upstream: (u, un), headers: (h, hn), body: (b, bn), trailers: (t, tn), timeout, out };
+        super::run(&mut caller, (name, bit), |cx| http_call(cx, &call))
+    })?;
+    let name = "proxy_grpc_call";
+    let bit = linked.hostcall(name);
+    #[rustfmt::skip]
+    linked.linker.func_wrap("env", name, move |mut caller: Caller<'_, Host>,
+        u: u32, un: u32, s: u32, sn: u32, m: u32, mn: u32, h: u32, hn: u32, b: u32, bn: u32, timeout: u32, out: u32| {
+        let target = ((u, un), (s, sn), (m, mn));
+        let call = GrpcCall { target, metadata: (h, hn), message: (b, bn), timeout, out };
+        super::run(&mut caller, (name, bit), |cx| grpc_call(cx, &call))
+    })?;
+    let name = "proxy_grpc_stream";
+    let bit = linked.hostcall(name);
+    #[rustfmt::skip]
+    linked.linker.func_wrap("env", name, move |mut caller: Caller<'_, Host>,
+        _u: u32, _un: u32, _s: u32, _sn: u32, _m: u32, _mn: u32, _h: u32, _hn: u32, _out: u32| {
+        // The one failure that SDKs expect of it.
+        super::run(&mut caller, (name, bit), |_| Err(Status::InternalFailure.into()))
+    })?;
+    hostcalls! { linked;
+        "proxy_grpc_send"(call: u32, p: u32, n: u32, eos: u32) => grpc_send;
+        "proxy_grpc_cancel"(call: u32) => grpc_cancel;
+        "proxy_grpc_close"(call: u32) => grpc_cancel;
+        "proxy_get_status"(code: u32, p: u32, n: u32) => get_status;
+    }
+    Ok(())
+}
+
+struct HttpCall {
+    upstream: Slice,
+    headers: Slice,
+    body: Slice,
+    trailers: Slice,
+    timeout: u32,
+    out: u32,
+}
+
+struct GrpcCall {
+    target: (Slice, Slice, Slice),
+    metadata: Slice,
+    message: Slice,
+    timeout: u32,
+    out: u32,
+}
+
+fn http_call(cx: &mut Cx<'_, '_>, call: &HttpCall) -> Outcome {
+    let (memory, host) = cx.split();
+    let upstream = known(host, part(memory, call.upstream)?).ok_or(Status::BadArgument)?;
+    let pairs = pairs::read(part(memory, call.headers)?);
+    let given = |name: &[u8]| pairs.iter().any(|(own, value)| *own == name && !value.is_empty());
+    if !given(b":method") || !given(b":path") || !(given(b":authority") || given(b"host")) {
+        return Err(Status::BadArgument.into());
+    }
+    let mut head = Map::Request(RequestHead::default());
+    head.set_all(&pairs)?;
+    let Map::Request(head) = head else { return Err(Status::InternalFailure.into()) };
+    let body = Bytes::copy_from_slice(part(memory, call.body)?);
+    let trailers = fields(part(memory, call.trailers)?)?;
+    let request = Asked::Http { head: Box::new(head), body, trailers };
+    begin(cx, upstream, (call.timeout, call.out), request)
+}
+
+fn grpc_call(cx: &mut Cx<'_, '_>, call: &GrpcCall) -> Outcome {
+    let (memory, host) = cx.split();
+    let (upstream, service, method) = call.target;
+    let upstream = part(memory, upstream)?;
+    let upstream = match known(host, upstream) {
+        Some(upstream) => upstream,
+        None => {
+            let name = cluster_of(upstream).ok_or(Status::ParseFailure)?;
+            known(host, name).ok_or(Status::BadArgument)?
+        }
+    };
+    let text = |slice| Ok::<_, Failure>(String::from_utf8_lossy(part(memory, slice)?).into_owned());
+    let (service, method) = (text(service)?, text(method)?);
+    let metadata = fields(part(memory, call.metadata)?)?;
+    let message = Bytes::copy_from_slice(part(memory, call.message)?);
+    begin(cx, upstream, (call.timeout, call.out), Asked::Grpc { service, method, metadata, message })
+}
+
+fn begin(cx: &mut Cx<'_, '_>, upstream: String, (timeout, out): (u32, u32), request: Asked) -> Outcome {
+    let host = cx.host();
+    if host.calls.open.len() >= host.settings.budgets.calls {
+        return Err(Status::InternalFailure.into());
+    }
+    let id = host.calls.number();
+    cx.write_u32(out, id)?;
+    let host = cx.host();
+    host.stats.call();
+    host.calls.open.insert(id, matches!(request, Asked::Grpc { .. }));
+    let timeout = (timeout > 0).then(|| Duration::from_millis(timeout.into()));
+    host.calls.outbox.push(CallOut { id, upstream, timeout, request });
+    host.mailbox.wake();
+    Ok(())
+}
+
+/// Only what the policy lists can be called.
+fn known(host: &Host, upstream: &[u8]) -> Option<String> {
+    let upstreams = &host.settings.capabilities.upstreams;
+    upstreams.iter().find(|own| own.as_bytes() == upstream).cloned()
+}
+
+/// Plugins for Envoy may give a `GrpcService` message: `envoy_grpc` (1) with `cluster_name` (1).
+fn cluster_of(message: &[u8]) -> Option<&[u8]> {
+    let of_field_one = |bytes: &'_ [u8]| {
+        let (length, rest) = bytes.strip_prefix(&[0x0a])?.split_first()?;
+        let length = usize::from(*length);
+        (length < 0x80 && length <= rest.len()).then_some(length)
+    };
+    let inner = of_field_one(message)?;
+    let envoy_grpc = &message[2..2 + inner];
+    let name = of_field_one(envoy_grpc)?;
+    Some(&envoy_grpc[2..2 + name])
+}
+
+fn fields(bytes: &[u8]) -> Result<HeaderMap, Status> {
+    let mut map = Map::Fields(HeaderMap::new());
+    for (name, value) in pairs::read(bytes) {
+        map.add(name, value)?;
+    }
+    let Map::Fields(fields) = map else { return Err(Status::InternalFailure) };
+    Ok(fields)
+}
+
+/// Only a stream could be sent more, and there are none.
+fn grpc_send(cx: &mut Cx<'_, '_>, call: u32, _pointer: u32, _length: u32, _eos: u32) -> Outcome {
+    let known = cx.host().calls.open.get(&call) == Some(&true);
+    Err(if known { Status::BadArgument } else { Status::NotFound }.into())
+}
+
+fn grpc_cancel(cx: &mut Cx<'_, '_>, call: u32) -> Outcome {
+    let host = cx.host();
+    if host.calls.open.get(&call) != Some(&true) {
+        return Err(Status::NotFound.into());
+    }
+    host.calls.open.remove(&call);
+    host.calls.outbox.retain(|out| out.id != call);
+    host.calls.cancelled.push(call);
+    host.mailbox.wake();
+    Ok(())
+}
+
+fn get_status(cx: &mut Cx<'_, '_>, code: u32, pointer: u32, length: u32) -> Outcome {
+    let status = cx.host().view.as_ref().map(|view| view.status.clone());
+    let (number, message) = status.ok_or(Status::BadArgument)?;
+    cx.write_u32(code, number)?;
+    cx.hand_over((pointer, length), message.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cluster_of;
+
+    #[test]
+    fn a_cluster_is_found_in_a_grpc_service_and_in_nothing_else() {
+        assert_eq!(cluster_of(b"\x0a\x06\x0a\x04auth"), Some(&b"auth"[..]));
+        for bad in [&b""[..], b"auth", b"\x0a", b"\x0a\x06\x0a\x04aut", b"\x0a\x7f\x0a\x04auth", b"\x0a\x00"]
+        {
+            assert_eq!(cluster_of(bad), None);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! One request and its answer, as one plugin sees them.
+//!
+//! What a plugin may change now is what lies in the slots: a map that has been given back to the proxy cannot be reached.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::buffer::Buffer;
+use crate::map::{Map, RequestHead, ResponseHead};
+use crate::outside::Exchange;
+
+/// Which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    Request,
+    Response,
+}
+
+/// What a plugin wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// On with it.
+    Go,
+    /// It is waited for: the waker that was given is woken when there is more to say.
+    Pause,
+    /// It has answered itself: [`Vm::local_response`](crate::Vm::local_response).
+    Respond,
+    /// The stream is to be reset.
+    Close,
+    /// It holds back more of a body than its budget allows.
+    TooLarge,
+}
+
+/// A plugin's own answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalResponse {
+    pub status: StatusCode,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub body: Bytes,
+    /// For gRPC clients.
+    pub grpc_status: Option<u32>,
+    /// What it was answered for, for logs.
+    pub details: String,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) sides: [Side; 2],
+    pub(crate) local: Option<LocalResponse>,
+    /// The local response was taken, or the answer's head has gone: there is no other.
+    pub(crate) answered: bool,
+    pub(crate) closed: bool,
+    pub(crate) waker: Option<Waker>,
+    /// For the log phase.
+    pub(crate) logged: Logged,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+pub(crate) struct Side {
+    pub(crate) headers: Option<Map>,
+    pub(crate) body: Buffer,
+    /// Its body may be changed.
+    pub(crate) in_body: bool,
+    pub(crate) trailers: Option<Map>,
+    pub(crate) paused: bool,
+}
+
+/// The heads of an exchange that is over.
+#[derive(Clone, Debug, Default)]
+pub struct Logged {
+    pub request: Option<Arc<RequestHead>>,
+    pub response: Option<Arc<ResponseHead>>,
+}
+
+impl Direction {
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Request => 0,
+            Self::Response => 1,
+        }
+    }
+}
+
+impl Stream {
+    pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
+        Self {
+            exchange,
+            sides: Default::default(),
+            local: None,
+            answered: false,
+            closed: false,
+            waker: None,
+            logged: Logged::default(),
+        }
+    }
+
+    pub(crate) fn side(&mut self, direction: Direction) -> &mut Side {
+        &mut self.sides[direction.index()]
+    }
+
+    /// Goes on, if it was paused.
+    pub(crate) fn resume(&mut self, direction: Direction) {
+        self.side(direction).paused = false;
+        self.wake();
+    }
+
+    pub(crate) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// What is to be done now in `direction`.
+    pub(crate) fn step(&self, direction: Direction) -> Step {
+        if self.closed {
+            Step::Close
+        } else if self.local.is_some() {
+            Step::Respond
+        } else if self.sides[direction.index()].paused {
+            Step::Pause
+        } else {
+            Step::Go
+        }
+    }
+}

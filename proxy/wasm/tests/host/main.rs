@@ -1,0 +1,10 @@
+//! The host, from outside: plugins written by hand in the text format, one for each thing to be seen.
+
+mod calls;
+mod lives;
+mod loading;
+mod module;
+mod phases;
+mod streams;
+mod wasi;
+mod world;
