@@ -20,6 +20,7 @@ pub mod health;
 pub mod jwt;
 pub mod kind;
 pub mod kinds;
+pub mod lint;
 pub mod matching;
 pub mod mesh;
 pub mod model;

@@ -28,6 +28,15 @@ impl RuleOrder {
         Self { created, route: name.clone(), rule, position }
     }
 
+    /// The rule's place in its route and the match's place in the rule.
+    pub(crate) fn place(&self) -> (usize, usize) {
+        (self.rule, self.position)
+    }
+
+    pub(crate) fn route(&self) -> &ResourceName {
+        &self.route
+    }
+
     fn key(&self) -> (i64, &ResourceName, usize, usize) {
         (self.created, &self.route, self.rule, self.position)
     }
