@@ -11,6 +11,7 @@ pub mod call;
 pub mod cases;
 pub mod codec;
 pub mod decision;
+pub mod diff;
 pub mod document;
 pub(crate) mod expression;
 #[cfg(any(test, feature = "fuzzing"))]
