@@ -15,6 +15,7 @@ use crate::objects::Object;
 
 pub mod crd;
 mod diagnostic;
+pub mod editor;
 mod field;
 mod finder;
 mod kinds;
