@@ -8,6 +8,7 @@ mod cases;
 mod check;
 mod crds;
 mod demo;
+mod diff;
 mod exit;
 mod http_client;
 mod identity;
@@ -21,6 +22,7 @@ mod redirect;
 mod run;
 mod runtime;
 mod say;
+mod schema;
 mod shutdown;
 mod simulate;
 mod status;
@@ -91,12 +93,18 @@ enum Command {
     /// Check policy files without running anything
     #[command(after_help = validate::EXAMPLES)]
     Validate(validate::ValidateArgs),
+    /// Tell what changes in effect from one set of files to another
+    #[command(after_help = diff::EXAMPLES)]
+    Diff(diff::DiffArgs),
     /// Run cases that say what policies must do, without running anything else
     #[command(after_help = cases::EXAMPLES)]
     Test(cases::TestArgs),
     /// Replay traffic through policies: who would be limited, refused, moved or retried, by which rule
     #[command(after_help = simulate::EXAMPLES)]
     Simulate(simulate::SimulateArgs),
+    /// Print the JSON Schema of a kind, for editors
+    #[command(after_help = schema::EXAMPLES)]
+    Schema(schema::SchemaArgs),
     /// Print the CustomResourceDefinitions of every tidegate.io kind
     #[command(after_help = crds::EXAMPLES)]
     Crds(crds::CrdsArgs),
@@ -125,12 +133,14 @@ fn main() -> ExitCode {
         #[cfg(feature = "cluster")]
         Command::Check(args) => check::command(args),
         Command::Validate(args) => validate::command(&args),
+        Command::Diff(args) => diff::command(&args),
         Command::Test(args) => cases::command(&args),
         Command::Simulate(args) => simulate::command(&args),
         Command::Token(args) => identity::token(&args),
         Command::RotateRoot(args) => identity::rotate(&args),
         Command::Status(args) => status::command(&args),
         Command::Why(args) => why::command(&args),
+        Command::Schema(args) => schema::command(&args),
         Command::Crds(args) => crds::command(&args),
         Command::Install(args) => install::command(&args),
         Command::Inject(args) => inject::command(&args),

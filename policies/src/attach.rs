@@ -16,6 +16,7 @@ use crate::kinds::find;
 use crate::model::{Policy, PolicyKey, TargetRef};
 
 pub use chain::{Chain, Place};
+pub(crate) use standing::overriders;
 pub use standing::{Conflict, Known, Standing, standings};
 
 /// Policies by what they are attached to and by kind; where several of one kind meet on one target, the winner

@@ -15,10 +15,13 @@ use crate::objects::Object;
 
 pub mod crd;
 mod diagnostic;
+pub mod editor;
 mod field;
+mod finder;
 mod kinds;
 mod locate;
 mod located;
+mod lost;
 mod plain;
 mod read;
 mod scalar;
@@ -27,6 +30,7 @@ mod timestamp;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use finder::{Finder, Spot};
 pub use plain::plain;
 pub use yaml::{MAX_DEPTH, MAX_NODES};
 

@@ -12,6 +12,7 @@
 mod by_name;
 mod check;
 mod claims;
+mod constant;
 mod facts;
 mod variables;
 

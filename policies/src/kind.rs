@@ -8,12 +8,14 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::balance::LoadBalancing;
 use crate::call::{RetryRule, TimeoutRule};
 use crate::decision::RuleRef;
+use crate::expression::Expression;
 use crate::health::CircuitBreaker;
 use crate::health::check::HealthCheck;
 use crate::kinds::authorization::Authorization;
@@ -32,7 +34,7 @@ pub trait PolicyKind: 'static {
     /// What `targetRefs` may name.
     const TARGETS: &'static [TargetKind];
     /// The spec without `targetRefs` and `mode`, which every kind has.
-    type Spec: DeserializeOwned + JsonSchema;
+    type Spec: DeserializeOwned + Serialize + JsonSchema;
 
     /// What holds where several of this kind are on the way of the same traffic.
     const MERGE: Merge = Merge::MostSpecific;
@@ -101,6 +103,30 @@ pub trait BindFilter: Debug + Send + Sync {
     fn services(&self) -> Vec<(&Arc<ServiceRef>, String)> {
         Vec::new()
     }
+
+    /// Rules that never have a say, because another one of the policy always has it before.
+    fn idle(&self) -> Vec<Idle> {
+        Vec::new()
+    }
+}
+
+/// See [`BindFilter::idle`].
+#[derive(Clone, Debug)]
+pub struct Idle {
+    pub rule: Arc<RuleRef>,
+    /// The one that is stricter, whoever asks.
+    pub because: Arc<RuleRef>,
+}
+
+/// What a policy consists of, found while it was compiled.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parts {
+    /// Every rule that may decide something.
+    pub(crate) rules: Vec<Arc<RuleRef>>,
+    /// Where each is written, relative to the spec.
+    pub(crate) pointers: Vec<String>,
+    /// Every expression, with the place where it is written.
+    pub(crate) expressions: Vec<(String, Arc<Expression>)>,
 }
 
 /// What a kind may ask, and tell, while it compiles.
@@ -109,7 +135,7 @@ pub struct CompileContext<'a> {
     policy: &'a Policy,
     reference: Arc<PolicyRef>,
     errors: Vec<FieldError>,
-    rules: RefCell<Vec<Arc<RuleRef>>>,
+    parts: RefCell<Parts>,
 }
 
 /// A fault in a spec: where (JSON pointer relative to the spec) and what, with the fix.
@@ -126,7 +152,7 @@ impl<'a> CompileContext<'a> {
             policy,
             reference: Arc::new(policy.reference()),
             errors: Vec::new(),
-            rules: RefCell::default(),
+            parts: RefCell::default(),
         }
     }
 
@@ -151,8 +177,15 @@ impl<'a> CompileContext<'a> {
     pub fn rule(&self, name: &str, pointer: &str) -> Arc<RuleRef> {
         let source = self.policy.meta.at(self.policy.lines.line(pointer));
         let rule = Arc::new(RuleRef { name: name.into(), source });
-        self.rules.borrow_mut().push(Arc::clone(&rule));
+        let mut parts = self.parts.borrow_mut();
+        parts.rules.push(Arc::clone(&rule));
+        parts.pointers.push(pointer.to_owned());
         rule
+    }
+
+    /// An expression that is written at `pointer`.
+    pub(crate) fn found(&self, pointer: &str, expression: &Arc<Expression>) {
+        self.parts.borrow_mut().expressions.push((pointer.to_owned(), Arc::clone(expression)));
     }
 
     pub fn error(&mut self, pointer: impl Into<String>, message: impl Into<String>) {
@@ -176,11 +209,14 @@ pub struct KindEntry {
     pub stands_alone: fn(&Value) -> bool,
     /// See [`PolicyKind::look_up`].
     pub look_up: fn(&mut Value, FindText<'_>) -> Vec<FieldError>,
+    /// The spec in the one form in which it would be written again: without what is said by leaving it out. `None` for one
+    /// that cannot be read.
+    pub(crate) plain: fn(&Value) -> Option<Value>,
     compile: fn(&Policy) -> Compilation,
 }
 
-/// What became of a policy, and the rules that it has.
-type Compilation = (Result<Compiled, Vec<FieldError>>, Vec<Arc<RuleRef>>);
+/// What became of a policy, and what it consists of.
+type Compilation = (Result<Compiled, Vec<FieldError>>, Parts);
 
 impl KindEntry {
     pub const fn of<K: PolicyKind>() -> Self {
@@ -193,6 +229,7 @@ impl KindEntry {
             stand_in: K::stand_in,
             stands_alone: K::stands_alone,
             look_up: K::look_up,
+            plain: plain::<K>,
             compile: compile::<K>,
         }
     }
@@ -205,8 +242,18 @@ impl KindEntry {
 
     /// Every rule that may decide something, where it is written.
     pub fn rules(&self, policy: &Policy) -> Vec<Arc<RuleRef>> {
-        (self.compile)(policy).1
+        (self.compile)(policy).1.rules
     }
+
+    /// The policy, if it is valid, with what it consists of.
+    pub(crate) fn take_apart(&self, policy: &Policy) -> Option<(Compiled, Parts)> {
+        let (compiled, parts) = (self.compile)(policy);
+        Some((compiled.ok()?, parts))
+    }
+}
+
+fn plain<K: PolicyKind>(spec: &Value) -> Option<Value> {
+    serde_json::to_value(<K::Spec as serde::Deserialize>::deserialize(spec).ok()?).ok()
 }
 
 fn schema_of<K: PolicyKind>() -> Schema {
@@ -214,7 +261,8 @@ fn schema_of<K: PolicyKind>() -> Schema {
 }
 
 fn compile<K: PolicyKind>(policy: &Policy) -> Compilation {
-    let whole = |message: String| (Err(vec![FieldError { pointer: String::new(), message }]), Vec::new());
+    let whole =
+        |message: String| (Err(vec![FieldError { pointer: String::new(), message }]), Parts::default());
     if !policy.spec.is_object() {
         // A list would be read as the fields in their order.
         return whole(String::from("a mapping was expected"));
@@ -229,5 +277,5 @@ fn compile<K: PolicyKind>(policy: &Policy) -> Compilation {
         _ if cx.errors.is_empty() => return whole(String::from("not a valid policy")),
         _ => Err(cx.errors),
     };
-    (compiled, cx.rules.into_inner())
+    (compiled, cx.parts.into_inner())
 }

@@ -16,6 +16,7 @@ mod order;
 mod part;
 mod paths;
 mod patterns;
+mod shadow;
 mod table;
 pub mod target;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod work;
 pub use authority::{Authority, authority};
 pub use hosts::HostMap;
 pub use order::{Candidate, Precedence, RuleOrder, compare, decided};
+pub(crate) use shadow::{disjoint, shadowed};
 pub use table::MatchTable;
 pub(crate) use view::query_pairs;
 pub use view::{RequestView, path_matches};

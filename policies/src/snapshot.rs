@@ -32,6 +32,7 @@ mod stream_tests;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

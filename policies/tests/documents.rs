@@ -912,3 +912,45 @@ fn an_annotation_that_we_read_is_checked_like_a_field() {
     let wrong = wrong.to_string();
     assert!(wrong.starts_with("a.yaml:5:") && wrong.contains("V1") && wrong.contains("V2"), "{wrong}");
 }
+
+/// Of a limit in a policy on a Service, what is told.
+fn told_of_limit(limit: &str) -> Vec<String> {
+    let text = format!(
+        "apiVersion: tidegate.io/v1alpha1\nkind: RateLimitPolicy\nmetadata: {{name: a}}\nspec:\n  \
+         targetRefs: [{{kind: Service, name: b}}]\n  limits:\n  - {limit}\n"
+    );
+    let all = read(&text).diagnostics;
+    all.iter().map(|found| format!("{}: {}", found.field, found.message)).collect()
+}
+
+#[test]
+fn what_cannot_be_read_hides_nothing_that_is_wrong_beside_it() {
+    let told = told_of_limit("{name: x, foo: 1, per: 1s}");
+    assert!(told.contains(&"spec.limits[0].foo: unknown field".into()), "{told:?}");
+    assert!(
+        told.iter().any(|one| one.starts_with("spec.limits[0].requests: `requests` is missing")),
+        "{told:?}"
+    );
+    let told = told_of_limit("{name: x, foo: 1, requests: 0, per: 1s, responseCost: {}}");
+    for field in ["foo: unknown", "requests: ", "responseCost"] {
+        let field = format!("spec.limits[0].{field}");
+        assert!(told.iter().any(|one| one.starts_with(&field)), "{field} of {told:?}");
+    }
+    let told = told_of_limit("{name: x, requests: many, per: 1s, when: 'request.nothing'}");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("spec.limits[0].requests: expected"), "{told:?}");
+    assert!(told[1].starts_with("spec.limits[0].when: there is no"), "{told:?}");
+}
+
+#[test]
+fn what_only_follows_from_a_slip_is_not_told_again() {
+    assert_eq!(told_of_limit("{name: x, reqests: 1, per: 1s}"), ["spec.limits[0].reqests: unknown field"]);
+    let told = told_of_limit("{name: x, requests: 1, per: 1s}\n  scop: Mesh\n  mesh: {}");
+    assert!(
+        told.iter().all(|one| one.starts_with("spec.scop: ") || one.starts_with("spec.mesh: ")),
+        "{told:?}"
+    );
+    let told = told_of_limit("{name: x, requests: 1, per: 1s}\n  scope: Mehs\n  mesh: {}");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("spec.scope: must be one of"), "{told:?}");
+}

@@ -96,7 +96,14 @@ impl Known {
 /// How every policy of `resources` fares, by kind and name. Policies that do not compile must have been left out.
 pub fn standings(resources: &Resources, known: &Known) -> BTreeMap<(String, ResourceName), Standing> {
     let attachments = Attachments::new(resources.policies.values());
-    let overriders = overriders(&attachments, resources);
+    let ways: Vec<_> = Chain::all(resources)
+        .into_iter()
+        .map(|chain| {
+            let effective = attachments.effective(&chain);
+            (chain, effective)
+        })
+        .collect();
+    let overriders = overriders(&attachments, &ways);
     let of = |(key, policy): (&(String, ResourceName), &Policy)| {
         let missing = policy.targets.iter().filter(|target| !known.contains(target)).cloned().collect();
         let conflicts = conflicts(&attachments, policy);
@@ -124,17 +131,17 @@ fn conflicts(attachments: &Attachments<'_>, policy: &Policy) -> Vec<Conflict> {
 }
 
 /// For each policy that is on some traffic's way and holds nowhere: those of its kind that hold instead.
-fn overriders(
+/// `ways`: every chain that traffic can take, with the policies that hold on it.
+pub(crate) fn overriders(
     attachments: &Attachments<'_>,
-    resources: &Resources,
+    ways: &[(Chain, Vec<&Policy>)],
 ) -> BTreeMap<(String, ResourceName), BTreeSet<ResourceName>> {
     let mut effective = BTreeSet::new();
     let mut beaten = BTreeMap::<_, BTreeSet<_>>::new();
-    for chain in Chain::all(resources) {
-        let winners = attachments.effective(&chain);
+    for (chain, winners) in ways {
         effective.extend(winners.iter().map(|winner| key(winner)));
         for target in chain.targets() {
-            for winner in &winners {
+            for winner in winners {
                 // Rivals on the same target are a conflict, not an override.
                 let on_target = attachments.rivals(target, &winner.kind);
                 if on_target.iter().any(|rival| rival.meta.name == winner.meta.name) {

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::lost::Lost;
 use super::yaml::Place;
 
 /// More than this many findings in one file help nobody; the rest are counted.
@@ -43,6 +44,8 @@ pub(crate) struct Report {
     left_out: usize,
     /// How many findings there were before the object at hand.
     object: usize,
+    /// What of it cannot be read.
+    lost: Vec<Lost>,
 }
 
 impl Diagnostic {
@@ -53,7 +56,7 @@ impl Diagnostic {
 
 impl Report {
     pub(crate) fn new(file: Arc<str>) -> Self {
-        Self { file, diagnostics: Vec::new(), errors: 0, left_out: 0, object: 0 }
+        Self { file, diagnostics: Vec::new(), errors: 0, left_out: 0, object: 0, lost: Vec::new() }
     }
 
     /// An empty report on the same file.
@@ -85,6 +88,7 @@ impl Report {
     /// Starts on the next object; returns how many errors there are already.
     pub(crate) fn begin_object(&mut self) -> usize {
         self.object = self.diagnostics.len();
+        self.lost.clear();
         self.errors
     }
 
@@ -106,7 +110,17 @@ impl Report {
     pub(crate) fn append(&mut self, other: Self) {
         self.errors += other.errors;
         self.left_out += other.left_out;
+        self.lost.extend(other.lost);
         self.diagnostics.extend(other.diagnostics);
+    }
+
+    pub(super) fn lose(&mut self, lost: Lost) {
+        self.lost.push(lost);
+    }
+
+    /// What could not be read since it was last asked.
+    pub(super) fn take_lost(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.lost)
     }
 
     /// Everything found, in the order of the text.

@@ -73,7 +73,7 @@ enum Reader {
 pub(super) type ReadResult = Result<(Object, Vec<Fault>), String>;
 
 /// A document taken apart: its shape is right, its meaning not yet judged.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Parts {
     pub(super) meta: Meta,
     pub(super) labels: BTreeMap<String, String>,

@@ -7,12 +7,14 @@ use super::ObjectKey;
 use super::diagnostic::Report;
 use super::kinds::{self, Content, Parts, Row};
 use super::locate::{lines, locate, to_json};
+use super::lost::{Lost, MOST_LEVELS, follows, without};
 use super::schema::{nearest, unknown_field_help};
 use super::timestamp::parse_rfc3339;
 use super::yaml::{Node, Place, Value};
 use crate::model::{Meta, ProxyProtocol, ResourceName, SourceMap, SourceRef};
 use crate::objects::{
-    MTLS, MTLS_ENABLED, Metadata, Object, PROXY_PROTOCOL, default_namespace, is_dns_label, is_dns_subdomain,
+    Fault, MTLS, MTLS_ENABLED, Metadata, Object, PROXY_PROTOCOL, default_namespace, is_dns_label,
+    is_dns_subdomain,
 };
 
 /// Where a document comes from.
@@ -59,13 +61,14 @@ pub(super) fn object(node: &Node, origin: &Origin, report: &mut Report) -> Outco
         return if report.errors() == before { Outcome::Nothing } else { Outcome::Refused(None) };
     };
     let body = check_shape(node, row, report);
+    let lost = report.take_lost();
     let metadata = metadata_of(node, row, origin, report);
     let (Some(body), Some(head)) = (body, metadata) else { return Outcome::Refused(key) };
     let lines = match origin {
         Origin::File(_) => lines(&body),
         Origin::Cluster => SourceMap::default(),
     };
-    let object = finish(row, &body, head, lines, report);
+    let object = finish(row, (&body, &lost), (head, lines), report);
     object.filter(|_| report.errors() == before).map_or(Outcome::Refused(key), Outcome::Object)
 }
 
@@ -242,20 +245,43 @@ fn check_annotations(metadata: &Node, row: &Row, report: &mut Report) {
 
 /// The meaning. It is judged even where the shape had faults, as far as it can be read, so that an author need not mend
 /// the file twice; what follows only from a fault of shape is not told again.
-fn finish(row: &Row, body: &Node, head: Head, lines: SourceMap, report: &mut Report) -> Option<Object> {
+fn finish(
+    row: &Row,
+    (body, lost): (&Node, &[Lost]),
+    (head, lines): (Head, SourceMap),
+    report: &mut Report,
+) -> Option<Object> {
     let root = if row.content == Content::Beside { "" } else { "spec" };
     let Metadata { labels, annotations, .. } = head.metadata;
-    let parts = Parts { meta: head.meta, labels, annotations, spec: to_json(body), lines };
-    let (object, faults) = match row.read(parts) {
-        Ok(read) => read,
+    let whole = to_json(body);
+    let parts = Parts { meta: head.meta, labels, annotations, spec: whole.clone(), lines };
+    let spare = (!lost.is_empty()).then(|| parts.clone());
+    let (object, faults, left_out) = match row.read(parts) {
+        Ok((object, faults)) => (object, faults, None),
         Err(message) => {
-            if !report.has_error_within(root) {
-                report.error(body.place, root, message, None);
+            let rest = spare.and_then(|parts| {
+                (0..MOST_LEVELS).find_map(|level| {
+                    let parts = Parts { spec: without(&whole, lost, level), ..parts.clone() };
+                    row.read(parts).ok().map(|(object, faults)| (object, faults, Some(level)))
+                })
+            });
+            match rest {
+                Some(rest) => rest,
+                None => {
+                    if !report.has_error_within(root) {
+                        report.error(body.place, root, message, None);
+                    }
+                    return None;
+                }
             }
-            return None;
         }
     };
-    let faults: Vec<_> = faults.into_iter().map(|f| (locate(body, root, &f.pointer), f)).collect();
+    let follows = |fault: &Fault| left_out.is_some_and(|level| follows(&fault.pointer, &whole, lost, level));
+    let faults: Vec<_> = faults
+        .into_iter()
+        .filter(|fault| !follows(fault))
+        .map(|fault| (locate(body, root, &fault.pointer), fault))
+        .collect();
     let told: Vec<_> = faults.iter().map(|((field, _), _)| report.has_error_within(field)).collect();
     for (((field, place), fault), _) in faults.into_iter().zip(told).filter(|(_, told)| !told) {
         if fault.warning {

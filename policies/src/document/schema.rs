@@ -10,7 +10,8 @@ use schemars::Schema;
 use serde_json::Value as Json;
 
 use super::diagnostic::Report;
-use super::field::Field;
+use super::field::{Field, escaped};
+use super::lost::Lost;
 use super::yaml::{Node, Place, Value};
 
 mod choice;
@@ -108,6 +109,10 @@ impl<'a> Walk<'a> {
         } else {
             (String::from("unknown field"), unknown_field_help(key, &known.names))
         };
+        let above = self.field.pointer().to_owned();
+        let meant =
+            nearest(key, known.names.iter().copied()).map(|name| format!("{above}/{}", escaped(name)));
+        self.report.lose(Lost { pointer: format!("{above}/{}", escaped(key)), meant, decides: false });
         self.field.within(key, |field| self.report.error(place, field, message, help));
     }
 
@@ -181,7 +186,14 @@ impl<'a> Walk<'a> {
     }
 
     fn error(&mut self, place: Place, message: String, help: Option<String>) {
+        self.lose(false);
         self.report.error(place, self.field.as_str(), message, help);
+    }
+
+    /// The value at hand cannot be read as what it should be.
+    fn lose(&mut self, decides: bool) {
+        let pointer = self.field.pointer().to_owned();
+        self.report.lose(Lost { pointer, meant: None, decides });
     }
 }
 

@@ -71,7 +71,10 @@ pub(super) fn expression(
     text: &str,
     wanted: Kind,
 ) -> Option<Arc<Expression>> {
-    Expression::compile(text, wanted).map(Arc::new).map_err(|fault| cx.error(pointer, fault.to_string())).ok()
+    let compiled = Expression::compile(text, wanted);
+    let compiled = compiled.map(Arc::new).map_err(|fault| cx.error(pointer, fault.to_string())).ok()?;
+    cx.found(pointer, &compiled);
+    Some(compiled)
 }
 
 /// The same over a response.
@@ -82,7 +85,9 @@ pub(super) fn response_expression(
     wanted: Kind,
 ) -> Option<Arc<Expression>> {
     let compiled = Expression::compile_for_response(text, wanted);
-    compiled.map(Arc::new).map_err(|fault| cx.error(pointer, fault.to_string())).ok()
+    let compiled = compiled.map(Arc::new).map_err(|fault| cx.error(pointer, fault.to_string())).ok()?;
+    cx.found(pointer, &compiled);
+    Some(compiled)
 }
 
 /// The bounds are given in text, as an author would write them.

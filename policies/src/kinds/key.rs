@@ -227,6 +227,11 @@ pub(super) fn describe(parts: &[KeyPart]) -> String {
 }
 
 impl KeyPart {
+    /// Whether a request without it is refused.
+    pub(super) fn denies(&self) -> bool {
+        self.missing == Missing::Deny
+    }
+
     /// Whether it is read in the claims of a token.
     pub(super) fn asks_claims(&self) -> bool {
         match &self.source {

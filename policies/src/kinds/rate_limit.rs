@@ -9,6 +9,7 @@ mod descriptor;
 mod exact;
 mod fields;
 mod filter;
+mod idle;
 mod mesh;
 mod on_limit;
 mod overrides;
@@ -36,7 +37,7 @@ use super::key::{self, KeyPart, KeySpec};
 use crate::decision::RuleRef;
 use crate::document::crd::rules;
 use crate::expression::{Expression, Kind};
-use crate::kind::{BindFilter, CompileContext, Compiled, PolicyKind};
+use crate::kind::{BindFilter, CompileContext, Compiled, Idle, PolicyKind};
 use crate::model::{Mode, PolicyRef, TargetKind};
 use crate::objects::GepDuration;
 use crate::pipeline::Filter;
@@ -355,7 +356,7 @@ impl LimitSpec {
     /// What only a limit that nobody but a service counts may leave out.
     fn needed<T>(&self, field: &str, written: Option<T>, at: &str, cx: &mut CompileContext<'_>) -> Option<T> {
         if written.is_none() {
-            cx.error(at, format!("`{field}` is missing: limit `{}` is counted here", self.name));
+            cx.error(format!("{at}/{field}"), format!("`{field}` is missing: the limit is counted here"));
         }
         written
     }
@@ -462,6 +463,10 @@ impl BindFilter for RateLimit {
             on_limit: self.on_limit.clone(),
             seed: state.hash_seed(),
         })
+    }
+
+    fn idle(&self) -> Vec<Idle> {
+        self.idle_rules()
     }
 }
 

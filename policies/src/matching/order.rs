@@ -27,6 +27,15 @@ impl RuleOrder {
         let (created, name) = route.precedence();
         Self { created, route: name.clone(), rule, position }
     }
+
+    /// The rule's place in its route and the match's place in the rule.
+    pub(crate) fn place(&self) -> (usize, usize) {
+        (self.rule, self.position)
+    }
+
+    pub(crate) fn route(&self) -> &ResourceName {
+        &self.route
+    }
 }
 
 /// What puts one match before another, in this order.

@@ -37,7 +37,7 @@ impl Snapshot {
         let Ok(asked) = authority(head) else { return Contest::default() };
         let view = RequestView::new(head);
         match scope {
-            Scope::Inbound => Contest::default(),
+            Scope::Inbound | Scope::InboundAt(_) => Contest::default(),
             Scope::Gateway(bind) => {
                 let socket = self.sockets.get(&bind);
                 let listener = socket.and_then(|socket| socket.listeners.candidates(&asked.host).next());

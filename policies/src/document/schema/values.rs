@@ -53,6 +53,7 @@ impl<'a> Walk<'a> {
         if allowed.iter().any(|a| equals(node, a)) {
             return;
         }
+        self.lose(true);
         let names: Vec<_> = allowed.iter().filter_map(|a| a.as_str()).collect();
         let near = node.as_str().and_then(|text| nearest(text, names.iter().copied()));
         let help = near.map(|name| format!("did you mean `{name}`?"));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::idle::{self, Counted};
 use super::key::{self, Key, KeyPart, KeySpec};
 use super::{LimitMode, condition, key_parts};
 use crate::decision::{Decision, Detail, Outcome, RuleRef};
@@ -89,7 +90,22 @@ impl ConcurrentSpec {
     }
 }
 
+impl idle::Written for Concurrent {
+    fn rule(&self) -> &Arc<RuleRef> {
+        &self.rule
+    }
+}
+
 impl Concurrent {
+    /// Whether it refuses whomever `other` would, and before.
+    pub(super) fn beats(&self, other: &Self) -> bool {
+        self.most <= other.most && self.counted().includes(other.counted())
+    }
+
+    fn counted(&self) -> Counted<'_> {
+        Counted { key: &self.key, when: self.when.as_ref(), shadow: self.shadow }
+    }
+
     /// Another `atMost` finds the same count.
     pub(super) fn bind(&self, owner: &Arc<str>, store: &StateStore) -> BoundConcurrent {
         let part = format!("{}{}|concurrent", self.rule.name, key::describe(&self.key));

@@ -165,6 +165,10 @@ impl ConnectionSpec {
 }
 
 impl Connections {
+    pub(super) fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
     pub(super) fn bind(&self, owner: &Arc<str>, policy: &PolicyRef, store: &StateStore) -> BoundConnections {
         let limit = self.limit.bind(owner, policy, Sharing::Local, store);
         BoundConnections { limit, refuse: self.refuse }

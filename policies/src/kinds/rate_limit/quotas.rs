@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cost::{Cost, CostSpec};
+use super::idle::{self, Counted};
 use super::key::{self, KeyPart, KeySpec};
 use super::scope::Scope;
 use super::{LimitMode, MOST_LIMITS, RateLimitPolicySpec, condition, key_parts};
@@ -125,6 +126,48 @@ impl RateLimitPolicySpec {
         // Of several that refuse, the first is told: the one that takes longest to begin anew.
         quotas.sort_by_key(|quota| std::cmp::Reverse(quota.calendar.every()));
         Some(quotas)
+    }
+}
+
+impl idle::Written for Quota {
+    fn rule(&self) -> &Arc<RuleRef> {
+        &self.rule
+    }
+}
+
+impl Quota {
+    pub(super) fn counted(&self) -> Counted<'_> {
+        Counted { key: &self.key, when: self.when.as_ref(), shadow: self.shadow }
+    }
+
+    /// From one begin to the next, at most: clocks are put back by no more than an hour.
+    pub(super) fn longest(&self) -> Duration {
+        let hours = match self.calendar.every() {
+            Every::Hour => 2,
+            Every::Day => 25,
+            Every::Week => 7 * 24 + 1,
+            Every::Month => 31 * 24 + 1,
+        };
+        Duration::from_secs(hours * 3600)
+    }
+
+    pub(super) fn most(&self) -> u128 {
+        u128::from(self.requests.get())
+    }
+
+    /// Whether all that it lets through is less than `other` would.
+    pub(super) fn beats(&self, other: &Self) -> bool {
+        let times = match (self.calendar.every(), other.calendar.every()) {
+            _ if self.calendar.is_same(&other.calendar) => 1,
+            (Every::Hour, Every::Day) => 25,
+            (Every::Hour, Every::Week) => 7 * 24 + 2,
+            (Every::Hour, Every::Month) => 31 * 24 + 2,
+            (Every::Day, Every::Week) => 8,
+            (Every::Day, Every::Month) => 32,
+            (Every::Week, Every::Month) => 6,
+            _ => return false,
+        };
+        self.most() * times <= other.most() && self.counted().includes(other.counted())
     }
 }
 

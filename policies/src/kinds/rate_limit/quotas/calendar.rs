@@ -65,6 +65,11 @@ impl Calendar {
         self.every
     }
 
+    /// Whether every window of one is one of the other.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.every == other.every && self.name == other.name
+    }
+
     /// The window that `wall` is in.
     pub(super) fn window(&self, wall: Duration) -> Window {
         let wall = seconds(wall).min(LAST);
