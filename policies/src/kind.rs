@@ -127,6 +127,8 @@ pub(crate) struct Parts {
     pub(crate) pointers: Vec<String>,
     /// Every expression, with the place where it is written.
     pub(crate) expressions: Vec<(String, Arc<Expression>)>,
+    /// The spec could not even be read: nobody has looked at what it says.
+    unread: bool,
 }
 
 /// What a kind may ask, and tell, while it compiles.
@@ -240,6 +242,16 @@ impl KindEntry {
         (self.compile)(policy).0
     }
 
+    /// What is wrong with a policy.
+    ///
+    /// # Errors
+    /// The spec cannot be read, and the rest of what may be wrong with it is not known.
+    pub(crate) fn faults(&self, policy: &Policy) -> Result<Vec<FieldError>, String> {
+        let (compiled, parts) = (self.compile)(policy);
+        let faults = compiled.err().unwrap_or_default();
+        if parts.unread { Err(faults.into_iter().map(|fault| fault.message).collect()) } else { Ok(faults) }
+    }
+
     /// Every rule that may decide something, where it is written.
     pub fn rules(&self, policy: &Policy) -> Vec<Arc<RuleRef>> {
         (self.compile)(policy).1.rules
@@ -261,8 +273,10 @@ fn schema_of<K: PolicyKind>() -> Schema {
 }
 
 fn compile<K: PolicyKind>(policy: &Policy) -> Compilation {
-    let whole =
-        |message: String| (Err(vec![FieldError { pointer: String::new(), message }]), Parts::default());
+    let whole = |message: String| {
+        let unread = Parts { unread: true, ..Parts::default() };
+        (Err(vec![FieldError { pointer: String::new(), message }]), unread)
+    };
     if !policy.spec.is_object() {
         // A list would be read as the fields in their order.
         return whole(String::from("a mapping was expected"));

@@ -229,7 +229,7 @@ fn read_policy(entry: &'static KindEntry, parts: Parts) -> ReadResult {
     let mut faults = Faults::default();
     let targets = common.resolve(&meta.name.namespace, entry.targets, &mut faults);
     let policy = Policy { meta, kind: entry.kind.into(), targets, mode: common.mode, spec, lines };
-    for error in entry.compile(&policy).err().into_iter().flatten() {
+    for error in entry.faults(&policy)? {
         faults.error(error.pointer, error.message);
     }
     Ok((Object::Policy(Box::new(policy)), faults.0))

@@ -2,7 +2,8 @@
 
 use super::subject::{Subject, route_key};
 use super::{Findings, Lint};
-use crate::model::Route;
+use crate::document::ObjectKey;
+use crate::model::SourceRef;
 
 pub(super) const LINT: Lint = Lint {
     name: "odd-weights",
@@ -27,23 +28,32 @@ const WHOLES: [u64; 2] = [100, 1000];
 fn look(subject: &Subject<'_>, findings: &mut Findings) {
     for route in subject.resources().routes.values() {
         for (index, rule) in route.rules.iter().enumerate() {
-            let weights: Vec<u64> = rule.backends.iter().map(|backend| u64::from(backend.weight)).collect();
-            if let Some((message, help)) = odd(&weights) {
-                tell((route, index), (message, help), findings);
-            }
+            let weights: Vec<_> = rule.backends.iter().map(|backend| backend.weight).collect();
+            let pointer = format!("/rules/{index}/backendRefs");
+            tell(
+                route_key(route.kind.as_str(), &route.meta.name),
+                (&rule.source, pointer),
+                &weights,
+                findings,
+            );
         }
+    }
+    for route in subject.resources().streams.values() {
+        let weights: Vec<_> = route.rule.backends.iter().map(|backend| backend.weight).collect();
+        let place = (&route.rule.source, String::from("/rules/0/backendRefs"));
+        tell(route_key(route.kind.as_str(), &route.meta.name), place, &weights, findings);
     }
 }
 
-fn tell((route, index): (&Route, usize), (message, help): (String, String), findings: &mut Findings) {
-    let key = route_key(route.kind, &route.meta.name);
-    let pointer = format!("/rules/{index}/backendRefs");
-    findings.tell(key, (route.rules[index].source.clone(), pointer), message).help(help);
+fn tell(key: ObjectKey, (source, pointer): (&SourceRef, String), weights: &[u32], findings: &mut Findings) {
+    if let Some((message, help)) = odd(weights) {
+        findings.tell(key, (source.clone(), pointer), message).help(help);
+    }
 }
 
 /// What is odd about them, and what would be right.
-fn odd(weights: &[u64]) -> Option<(String, String)> {
-    let sum: u64 = weights.iter().sum();
+fn odd(weights: &[u32]) -> Option<(String, String)> {
+    let sum: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
     if !weights.is_empty() && sum == 0 {
         let message = "all weights are 0: no backend is asked, and clients get 500";
         return Some((message.to_owned(), String::from("give at least one of them a weight")));
@@ -58,7 +68,7 @@ fn odd(weights: &[u64]) -> Option<(String, String)> {
             format!("the weights {written} add up to {sum}: if they are percent, one of them is wrong");
         return Some((message, format!("let them add up to {whole}")));
     }
-    let largest = *weights.iter().max()?;
+    let largest = u64::from(*weights.iter().max()?);
     let others = sum - largest;
     let lacks_a_zero = WHOLES.into_iter().find(|whole| {
         others > 0 && largest >= whole / 2 && largest < *whole && others * 10 == whole - largest

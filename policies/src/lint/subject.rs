@@ -103,16 +103,12 @@ pub(super) fn of_rule(
         None => *index.to_string() == *rule.name,
     };
     let index = (0..route.rules.len()).find(named)?;
-    Some((route_key(kind, &name), (source, format!("/rules/{index}{field}"))))
+    Some((route_key(kind.as_str(), &name), (source, format!("/rules/{index}{field}"))))
 }
 
 /// The object that a rule is written in.
-pub(super) fn route_key(kind: RouteKind, name: &ResourceName) -> ObjectKey {
-    ObjectKey {
-        kind: kind.as_str().to_owned(),
-        namespace: name.namespace.to_string(),
-        name: name.name.to_string(),
-    }
+pub(super) fn route_key(kind: &str, name: &ResourceName) -> ObjectKey {
+    ObjectKey { kind: kind.to_owned(), namespace: name.namespace.to_string(), name: name.name.to_string() }
 }
 
 pub(super) fn key_of(policy: &Policy) -> ObjectKey {

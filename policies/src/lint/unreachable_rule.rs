@@ -153,7 +153,7 @@ fn tell(subject: &Subject<'_>, seen: &Seen, findings: &mut Findings) {
         };
         let what = if whole { "this rule" } else { "this match" };
         let (message, help) = words(what, why);
-        let key = route_key(*kind, name);
+        let key = route_key(kind.as_str(), name);
         let (source, related) = match why {
             Why::Shadowed(_, source) => (source, "this one takes its requests"),
             Why::Listener(_, _, source) => (source, "the listener that takes its requests"),

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "it reads examples")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -14,7 +14,7 @@ use super::{Limit, RateLimit};
 use crate::decision::RuleRef;
 use crate::expression::Expression;
 use crate::kind::Idle;
-use crate::kinds::key::KeyPart;
+use crate::kinds::key::{KeyPart, Source};
 
 /// Whom a limit counts together.
 #[derive(Clone, Copy)]
@@ -28,6 +28,11 @@ impl RateLimit {
     pub(super) fn idle_rules(&self) -> Vec<Idle> {
         // What is lent runs out here or there, whatever the sum; and who waits for one limit may come late for another.
         if !matches!(self.sharing, Sharing::Local | Sharing::Exact(_)) || self.on_limit.delay.is_some() {
+            return Vec::new();
+        }
+        // Of a descriptor exactly those limits hold whose keys are its entries.
+        let mut keys = self.limits.iter().flat_map(|limit| limit.key.iter());
+        if keys.any(|part| matches!(part.source, Source::Descriptor(_))) {
             return Vec::new();
         }
         let limits: Vec<_> = self.limits.iter().filter(|limit| limit.is_plain()).collect();

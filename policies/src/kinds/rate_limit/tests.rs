@@ -18,6 +18,7 @@ use std::sync::Arc;
 mod connections;
 mod delay;
 mod held;
+mod idle;
 mod interleavings;
 mod mesh;
 mod numbers;

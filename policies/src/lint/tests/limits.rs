@@ -78,3 +78,15 @@ fn a_cap_or_a_quota_beside_a_stricter_one_never_trips() {
     assert_eq!(told(&beside(1000)), idle("quotas", 0));
     silent(&beside(30));
 }
+
+#[test]
+fn limits_for_descriptors_are_each_for_descriptors_of_their_own() {
+    let key = |names: &str| format!("key: [{names}]");
+    let (x, y) = ("{type: Descriptor, name: x}", "{type: Descriptor, name: y}");
+    let spec = format!(
+        "  domain: shop\n  limits: [{{name: a, requests: 5, per: 1s, {}}}, {{name: b, requests: 9, per: 1s, {}}}]",
+        key(x),
+        key(&format!("{x}, {y}"))
+    );
+    silent(&policy("RateLimitPolicy", "p", &spec));
+}

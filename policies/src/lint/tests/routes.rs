@@ -114,3 +114,17 @@ fn a_route_without_a_parent_leads_nowhere() {
             .replace("{name: gw}", "{kind: Service, group: '', name: web, port: 80}"),
     );
 }
+
+#[test]
+fn in_the_mesh_routes_of_one_service_shadow_each_other_and_those_of_callers_are_left_alone() {
+    let for_service = |name: &str, more: &str| {
+        let route = route(name, "", "{path: {value: /x}}");
+        let parent = format!("{{kind: Service, group: '', name: web, namespace: default, port: 80{more}}}");
+        route.replace("{name: gw}", &parent)
+    };
+    assert_eq!(told(&(for_service("a", "") + &for_service("b", ""))), [SHADOWED]);
+    let caller = for_service("b", "").replace("{name: b}", "{name: b, namespace: other}");
+    let caller = caller.replace("{name: web, port: 80}]", "{name: web, namespace: default, port: 80}]");
+    let told = told(&(for_service("a", "") + &caller));
+    assert_eq!(told, [] as [String; 0]);
+}
