@@ -9,3 +9,4 @@ mod run;
 mod shared_limits;
 mod shared_outliers;
 mod sidecar;
+mod simulate;
