@@ -161,7 +161,8 @@ impl Feed {
 
     fn detect(&mut self, first: &[(Next, Vec<u8>)]) -> Result<Format> {
         let source = &self.replay.source;
-        if let Some(format) = Format::detect(first.iter().map(|(_, line)| line.as_slice())) {
+        let lines: Vec<_> = first.iter().map(|(_, line)| line.as_slice()).collect();
+        if let Some(format) = Format::detect(&lines) {
             return Ok(format);
         }
         if let Some(broken) = &self.replay.broken {

@@ -18,7 +18,8 @@ h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:co
 th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}\
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}small,.dim{color:var(--dim)}\
 svg{width:100%;height:auto}svg text{fill:var(--dim);font-size:11px}.grid{stroke:var(--line)}\
-.all{fill:var(--all)}.bad{fill:var(--bad)}.warn{fill:var(--warn)}.failed{color:var(--bad)}.ok{color:var(--ok)}\
+.all{fill:var(--all);background:var(--all)}.bad{fill:var(--bad);background:var(--bad)}.warn{fill:var(--warn);background:var(--warn)}\
+.key{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 .8em}.failed{color:var(--bad)}.ok{color:var(--ok)}\
 code{font-size:.9em;overflow-wrap:anywhere}";
 
 /// For text and for values of attributes.
@@ -136,7 +137,11 @@ fn plots(report: &Report<'_>, out: &mut String) {
         counts: series.column(column as usize).collect(),
     };
     let step = shown_span(series.step());
-    let _ = write!(out, "<h2>Requests <small>a step of {step}; refused, failed</small></h2>");
+    let _ = write!(out, "<h2>Requests <small>a step of {step}</small></h2><p class=\"dim\">");
+    for (class, name) in [("all", "all"), ("bad", "refused"), ("warn", "failed")] {
+        let _ = write!(out, "<span class=\"key {class}\"></span>{name} ");
+    }
+    out.push_str("</p>");
     let courses = [
         course("requests", "all", Column::Requests),
         course("refused", "bad", Column::Refused),

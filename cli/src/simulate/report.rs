@@ -60,9 +60,9 @@ impl Report<'_> {
         let (all, took) = (tally.sum(Column::Requests), self.replay.took.as_secs_f64());
         let span = tally.last.since(tally.first.unwrap_or(tally.last));
         let Replay { source, format, .. } = self.replay;
+        let (span, first) = (shown_span(span), shown_time(tally.first.unwrap_or_default()));
         format!(
-            "{all} requests of {source} ({format}), {} of traffic, replayed in {took:.2} s",
-            shown_span(span)
+            "{all} requests of {source} ({format}), {span} of traffic from {first} on, replayed in {took:.2} s"
         )
     }
 

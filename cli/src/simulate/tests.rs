@@ -89,7 +89,11 @@ fn a_log_is_replayed_and_whoever_is_over_the_limit_is_told_with_the_line_of_the_
     let path = place.write("access.log", log(20, "ann").as_bytes());
     let (done, text) = place.run(&["--traffic", &path]).unwrap();
     assert_eq!(done, Done::Well);
-    assert!(text.contains("20 requests of") && text.contains("(envoy), 19.0 s of traffic"), "{text}");
+    assert!(
+        text.contains("20 requests of")
+            && text.contains("(envoy), 19.0 s of traffic from 2026-11-28T10:00:00Z on"),
+        "{text}"
+    );
     assert!(text.contains("limited              15   75.000 %"), "{text}");
     let source = format!("{}:12", place.path("mesh/shop.yaml"));
     assert!(

@@ -9,4 +9,5 @@ mod run;
 mod shared_limits;
 mod shared_outliers;
 mod sidecar;
+mod simulate;
 mod why;

@@ -98,7 +98,8 @@ spec:
     .replace("      burst: 1\n", if requests == "requests: 1" { "      burst: 1\n" } else { "" })
 }
 
-fn mesh(port: u16, app: SocketAddr) -> String {
+/// A gateway with one route for everything.
+pub(crate) fn mesh(port: u16, app: SocketAddr) -> String {
     format!(
         r"apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway

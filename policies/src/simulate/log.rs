@@ -134,13 +134,13 @@ impl Missing {
 
 impl Format {
     /// By the first lines of a log: what most of them can be read as.
-    pub fn detect<'a>(lines: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Self> {
+    pub fn detect(lines: &[&[u8]]) -> Option<Self> {
         let readable = |format: Self| {
             let mut reader = Reader::new(format, HeaderValue::from_static("localhost"), "", 0);
             let mut request = Request::default();
-            lines.clone().filter(|line| reader.read(line, &mut request) == Line::Request).count()
+            lines.iter().filter(|line| reader.read(line, &mut request) == Line::Request).count()
         };
-        let is_ours = lines.clone().any(|line| json::is_ours(line));
+        let is_ours = lines.iter().any(|line| json::is_ours(line));
         let json = if is_ours { Self::Tidegate } else { Self::Envoy };
         let counts = [(json, readable(json)), (Self::Combined, readable(Self::Combined))];
         counts.into_iter().filter(|(_, count)| *count > 0).max_by_key(|(_, count)| *count).map(|(f, _)| f)

@@ -152,7 +152,9 @@ impl Teller<'_> {
             let per_try = plan.times.per_try.as_ref();
             decisions.extend(per_try.and_then(|limit| limit.reached(Reason::RequestTimeout)));
         }
-        let asked = Pushback::of(&response.headers, &unix);
+        // Most answers ask for nothing.
+        let asked = Some(&response.headers).filter(|all| !all.is_empty());
+        let asked = asked.and_then(|all| Pushback::of(all, &unix));
         let ended = Ended { result, unsent: false, replayable: true, asked };
         decisions.extend(plan.shadow_retry(ended, &story.head.method));
         let rule = plan.retry.as_deref().filter(|rule| rule.attempts > 0);

@@ -196,7 +196,7 @@ impl<'a> Said<'a> {
             Field::Status => self.status = value.whole().or(self.status),
             Field::GrpcStatus => self.grpc_status = value.whole().or(self.grpc_status),
             Field::Millis => {
-                self.duration = value.number().and_then(|ms| seconds(ms / 1e3)).or(self.duration)
+                self.duration = value.number().and_then(|ms| seconds(ms / 1e3)).or(self.duration);
             }
             Field::Seconds => self.duration = value.number().and_then(seconds).or(self.duration),
             Field::UpstreamMillis => {

@@ -155,7 +155,8 @@ fn garbage_is_told_from_lines_by_what_is_wrong_with_it() {
 
 #[test]
 fn a_format_is_known_by_the_first_lines() {
-    let detect = |lines: &[&str]| Format::detect(lines.iter().map(|line| line.as_bytes()));
+    let detect =
+        |lines: &[&str]| Format::detect(&lines.iter().map(|line| line.as_bytes()).collect::<Vec<_>>());
     assert_eq!(detect(&["garbage", OURS, OURS]), Some(Format::Tidegate));
     assert_eq!(detect(&[ENVOY]), Some(Format::Envoy));
     assert_eq!(detect(&[COMBINED, "x", "y"]), Some(Format::Combined));

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const PER_USER: &str = "  limits: [{name: each, requests: 5, per: 1s, key: [{type: Header, name: x-user}]}]";
@@ -205,5 +207,41 @@ fn policies_that_ask_for_tokens_are_left_out_wherever_they_are_named() {
         assert_eq!(tally.sum(Column::Failed), failed, "{:?}", tally.reasons);
         // Who has no claims is not let in by who asks for them.
         assert_eq!(tally.statuses.contains_key(&403), notes == 2, "{:?}", tally.statuses);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn nothing_is_lost_and_no_limit_is_exceeded(
+        traffic in prop::collection::vec((0_u64..40, 0_u64..300, 0_usize..10), 1..300),
+    ) {
+        let policies = [
+            policy("RateLimitPolicy", "  limits: [{name: all, requests: 50, per: 1s, burst: 10}]"),
+            policy("CircuitBreakerPolicy", "  caps: [{scope: Backend, requests: 3, retries: 1}]"),
+            policy("RetryPolicy", "  attempts: 2\n  retryOn: {statuses: [503]}\n  budget: {percent: 100, minPerSecond: 100}"),
+        ];
+        let plan = plan(&policies.join("---\n"));
+        let mut at = 0;
+        let requests: Vec<_> = traffic.iter().map(|(after, lasts, status)| {
+            at += after;
+            let status = if *status == 0 { 503 } else { 200 };
+            Request { logged: answered(status, *lasts), ..request(at, "/", "ann") }
+        }).collect();
+        let simulator = replay(&plan, requests);
+        let tally = simulator.tally();
+        let all = u64::try_from(traffic.len()).unwrap();
+        prop_assert_eq!(tally.statuses.values().sum::<u64>(), all);
+        prop_assert_eq!(tally.sum(Column::Requests), all);
+        prop_assert_eq!(tally.series.column(0).sum::<u64>(), all);
+        prop_assert_eq!(tally.routes[0].requests, all);
+        // A bucketful, and one more every 20 ms.
+        prop_assert!(all - tally.sum(Column::Limited) <= 10 + at / 20 + 1);
+        let backend = &tally.backends[0];
+        prop_assert!(backend.peak <= 3 && backend.in_flight == 0, "{} {}", backend.peak, backend.in_flight);
+        prop_assert_eq!(backend.calls, tally.calls);
+        // Who is refused on a second attempt has made a first.
+        prop_assert!(tally.calls >= all - tally.sum(Column::Refused) + tally.sum(Column::Retries));
     }
 }
