@@ -8,7 +8,9 @@ mod cases;
 mod check;
 mod crds;
 mod demo;
+mod describe;
 mod exit;
+mod explain;
 mod http_client;
 mod identity;
 mod inject;
@@ -74,6 +76,12 @@ enum Command {
     /// Show every object of a running control plane: accepted, programmed on how many proxies, errors
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
+    /// Describe a service, route or gateway: everything attached to it, and what holds where
+    #[command(after_help = describe::EXAMPLES)]
+    Describe(describe::DescribeArgs),
+    /// Explain the path of a request through policy files: rule, policies, call, backend
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::ExplainArgs),
     /// Say what was decided of one request at each hop, and on which line that is written
     #[command(after_help = why::EXAMPLES)]
     Why(why::WhyArgs),
@@ -126,6 +134,8 @@ fn main() -> ExitCode {
         Command::RotateRoot(args) => identity::rotate(&args),
         Command::Status(args) => status::command(&args),
         Command::Why(args) => why::command(&args),
+        Command::Describe(args) => describe::command(&args),
+        Command::Explain(args) => explain::command(&args),
         Command::Crds(args) => crds::command(&args),
         Command::Install(args) => install::command(&args),
         Command::Inject(args) => inject::command(&args),

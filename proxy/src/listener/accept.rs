@@ -202,7 +202,7 @@ impl Acceptor {
         };
         let peer = Peer { address: origin.client, identity: None };
         let scope = origin.destination.map_or(site.scope, Scope::OutboundTo);
-        let seed = crate::clock::seed();
+        let seed = proxy.config.played.map_or_else(crate::clock::seed, |played| played.seed);
         let mut context =
             ConnectionContext::new(proxy.clone(), scope, site.direction, (peer, origin.reached), seed);
         context.presence = presence;

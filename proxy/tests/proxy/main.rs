@@ -37,6 +37,7 @@ mod opaque;
 mod outbound;
 mod overload;
 mod pairings;
+mod parity;
 mod remote_keys;
 mod retries;
 mod retry_policies;
