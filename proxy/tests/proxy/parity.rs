@@ -1,7 +1,7 @@
 //! The evaluator that cases, simulations and explanations use decides as a real proxy does: generated documents, and
 //! generated requests that are sent through both, with one clock and the same numbers of chance.
 //!
-//! What is compared of each: route, rule, backend, attempts, status, reason, and every decision with policy, rule, line,
+//! What is compared of each: route, rule, backend, endpoint, attempts, status, reason, and every decision with policy, rule, line,
 //! outcome and detail.
 
 mod documents;
@@ -25,6 +25,7 @@ struct Outcome {
     route: Option<String>,
     rule: Option<String>,
     backend: Option<String>,
+    endpoint: Option<String>,
     attempts: u32,
     decisions: Vec<String>,
 }
@@ -65,8 +66,8 @@ fn compare(set: u64, many: usize, backends: &Backends, seen: &mut Seen) {
     let mut rng = Rng::with_seed(set);
     let documents = Documents::generate(&mut rng, backends);
     let all = requests(&mut rng, &documents, many);
-    let mut evaluator = Evaluator::new(&documents);
-    let mut live = Live::start(&documents, &evaluator, set);
+    let mut evaluator = Evaluator::new(&documents, backends);
+    let mut live = Live::start(&documents, (&evaluator, backends), set);
     let mut now = START;
     for (number, request) in all.iter().enumerate() {
         now = now + request.after;

@@ -25,16 +25,27 @@ const SERVICES: [&str; 3] = ["cart", "pay", "web"];
 pub(super) struct Documents {
     pub(super) text: String,
     pub(super) parsed: Parsed,
-    /// The requests come from an application of the namespace `shop`, through its sidecar.
-    pub(super) outbound: bool,
+    pub(super) side: Side,
+}
+
+/// Where requests come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Gateway,
+    /// From an application of the namespace `shop`, at its sidecar.
+    Outbound,
+    /// At the sidecar of a workload that serves `shop/cart`.
+    Inbound,
 }
 
 impl Documents {
     pub(super) fn generate(rng: &mut Rng, backends: &Backends) -> Self {
-        let outbound = rng.u8(..4) == 0;
+        let side = pick_one(rng, &[Side::Gateway, Side::Gateway, Side::Outbound, Side::Inbound]);
+        let outbound = side == Side::Outbound;
         let mut text = String::from(EDGE);
         for (service, at) in SERVICES.iter().zip(0..) {
-            endpoints(&mut text, service, backends.port(at));
+            endpoints(&mut text, service, [backends.port(at), backends.port(at + 3)]);
+            balancing(&mut text, rng, service);
         }
         let routes = rng.usize(1..4);
         for number in 0..routes {
@@ -45,14 +56,14 @@ impl Documents {
         }
         let parsed = parse(&Arc::from("set.yaml"), &text);
         assert!(parsed.diagnostics.is_empty(), "{:#?}\n{text}", parsed.diagnostics);
-        Self { text, parsed, outbound }
+        Self { text, parsed, side }
     }
 
     pub(super) fn host(&self, rng: &mut Rng, hosts: &[&'static str]) -> String {
-        match self.outbound {
-            true if rng.u8(..20) == 0 => String::from("nobody.example.com"),
-            true => format!("{}.shop", pick(rng, &SERVICES)),
-            false => pick(rng, hosts).to_owned(),
+        match self.side {
+            Side::Outbound if rng.u8(..20) == 0 => String::from("nobody.example.com"),
+            Side::Outbound => format!("{}.shop", pick(rng, &SERVICES)),
+            Side::Gateway | Side::Inbound => pick(rng, hosts).to_owned(),
         }
     }
 }
@@ -68,7 +79,8 @@ spec:
   - {name: api, port: 8080, protocol: HTTP, hostname: api.example.com}
 ";
 
-fn endpoints(text: &mut String, service: &str, port: u16) {
+fn endpoints(text: &mut String, service: &str, ports: [u16; 2]) {
+    let [one, two] = ports;
     let _ = write!(
         text,
         "---
@@ -81,8 +93,36 @@ apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {{name: {service}-1, namespace: shop, labels: {{kubernetes.io/service-name: {service}}}}}
 addressType: IPv4
-ports: [{{port: {port}}}]
+ports: [{{port: {one}}}]
 endpoints: [{{addresses: [127.0.0.1]}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {service}-2, namespace: shop, labels: {{kubernetes.io/service-name: {service}}}}}
+addressType: IPv4
+ports: [{{port: {two}}}]
+endpoints: [{{addresses: [127.0.0.1]}}]
+"
+    );
+}
+
+/// Of each Service, so that the endpoint can be compared: by latency, two proxies would not agree.
+fn balancing(text: &mut String, rng: &mut Rng, service: &str) {
+    let how = match rng.u8(..4) {
+        0 => "algorithm: Maglev\n  hashKey: [{type: Header, name: x-user}]\n  onMissingKey: Random",
+        1 => "algorithm: RingHash\n  hashKey: [{type: Header, name: x-user}]\n  onMissingKey: Random",
+        2 => "algorithm: Random",
+        _ => "algorithm: RoundRobin",
+    };
+    let _ = write!(
+        text,
+        "---
+apiVersion: tidegate.io/v1alpha1
+kind: LoadBalancingPolicy
+metadata: {{name: of-{service}, namespace: shop}}
+spec:
+  targetRefs: [{{kind: Service, name: {service}}}]
+  {how}
 "
     );
 }
@@ -171,7 +211,8 @@ fn target(rng: &mut Rng, (routes, outbound): (usize, bool), of_rules: bool) -> S
     match rng.u8(..10) {
         0..=2 if of_rules => format!("{GATEWAY_API}kind: HTTPRoute, name: r{route}, sectionName: n0"),
         0..=4 => format!("{GATEWAY_API}kind: HTTPRoute, name: r{route}"),
-        5..=6 if !outbound => format!("{GATEWAY_API}kind: Gateway, name: edge"),
+        5 => String::from("kind: Namespace, name: shop"),
+        6 if !outbound => format!("{GATEWAY_API}kind: Gateway, name: edge"),
         7 if !outbound => format!("{GATEWAY_API}kind: Gateway, name: edge, sectionName: api"),
         _ => format!("kind: Service, name: {}", pick(rng, &SERVICES)),
     }

@@ -8,12 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate_policy::decision::DecisionRecord;
-use tidegate_policy::model::Resource;
+use tidegate_policy::model::{AppProtocol, Resource};
 use tidegate_proxy::config::{Applier, Change, ExplainTo, GatewayPorts};
 use tidegate_proxy::telemetry::DecisionQuery;
 use tidegate_proxy::{HeldClock, Played, Proxy, Running};
 
-use super::documents::Documents;
+use super::documents::{Documents, Side};
 use super::requests::Request;
 use super::told::Evaluator;
 use super::{Outcome, START};
@@ -21,7 +21,7 @@ use crate::mesh::{BIND, config, loopback};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Three of them, for all sets.
+/// Two of each Service, for all sets.
 #[derive(Debug)]
 pub(super) struct Backends {
     ports: Vec<u16>,
@@ -66,7 +66,7 @@ impl Backends {
             });
             port
         };
-        Self { ports: (0..3).map(start).collect(), asked }
+        Self { ports: (0..6).map(start).collect(), asked }
     }
 
     pub(super) fn port(&self, at: usize) -> u16 {
@@ -115,7 +115,11 @@ fn read_head(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<(String, 
 }
 
 impl Live {
-    pub(super) fn start(documents: &Documents, evaluator: &Evaluator, seed: u64) -> Self {
+    pub(super) fn start(
+        documents: &Documents,
+        (evaluator, backends): (&Evaluator, &Backends),
+        seed: u64,
+    ) -> Self {
         let clock = HeldClock::at(START);
         let played = Played { clock, seed };
         let mut config = config();
@@ -123,11 +127,14 @@ impl Live {
         config.played = Some(played);
         config.local.namespace = "shop".into();
         config.explain_to = vec!["127.0.0.1".parse::<ExplainTo>().unwrap()];
-        if documents.outbound {
-            config.outbound = Some(loopback(0));
-            config.inbound = None;
-        } else {
-            config.gateway = Some(GatewayPorts::Ephemeral);
+        match documents.side {
+            Side::Gateway => config.gateway = Some(GatewayPorts::Ephemeral),
+            Side::Outbound => config.outbound = Some(loopback(0)),
+            Side::Inbound => {
+                config.inbound = Some(loopback(0));
+                config.local.app = Some((loopback(backends.port(0)), AppProtocol::Http1));
+                config.local.services = vec!["shop/cart".parse().unwrap()];
+            }
         }
         let running = Proxy::start(config).unwrap();
         let mut applier = Applier::new(running.state().clone());
@@ -135,7 +142,11 @@ impl Live {
         assert_eq!(applier.apply(Change { upserts, removed: Vec::new() }), [], "{}", documents.text);
         let begun = Instant::now();
         let address = loop {
-            let found = if documents.outbound { running.outbound() } else { running.gateway(BIND) };
+            let found = match documents.side {
+                Side::Gateway => running.gateway(BIND),
+                Side::Outbound => running.outbound(),
+                Side::Inbound => running.inbound(),
+            };
             match found {
                 Some(address) => break address,
                 None => thread::yield_now(),
@@ -166,6 +177,7 @@ impl Live {
             route: record.route,
             rule: record.rule,
             backend: record.backend,
+            endpoint: record.endpoint,
             attempts: record.attempts,
             decisions: record.decisions.iter().map(ToString::to_string).collect(),
         }

@@ -45,6 +45,9 @@ fn request(rng: &mut Rng, documents: &Documents) -> Request {
             headers.push((name.to_owned(), (*pick(rng, values)).to_owned()));
         }
     }
+    if rng.u8(..12) == 0 {
+        headers.push((String::from("x-tidegate-attempt"), String::from("1")));
+    }
     if rng.u8(..4) > 0 {
         headers.push((String::from("x-user"), (*pick(rng, &USERS)).to_owned()));
     }

@@ -15,7 +15,8 @@ use tidegate_policy::story::{Answer, Asked, Call, Step, Story, Teller, World};
 use tidegate_policy::{Reason, Timestamp};
 
 use super::Outcome;
-use super::documents::Documents;
+use super::documents::{Documents, Side};
+use super::live::Backends;
 use super::requests::Request;
 use crate::mesh::{BIND, loopback};
 
@@ -26,12 +27,19 @@ pub(super) struct Evaluator {
 }
 
 impl Evaluator {
-    pub(super) fn new(documents: &Documents) -> Self {
-        let app = documents.outbound.then(|| (loopback(3000), AppProtocol::Http1));
-        let local = Local { app, namespace: "shop".into(), node: "test".into(), ..Local::default() };
+    pub(super) fn new(documents: &Documents, backends: &Backends) -> Self {
+        let app = (documents.side != Side::Gateway).then(|| (loopback(backends.port(0)), AppProtocol::Http1));
+        let services =
+            if documents.side == Side::Inbound { vec!["shop/cart".parse().unwrap()] } else { Vec::new() };
+        let local =
+            Local { app, services, namespace: "shop".into(), node: "test".into(), ..Local::default() };
         let world = World::build([&documents.parsed], &local, &StateStore::new([0, 0]))
             .unwrap_or_else(|error| panic!("{error}\n{}", documents.text));
-        let scope = if documents.outbound { Scope::Outbound } else { Scope::Gateway(BIND) };
+        let scope = match documents.side {
+            Side::Gateway => Scope::Gateway(BIND),
+            Side::Outbound => Scope::Outbound,
+            Side::Inbound => Scope::Inbound,
+        };
         Self { world, scope }
     }
 
@@ -77,6 +85,7 @@ impl Evaluator {
             route: selected.and_then(|selected| selected.rule.route.as_deref()).map(str::to_owned),
             rule: selected.map(|selected| selected.rule.name.to_string()),
             backend: backend.map(|backend| backend.label.to_string()),
+            endpoint: told.endpoint.as_ref().map(|endpoint| endpoint.label.to_string()),
             attempts: told.attempts,
             decisions: told.decisions.iter().map(|decision| Said::from(decision).to_string()).collect(),
         }
