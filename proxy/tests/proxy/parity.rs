@@ -105,7 +105,14 @@ fn the_evaluator_decides_as_a_real_proxy_does() {
         seen.routed > 1_500 && seen.refused > 300 && seen.retried > 20 && seen.decided > 1_000,
         "{seen:?}"
     );
-    for kind in ["RateLimitPolicy", "AuthorizationPolicy", "FaultPolicy", "RetryPolicy", "CohortPolicy"] {
+    for kind in [
+        "RateLimitPolicy",
+        "AuthorizationPolicy",
+        "FaultPolicy",
+        "RetryPolicy",
+        "CohortPolicy",
+        "OverloadPolicy",
+    ] {
         assert!(seen.kinds.contains_key(kind), "{kind} has never said anything: {seen:?}");
     }
 }

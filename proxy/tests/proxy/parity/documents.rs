@@ -219,12 +219,13 @@ fn target(rng: &mut Rng, (routes, outbound): (usize, bool), of_rules: bool) -> S
 }
 
 fn policy(text: &mut String, rng: &mut Rng, (number, routes, outbound): (usize, usize, bool)) {
-    let (kind, spec, of_rules) = match rng.u8(..12) {
+    let (kind, spec, of_rules) = match rng.u8(..14) {
         0..=3 => ("RateLimitPolicy", limits(rng), true),
         4..=5 => ("AuthorizationPolicy", rules(rng), true),
         6 => ("FaultPolicy", faults(rng), true),
         7 => ("RetryPolicy", retries(rng), true),
         8 => ("TimeoutPolicy", String::from("  request: 25s\n  perTry: 20s\n"), true),
+        12..=13 => ("OverloadPolicy", overload(rng), true),
         9 => ("CircuitBreakerPolicy", breakers(rng), false),
         _ => ("CohortPolicy", cohorts(rng), true),
     };
@@ -246,8 +247,18 @@ spec:
     );
 }
 
+fn overload(rng: &mut Rng) -> String {
+    let classes = "  classes: [{name: pay, when: \"request.path.startsWith('/pay')\"}]\n";
+    let classes = if rng.bool() { classes } else { "" };
+    format!("  limit: {}\n{classes}", rng.usize(1..9))
+}
+
 fn limits(rng: &mut Rng) -> String {
-    let mut spec = String::from("  limits:\n");
+    let mut spec = match rng.u8(..5) {
+        0 => String::from("  when: \"request.path != '/cart/a'\"\n  limits:\n"),
+        1 => String::from("  responseHeaders: [RateLimit]\n  limits:\n"),
+        _ => String::from("  limits:\n"),
+    };
     for number in 0..rng.usize(1..3) {
         let (requests, per) = (rng.usize(1..12), pick(rng, &["1s", "10s", "1m", "1h"]));
         let _ = write!(spec, "  - {{name: l{number}, requests: {requests}, per: {per}");
@@ -256,6 +267,9 @@ fn limits(rng: &mut Rng) -> String {
             1 => spec.push_str(", key: [{type: Header, name: x-tenant, missing: Deny}, {type: Path}]"),
             2 => spec.push_str(", key: [{type: ClientAddress}]"),
             _ => {}
+        }
+        if rng.u8(..5) == 0 {
+            spec.push_str(", cost: {expression: \"request.method == 'GET' ? 1 : 3\"}");
         }
         if rng.u8(..4) == 0 {
             let _ = write!(spec, ", burst: {}", requests * 2);
@@ -288,9 +302,12 @@ fn rules(rng: &mut Rng) -> String {
 
 fn faults(rng: &mut Rng) -> String {
     let percent = pick_one(rng, &[5, 30, 50]);
-    match rng.u8(..3) {
-        0 => format!("  faults: [{{name: f, percent: {percent}, abort: {{status: 503}}}}]\n"),
-        1 => format!("  faults: [{{name: f, percent: {percent}, delay: {{fixed: 1ms}}}}]\n"),
+    match rng.u8(..4) {
+        0 => String::from(
+            "  faults: [{name: f, header: {name: x-fault, atGateways: true}, abort: {status: 503}}]\n",
+        ),
+        1 => format!("  faults: [{{name: f, percent: {percent}, abort: {{status: 503}}}}]\n"),
+        2 => format!("  faults: [{{name: f, percent: {percent}, delay: {{fixed: 1ms}}}}]\n"),
         _ => format!(
             "  faults:\n  - {{name: f, when: \"request.path.startsWith('/cart')\", percent: {percent}, abort: {{status: 418}}}}\n"
         ),

@@ -45,6 +45,10 @@ fn request(rng: &mut Rng, documents: &Documents) -> Request {
             headers.push((name.to_owned(), (*pick(rng, values)).to_owned()));
         }
     }
+    if rng.u8(..8) == 0 {
+        let fault = pick(rng, &["f", "g", "f, g", ""]);
+        headers.push((String::from("x-fault"), fault.to_owned()));
+    }
     if rng.u8(..12) == 0 {
         headers.push((String::from("x-tidegate-attempt"), String::from("1")));
     }
