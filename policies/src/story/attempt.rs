@@ -31,10 +31,10 @@ impl Teller<'_> {
     pub(super) fn forward(&mut self, story: &mut Story, now: Timestamp) -> Result<(), LocalReply> {
         let Some(selected) = &story.told.selected else { return Err(Reason::Internal.into()) };
         let target = selected.target();
-        let copies = target.copies(&mut self.rng).filter_map(|copy| copy.target().backend.as_ref().ok());
-        story.told.mirrors.extend(copies.cloned());
         story.told.forwarded = true;
         let backend = target.backend.as_ref().map_err(|reason| *reason)?;
+        let copies = target.copies(&mut self.rng).filter_map(|copy| copy.target().backend.as_ref().ok());
+        story.told.mirrors.extend(copies.cloned());
         let plan = &target.plan;
         if retries(plan, &story.head.headers, story.outside).is_some() {
             backend.retry_budget.request(now);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use tidegate_policy::document::{Parsed, parse};
 
-use super::live::Backends;
+use super::live::{Backends, COPIES};
 use super::requests::{pick, pick_one};
 
 pub(super) const PATHS: [&str; 8] =
@@ -47,6 +47,7 @@ impl Documents {
             endpoints(&mut text, service, [backends.port(at), backends.port(at + 3)]);
             balancing(&mut text, rng, service);
         }
+        endpoints(&mut text, "copies", [backends.port(COPIES), backends.port(COPIES + 1)]);
         let routes = rng.usize(1..4);
         for number in 0..routes {
             route(&mut text, rng, (number, outbound));
@@ -187,6 +188,7 @@ fn leads_to(text: &mut String, rng: &mut Rng) {
             return;
         }
         1 => text.push_str("    filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-tenant, value: gold}]}}]\n"),
+        3 => text.push_str("    filters: [{type: RequestMirror, requestMirror: {percent: 50, backendRef: {name: copies, port: 80}}}]\n"),
         2 => text.push_str("    filters: [{type: URLRewrite, urlRewrite: {hostname: inner.example.com}}]\n"),
         _ => {}
     }
