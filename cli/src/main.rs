@@ -8,8 +8,10 @@ mod cases;
 mod check;
 mod crds;
 mod demo;
+mod describe;
 mod diff;
 mod exit;
+mod explain;
 mod http_client;
 mod identity;
 mod inject;
@@ -77,6 +79,12 @@ enum Command {
     /// Show every object of a running control plane: accepted, programmed on how many proxies, errors
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
+    /// Describe a service, route or gateway: everything attached to it, and what holds where
+    #[command(after_help = describe::EXAMPLES)]
+    Describe(describe::DescribeArgs),
+    /// Explain the path of a request through policy files: rule, policies, call, backend
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::ExplainArgs),
     /// Say what was decided of one request at each hop, and on which line that is written
     #[command(after_help = why::EXAMPLES)]
     Why(why::WhyArgs),
@@ -141,6 +149,8 @@ fn main() -> ExitCode {
         Command::Status(args) => status::command(&args),
         Command::Why(args) => why::command(&args),
         Command::Schema(args) => schema::command(&args),
+        Command::Describe(args) => describe::command(&args),
+        Command::Explain(args) => explain::command(&args),
         Command::Crds(args) => crds::command(&args),
         Command::Install(args) => install::command(&args),
         Command::Inject(args) => inject::command(&args),

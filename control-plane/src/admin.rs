@@ -1,4 +1,4 @@
-//! What operators ask the control plane over HTTP: `/status`, `/objects`, `/why`, `/metrics`, `/ready`.
+//! What operators ask the control plane over HTTP: `/status`, `/objects`, `/describe`, `/why`, `/metrics`, `/ready`.
 //!
 //! Read-only, and bounded: whoever scrapes too hard waits, and cannot slow a push.
 
@@ -36,6 +36,7 @@ tidegate control plane
 /objects   every object as Kubernetes would show it, with its .status (JSON); picked as below
 /status    every object: accepted, programmed on how many nodes, errors with path and line (JSON)
            ?kind=RateLimitPolicy&namespace=shop&name=per-user picks objects
+/describe  what is attached to an object, and what holds there (JSON); ?kind=service|route|gateway&name=shop/cart
 /why       what proxies keep of one request: each hop, each decision (JSON); ?id=REQUEST_ID or a trace id
 /metrics   counts for Prometheus
 /ready     200 once policies are being served
@@ -103,12 +104,29 @@ async fn answer(request: &Request<Incoming>, reporter: Arc<Reporter>) -> Respons
             Ok(filter) => report(reporter, move |reporter| json(&reporter.manifests(&filter))).await,
             Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         },
+        "/describe" => match Filter::parse(request.uri().query().unwrap_or_default()) {
+            Ok(filter) => report(reporter, move |reporter| described(reporter, &filter)).await,
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        },
         "/why" => match asked_id(request.uri().query().unwrap_or_default()) {
             Some(id) => json(&reporter.why(&id).await),
             None => text(StatusCode::BAD_REQUEST, "write ?id=, and a request id or a trace id\n"),
         },
         "/metrics" => report(reporter, numbers).await,
         path => text(StatusCode::NOT_FOUND, format!("nothing at {path}; / lists what there is\n")),
+    }
+}
+
+fn described(reporter: &Reporter, filter: &Filter) -> Response<Full<Bytes>> {
+    let Some(name) = &filter.name else {
+        return text(StatusCode::BAD_REQUEST, "write ?kind=service|route|gateway&name=, and a name\n");
+    };
+    let name =
+        filter.namespace.as_ref().map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"));
+    let subject = filter.kind.as_deref().unwrap_or_default().parse();
+    match subject.and_then(|subject| reporter.describe(subject, &name)) {
+        Ok(described) => json(&described),
+        Err(error) => text(StatusCode::NOT_FOUND, format!("{error}\n")),
     }
 }
 

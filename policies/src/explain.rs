@@ -22,6 +22,7 @@ use crate::snapshot::Rule;
 use crate::story::{Answer, Asked, Call, Step, Story, Teller, Told, World};
 
 pub use call::{BackendSaid, CallSaid, Setting};
+pub(crate) use policies::is_filter;
 pub use policies::{Overridden, PolicySaid};
 pub use question::{InvalidQuestion, Question, Side, peer};
 pub use routing::{MatchSaid, Rival, Routing};

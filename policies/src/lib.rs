@@ -11,6 +11,7 @@ pub mod call;
 pub mod cases;
 pub mod codec;
 pub mod decision;
+pub mod describe;
 pub mod diff;
 pub mod document;
 pub mod explain;

@@ -38,6 +38,9 @@ struct Mirrored {
     _place: OwnedSemaphorePermit,
 }
 
+/// Makes another generator of that of the request: its bits are those of nothing in particular.
+const OF_COPIES: u64 = 0x6d69_7272_6f72_6564;
+
 impl Default for Effects {
     fn default() -> Self {
         Self { places: Arc::new(Semaphore::new(MAX_MIRRORED)) }
@@ -64,7 +67,8 @@ pub(crate) fn mirror(
         return proxy.telemetry.mirrored(MirrorResult::Busy, copies.len());
     };
     let body = body.tee();
-    let (proxy, head, seed) = (proxy.clone(), head_copy(head), rng.u64(..));
+    // Drawn from nothing: whether there was a place for copies must not change what is drawn for the request itself.
+    let (proxy, head, seed) = (proxy.clone(), head_copy(head), rng.get_seed() ^ OF_COPIES);
     tokio::spawn(Mirrored { proxy, copies, head, grpc, seed, _place: place }.send(body));
 }
 

@@ -32,5 +32,6 @@ mod upstream;
 mod workers;
 
 pub use app::{Proxy, Running, run};
+pub use clock::{HeldClock, Played};
 pub use config::{ProxyArgs, ProxyConfig};
 pub use listener::{ListenerStatus, Listeners};

@@ -65,7 +65,7 @@ pub struct ProxyState {
 impl ProxyState {
     pub(crate) fn new(config: ProxyConfig, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let configured = watch::Sender::new(config.control_plane.is_none());
-        let clock = Clock::start();
+        let clock = Clock::start(config.played.map(|played| played.clock));
         let local = Local { node: config.node.as_str().into(), ..config.local.clone() };
         let store = Store::new(local, clock, config.state_dir.as_deref());
         let identity = config.identity.as_ref().map(WorkloadIdentity::new);

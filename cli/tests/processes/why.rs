@@ -50,7 +50,7 @@ struct Mesh {
     plane: ControlPlane,
     caller: Running,
     serving: Running,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Mesh {
@@ -64,7 +64,7 @@ impl Mesh {
         fs::write(dir.path().join("endpoints.yaml"), endpoints(inbound)).unwrap();
         let caller = Proxy::start(caller(plane.grpc)).unwrap();
         until(|| caller.state().ready().is_ok());
-        let mesh = Self { runtime, plane, caller, serving, _dir: dir };
+        let mesh = Self { runtime, plane, caller, serving, dir };
         until(|| mesh.why("nothing").0 == Some(1));
         mesh
     }
@@ -187,5 +187,28 @@ fn one_proxy_is_asked_at_its_own_port_and_who_cannot_be_asked_is_told() {
     let nobody = command(&["why", TRACE, "--control-plane", closed]).output().unwrap();
     assert_eq!(nobody.status.code(), Some(2));
     assert!(String::from_utf8(nobody.stderr).unwrap().contains("cannot ask http://127.0.0.1:1/"));
+    mesh.end();
+}
+
+#[test]
+fn files_and_a_running_control_plane_describe_a_service_alike_and_explain_says_the_line() {
+    let mesh = Mesh::start();
+    let url = format!("http://{}", mesh.plane.admin);
+    let folder = mesh.dir.path().to_str().unwrap();
+    let said = |args: &[&str]| {
+        let output = command(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let running = said(&["describe", "service", "checkout", "--control-plane", &url]);
+    let written = said(&["describe", "service", "shop/checkout", "--policies", folder]);
+    assert_eq!(running, written);
+    assert!(running.1.contains("holds: RateLimitPolicy shop/strict"), "{}", running.1);
+    assert_eq!(said(&["describe", "gateway", "edge", "--control-plane", &url]).0, Some(2));
+
+    let ask =
+        ["explain", "GET", "http://checkout/pay", "--policies", folder, "--as", "serving", "shop/checkout"];
+    let (code, text) = said(&ask);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("mesh.yaml:21): allowed remaining=0"), "{text}");
     mesh.end();
 }

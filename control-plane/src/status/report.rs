@@ -6,7 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
+use tidegate_policy::describe::{Described, NotDescribed, Subject, describe};
 use tidegate_policy::document::{Diagnostic, ObjectKey};
+use tidegate_policy::resolve::resolve_for;
 use tidegate_xds::ResourceSet;
 use tokio::sync::watch;
 
@@ -66,6 +68,16 @@ impl Reporter {
     pub(crate) async fn why(&self, id: &str) -> Why {
         let connected = self.hub.nodes().iter().map(|node| node.lock().id.clone()).collect();
         self.decisions.ask(id, connected).await
+    }
+
+    /// What is attached to an object of those in force, and what holds there.
+    ///
+    /// # Errors
+    /// There is no such object, or several.
+    pub(crate) fn describe(&self, subject: Subject, name: &str) -> Result<Described, NotDescribed> {
+        let world = self.world();
+        let objects = world.objects.values().filter_map(|indexed| indexed.object.as_deref());
+        describe(&resolve_for(&world.controller, objects).resources, subject, name)
     }
 
     /// What is lent of limits that proxies share.

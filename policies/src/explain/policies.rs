@@ -117,6 +117,11 @@ impl PolicySaid {
     }
 }
 
+/// Whether a policy has its word as a filter, before anything is called.
+pub(crate) fn is_filter(policy: &Policy) -> bool {
+    (1..20).contains(&phase(policy).0)
+}
+
 /// When a policy has its word, and the place of that in the order.
 fn phase(policy: &Policy) -> (usize, &'static str) {
     let compiled = find(&policy.kind).and_then(|entry| entry.compile(policy).ok());

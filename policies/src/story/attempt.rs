@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::{Answer, Backends, Call, Step, Story, Teller};
 use crate::Reason;
 use crate::balance::Wish;
-use crate::call::{Attempt, Ended, Limit, Next, Pushback, Retries, admit, retry};
+use crate::call::{Attempt, CallPlan, Ended, Limit, Next, Pushback, Retries, RetryRule, admit, retry};
 use crate::decision::{CallOutcome, CallResult};
 use crate::health::failures;
 use crate::pipeline::{LocalReply, Stop};
 use crate::snapshot::Target;
 use crate::time::Timestamp;
+
+/// A sidecar tells with it the next one that it retries itself.
+const ATTEMPT: &str = "x-tidegate-attempt";
 
 /// An attempt in flight, and how it is going to end.
 #[derive(Debug)]
@@ -29,12 +32,12 @@ impl Teller<'_> {
     pub(super) fn forward(&mut self, story: &mut Story, now: Timestamp) -> Result<(), LocalReply> {
         let Some(selected) = &story.told.selected else { return Err(Reason::Internal.into()) };
         let target = selected.target();
-        let copies = target.copies(&mut self.rng).filter_map(|copy| copy.target().backend.as_ref().ok());
-        story.told.mirrors.extend(copies.cloned());
         story.told.forwarded = true;
         let backend = target.backend.as_ref().map_err(|reason| *reason)?;
+        let copies = target.copies(&mut self.rng).filter_map(|copy| copy.target().backend.as_ref().ok());
+        story.told.mirrors.extend(copies.cloned());
         let plan = &target.plan;
-        if plan.retry.as_deref().is_some_and(|rule| rule.attempts > 0) {
+        if retries(plan, &story.head.headers, story.outside).is_some() {
             backend.retry_budget.request(now);
         }
         let (headers, grpc, outside) = (&story.head.headers, story.grpc, story.outside);
@@ -156,9 +159,11 @@ impl Teller<'_> {
         let asked = Some(&response.headers).filter(|all| !all.is_empty());
         let asked = asked.and_then(|all| Pushback::of(all, &unix));
         let ended = Ended { result, unsent: false, replayable: true, asked };
-        decisions.extend(plan.shadow_retry(ended, &story.head.method));
-        let rule = plan.retry.as_deref().filter(|rule| rule.attempts > 0);
-        let (Some(rule), Ok(backend)) = (rule, &target.backend) else { return Ok(None) };
+        let rule = retries(plan, &story.head.headers, story.outside);
+        let (Some(rule), Ok(backend)) = (rule, &target.backend) else {
+            decisions.extend(plan.shadow_retry(ended, &story.head.method));
+            return Ok(None);
+        };
         let mut retries = Retries::after(rule, &story.head.method, story.retries);
         let moment = (now, story.ends.map(|ends| ends.since(now)));
         let next = retries.next(ended, moment, &backend.retry_budget, &mut self.rng);
@@ -176,6 +181,12 @@ impl Teller<'_> {
         }
         Ok(())
     }
+}
+
+/// By what a request is sent again. One tier retries: not this one, if the caller's sidecar does and is believed.
+fn retries<'p>(plan: &'p CallPlan, headers: &HeaderMap, outside: bool) -> Option<&'p RetryRule> {
+    let elsewhere = !outside && headers.contains_key(ATTEMPT);
+    plan.retry.as_deref().filter(|rule| rule.attempts > 0 && !elsewhere)
 }
 
 /// How an attempt ends that has so much time.

@@ -10,6 +10,7 @@ use tidegate_policy::model::{AppProtocol, ResourceName};
 use tidegate_policy::snapshot::Local;
 
 use super::{ExplainTo, HeaderSite, ProxyArgs, ProxyHeaders};
+use crate::clock::Played;
 use crate::identity::{self, IdentityConfig};
 use crate::limits::store::ExactStore;
 use crate::telemetry::LogTarget;
@@ -58,6 +59,8 @@ pub struct ProxyConfig {
     pub explain_to: Vec<ExplainTo>,
     /// Who this workload is; `None`: nobody by name.
     pub identity: Option<IdentityConfig>,
+    /// A clock and a seed of somebody's own, to play a history.
+    pub played: Option<Played>,
 }
 
 /// Which socket a Gateway's port becomes.
@@ -150,6 +153,7 @@ impl Default for ProxyConfig {
             access_log: LogTarget::Stdout,
             explain_to: Vec::new(),
             identity: None,
+            played: None,
         }
     }
 }
@@ -211,6 +215,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             access_log: args.access_log,
             explain_to: args.explain_to,
             identity: identity::read(args.identity)?,
+            played: None,
         })
     }
 }

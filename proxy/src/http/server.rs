@@ -31,6 +31,7 @@ use super::resets::Resets;
 use super::response_body::ResponseBody;
 use super::rest;
 use super::wire::Wire;
+use crate::clock::SEED_STEP;
 use crate::listener::{HTTP_2, Presence, handshake};
 use crate::proxy_protocol::Addresses;
 use crate::state::ProxyState;
@@ -218,8 +219,7 @@ impl ConnectionContext {
 
     /// A generator for one request, so that no two requests share a lock or a sequence.
     pub(crate) fn rng(&self) -> fastrand::Rng {
-        // The golden ratio's bits: the step of SplitMix64, which visits every seed once.
-        fastrand::Rng::with_seed(self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
+        fastrand::Rng::with_seed(self.seed.fetch_add(SEED_STEP, Ordering::Relaxed))
     }
 }
 

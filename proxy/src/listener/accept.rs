@@ -210,7 +210,7 @@ impl Acceptor {
             }
             (scope, _) => scope,
         };
-        let seed = crate::clock::seed();
+        let seed = proxy.config.played.map_or_else(crate::clock::seed, |played| played.seed);
         let mut context =
             ConnectionContext::new(proxy.clone(), scope, site.direction, (peer, origin.reached), seed);
         context.presence = presence;

@@ -121,6 +121,9 @@ impl Exchange {
             let content_type = head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
             open.record.grpc = content_type.starts_with(b"application/grpc");
         }
+        let id = Some(&head.headers).filter(|_| names.has(Names::X_REQUEST_ID));
+        // As it came, for what is refused before it is given one.
+        open.record.id = id.and_then(|headers| headers.get(X_REQUEST_ID)).cloned();
         if open.telemetry.tells() {
             open.record.describe(head, peer);
             let incoming = Some(&head.headers).filter(|_| names.has(Names::TRACEPARENT));

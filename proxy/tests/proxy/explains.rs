@@ -26,7 +26,7 @@ async fn gateway(explain_to: &[&str]) -> (Gateway, FaultBackend) {
     let backend = FaultBackend::start().await;
     backend.always(Script::from(Reply::text("fine").header(EXPLAIN, "from further on")));
     let mut gateway = Gateway::with(|config| {
-        config.explain_to = explain_to.iter().map(|who| who.parse().unwrap()).collect()
+        config.explain_to = explain_to.iter().map(|who| who.parse().unwrap()).collect();
     });
     let all = everything_to("v1", &[backend.address()]).into_iter().chain([limit()]);
     gateway.apply(all.collect());

@@ -37,6 +37,7 @@ mod opaque;
 mod outbound;
 mod overload;
 mod pairings;
+mod parity;
 mod ports;
 mod remote_keys;
 mod retries;

@@ -148,7 +148,7 @@ mod tests {
             for thread in 0..4 {
                 let ring = &ring;
                 scope.spawn(move || {
-                    (0..5_000).for_each(|n| ring.push(thread * 10_000 + n, 1 + n as usize % 90))
+                    (0..5_000).for_each(|n| ring.push(thread * 10_000 + n, 1 + n as usize % 90));
                 });
             }
             for _ in 0..200 {
