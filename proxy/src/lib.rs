@@ -7,6 +7,7 @@ pub mod admin;
 pub mod app;
 mod clock;
 pub mod config;
+mod demand;
 mod effects;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

@@ -40,6 +40,12 @@ pub(crate) async fn serve(
     context: ConnectionContext,
     stop: CancellationToken,
 ) {
+    if context.proxy.demand.is_some() {
+        tokio::select! {
+            () = context.proxy.settle(&address.ip().to_string()) => {}
+            () = stop.cancelled() => return,
+        }
+    }
     let expected = context.proxy.store.load().expected(address);
     let kind = match expected {
         Expected::Http => Kind::Http,
