@@ -41,8 +41,9 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) {
     if context.proxy.demand.is_some() {
+        let key = address.ip().to_string();
         tokio::select! {
-            () = context.proxy.settle(&address.ip().to_string()) => {}
+            () = context.proxy.settle(&key) => {}
             () = stop.cancelled() => return,
         }
     }

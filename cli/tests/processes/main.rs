@@ -4,6 +4,7 @@
 
 mod commands;
 mod mtls;
+mod on_demand;
 mod process;
 mod run;
 mod shared_limits;

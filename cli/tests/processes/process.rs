@@ -68,6 +68,12 @@ pub(crate) fn address(line: &str) -> SocketAddr {
         .unwrap_or_else(|| panic!("no address: {line}"))
 }
 
+/// The address that a line of the log says after `key`, such as `grpc=`.
+pub(crate) fn address_after(line: &str, key: &str) -> SocketAddr {
+    let value = line.split(key).nth(1).unwrap_or_else(|| panic!("no {key}: {line}"));
+    value.split([' ', '"']).find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+}
+
 /// An application that answers every request with `hello`, for as long as the test runs.
 pub(crate) fn app() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
