@@ -2,7 +2,7 @@
 """Connections that real iptables leads to a sidecar, in a network namespace of their own.
 
 Starts itself again in a new network namespace, and has `tidegate redirect` set what an init container would: every outgoing
-connection but the sidecar's own, and incoming ones for the application's port. Then calls a Service and a pod by their
+connection but the sidecar's own, and incoming ones for the application's ports. Then calls a Service and a pod by their
 addresses, over IPv4 and IPv6, by HTTP and by a protocol in which the server speaks first; and calls the application from
 another namespace, as another pod would. Nothing outside of the namespaces is touched.
 
@@ -31,7 +31,7 @@ INSIDE = "TIDEGATE_IN_NAMESPACE"
 # The user that the sidecar runs as: the rule tells its connections by it.
 SIDECAR_USER = "65534"
 OUTBOUND, INBOUND = 15001, 15006
-APP, EXCLUDED = 8080, 3307
+APP, SECOND, EXCLUDED = 8080, 9090, 3307
 # This pod as others see it, and another one.
 HERE, OUTSIDE = ("192.0.2.1", "2001:db8::1"), ("192.0.2.2", "2001:db8::2")
 # ClusterIPs and pods; nobody answers at a ClusterIP itself.
@@ -71,6 +71,8 @@ class Pod(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         body = self.headers["host"].encode()
+        if self.path == "/port":
+            body = str(self.server.server_port).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -143,7 +145,7 @@ def redirect(binary, *flags):
 
 
 def intercept(binary):
-    flags = [f"--uid={SIDECAR_USER}", f"--outbound-port={OUTBOUND}", f"--inbound-port={INBOUND}", f"--inbound={APP}",
+    flags = [f"--uid={SIDECAR_USER}", f"--outbound-port={OUTBOUND}", f"--inbound-port={INBOUND}", f"--inbound={APP},{SECOND}",
              f"--exclude-outbound={EXCLUDED}", "--exclude-inbound=15020", "--exclude-cidr=203.0.113.0/24,2001:db8:9::/48"]
     before = tables()
     redirect(binary, *flags)
@@ -167,7 +169,8 @@ def greet(server):
 
 
 def serve():
-    threading.Thread(target=DualStack(("::", APP), Pod).serve_forever, daemon=True).start()
+    for port in (APP, SECOND):
+        threading.Thread(target=DualStack(("::", port), Pod).serve_forever, daemon=True).start()
     for port in (3306, EXCLUDED):
         greeter = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
         threading.Thread(target=greet, args=(greeter,), daemon=True).start()
@@ -184,7 +187,7 @@ def sidecar(binary):
         process = subprocess.Popen(
             ["setpriv", f"--reuid={SIDECAR_USER}", "--clear-groups", command, "run", "--sidecar", "--policies", folder,
              "--namespace", "shop", "--workload", "web", "--outbound", f"[::]:{OUTBOUND}",
-             "--listen", f"[::]:{INBOUND}", "--app", f"127.0.0.1:{APP}",
+             "--listen", f"[::]:{INBOUND}", "--app", f"127.0.0.1:{APP}", "--app-port", str(SECOND),
              "--status", "127.0.0.1:0", "--admin", "127.0.0.1:15020"],
             stdout=log, stdin=subprocess.DEVNULL)
         try:
@@ -272,6 +275,9 @@ def incoming(log, pid):
         check(f"{address}:{APP} is reached by another pod", told == "200\n")
         until(lambda path=path: any(line.get("url.path") == path for line in lines(log)))
         check("by way of the sidecar", True)
+        for port in (APP, SECOND):
+            code = f"import urllib.request as u; print(u.urlopen('http://{host}:{port}/port', timeout=10).read().decode())"
+            check(f"{address}:{port} is reached at that port of the application", from_outside(pid, code) == f"{port}\n")
         code = f"import socket; print(socket.create_connection(('{address}', 3306), 10).makefile().read(), end='')"
         check(f"{address}:3306 is reached directly", from_outside(pid, code) == "5.7.0-tide\n")
 

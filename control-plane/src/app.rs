@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::admin;
 use crate::decisions::{self, Decisions};
-use crate::grpc::{Hub, TYPES};
+use crate::grpc::{ASKED, Hub, TYPES};
 use crate::identity::{self, Certifier, IdentityArgs, IdentityError, Signing};
 use crate::limits::Limits;
 use crate::news;
@@ -349,7 +349,7 @@ async fn serve_grpc(
     shutdown: CancellationToken,
 ) {
     let limits = RateLimitServiceServer::new(Limits::new(world));
-    let service = grpc::service(hub, TYPES, shutdown.clone());
+    let service = grpc::service(hub, (TYPES, Some(ASKED)), shutdown.clone());
     let incoming = identity::incoming(listener, certifier.as_ref(), shutdown.clone());
     let served = grpc::server()
         .add_service(service)

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tidegate_policy::model::ResourceType;
 use tidegate_xds::server::Event;
 use tidegate_xds::server::grpc::{StreamId, WorldSource};
-use tidegate_xds::{Node, ResourceSet};
+use tidegate_xds::{Name, Node, ResourceSet};
 use tokio::sync::watch;
 
 use crate::publish::{Published, Scope};
@@ -30,6 +30,9 @@ pub const TYPES: &[&str] = &[
     ResourceType::PUSH_ORDER[6].type_url(),
     ResourceType::PUSH_ORDER[7].type_url(),
 ];
+
+/// The type whose names are questions.
+pub const ASKED: &str = ResourceType::Destination.type_url();
 
 /// The meeting point of worlds and streams.
 #[derive(Debug)]
@@ -87,6 +90,17 @@ impl Hub {
         self.nodes.lock().values().cloned().collect()
     }
 
+    fn join(&self, scope: Scope) -> watch::Receiver<Arc<ResourceSet>> {
+        let mut lanes = self.lanes.lock();
+        let published = self.published.lock().clone();
+        let lane = lanes.entry(scope).or_insert_with_key(|scope| {
+            let world = watch::Sender::new(published.view(scope));
+            Lane { world, streams: 0 }
+        });
+        lane.streams += 1;
+        lane.world.subscribe()
+    }
+
     fn leave(&self, scope: &Scope) {
         let mut lanes = self.lanes.lock();
         let Some(lane) = lanes.get_mut(scope) else { return };
@@ -105,17 +119,19 @@ impl Hub {
 impl WorldSource for Hub {
     fn subscribe(&self, _stream: StreamId, node: &Node) -> watch::Receiver<Arc<ResourceSet>> {
         let NodeState { id, scope, .. } = NodeState::new(node, SystemTime::UNIX_EPOCH);
-        let mut lanes = self.lanes.lock();
-        let published = self.published.lock().clone();
-        if !published.admits(&scope) {
+        if !self.published.lock().admits(&scope) {
             tracing::warn!(node = %id, ?scope, "it may not serve the Gateway that it names, and is told nothing of it");
         }
-        let lane = lanes.entry(scope).or_insert_with_key(|scope| {
-            let world = watch::Sender::new(published.view(scope));
-            Lane { world, streams: 0 }
-        });
-        lane.streams += 1;
-        lane.world.subscribe()
+        self.join(scope)
+    }
+
+    fn wanted(&self, stream: StreamId, names: Vec<Name>) -> Option<watch::Receiver<Arc<ResourceSet>>> {
+        let node = self.nodes.lock().get(&stream.0).cloned()?;
+        let mut node = node.lock();
+        let next = node.scope.asking(names).filter(|next| *next != node.scope)?;
+        let world = self.join(next.clone());
+        self.leave(&std::mem::replace(&mut node.scope, next));
+        Some(world)
     }
 
     fn event(&self, stream: StreamId, event: Event) {
@@ -134,6 +150,8 @@ impl WorldSource for Hub {
                 let shared = resources.into_iter().map(|(n, v)| world.share_name(type_url, n, v));
                 node.acknowledge(type_url, shared, &removed);
             }
+            // Asked of `wanted`.
+            Event::Wanted { .. } => {}
             Event::Nacked(nack) => {
                 let Some(node) = self.nodes.lock().get(&stream.0).cloned() else { return };
                 let mut node = node.lock();

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use tidegate_policy::codec;
 use tidegate_policy::document::ObjectKey;
-use tidegate_policy::model::{BackendKind, Resource, ResourceName, ResourceType, Resources};
+use tidegate_policy::model::{BackendKind, Destination, Resource, ResourceName, ResourceType, Resources};
 use tidegate_xds::{Name, ResourceSet, TooLarge, Versioned};
 
 use reach::Reach;
@@ -27,7 +27,7 @@ use views::Views;
 
 pub use role::Role;
 pub(crate) use scope::account;
-pub use scope::{Guests, Scope, label, own_name};
+pub use scope::{Guests, Interest, Scope, label, own_name};
 
 /// Hexadecimal digits of a version: 64 bits, far beyond a chance collision within one resource's history.
 const VERSION_DIGITS: usize = 16;
@@ -40,6 +40,7 @@ pub struct Published {
     guests: Arc<Guests>,
     /// By pod.
     workloads: Arc<BTreeMap<Name, Arc<Versioned>>>,
+    serving: Arc<BTreeMap<ResourceName, Vec<ResourceName>>>,
     /// What was cut out for scopes so far.
     views: Arc<Views>,
     /// Resources that no message could carry; nodes keep the version they have.
@@ -73,6 +74,9 @@ pub fn publish(resources: &Resources, guests: Guests, before: &Published) -> Pub
         (name.into(), same.unwrap_or_else(|| Arc::new(now)))
     });
     published.workloads = Arc::new(workloads.collect());
+    let serving = resources.workloads.values();
+    let serving = serving.map(|workload| (workload.name.clone(), workload.services.clone()));
+    published.serving = Arc::new(serving.collect());
     published.too_large.dedup();
     published
 }
@@ -96,7 +100,11 @@ impl Published {
         let all = self.of(scope.role());
         let (name, account) = match scope {
             Scope::Gateway { name, account } => (name, account),
-            Scope::Sidecar { pod } => return self.of_pod(all.set.clone(), pod.as_ref()),
+            Scope::Sidecar { pod, interest } => {
+                let set =
+                    interest.as_ref().map(|interest| self.of_interest(&all.set, pod.as_ref(), interest));
+                return self.of_pod(set.unwrap_or_else(|| all.set.clone()), pod.as_ref());
+            }
         };
         let Some(reach) = self.reach.get(&scope.role()) else { return all.set.clone() };
         let claim = (name.as_ref(), account.as_ref());
@@ -104,6 +112,20 @@ impl Published {
             return all.set.clone();
         }
         reach.of_gateways(&all.set, |gateway| self.guests.admits(gateway, claim))
+    }
+
+    /// What a sidecar needs that asks for what its application calls.
+    fn of_interest(&self, all: &ResourceSet, pod: Option<&ResourceName>, interest: &Interest) -> ResourceSet {
+        let Some(reach) = self.reach.get(&Role::Sidecar) else { return all.clone() };
+        let told = pod.and_then(|pod| self.serving.get(pod)).filter(|_| interest.served.is_empty());
+        let (mut set, known) = reach.of_sidecar(all, interest, told.into_iter().flatten());
+        for (key, known) in known {
+            let answer = Resource::Destination(Destination { key: key.to_string(), known });
+            let (type_url, _, body) = codec::encode(&answer);
+            // A few bytes, which always fit.
+            let _ = set.insert(type_url, key, Versioned::new(type_url, version(&body), body));
+        }
+        set
     }
 
     /// Adds what a sidecar is told of the pod that it is in.

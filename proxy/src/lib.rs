@@ -8,6 +8,7 @@ pub mod app;
 mod clock;
 pub mod config;
 mod decisions;
+mod demand;
 mod effects;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

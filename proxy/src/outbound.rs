@@ -40,6 +40,13 @@ pub(crate) async fn serve(
     context: ConnectionContext,
     stop: CancellationToken,
 ) {
+    if context.proxy.demand.is_some() {
+        let key = address.ip().to_string();
+        tokio::select! {
+            () = context.proxy.settle(&key) => {}
+            () = stop.cancelled() => return,
+        }
+    }
     let expected = context.proxy.store.load().expected(address);
     let kind = match expected {
         Expected::Http => Kind::Http,

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{ProxyConfig, Store};
+use crate::demand::Demand;
 use crate::effects::Effects;
 use crate::http3::Adverts;
 use crate::identity::{Introduced, WorkloadIdentity};
@@ -57,6 +58,8 @@ pub struct ProxyState {
     pub(crate) http3: Adverts,
     /// Of issuers of tokens.
     pub(crate) keys: Arrivals,
+    /// What the application calls, where nothing else is told.
+    pub(crate) demand: Option<Demand>,
     /// Who this workload is, if it is to be anybody.
     pub identity: Option<Arc<WorkloadIdentity>>,
     pub(crate) clock: Clock,
@@ -79,6 +82,7 @@ impl ProxyState {
             crowd: Crowd::new(config.max_requests, config.max_memory),
             http3: Adverts::default(),
             keys: Arrivals::default(),
+            demand: config.on_demand.then(Demand::new),
             pools: Arc::new(Pools::new(telemetry.clone(), identity.clone())),
             identity,
             listeners: Listeners::default(),
@@ -105,6 +109,13 @@ impl ProxyState {
     pub(crate) async fn configured(&self) {
         // Fails only without a sender, and that is `self`.
         let _ = self.configured.subscribe().wait_for(|configured| *configured).await;
+    }
+
+    /// Waits until what a host or an address means is in force, where that is only known when it is called.
+    pub(crate) async fn settle(&self, key: &str) {
+        if let Some(demand) = self.demand.as_ref().filter(|demand| !demand.knows(key)) {
+            demand.settle(key, || self.xds.is_connected()).await;
+        }
     }
 
     /// # Errors

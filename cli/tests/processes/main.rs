@@ -4,7 +4,9 @@
 
 mod commands;
 mod mtls;
+mod on_demand;
 mod process;
+mod rolling;
 mod run;
 mod shared_limits;
 mod shared_outliers;

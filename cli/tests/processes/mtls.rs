@@ -1,10 +1,10 @@
 //! mTLS without a cluster, as the README has it: tokens, a control plane that signs, and two sidecars.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 
-use super::process::{Tidegate, app, command, free_port, get};
+use super::process::{Tidegate, address_after, app, command, free_port, get};
 
 /// What `tidegate token` prints, in a file.
 fn token(dir: &Path, account: &str) -> String {
@@ -15,12 +15,6 @@ fn token(dir: &Path, account: &str) -> String {
     let path = dir.join(format!("{account}.token"));
     fs::write(&path, out.stdout).unwrap();
     path.to_str().unwrap().to_owned()
-}
-
-/// The address that a line of the log says after `key=`.
-fn told(line: &str, key: &str) -> SocketAddr {
-    let value = line.split(&format!("{key}=")).nth(1).unwrap_or_else(|| panic!("no {key}: {line}"));
-    value.split([' ', '"']).find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("{line}"))
 }
 
 fn proxy(control_plane: &str, root: &str, token: &str, more: &[&str]) -> Tidegate {
@@ -52,7 +46,7 @@ fn two_sidecars_join_with_tokens_and_call_each_other_by_mtls_only() {
         &tokens,
     ]);
     let ready = control_plane.hear_of(&["control plane is ready"]);
-    let url = format!("https://{}", told(&ready, "grpc"));
+    let url = format!("https://{}", address_after(&ready, "grpc="));
     let root = path("ca/trust-bundle.pem");
     let (inbound, app) = (format!("127.0.0.1:{inbound}"), app.to_string());
     let serving = ["--service", "cart", "--inbound", &inbound, "--app", &app, "--node", "cart-1"];
@@ -60,7 +54,7 @@ fn two_sidecars_join_with_tokens_and_call_each_other_by_mtls_only() {
     served.hear_of(&["listening", "inbound"]);
     let calling = ["--sidecar", "--workload", "web", "--outbound", "127.0.0.1:0"];
     let mut calling = proxy(&url, &root, &web, &calling);
-    let outbound = told(&calling.hear_of(&["listening", "outbound"]), "address");
+    let outbound = address_after(&calling.hear_of(&["listening", "outbound"]), "address=");
     let line = control_plane.hear_of(&["proxy connected", "cart-1"]);
     assert!(
         line.contains("spiffe://cluster.local/ns/shop/sa/cart"),

@@ -25,6 +25,13 @@ impl Tidegate {
         Self { child, lines, said: Vec::new() }
     }
 
+    /// SIGTERM, as a kubelet sends it; waits until it has ended by itself.
+    pub(crate) fn terminate(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success(), "it ended as it should:\n{}", self.said.join("\n"));
+    }
+
     /// The next line that begins with `beginning`.
     pub(crate) fn hear(&mut self, beginning: &str) -> String {
         self.hear_line(beginning, |line| line.starts_with(beginning))
@@ -68,6 +75,12 @@ pub(crate) fn address(line: &str) -> SocketAddr {
         .unwrap_or_else(|| panic!("no address: {line}"))
 }
 
+/// The address that a line of the log says after `key`, such as `grpc=`.
+pub(crate) fn address_after(line: &str, key: &str) -> SocketAddr {
+    let value = line.split(key).nth(1).unwrap_or_else(|| panic!("no {key}: {line}"));
+    value.split([' ', '"']).find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+}
+
 /// An application that answers every request with `hello`, for as long as the test runs.
 pub(crate) fn app() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -94,14 +107,19 @@ fn answer(mut stream: TcpStream) {
 
 /// Status and body of one GET.
 pub(crate) fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n{headers}\r\n")
-        .unwrap();
+    try_get(address, path, headers).unwrap()
+}
+
+pub(crate) fn try_get(address: SocketAddr, path: &str, headers: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n{headers}\r\n")?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    stream.read_to_string(&mut text)?;
+    let broken = || std::io::Error::other(format!("no answer: {text}"));
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(broken)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
+    Ok((status, body.to_owned()))
 }
 
 /// A port that was free a moment ago, for files that must name one.

@@ -134,6 +134,8 @@ fn args(wish: &Wish, workload: Option<&str>, settings: &Settings) -> Vec<String>
         args.extend((!others.is_empty()).then(|| format!("--app-port={}", joined(others))));
     }
     args.push(String::from("--pod=$(POD_NAME)"));
+    // A sidecar costs what its application calls, not what the mesh holds.
+    args.push(String::from("--on-demand"));
     args.extend(wish.services.iter().map(|service| format!("--service={service}")));
     args.extend(settings.extra_args.iter().cloned());
     args

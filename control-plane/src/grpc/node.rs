@@ -6,11 +6,12 @@ use std::time::SystemTime;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use tidegate_policy::model::ResourceName;
+use tidegate_xds::client::WANTS;
 use tidegate_xds::server::Nack;
 use tidegate_xds::server::grpc::IDENTITY;
 use tidegate_xds::{Name, Node, Version};
 
-use crate::publish::{ResourceId, Role, Scope, account};
+use crate::publish::{Interest, ResourceId, Role, Scope, account};
 
 /// A node's metadata may be anything; no more than this many services are shown.
 const MAX_SERVICES: usize = 64;
@@ -43,6 +44,19 @@ pub struct Refusal {
     pub unbound: bool,
 }
 
+impl Interest {
+    /// `None` of a node that is told of everything.
+    fn of(metadata: Option<&Struct>, namespace: &str) -> Option<Self> {
+        field(metadata, WANTS)?;
+        let services = texts(metadata, "services");
+        Some(Self {
+            namespace: namespace.into(),
+            served: services.iter().filter_map(|service| service.parse().ok()).collect(),
+            wants: texts_up_to(metadata, WANTS, Self::MAX).into_iter().map(Name::from).collect(),
+        })
+    }
+}
+
 impl NodeState {
     /// Reads `metadata {namespace, services: [..], role, gateway: namespace/name, pod}` and `locality {zone}` of an xDS node.
     pub fn new(node: &Node, now: SystemTime) -> Self {
@@ -60,7 +74,8 @@ impl NodeState {
             Role::Sidecar => {
                 let is_there = |account: ResourceName| *account.namespace == *namespace;
                 let pod = text("pod").filter(|_| account.is_none_or(is_there));
-                Scope::Sidecar { pod: pod.map(|pod| ResourceName::new(namespace, pod)) }
+                let pod = pod.map(|pod| ResourceName::new(namespace, pod));
+                Scope::Sidecar { pod, interest: Interest::of(node.metadata.as_ref(), namespace) }
             }
         };
         Self {
@@ -129,9 +144,13 @@ fn text<'a>(metadata: Option<&'a Struct>, key: &str) -> Option<&'a str> {
 }
 
 fn texts(metadata: Option<&Struct>, key: &str) -> Vec<String> {
+    texts_up_to(metadata, key, MAX_SERVICES)
+}
+
+fn texts_up_to(metadata: Option<&Struct>, key: &str, most: usize) -> Vec<String> {
     let Some(Kind::ListValue(list)) = field(metadata, key) else { return Vec::new() };
     let item = |value: &Value| as_text(value.kind.as_ref()?).map(str::to_owned);
-    list.values.iter().filter_map(item).take(MAX_SERVICES).collect()
+    list.values.iter().filter_map(item).take(most).collect()
 }
 
 fn as_text(kind: &Kind) -> Option<&str> {

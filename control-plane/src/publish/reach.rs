@@ -11,7 +11,7 @@ use tidegate_policy::model::{
 };
 use tidegate_xds::{Name, ResourceSet};
 
-use super::ResourceId;
+use super::{Interest, ResourceId};
 
 /// A Service or a Backend.
 type Object = (BackendKind, ResourceName);
@@ -27,6 +27,10 @@ pub(super) struct Reach {
     objects: BTreeMap<Object, Vec<Name>>,
     policies: BTreeMap<(TargetKind, ResourceName), Vec<Arc<Node>>>,
     named: BTreeMap<PolicyKey, Arc<Node>>,
+    /// By Service, those that are attached to it.
+    mesh_routes: BTreeMap<ResourceName, Vec<Arc<Node>>>,
+    /// `name.namespace`, and addresses that stand for a Service.
+    hosts: BTreeMap<String, Vec<Object>>,
 }
 
 /// One resource and what it needs.
@@ -50,9 +54,18 @@ struct Found<'a> {
 impl Reach {
     pub(super) fn of(resources: &Resources) -> Self {
         let mut this = Self::default();
-        for name in resources.backends.keys() {
+        for (name, backend) in &resources.backends {
             let object = (name.kind, name.object.clone());
-            this.objects.entry(object).or_default().push(name.to_string().into());
+            let ports = this.objects.entry(object.clone()).or_default();
+            ports.push(name.to_string().into());
+            if ports.len() > 1 {
+                continue;
+            }
+            let host = format!("{}.{}", name.object.name, name.object.namespace).to_ascii_lowercase();
+            let addresses = backend.cluster_ips.iter().map(ToString::to_string);
+            for host in addresses.chain([host]) {
+                this.hosts.entry(host).or_default().push(object.clone());
+            }
         }
         for listener in resources.listeners.values() {
             let resource = Resource::Listener(listener.clone());
@@ -92,21 +105,60 @@ impl Reach {
         found.of(all)
     }
 
+    /// What a sidecar needs of `all`, and of each name that it asks by, whether that is anything.
+    pub(super) fn of_sidecar<'a>(
+        &self,
+        all: &ResourceSet,
+        interest: &'a Interest,
+        told: impl Iterator<Item = &'a ResourceName>,
+    ) -> (ResourceSet, Vec<(Name, bool)>) {
+        let mut found = self.nothing();
+        for service in told.chain(&interest.served) {
+            found.object((BackendKind::Service, service.clone()));
+        }
+        let mut known = Vec::with_capacity(interest.wants.len());
+        for key in &interest.wants {
+            let objects = self.called(key, &interest.namespace);
+            known.push((key.clone(), !objects.is_empty()));
+            for object in objects {
+                found.object(object.clone());
+                let routes = self.mesh_routes.get(&object.1).filter(|_| object.0 == BackendKind::Service);
+                let concerns = |node: &&Arc<Node>| {
+                    let from = node.targets.first().map(|(_, route)| &*route.namespace);
+                    from == Some(&*object.1.namespace) || from == Some(&*interest.namespace)
+                };
+                routes.into_iter().flatten().filter(concerns).for_each(|node| found.add(node));
+            }
+        }
+        (found.of(all), known)
+    }
+
+    /// What an application of this namespace may mean by a name, as its sidecar will read it.
+    fn called(&self, key: &str, namespace: &str) -> Vec<&Object> {
+        let bare = key.strip_suffix(".svc.cluster.local").or_else(|| key.strip_suffix(".svc")).unwrap_or(key);
+        let short = format!("{key}.{}", namespace.to_ascii_lowercase());
+        let all = [bare, &short].into_iter().filter_map(|host| self.hosts.get(host));
+        all.flatten().collect()
+    }
+
     fn nothing(&self) -> Found<'_> {
         Found { reach: self, ids: BTreeSet::new(), targets: BTreeSet::new(), objects: BTreeSet::new() }
     }
 
     fn attach(&mut self, node: Node, parents: &[RouteParent]) {
         let node = Arc::new(node);
-        let gateways: BTreeSet<_> = parents
-            .iter()
-            .filter_map(|parent| match parent {
-                RouteParent::Listener { listener, .. } => Some(&listener.gateway),
-                RouteParent::Service { .. } => None,
-            })
-            .collect();
+        let (mut gateways, mut services) = (BTreeSet::new(), BTreeSet::new());
+        for parent in parents {
+            match parent {
+                RouteParent::Listener { listener, .. } => gateways.insert(&listener.gateway),
+                RouteParent::Service { service, .. } => services.insert(service),
+            };
+        }
         for gateway in gateways {
             self.routes.entry(gateway.clone()).or_default().push(node.clone());
+        }
+        for service in services {
+            self.mesh_routes.entry(service.clone()).or_default().push(node.clone());
         }
     }
 }

@@ -6,10 +6,12 @@
 //! `tidegate.io/service-accounts` says who.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tidegate_identity::SpiffeId;
 use tidegate_policy::model::ResourceName;
 use tidegate_policy::objects::{Gateway, SERVICE_ACCOUNTS};
+use tidegate_xds::Name;
 
 use super::Role;
 
@@ -28,7 +30,25 @@ pub enum Scope {
     Sidecar {
         /// The one that it is in; `None`: it says what it serves itself.
         pod: Option<ResourceName>,
+        /// `None`: it is told of all that can be called.
+        interest: Option<Interest>,
     },
+}
+
+/// What a sidecar has to do with: what it serves, and what its application has called so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Interest {
+    /// Its own, where short names are looked up.
+    pub namespace: Arc<str>,
+    /// As it says itself; else what is known of its pod.
+    pub served: BTreeSet<ResourceName>,
+    /// Hosts without port, in lower case, and IP addresses.
+    pub wants: BTreeSet<Name>,
+}
+
+impl Interest {
+    /// More names of one sidecar are not heard.
+    pub const MAX: usize = 4_096;
 }
 
 /// Which service accounts may serve which Gateway.
@@ -51,7 +71,7 @@ impl Scope {
     pub const fn whole(role: Role) -> Self {
         match role {
             Role::Gateway => Self::Gateway { name: None, account: None },
-            Role::Sidecar => Self::Sidecar { pod: None },
+            Role::Sidecar => Self::Sidecar { pod: None, interest: None },
         }
     }
 
@@ -60,6 +80,17 @@ impl Scope {
             Self::Gateway { .. } => Role::Gateway,
             Self::Sidecar { .. } => Role::Sidecar,
         }
+    }
+}
+
+impl Scope {
+    /// The same node, when it asks by these names; `None` for one that does not ask.
+    #[must_use]
+    pub fn asking(&self, names: Vec<Name>) -> Option<Self> {
+        let Self::Sidecar { pod, interest: Some(interest) } = self else { return None };
+        let wants = names.into_iter().take(Interest::MAX).collect();
+        let interest = Interest { wants, ..interest.clone() };
+        Some(Self::Sidecar { pod: pod.clone(), interest: Some(interest) })
     }
 }
 

@@ -7,7 +7,7 @@ use tidegate_policy::objects::Object;
 use tidegate_policy::resolve::{Controller, resolve_for};
 use tidegate_xds::ResourceSet;
 
-use super::{Guests, Published, Role, Scope, label, publish};
+use super::{Guests, Interest, Published, Role, Scope, label, publish};
 use crate::grpc::TYPES;
 
 /// Two Gateways with a route each, to a Service each; what is said of policies is their names.
@@ -204,7 +204,7 @@ fn a_sidecar_is_told_what_its_own_pod_serves_and_of_no_other() {
         "metadata: {name: shop, namespace: web}\nspec: {selector: {app: shop}, ports",
     ) + pods;
     let before = published(&picking, false, &Published::default());
-    let sidecar = |pod: &str| Scope::Sidecar { pod: Some(ResourceName::new("web", pod)) };
+    let sidecar = |pod: &str| Scope::Sidecar { pod: Some(ResourceName::new("web", pod)), interest: None };
     let whole = names(&before.view(&Scope::whole(Role::Sidecar)));
     let told = names(&before.view(&sidecar("a")));
     assert_eq!(told.difference(&whole).collect::<Vec<_>>(), ["Workload web/a"]);
@@ -224,4 +224,107 @@ fn names_that_are_too_long_for_labels_are_cut_and_stay_apart() {
     let (a, b) = (label(&("x".repeat(70) + "a")), label(&("x".repeat(70) + "b")));
     assert!(a != b && a.len() <= 63);
     assert_eq!(label("edge"), "edge");
+}
+
+fn asking(namespace: &str, served: &[&str], wants: &[&str]) -> Scope {
+    let interest = Interest {
+        namespace: namespace.into(),
+        served: served.iter().map(|service| service.parse().unwrap()).collect(),
+        wants: wants.iter().map(|want| (*want).into()).collect(),
+    };
+    Scope::Sidecar { pod: None, interest: Some(interest) }
+}
+
+const INSIDE: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: shop}
+spec: {clusterIP: 10.0.0.7, ports: [{name: http, port: 80}, {name: admin, port: 81}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: pay, namespace: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: other, namespace: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: of-cart, namespace: shop}
+spec: {parentRefs: [{group: '', kind: Service, name: cart}], rules: [{backendRefs: [{name: pay, port: 80}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: of-a-caller, namespace: web}
+spec: {parentRefs: [{group: '', kind: Service, name: cart, namespace: shop}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: of-pay, namespace: shop}
+spec: {parentRefs: [{group: '', kind: Service, name: pay}]}
+";
+
+fn inside() -> Published {
+    let policies = limit("shop", "of-cart", "{kind: Service, name: cart}")
+        + &limit("shop", "of-route", "{kind: HTTPRoute, name: of-cart}")
+        + &limit("shop", "of-other", "{kind: Service, name: other}")
+        + &limit("web", "of-web", "{kind: Namespace, name: web}");
+    published(&(INSIDE.to_owned() + &policies), false, &Published::default())
+}
+
+#[test]
+fn a_sidecar_that_asks_is_told_of_what_it_calls_and_of_nothing_else() {
+    let published = inside();
+    assert!(published.view(&asking("shop", &[], &[])).is_empty());
+    let expected = [
+        "Backend shop/cart:80",
+        "Backend shop/cart:81",
+        "Backend shop/pay:80",
+        "Destination cart.shop",
+        "Endpoints shop/cart:80",
+        "Endpoints shop/cart:81",
+        "Endpoints shop/pay:80",
+        "Policy RateLimitPolicy/shop/of-cart",
+        "Policy RateLimitPolicy/shop/of-route",
+        "Route shop/of-cart",
+    ];
+    let told = |scope: &Scope| names(&published.view(scope));
+    assert_eq!(told(&asking("other", &[], &["cart.shop"])), expected.map(str::to_owned).into());
+    let from_web = told(&asking("web", &[], &["cart.shop"]));
+    let more: Vec<_> = from_web.iter().filter(|name| !expected.contains(&name.as_str())).collect();
+    assert_eq!(
+        more,
+        ["Policy RateLimitPolicy/web/of-web", "Route web/of-a-caller"],
+        "its own namespace's words"
+    );
+}
+
+#[test]
+fn a_service_is_asked_for_by_any_of_its_names_and_its_address() {
+    let published = inside();
+    let found = |namespace: &str, key: &str| {
+        names(&published.view(&asking(namespace, &[], &[key]))).contains("Backend shop/cart:80")
+    };
+    for key in ["cart.shop", "cart.shop.svc", "cart.shop.svc.cluster.local", "10.0.0.7"] {
+        assert!(found("web", key), "{key}");
+    }
+    assert!(found("shop", "cart") && !found("web", "cart"), "a short name is of its own namespace");
+    let nothing = asking("web", &[], &["example.com"]);
+    assert_eq!(
+        names(&published.view(&nothing)),
+        ["Destination example.com".to_owned()].into(),
+        "answered as well"
+    );
+}
+
+#[test]
+fn what_is_served_is_told_unasked() {
+    let published = inside();
+    let told = names(&published.view(&asking("shop", &["shop/other"], &[])));
+    let expected =
+        ["Backend shop/other:80", "Endpoints shop/other:80", "Policy RateLimitPolicy/shop/of-other"];
+    assert_eq!(told, expected.map(str::to_owned).into());
 }

@@ -1,10 +1,10 @@
 //! How many proxies run an object: those that acknowledged the current version of everything derived from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tidegate_policy::document::ObjectKey;
 use tidegate_policy::model::ResourceType;
-use tidegate_xds::ResourceSet;
+use tidegate_xds::{ResourceSet, Version};
 
 use super::Programmed;
 use crate::grpc::NodeState;
@@ -35,26 +35,71 @@ pub(super) fn of_listeners(
     listeners
 }
 
-/// Counts one more node; one that is told nothing about the object does not count.
-pub(super) fn count(programmed: &mut Programmed, derived: &Derived, set: &ResourceSet, node: &NodeState) {
-    let ids = derived.iter().filter(|(role, _)| *role == node.role).flat_map(|(_, ids)| ids);
-    let mut told = false;
-    let mut behind = false;
-    for id in ids {
-        let Some(current) = set.get(id.0, &id.1) else { continue };
-        told = true;
-        if !node.runs(id, &current.version) {
-            behind = true;
-            if programmed.reason.is_none() {
-                let refusal = node.refusal(id, &current.version);
-                programmed.unbound = refusal.is_some_and(|refusal| refusal.unbound);
-                programmed.reason = refusal.map(|refusal| format!("{}: {}", node.id, refusal.reason));
+/// Which objects a resource is of. Each node is then counted by what it is told, and not by what there is.
+#[derive(Debug, Default)]
+pub(super) struct Places<'a>(HashMap<(Role, &'static str, &'a str), Vec<Place<'a>>>);
+
+/// Resources, with the versions that a node should run and does not.
+pub(super) type Behind<'s> = Vec<(ResourceId, &'s Version)>;
+
+/// An object by its number, or one of its listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place<'a> {
+    object: usize,
+    listener: Option<&'a str>,
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn add(&mut self, object: usize, listener: Option<&'a str>, derived: &'a Derived) {
+        for (role, ids) in derived {
+            for (type_url, name) in ids {
+                let places = self.0.entry((*role, *type_url, &**name)).or_default();
+                places.push(Place { object, listener });
             }
         }
     }
-    programmed.of += usize::from(told);
-    programmed.ready += usize::from(told && !behind);
-    if behind && programmed.laggards.len() < MAX_LAGGARDS {
+
+    /// Where a node is told anything, with what of it the node does not run.
+    pub(super) fn told<'s>(&self, set: &'s ResourceSet, node: &NodeState) -> BTreeMap<Place<'a>, Behind<'s>> {
+        let mut told = BTreeMap::<Place<'a>, Behind<'s>>::new();
+        for type_url in crate::grpc::TYPES {
+            for (name, resource) in set.of_type(type_url) {
+                let Some(places) = self.0.get(&(node.role, *type_url, &**name)) else { continue };
+                let id = (*type_url, name.clone());
+                let behind = !node.runs(&id, &resource.version);
+                for place in places {
+                    let behinds = told.entry(*place).or_default();
+                    behinds.extend(behind.then(|| (id.clone(), &resource.version)));
+                }
+            }
+        }
+        told
+    }
+}
+
+impl Place<'_> {
+    pub(super) const fn object(&self) -> usize {
+        self.object
+    }
+
+    pub(super) const fn listener(&self) -> Option<&str> {
+        self.listener
+    }
+}
+
+/// One more node, which does not run `behind` of what it is told.
+pub(super) fn count(programmed: &mut Programmed, behind: &Behind<'_>, node: &NodeState) {
+    programmed.of += 1;
+    if behind.is_empty() {
+        programmed.ready += 1;
+        return;
+    }
+    if programmed.reason.is_none() {
+        let refusal = behind.iter().find_map(|(id, version)| node.refusal(id, version));
+        programmed.unbound = refusal.is_some_and(|refusal| refusal.unbound);
+        programmed.reason = refusal.map(|refusal| format!("{}: {}", node.id, refusal.reason));
+    }
+    if programmed.laggards.len() < MAX_LAGGARDS {
         programmed.laggards.push(node.id.clone());
     }
 }

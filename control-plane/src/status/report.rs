@@ -12,7 +12,7 @@ use tidegate_policy::resolve::resolve_for;
 use tidegate_xds::ResourceSet;
 use tokio::sync::watch;
 
-use super::programmed::{count, of_listeners, progress};
+use super::programmed::{Places, count, of_listeners, progress};
 use super::{
     Condition, Filter, InForce, NodeStatus, ObjectStatus, Programmed, Status, Transitions, manifests,
 };
@@ -149,18 +149,22 @@ pub fn report(world: &World, nodes: &[Arc<Mutex<NodeState>>]) -> Status {
         .iter()
         .map(|of| of.keys().map(|name| (name.clone(), Programmed::default())).collect())
         .collect();
+    let mut places = Places::default();
+    for (object, (derived, listeners)) in derived.iter().zip(&yields).enumerate() {
+        places.add(object, None, derived);
+        listeners.iter().for_each(|(name, derived)| places.add(object, Some(name), derived));
+    }
     let mut statuses = Vec::with_capacity(nodes.len());
     for node in nodes {
         let node = node.lock();
         let set = world.published.view(&node.scope);
-        for (programmed, derived) in listeners.iter_mut().zip(&yields) {
-            for (programmed, derived) in programmed.values_mut().zip(derived.values()) {
-                count(programmed, derived, &set, &node);
-            }
-        }
-        for (programmed, derived) in programmed.iter_mut().zip(&derived) {
+        for (place, behind) in places.told(&set, &node) {
+            let programmed = match place.listener() {
+                None => programmed[place.object()].as_mut(),
+                Some(name) => listeners[place.object()].get_mut(name),
+            };
             if let Some(programmed) = programmed {
-                count(programmed, derived, &set, &node);
+                count(programmed, &behind, &node);
             }
         }
         statuses.push(node_status(&set, &node));

@@ -7,8 +7,14 @@ pub mod grpc;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use prost_types::value::Kind;
+use prost_types::{ListValue, Value};
+
 use crate::wire::{PARTIAL, UNCERTAIN, WILDCARD, encode_rejections};
 use crate::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+
+/// The key of a node's metadata under which it tells by which names it asks.
+pub const WANTS: &str = "wants";
 
 /// A change to one type, to be applied as a whole and then answered with [`DeltaClient::ack`].
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +114,8 @@ pub struct DeltaClient {
 struct TypeState {
     type_url: &'static str,
     wildcard: bool,
+    /// See [`DeltaClient::asking`].
+    asks: bool,
     names: BTreeSet<String>,
     /// What is in force, by name.
     versions: BTreeMap<String, String>,
@@ -129,6 +137,16 @@ impl DeltaClient {
     pub fn on_demand(mut self, type_url: &str) -> Self {
         if let Some(state) = self.state(type_url) {
             state.wildcard = false;
+        }
+        self
+    }
+
+    /// The names of this type are questions, and those that it has are told with the node when a stream is opened: so its
+    /// first answers are to all of them.
+    #[must_use]
+    pub fn asking(mut self, type_url: &str) -> Self {
+        if let Some(state) = self.state(type_url) {
+            (state.wildcard, state.asks) = (false, true);
         }
         self
     }
@@ -297,8 +315,19 @@ impl DeltaClient {
         self.types.iter_mut().find(|s| s.type_url == type_url)
     }
 
+    fn asking_node(&self) -> Node {
+        let mut node = self.node.clone();
+        if let Some(asked) = self.types.iter().find(|state| state.asks) {
+            let text = |name: &String| Value { kind: Some(Kind::StringValue(name.clone())) };
+            let values = asked.names.iter().map(text).collect();
+            let list = Value { kind: Some(Kind::ListValue(ListValue { values })) };
+            node.metadata.get_or_insert_default().fields.insert(WANTS.to_owned(), list);
+        }
+        node
+    }
+
     fn first_request(&mut self, type_url: &str) -> Option<DeltaDiscoveryRequest> {
-        let node = (!std::mem::replace(&mut self.node_told, true)).then(|| self.node.clone());
+        let node = (!std::mem::replace(&mut self.node_told, true)).then(|| self.asking_node());
         let state = self.state(type_url)?;
         state.told = true;
         let wildcard = state.wildcard.then(|| WILDCARD.to_owned());
@@ -321,6 +350,7 @@ impl TypeState {
         Self {
             type_url,
             wildcard: true,
+            asks: false,
             names: BTreeSet::new(),
             versions: BTreeMap::new(),
             told: false,

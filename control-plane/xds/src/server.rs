@@ -26,6 +26,8 @@ pub enum Event {
     Acked { type_url: &'static str, resources: Vec<(Name, Version)>, removed: Vec<Name> },
     /// The client refused part of a response, or all of it.
     Nacked(Nack),
+    /// Of the type whose names are questions, these are all that the client asks now.
+    Wanted { names: Vec<Name> },
 }
 
 /// A refusal. The client keeps what it had of each refused resource that is not [in force](Rejected::in_force).
@@ -98,6 +100,15 @@ impl DeltaSession {
         }
     }
 
+    /// The names of this type are questions, that a world of the client's own answers: one that it does not answer yet is
+    /// not answered by saying that there is nothing.
+    #[must_use]
+    pub fn asked_by_name(mut self, type_url: &str) -> Self {
+        let asked = self.subscriptions.iter_mut().find(|subscription| subscription.type_url == type_url);
+        asked.into_iter().for_each(Subscription::ask);
+        self
+    }
+
     /// Takes a request: a subscription, an ACK, a NACK, or several of them at once. An ACK or NACK of anything but
     /// the outstanding response is ignored, as the protocol demands.
     ///
@@ -117,7 +128,9 @@ impl DeltaSession {
         if let Some(answered) = self.outstanding.take_if(answers) {
             events.push(settle(&mut self.subscriptions[index], answered, &request));
         }
-        events.extend(self.subscriptions[index].update(request)?);
+        let subscription = &mut self.subscriptions[index];
+        events.extend(subscription.update(request)?);
+        events.extend(subscription.take_questions().map(|names| Event::Wanted { names }));
         Ok(events)
     }
 

@@ -83,6 +83,11 @@ pub struct ProxyArgs {
     #[arg(long, env = "TIDEGATE_OUTBOUND", value_name = "ADDR", value_parser = address)]
     pub outbound: Option<SocketAddr>,
 
+    /// Know only the Services that the application calls: each is asked for when it is called for the first time, by its host
+    /// or its address. By default, a sidecar is told of all of them.
+    #[arg(long, env = "TIDEGATE_ON_DEMAND", requires = "outbound")]
+    pub on_demand: bool,
+
     /// Every connection to these listeners begins with a PROXY protocol header, version 1 or 2. Its source is the client,
     /// to policies, headers and telemetry; at `outbound`, which is meant where nothing is written, its destination is
     /// where the connection wanted to go. A connection without a header is closed. Whoever connects can claim any

@@ -28,6 +28,8 @@ pub struct ProxyConfig {
     pub local: Local,
     pub inbound: Option<SocketAddr>,
     pub outbound: Option<SocketAddr>,
+    /// Only what the application calls is asked for.
+    pub on_demand: bool,
     /// Where connections begin with a PROXY protocol header.
     pub accept_proxy_protocol: ProxyHeaders,
     /// `None`: Gateway objects are none of this proxy's business.
@@ -134,6 +136,7 @@ impl Default for ProxyConfig {
             local: Local { namespace: "default".into(), ..Local::default() },
             inbound: None,
             outbound: None,
+            on_demand: false,
             accept_proxy_protocol: ProxyHeaders::default(),
             gateway: None,
             gateway_name: None,
@@ -193,6 +196,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             },
             inbound: args.inbound,
             outbound: args.outbound,
+            on_demand: args.on_demand,
             accept_proxy_protocol: ProxyHeaders {
                 sites: args.accept_proxy_protocol,
                 from: args.proxy_protocol_from,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use tidegate_policy::codec;
-use tidegate_policy::model::{Resource, ResourceType};
+use tidegate_policy::model::{Destination, Resource, ResourceType};
 use tidegate_policy::snapshot::Rejected;
 use tidegate_xds::UNCERTAIN;
 use tidegate_xds::backoff::{Backoff, BackoffConfig};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::binds::{Binds, Wanted};
 use super::last_good::{LastGood, Stored};
 use super::{Applier, Change, ProxyConfig};
+use crate::demand::Demand;
 use crate::state::ProxyState;
 
 /// Applies updates for the stream.
@@ -46,18 +47,29 @@ pub(crate) fn start(
     let Some(endpoint) = proxy.control_plane()? else { return Ok(()) };
     let tells_pod = proxy.config.local.pod.is_some() && proxy.config.local.services.is_empty();
     let types = ResourceType::PUSH_ORDER.into_iter();
-    let types = types.filter(|t| !t.is_asked_for() || (*t == ResourceType::Workload && tells_pod));
+    let types = types.filter(|wanted| match wanted {
+        ResourceType::Workload => tells_pod,
+        ResourceType::Destination => proxy.demand.is_some(),
+        _ => true,
+    });
     let types: Vec<_> = types.map(ResourceType::type_url).collect();
-    let mut client = DeltaClient::new(node(&proxy.config), &types);
+    let asked = ResourceType::Destination.type_url();
+    let mut client = DeltaClient::new(node(&proxy.config), &types).asking(asked);
     let mut applier = Applier::new(proxy.clone());
     let binds = Arc::new(Binds::new(proxy.clone()));
     let last_good = proxy.config.state_dir.as_deref().map(load);
     if let Some(last_good) = &last_good {
         for (resource_type, name, version) in restore(last_good, &mut applier, &binds) {
+            if resource_type == ResourceType::Destination {
+                client.subscribe(asked, [name.clone()]);
+            }
             client.seed(resource_type.type_url(), name, version);
         }
     }
-    let (wants, wanted) = mpsc::channel(1);
+    let (wants, wanted) = match proxy.demand.as_ref().map(Demand::channel) {
+        Some((wants, Some(wanted))) => (wants, wanted),
+        _ => mpsc::channel(1),
+    };
     if proxy.config.gateway.is_some() {
         let binds = binds.clone();
         let stop = stop.clone();
@@ -86,6 +98,12 @@ fn restore(
     let mut seeds = Vec::new();
     for (resource_type, name, stored) in last_good.iter() {
         match codec::decode(resource_type, name, &stored.body) {
+            Ok(Resource::Destination(found)) => {
+                if let Some(demand) = &binds.proxy().demand {
+                    demand.answered(std::iter::once(&found));
+                    seeds.push((resource_type, name.to_owned(), stored.version.clone()));
+                }
+            }
             Ok(resource) => {
                 change.upserts.push(resource);
                 seeds.push((resource_type, name.to_owned(), stored.version.clone()));
@@ -172,6 +190,13 @@ impl Handler {
     }
 }
 
+fn answer(resource: &Resource) -> Option<&Destination> {
+    match resource {
+        Resource::Destination(found) => Some(found),
+        _ => None,
+    }
+}
+
 impl ConfigHandler for Handler {
     fn apply(&mut self, update: &Update) -> Vec<Rejection> {
         // The client only hands on types that were asked for.
@@ -182,6 +207,13 @@ impl ConfigHandler for Handler {
         }
         let wanted: Vec<_> = upserts.iter().filter_map(Wanted::of).collect();
         let foreseen = self.binds.foresee(&wanted);
+        if let Some(demand) =
+            self.proxy.demand.as_ref().filter(|_| resource_type == ResourceType::Destination)
+        {
+            demand.answered(upserts.iter().filter_map(answer));
+            self.keep(resource_type, update, &rejected);
+            return rejected;
+        }
         let removed = update.removed.iter().map(|name| (resource_type, name.clone())).collect();
         let refused = self.applier.apply(Change { upserts, removed });
         // What is stood in for is in force in a way: its removal must be told, and a restart must not forget it.
@@ -222,6 +254,9 @@ impl ConfigHandler for Handler {
     fn disconnected(&mut self, reason: &str, retry_in: Duration) {
         tracing::warn!(reason, ?retry_in, "no control plane; traffic goes on as configured");
         self.proxy.xds.disconnected(reason);
+        if let Some(demand) = &self.proxy.demand {
+            demand.unheard();
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::Body as _;
+use tidegate_policy::matching::authority;
 use tidegate_policy::model::AppProtocol;
 use tidegate_policy::pick::PickContext;
 use tidegate_policy::pipeline::{
@@ -28,6 +29,7 @@ use super::{headers, tunnel};
 use crate::clock::since_epoch;
 use crate::effects;
 use crate::limits;
+use crate::state::ProxyState;
 use crate::upstream::{self, Answered, Call};
 
 /// Where one request has got to.
@@ -76,6 +78,10 @@ pub(crate) async fn handle(
     if connection.tls.is_some() {
         exchange.secure();
     }
+    if proxy.demand.is_some() && connection.scope == Scope::Outbound {
+        // Boxed, because few requests wait for it.
+        Box::pin(settle(proxy, &head)).await;
+    }
     let mut story = Story {
         connection,
         rng: connection.rng(),
@@ -109,6 +115,14 @@ pub(crate) async fn handle(
         Err(Stop::Refused(reply)) => story.reply(&reply),
         Err(Stop::Answered(reply)) => story.answer(reply),
     }
+}
+
+/// A call of our own application by a host: what that is must be known before it is routed.
+async fn settle(proxy: &ProxyState, head: &request::Parts) {
+    // What has none is refused later on.
+    let Ok(asked) = authority(head) else { return };
+    let host = asked.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&asked.host);
+    proxy.settle(host).await;
 }
 
 impl Story<'_> {

@@ -191,7 +191,7 @@ async fn serve(address: SocketAddr, script: Arc<Script>, bound: oneshot::Sender<
     let listener = TcpListener::bind(address).await.expect("the address can be bound");
     let address = listener.local_addr().expect("a bound socket has an address");
     bound.send(address).expect("a restart waits for the address");
-    let service = service(script, &TYPES, CancellationToken::new());
+    let service = service(script, (&TYPES, None), CancellationToken::new());
     let end = server().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await;
     end.expect("the server runs until it is killed");
 }

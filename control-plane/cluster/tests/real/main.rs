@@ -10,6 +10,7 @@ mod api {
     pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 }
 mod identity;
+mod pods;
 #[path = "../scripted/proxy.rs"]
 mod proxy;
 
@@ -82,7 +83,7 @@ impl Cluster {
             plural,
         };
         match kind {
-            "Namespace" | "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => {
+            "Namespace" | "Node" | "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => {
                 Api::all_with(self.client.clone(), &resource)
             }
             _ => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{DeltaSession, Event, ProtocolError};
 use crate::wire::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
 pub use crate::wire::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
-use crate::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, MAX_MESSAGE_BYTES, Node, ResourceSet};
+use crate::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, MAX_MESSAGE_BYTES, Name, Node, ResourceSet};
 
 /// A client that opened a stream must say who it is within this time.
 const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -50,6 +50,12 @@ pub trait WorldSource: Send + Sync + 'static {
     /// Something happened on a stream.
     fn event(&self, stream: StreamId, event: Event);
 
+    /// The node asks by these names now: its world from here on, if it is another one.
+    fn wanted(&self, stream: StreamId, names: Vec<Name>) -> Option<watch::Receiver<Arc<ResourceSet>>> {
+        let _ = (stream, names);
+        None
+    }
+
     /// The stream ended, for whatever reason; no event follows. Called for each stream that said who it is.
     fn disconnected(&self, stream: StreamId);
 }
@@ -59,6 +65,7 @@ pub trait WorldSource: Send + Sync + 'static {
 pub struct DiscoveryService<S> {
     source: Arc<S>,
     types: &'static [&'static str],
+    asked: Option<&'static str>,
     next_stream: AtomicU64,
     shutdown: CancellationToken,
 }
@@ -73,14 +80,15 @@ struct StreamTask<S: WorldSource> {
     caller: Caller,
 }
 
-/// The service, ready to be added to a [`tonic::transport::Server`]. `types` are the type URLs in push order. When
+/// The service, ready to be added to a [`tonic::transport::Server`]. `types` are the type URLs in push order,
+/// `asked`: the one of which names are questions, see [`DeltaSession::asked_by_name`]. When
 /// `shutdown` is cancelled every stream ends with UNAVAILABLE, so that a graceful shutdown of the server can end.
 pub fn service<S: WorldSource>(
     source: Arc<S>,
-    types: &'static [&'static str],
+    (types, asked): (&'static [&'static str], Option<&'static str>),
     shutdown: CancellationToken,
 ) -> AggregatedDiscoveryServiceServer<DiscoveryService<S>> {
-    let service = DiscoveryService { source, types, next_stream: AtomicU64::new(1), shutdown };
+    let service = DiscoveryService { source, types, asked, next_stream: AtomicU64::new(1), shutdown };
     AggregatedDiscoveryServiceServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
@@ -109,7 +117,7 @@ impl<S: WorldSource> AggregatedDiscoveryService for DiscoveryService<S> {
         let mut task = StreamTask {
             id: StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed)),
             source: Arc::clone(&self.source),
-            session: DeltaSession::new(self.types),
+            session: self.asked.into_iter().fold(DeltaSession::new(self.types), DeltaSession::asked_by_name),
             world: None,
             responses,
             caller,
@@ -150,18 +158,28 @@ impl<S: WorldSource> StreamTask<S> {
             if let Event::Connected { node } = &mut event {
                 self.caller.tell(node);
             }
-            let node = match &event {
-                Event::Connected { node } => Some(node.clone()),
+            let node = match event {
+                Event::Wanted { names } => {
+                    if let Some(world) = self.source.wanted(self.id, names) {
+                        self.follow(world);
+                    }
+                    continue;
+                }
+                Event::Connected { ref node } => Some(node.clone()),
                 _ => None,
             };
             self.source.event(self.id, event);
             if let Some(node) = node {
-                let mut world = self.source.subscribe(self.id, &node);
-                self.session.on_world(Arc::clone(&world.borrow_and_update()));
-                self.world = Some(world);
+                let world = self.source.subscribe(self.id, &node);
+                self.follow(world);
             }
         }
         Ok(())
+    }
+
+    fn follow(&mut self, mut world: watch::Receiver<Arc<ResourceSet>>) {
+        self.session.on_world(Arc::clone(&world.borrow_and_update()));
+        self.world = Some(world);
     }
 }
 

@@ -33,6 +33,10 @@ pub(super) struct Subscription {
     owed: BTreeSet<Name>,
     /// The client got a response of this type.
     greeted: bool,
+    /// Names are questions; see [`DeltaSession::asked_by_name`](super::DeltaSession::asked_by_name).
+    asked: bool,
+    /// They are others than were told.
+    questions_changed: bool,
     /// There may be something to send: saves the comparison of whole sets after each ACK.
     upserts_due: bool,
     removals_due: bool,
@@ -60,9 +64,21 @@ impl Subscription {
             refused: HashMap::new(),
             owed: BTreeSet::new(),
             greeted: false,
+            asked: false,
+            questions_changed: false,
             upserts_due: false,
             removals_due: false,
         }
+    }
+
+    pub(super) fn ask(&mut self) {
+        self.asked = true;
+    }
+
+    /// All questions, if they have changed.
+    pub(super) fn take_questions(&mut self) -> Option<Vec<Name>> {
+        let changed = std::mem::take(&mut self.questions_changed) && self.asked;
+        changed.then(|| self.names.iter().cloned().collect())
     }
 
     /// Applies the subscription part of a request.
@@ -87,6 +103,7 @@ impl Subscription {
         if self.names.len() > MAX_NAMES || self.owed.len() > MAX_NAMES {
             return Err(ProtocolError::TooManyNames { type_url: self.type_url, max: MAX_NAMES });
         }
+        self.questions_changed |= changes;
         if first || changes {
             self.upserts_due = true;
             self.removals_due = true;
@@ -148,7 +165,9 @@ impl Subscription {
         let stays = |name: &Name| map.contains_key(name) || self.inherited.contains_key(name);
         let gone = self.known.keys().filter(|name| !(self.covers(name) && stays(name)));
         let mut gone: BTreeSet<Name> = gone.cloned().collect();
-        gone.extend(self.owed.iter().filter(|name| !map.contains_key(&***name)).cloned());
+        if !self.asked {
+            gone.extend(self.owed.iter().filter(|name| !map.contains_key(&***name)).cloned());
+        }
         let mut batch = Batch::default();
         let mut bytes = 0;
         for name in gone {

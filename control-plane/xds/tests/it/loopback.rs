@@ -119,7 +119,7 @@ impl Server {
         let (send, seen) = mpsc::unbounded_channel();
         let source = Arc::new(Source { world: watch::channel(world).0, seen: send });
         let shutdown = CancellationToken::new();
-        let service = server::grpc::service(Arc::clone(&source), TYPES, shutdown.clone());
+        let service = server::grpc::service(Arc::clone(&source), (TYPES, None), shutdown.clone());
         let stop = shutdown.clone().cancelled_owned();
         let (bound, address_bound) = tokio::sync::oneshot::channel();
         let done = runtime.spawn(async move {

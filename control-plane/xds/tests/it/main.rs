@@ -1,6 +1,7 @@
 //! The protocol from outside: each rule by itself, random histories, and real sockets.
 #![cfg(test)]
 
+mod asking;
 mod client;
 mod convergence;
 mod in_force;

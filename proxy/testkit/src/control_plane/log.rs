@@ -25,6 +25,7 @@ impl Log {
         let node = self.streams.entry(stream).or_default();
         match event {
             Event::Connected { node: said } => node.node = said.id,
+            Event::Wanted { .. } => {}
             Event::Acked { type_url, resources, removed } => node.acknowledge(type_url, resources, removed),
             Event::Nacked(Nack { type_url, rejected, acked, removed, .. }) => {
                 node.acknowledge(type_url, acked, removed);
