@@ -22,6 +22,7 @@ pub mod limits;
 mod listener;
 mod outbound;
 mod outliers;
+mod plugins;
 mod proxy_protocol;
 pub mod state;
 mod tcp;

@@ -23,6 +23,7 @@ use crate::jwks::Arrivals;
 use crate::limits::Services;
 use crate::limits::crowd::Crowd;
 use crate::limits::store::ExactStore;
+use crate::plugins::Plugins;
 use crate::telemetry::Telemetry;
 use crate::upstream::Pools;
 
@@ -57,6 +58,7 @@ pub struct ProxyState {
     pub(crate) http3: Adverts,
     /// Of issuers of tokens.
     pub(crate) keys: Arrivals,
+    pub(crate) plugins: Plugins,
     /// Who this workload is, if it is to be anybody.
     pub identity: Option<Arc<WorkloadIdentity>>,
     pub(crate) clock: Clock,
@@ -79,6 +81,7 @@ impl ProxyState {
             crowd: Crowd::new(config.max_requests, config.max_memory),
             http3: Adverts::default(),
             keys: Arrivals::default(),
+            plugins: Plugins::new(config.workers, &config.node),
             pools: Arc::new(Pools::new(telemetry.clone(), identity.clone())),
             identity,
             listeners: Listeners::default(),

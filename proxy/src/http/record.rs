@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::body::Upload;
 use crate::limits::crowd::Room;
 use crate::listener::Busy;
+use crate::plugins;
 use crate::telemetry::{Exchange, Finished};
 
 /// Held by the handler, then by the response body. Dropped before [`Record::complete`], the client has gone away:
@@ -30,6 +31,8 @@ pub(crate) struct Kept {
     pub(crate) claims: Option<Arc<Claims>>,
     /// What policies keep of the request until its answer is out.
     pub(crate) held: Vec<Box<dyn Held>>,
+    /// That have seen the request.
+    pub(crate) plugins: Option<Arc<plugins::Exchange>>,
     /// Among all requests of the proxy, where they are counted.
     pub(crate) room: Option<Room>,
     pub(crate) upload: Option<Arc<Upload>>,
@@ -106,6 +109,9 @@ impl Record {
         exchange.finish_at(&finished, now);
         kept.exchange = None;
         kept.held.clear();
+        if let Some(plugins) = kept.plugins.take() {
+            plugins.finish();
+        }
         kept.room = None;
     }
 }
