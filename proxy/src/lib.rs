@@ -22,7 +22,7 @@ pub mod limits;
 mod listener;
 mod outbound;
 mod outliers;
-mod plugins;
+pub mod plugins;
 mod proxy_protocol;
 pub mod state;
 mod tcp;

@@ -64,6 +64,9 @@ pub struct PluginStatus {
     pub counts: tidegate_wasm::Counts,
 }
 
+/// What a plugin counts itself, by its name.
+pub type CustomMetric = (Arc<str>, tidegate_wasm::Metric);
+
 impl Plugins {
     pub(crate) fn new(threads: usize, node: &str) -> Self {
         let world = World {
@@ -120,7 +123,7 @@ impl Plugins {
     }
 
     /// What plugins themselves count.
-    pub(crate) fn custom_metrics(&self) -> Vec<(Arc<str>, tidegate_wasm::Metric)> {
+    pub(crate) fn custom_metrics(&self) -> Vec<CustomMetric> {
         self.world.metrics.snapshot()
     }
 }

@@ -36,6 +36,7 @@ mod opaque;
 mod outbound;
 mod overload;
 mod pairings;
+mod plugins;
 mod remote_keys;
 mod retries;
 mod retry_policies;
