@@ -16,6 +16,7 @@ mod install;
 mod logging;
 mod manifests;
 mod parts;
+mod plugin;
 mod prometheus;
 mod redirect;
 mod run;
@@ -89,6 +90,9 @@ enum Command {
     /// Run cases that say what policies must do, without running anything else
     #[command(after_help = cases::EXAMPLES)]
     Test(cases::TestArgs),
+    /// Look at a proxy-wasm plugin, or run requests through it, without a proxy
+    #[command(after_help = plugin::EXAMPLES)]
+    Plugin(plugin::PluginArgs),
     /// Print the CustomResourceDefinitions of every tidegate.io kind
     #[command(after_help = crds::EXAMPLES)]
     Crds(crds::CrdsArgs),
@@ -121,6 +125,7 @@ fn main() -> ExitCode {
         Command::Token(args) => identity::token(&args),
         Command::RotateRoot(args) => identity::rotate(&args),
         Command::Status(args) => status::command(&args),
+        Command::Plugin(args) => plugin::command(&args),
         Command::Crds(args) => crds::command(&args),
         Command::Install(args) => install::command(&args),
         Command::Inject(args) => inject::command(&args),

@@ -34,3 +34,5 @@ mod workers;
 pub use app::{Proxy, Running, run};
 pub use config::{ProxyArgs, ProxyConfig};
 pub use listener::{ListenerStatus, Listeners};
+/// The host of plugins, for those who run one without a proxy.
+pub use tidegate_wasm as wasm;
