@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 use tidegate_proxy::wasm::{
-    Answer, Code, Direction, Exchange, Fault, GrpcAnswer, Logged, Outside as _, Plugin,
-    RequestHead, ResponseHead, Settings, SharedVm, Step, Work,
+    Answer, Code, Direction, Exchange, Fault, GrpcAnswer, Logged, Outside as _, Plugin, RequestHead,
+    ResponseHead, Settings, SharedVm, Step, Work,
 };
 
 use super::world::{Here, Nobody};

@@ -98,7 +98,10 @@ impl Record {
             busy.over(now);
         }
         let fallback = kept.reason.unwrap_or(Reason::ClientGone).answer().status;
+        // First, so that what they are told of the end counts too.
+        let plugins = kept.plugins.take().map(|plugins| plugins.finish()).unwrap_or_default();
         let finished = Finished {
+            plugins,
             status: kept.status.unwrap_or(fallback),
             grpc_status: kept.grpc_status,
             reason: kept.reason,
@@ -109,9 +112,6 @@ impl Record {
         exchange.finish_at(&finished, now);
         kept.exchange = None;
         kept.held.clear();
-        if let Some(plugins) = kept.plugins.take() {
-            plugins.finish();
-        }
         kept.room = None;
     }
 }

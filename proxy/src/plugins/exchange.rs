@@ -17,6 +17,7 @@ use super::world::Seen;
 use super::{convert, driver};
 use crate::clock::since_epoch;
 use crate::http::{ConnectionContext, X_REQUEST_ID};
+use crate::telemetry::PluginTime;
 
 /// No plugin may hold a head for longer: nobody would ever know what the request waits for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -40,7 +41,7 @@ pub(super) struct Stage {
     /// What it does is done to copies.
     pub(super) shadow: bool,
     /// So that its counts last as long as its streams.
-    _plugin: Arc<Plugin>,
+    plugin: Arc<Plugin>,
 }
 
 impl Exchange {
@@ -84,7 +85,7 @@ impl Exchange {
         }
         let opened = seat.vm.lock().open(self.seen.clone());
         let Ok(id) = opened else { return Plugged::Failed };
-        let stage = Arc::new(Stage { vm: seat.vm, id, shadow: wanted.shadow, _plugin: plugin });
+        let stage = Arc::new(Stage { vm: seat.vm, id, shadow: wanted.shadow, plugin });
         self.stages.lock().push(stage.clone());
         if wanted.shadow {
             let copy = copied(head, self.https);
@@ -187,13 +188,16 @@ impl Exchange {
         self.cut.lock().take()
     }
 
-    /// All is over: plugins are told, first to last. Later calls do nothing.
-    pub(crate) fn finish(&self) {
+    /// All is over: plugins are told, first to last. Later calls do nothing. Says what each has cost.
+    pub(crate) fn finish(&self) -> Vec<PluginTime> {
         let stages = std::mem::take(&mut *self.stages.lock());
         let logged = self.logged.lock().clone();
-        for stage in stages {
-            stage.vm.lock().close(stage.id, logged.clone());
-        }
+        let told = stages.iter().map(|stage| {
+            let spent = stage.vm.lock().close(stage.id, logged.clone());
+            let plugin = stage.plugin.settings().name.clone();
+            PluginTime { plugin, callbacks: spent.callbacks, time: spent.time, failed: spent.failed }
+        });
+        told.collect()
     }
 }
 
