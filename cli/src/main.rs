@@ -19,6 +19,7 @@ mod install;
 mod logging;
 mod manifests;
 mod parts;
+mod plugin;
 mod prometheus;
 mod redirect;
 mod run;
@@ -113,6 +114,9 @@ enum Command {
     /// Print the JSON Schema of a kind, for editors
     #[command(after_help = schema::EXAMPLES)]
     Schema(schema::SchemaArgs),
+    /// Look at a proxy-wasm plugin, or run requests through it, without a proxy
+    #[command(after_help = plugin::EXAMPLES)]
+    Plugin(plugin::PluginArgs),
     /// Print the CustomResourceDefinitions of every tidegate.io kind
     #[command(after_help = crds::EXAMPLES)]
     Crds(crds::CrdsArgs),
@@ -147,6 +151,7 @@ fn main() -> ExitCode {
         Command::Token(args) => identity::token(&args),
         Command::RotateRoot(args) => identity::rotate(&args),
         Command::Status(args) => status::command(&args),
+        Command::Plugin(args) => plugin::command(&args),
         Command::Why(args) => why::command(&args),
         Command::Schema(args) => schema::command(&args),
         Command::Describe(args) => describe::command(&args),

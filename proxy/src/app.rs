@@ -24,6 +24,7 @@ use crate::jwks;
 use crate::limits::mesh;
 use crate::listener::{self, Acceptor, ListenerStatus, Site};
 use crate::outliers;
+use crate::plugins;
 use crate::state::ProxyState;
 use crate::telemetry::{Direction, Telemetry, TelemetryConfig, TelemetryGuard, TraceSettings};
 use crate::upstream::Pools;
@@ -113,6 +114,7 @@ impl Proxy {
         let counters = Counters::keep(&state, &control, stop.clone());
         health_checks::start(&state, &control, stop.clone());
         jwks::start(&state, &control, stop.clone());
+        plugins::start(&state, workers, &control, stop.clone());
         listen(&data, &acceptor)?;
         let admin = start_admin(&state, &telemetry, &control)?;
         let (_stop, telemetry) = (stop.drop_guard(), Some(guard));

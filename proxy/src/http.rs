@@ -10,6 +10,7 @@ mod names;
 mod on_call;
 mod overtime;
 mod pace;
+mod plugged;
 mod record;
 mod replay;
 mod reply;

@@ -24,6 +24,7 @@ pub mod limits;
 mod listener;
 mod outbound;
 mod outliers;
+pub mod plugins;
 mod proxy_protocol;
 pub mod state;
 mod tcp;
@@ -36,3 +37,5 @@ pub use app::{Proxy, Running, run};
 pub use clock::{HeldClock, Played};
 pub use config::{ProxyArgs, ProxyConfig};
 pub use listener::{ListenerStatus, Listeners};
+/// The host of plugins, for those who run one without a proxy.
+pub use tidegate_wasm as wasm;

@@ -24,6 +24,7 @@ use crate::jwks::Arrivals;
 use crate::limits::Services;
 use crate::limits::crowd::Crowd;
 use crate::limits::store::ExactStore;
+use crate::plugins::Plugins;
 use crate::telemetry::Telemetry;
 use crate::upstream::Pools;
 
@@ -60,6 +61,7 @@ pub struct ProxyState {
     pub(crate) keys: Arrivals,
     /// What the application calls, where nothing else is told.
     pub(crate) demand: Option<Demand>,
+    pub(crate) plugins: Plugins,
     /// Who this workload is, if it is to be anybody.
     pub identity: Option<Arc<WorkloadIdentity>>,
     pub(crate) clock: Clock,
@@ -83,6 +85,7 @@ impl ProxyState {
             http3: Adverts::default(),
             keys: Arrivals::default(),
             demand: config.on_demand.then(Demand::new),
+            plugins: Plugins::new(config.workers, &config.node),
             pools: Arc::new(Pools::new(telemetry.clone(), identity.clone())),
             identity,
             listeners: Listeners::default(),

@@ -64,6 +64,11 @@ impl Workers {
         Ok(self.0.first().context("no thread moves traffic")?.runtime.clone())
     }
 
+    /// All of them, for what each has one of.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Handle> {
+        self.0.iter().map(|worker| &worker.runtime)
+    }
+
     /// The thread that has the fewest connections, the first of several.
     pub(crate) fn seat(&self) -> Option<(&Handle, Seat)> {
         let open = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);

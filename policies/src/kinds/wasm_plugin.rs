@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -43,9 +43,11 @@ pub(super) struct WasmPluginSpec {
     vm_id: Option<String>,
     /// What the plugin is configured with: a text as it is, anything else as JSON.
     #[serde(default, skip_serializing_if = "Value::is_null")]
+    #[schemars(schema_with = "anything")]
     configuration: Value,
     /// What the plugin sees as its environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
     environment: BTreeMap<String, String>,
     /// Among which policies it is asked. Default: Plugin.
     #[serde(default)]
@@ -190,6 +192,11 @@ impl PolicyKind for WasmPlugin {
         let rule = cx.rule("plugin", "/source");
         Some(Compiled::Filter(Arc::new(Wasm { plugin: Arc::new(plugin), rule, phase, order: spec.order })))
     }
+}
+
+/// Only the plugin knows what it wants.
+fn anything(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "x-kubernetes-preserve-unknown-fields": true })
 }
 
 fn configuration(written: &Value) -> Bytes {

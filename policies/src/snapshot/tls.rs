@@ -65,6 +65,16 @@ impl TlsSettings {
         Self { verification, client_certificate, made: OnceLock::new() }
     }
 
+    /// To be believed if whoever the machine trusts says that it is `host`.
+    pub fn of_system(host: &str) -> Self {
+        let verification = Verification {
+            trust: Some(crate::model::Trust::System),
+            hostname: host.into(),
+            alt_names: Vec::new(),
+        };
+        Self::new(verification, None)
+    }
+
     /// What `make` has made of these settings, the first time.
     pub fn made<T: Any + Send + Sync>(&self, make: impl Fn(&Self) -> T) -> Arc<T> {
         let made = self.made.get_or_init(|| Arc::new(make(self))).clone();

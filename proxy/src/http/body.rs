@@ -1,5 +1,6 @@
 //! A request body on its way to the endpoint, frame by frame: what passes is counted, and the end is noticed.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use super::replay::{Replay, Replayed};
 use super::tee::{BodyCopy, Tee, TeeEnd};
 use super::trailers;
 use crate::http3;
+use crate::plugins::{Cut, Piece, Through};
 
 /// A request body going upstream. Small, because it moves through every future of a call: what few bodies have is boxed.
 #[derive(Debug)]
@@ -48,6 +50,26 @@ pub(super) struct Uploading {
     tee: Option<Box<Tee>>,
     /// What it is on the way to the backend is not what the client sends.
     unpacking: Option<Box<Unpacking>>,
+    plugged: Option<Box<Plugged>>,
+}
+
+/// A body that plugins have a word on.
+#[derive(Debug)]
+struct Plugged {
+    through: Through,
+    /// What came of it before the head was sent.
+    ahead: Option<Frame<Bytes>>,
+}
+
+/// What is known of a body when the first of it may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// All of it is there: so many bytes.
+    Whole(u64),
+    /// There is more to come, and nothing has been changed yet.
+    Begun,
+    /// There is more to come, and its length is not known any more.
+    Changed,
 }
 
 /// How far a request body has got. Shared by the body, the request's timeout and its record.
@@ -75,6 +97,8 @@ pub(crate) enum UploadError {
     GrpcWeb(#[from] Malformed),
     #[error("the client broke off: {0}")]
     Http3(#[from] http3::BodyError),
+    #[error("{0}")]
+    Plugin(#[from] Cut),
     #[error("another attempt has taken over")]
     TakenOver,
 }
@@ -86,7 +110,8 @@ impl RequestBody {
         if inner.is_end_stream() {
             return Self::EMPTY;
         }
-        Self(Kind::Once(Uploading { inner, progress: Arc::default(), tee: None, unpacking: None }))
+        let (tee, unpacking, plugged) = (None, None, None);
+        Self(Kind::Once(Uploading { inner, progress: Arc::default(), tee, unpacking, plugged }))
     }
 
     /// The messages that come as gRPC-Web.
@@ -95,6 +120,40 @@ impl RequestBody {
             uploading.unpacking = Some(Box::new(Unpacking::new(coding)));
         }
         self
+    }
+
+    /// What plugins let pass of it.
+    pub(crate) fn plugged(mut self, through: Through) -> Self {
+        if let Kind::Once(uploading) = &mut self.0 {
+            uploading.plugged = Some(Box::new(Plugged { through, ahead: None }));
+        }
+        self
+    }
+
+    /// Waits for the first of it that plugins let pass, so that the head can say how long it is.
+    ///
+    /// # Errors
+    /// It breaks off before.
+    pub(crate) async fn ahead(&mut self) -> Result<Option<Ahead>, UploadError> {
+        let Kind::Once(uploading) = &mut self.0 else { return Ok(None) };
+        let first = poll_fn(|cx| uploading.poll_plugged(cx)).await.transpose()?;
+        let Some(plugged) = &mut uploading.plugged else { return Ok(None) };
+        let length = first.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        // What is not the end is told apart by what comes after; trailers are.
+        let whole = plugged.through.is_over();
+        plugged.ahead = first;
+        Ok(Some(match (whole, plugged.through.is_changed()) {
+            (true, _) => Ahead::Whole(length),
+            (false, true) => Ahead::Changed,
+            (false, false) => Ahead::Begun,
+        }))
+    }
+
+    /// The head that goes out says so, and what comes must be as much.
+    pub(crate) fn promise(&mut self, length: u64) {
+        if let Kind::Once(Uploading { plugged: Some(plugged), .. }) = &mut self.0 {
+            plugged.through.promise(length);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -247,6 +306,26 @@ impl Uploading {
     }
 }
 
+impl Uploading {
+    /// What comes next of what plugins let pass.
+    fn poll_plugged(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let Some(mut plugged) = self.plugged.take() else { return self.poll_unpacked(cx) };
+        let polled = match plugged.ahead.take() {
+            Some(first) => Poll::Ready(Some(Ok(first))),
+            None => {
+                let mut source = |cx: &mut Context<'_>| {
+                    let frame = ready!(self.poll_unpacked(cx));
+                    let last = self.unpacking.is_none() && self.inner.is_end_stream();
+                    Poll::Ready(frame.map(|frame| frame.map(|frame| Piece::of(frame, last))))
+                };
+                plugged.through.poll(cx, &mut source).map(|piece| piece.map(|piece| piece.map(Piece::frame)))
+            }
+        };
+        self.plugged = Some(plugged);
+        polled
+    }
+}
+
 impl Body for Uploading {
     type Data = Bytes;
     type Error = UploadError;
@@ -256,7 +335,7 @@ impl Body for Uploading {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let this = self.get_mut();
-        let polled = this.poll_unpacked(cx);
+        let polled = this.poll_plugged(cx);
         let mut ended = false;
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -284,11 +363,17 @@ impl Body for Uploading {
 
     /// What is unpacked may turn out to be cut short only after its last byte.
     fn is_end_stream(&self) -> bool {
-        self.unpacking.is_none() && self.inner.is_end_stream()
+        match &self.plugged {
+            None => self.unpacking.is_none() && self.inner.is_end_stream(),
+            Some(plugged) => plugged.ahead.is_none() && plugged.through.is_over(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.unpacking.is_some() { SizeHint::default() } else { self.inner.size_hint() }
+        if self.unpacking.is_some() || self.plugged.is_some() {
+            return SizeHint::default();
+        }
+        self.inner.size_hint()
     }
 }
 
@@ -297,7 +382,7 @@ fn is_malformed(error: &UploadError) -> bool {
         UploadError::Client(error) => is_no_chunk(error),
         UploadError::GrpcWeb(_) => true,
         UploadError::Http3(error) => error.is_malformed(),
-        UploadError::TakenOver => false,
+        UploadError::Plugin(_) | UploadError::TakenOver => false,
     }
 }
 

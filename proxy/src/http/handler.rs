@@ -25,7 +25,7 @@ use super::reply::{self, Dialect};
 use super::response_body::ResponseBody;
 use super::server::{ConnectionContext, TlsSession};
 use super::tunnel::Opened;
-use super::{headers, tunnel};
+use super::{headers, plugged, tunnel};
 use crate::clock::since_epoch;
 use crate::effects;
 use crate::limits;
@@ -33,22 +33,23 @@ use crate::state::ProxyState;
 use crate::upstream::{self, Answered, Call};
 
 /// Where one request has got to.
-struct Story<'a> {
-    connection: &'a Arc<ConnectionContext>,
+pub(super) struct Story<'a> {
+    pub(super) connection: &'a Arc<ConnectionContext>,
     rng: fastrand::Rng,
     begun: Instant,
-    dialect: Dialect,
+    pub(super) dialect: Dialect,
     /// For an address that is no Service's: passes as it is.
     foreign: bool,
-    record: Record,
-    selected: Option<Selected>,
-    progress: Progress,
+    pub(super) record: Record,
+    pub(super) selected: Option<Selected>,
+    pub(super) progress: Progress,
     /// What the policies want on the response, whoever gives it.
     response_headers: HeaderMap,
     /// Of a request that opens a tunnel, to judge it again: as those see it who say whether it may.
     opens: Option<Opens>,
     /// The answer says what was decided.
     explains: bool,
+    pub(super) has_body: bool,
 }
 
 /// See [`Story::opens`].
@@ -94,10 +95,11 @@ pub(crate) async fn handle(
         response_headers: HeaderMap::new(),
         opens: None,
         explains: false,
+        has_body: !body.is_end_stream(),
     };
     let upgrade = tunnel::Downstream::wanted(&mut head, names, &mut story.rng);
     story.opens = upgrade.as_ref().map(|_| Opens::Wanted);
-    let (has_body, waiting) = (!body.is_end_stream(), connection.resets.begin(begun));
+    let (has_body, waiting) = (story.has_body, connection.resets.begin(begun));
     let judged = match story.judge(&mut head, names) {
         Ok(Flow::Done) => Ok(()),
         // Boxed, because few requests wait for anything.
@@ -111,7 +113,11 @@ pub(crate) async fn handle(
     waiting.answered();
     connection.set_unread(has_body && story.record.upload.as_ref().is_none_or(|upload| !upload.is_whole()));
     match outcome {
-        Ok(answered) => story.pass_on(answered, upgrade),
+        Ok(answered) => story.pass_on(answered, upgrade).await,
+        // Boxed, because few requests meet plugins.
+        Err(Stop::Refused(reply)) if story.record.plugins.is_some() => {
+            Box::pin(story.reply_through_plugins(&reply)).await
+        }
         Err(Stop::Refused(reply)) => story.reply(&reply),
         Err(Stop::Answered(reply)) => story.answer(reply),
     }
@@ -193,7 +199,10 @@ impl Story<'_> {
     async fn perform(&mut self, mut effect: Effect, head: &mut request::Parts) -> Result<(), Stop> {
         let proxy = &self.connection.proxy;
         loop {
-            let performed = limits::perform(proxy, &effect).await;
+            let performed = match &effect {
+                Effect::Plugin(wanted) => Performed::Plugged(self.ask_plugin(wanted, head).await),
+                other => limits::perform(proxy, other).await,
+            };
             match self.ask(head, proxy.clock.now(), Some(&performed))? {
                 Flow::Done => return Ok(()),
                 Flow::Effect(next) => effect = next,
@@ -265,6 +274,9 @@ impl Story<'_> {
             (self.dialect.grpc, body) = (true, body.unpacked(web.sent));
         }
         self.record.upload = body.upload().cloned();
+        if let Some(plugins) = self.record.plugins.clone() {
+            body = Box::pin(plugged::request(plugins, &mut head, body, proxy.config.stall_timeout)).await?;
+        }
         if upgrade.is_none() {
             let target = selected.target();
             effects::mirror(proxy, target, (&head, &mut body), self.dialect.grpc, &mut self.rng);
@@ -284,11 +296,17 @@ impl Story<'_> {
             overtime: Some(&self.connection.overtime).filter(|_| self.dialect.http1),
             from_outside: matches!(self.connection.scope, Scope::Gateway(_)),
         };
-        upstream::call(call, head, body, &mut self.record).await
+        let called = upstream::call(call, head, body, &mut self.record).await;
+        // What a plugin wanted answered for the body stands in place of what followed from that.
+        called.map_err(|reply| self.record.plugins.as_ref().and_then(|p| p.take_cut()).unwrap_or(reply))
     }
 
     /// The backend's answer, as the policies leave it.
-    fn pass_on(mut self, answered: Answered, upgrade: Option<tunnel::Downstream>) -> Response<ResponseBody> {
+    async fn pass_on(
+        mut self,
+        answered: Answered,
+        upgrade: Option<tunnel::Downstream>,
+    ) -> Response<ResponseBody> {
         let Answered { mut head, body, call } = answered;
         let secure = self.connection.tls.is_some();
         let at = || (secure, since_epoch());
@@ -328,13 +346,24 @@ impl Story<'_> {
         headers::strip_length(&mut head, self.dialect.http1);
         let web = self.dialect.web.filter(|_| self.dialect.grpc);
         let packing = web.and_then(|web| web.answer(&mut head));
+        let plugins = self.record.plugins.clone();
+        if let Some(plugins) = &plugins
+            && let Err(reply) = Box::pin(self.show_plugins(plugins, &mut head, body.is_end_stream())).await
+        {
+            drop((body, call));
+            return self.reply(&reply);
+        }
         let announced = head.headers.get(CONTENT_LENGTH).and_then(length);
         self.conclude(&mut head);
         let stall_timeout = self.connection.proxy.config.stall_timeout.filter(|_| !self.dialect.grpc);
         let pace = pipeline::slowest(&self.record.held);
         let idle = call.ends.idle.as_ref().map(|limit| limit.after).or(stall_timeout);
-        let body = ResponseBody::upstream((body, call), (announced, idle), packing, self.record);
-        Response::from_parts(head, body.paced(pace))
+        let record = std::mem::replace(&mut self.record, Record::spent());
+        let body = ResponseBody::upstream((body, call), (announced, idle), packing, record).paced(pace);
+        match plugins {
+            None => Response::from_parts(head, body),
+            Some(plugins) => Box::pin(self.pass_through_plugins(plugins, head, body)).await,
+        }
     }
 
     /// What was asked for, without a backend.
@@ -345,7 +374,7 @@ impl Story<'_> {
     }
 
     /// Our own refusal.
-    fn reply(mut self, reply: &LocalReply) -> Response<ResponseBody> {
+    pub(super) fn reply(mut self, reply: &LocalReply) -> Response<ResponseBody> {
         self.record.reason = Some(reply.reason);
         let (mut head, body) = reply::response(reply, self.dialect);
         self.record.grpc_status = self.dialect.wants_grpc_status().then(|| reply.grpc());
@@ -356,7 +385,7 @@ impl Story<'_> {
         Response::from_parts(head, ResponseBody::local(body, self.record))
     }
 
-    fn conclude(&mut self, head: &mut http::response::Parts) {
+    pub(super) fn conclude(&mut self, head: &mut http::response::Parts) {
         head.version = Version::HTTP_11;
         if self.connection.is_last() && self.dialect.http1 {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));

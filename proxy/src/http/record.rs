@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::body::Upload;
 use crate::limits::crowd::Room;
 use crate::listener::Busy;
+use crate::plugins;
 use crate::telemetry::{Exchange, Finished};
 
 /// Held by the handler, then by the response body. Dropped before [`Record::complete`], the client has gone away:
@@ -30,6 +31,8 @@ pub(crate) struct Kept {
     pub(crate) claims: Option<Arc<Claims>>,
     /// What policies keep of the request until its answer is out.
     pub(crate) held: Vec<Box<dyn Held>>,
+    /// That have seen the request.
+    pub(crate) plugins: Option<Arc<plugins::Exchange>>,
     /// Among all requests of the proxy, where they are counted.
     pub(crate) room: Option<Room>,
     pub(crate) upload: Option<Arc<Upload>>,
@@ -95,7 +98,10 @@ impl Record {
             busy.over(now);
         }
         let fallback = kept.reason.unwrap_or(Reason::ClientGone).answer().status;
+        // First, so that what they are told of the end counts too.
+        let plugins = kept.plugins.take().map(|plugins| plugins.finish()).unwrap_or_default();
         let finished = Finished {
+            plugins,
             status: kept.status.unwrap_or(fallback),
             grpc_status: kept.grpc_status,
             reason: kept.reason,

@@ -89,7 +89,10 @@ pub(crate) fn response(reply: &LocalReply, dialect: Dialect) -> (response::Parts
         head.status = written.and_then(|written| written.status).unwrap_or(answer.status);
         let text = || (TEXT, Bytes::from(format!("{}\n", answer.message)));
         let (content_type, said) = written.and_then(|written| written.body.clone()).unwrap_or_else(text);
-        head.headers.insert(CONTENT_TYPE, content_type);
+        // Of a plugin's own answer no more is said than it says itself.
+        if reply.reason != Reason::PluginAnswered || !said.is_empty() {
+            head.headers.insert(CONTENT_TYPE, content_type);
+        }
         if !dialect.head {
             body = said;
         }
@@ -108,6 +111,12 @@ pub(crate) fn response(reply: &LocalReply, dialect: Dialect) -> (response::Parts
 fn trailers_of(reply: &LocalReply) -> HeaderMap {
     let mut trailers = trailers_for(reply.reason);
     trailers.insert(GRPC_STATUS, HeaderValue::from(u16::from(reply.grpc())));
+    if let Some((_, said)) = reply.written.as_ref().and_then(|written| written.body.as_ref())
+        && reply.reason == Reason::PluginAnswered
+        && let Ok(message) = HeaderValue::from_bytes(said)
+    {
+        trailers.insert(GRPC_MESSAGE, message);
+    }
     if let Some(wait) = reply.again {
         trailers.insert(GRPC_STATUS_DETAILS, details(reply, wait));
     }

@@ -1,6 +1,7 @@
 //! A response body on its way to the client: counted, cut short when it stalls or comes too late, and noticed at its end.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,11 +13,13 @@ use hyper::body::Incoming;
 use tidegate_policy::Reason;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::body::Ahead;
 use super::grpc_web::Packing;
 use super::pace::Pace;
 use super::record::Record;
 use super::reply::grpc_status;
 use super::trailers;
+use crate::plugins::{Cut, Piece, Through};
 use crate::upstream::OpenCall;
 
 /// A response body going downstream; it holds what must last exactly as long as the response.
@@ -30,8 +33,17 @@ pub(crate) struct ResponseBody {
     stall: Stall,
     /// What it is on the way to the client is not what the backend sends.
     packing: Option<Box<Packing>>,
+    /// Plugins have a word on it.
+    plugged: Option<Box<Plugged>>,
     /// Held back by a policy.
     pace: Option<Box<Pace>>,
+}
+
+/// See [`ResponseBody::plugged`].
+struct Plugged {
+    through: Through,
+    /// What came of it before the head was sent.
+    ahead: Option<Frame<Bytes>>,
 }
 
 /// Notices a backend that stops in the middle of its answer.
@@ -56,6 +68,8 @@ pub(crate) enum BodyError {
     Late,
     #[error("the endpoint ended without a status")]
     Unfinished,
+    #[error("{0}")]
+    Plugin(#[from] Cut),
 }
 
 enum Source {
@@ -96,13 +110,56 @@ impl ResponseBody {
         self
     }
 
+    /// What plugins let pass of it.
+    pub(crate) fn plugged(mut self, through: Option<Through>) -> Self {
+        // What is over already, they have been told of with the head.
+        let through = through.filter(|_| !matches!(self.source, Source::Done));
+        self.plugged = through.map(|through| Box::new(Plugged { through, ahead: None }));
+        self
+    }
+
+    /// Waits for the first of it that plugins let pass, so that the head can say how long it is.
+    ///
+    /// # Errors
+    /// It breaks off before.
+    pub(crate) async fn ahead(&mut self) -> Result<Option<Ahead>, BodyError> {
+        if self.plugged.is_none() {
+            return Ok(None);
+        }
+        let first = poll_fn(|cx| self.poll_source(cx)).await.transpose()?;
+        let Some(plugged) = &mut self.plugged else { return Ok(None) };
+        let length = first.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        let whole = plugged.through.is_over();
+        plugged.ahead = first;
+        self.announced = whole.then_some(length).or(self.announced.filter(|_| !plugged.through.is_changed()));
+        Ok(Some(match (whole, plugged.through.is_changed()) {
+            (true, _) => Ahead::Whole(length),
+            (false, true) => Ahead::Changed,
+            (false, false) => Ahead::Begun,
+        }))
+    }
+
+    /// The head that goes out says so, and what comes must be as much.
+    pub(crate) fn promise(&mut self, length: u64) {
+        if let Some(plugged) = &mut self.plugged {
+            plugged.through.promise(length);
+        }
+    }
+
+    /// Given up before anything of it was sent: its record goes on with another answer.
+    pub(crate) fn into_record(mut self) -> Record {
+        self.announced = None;
+        std::mem::replace(&mut self.record, Record::spent())
+    }
+
     /// The head is all there is, and its record is kept elsewhere.
     pub(crate) fn head_only() -> Self {
         Self::of(Source::Done, None, Record::spent())
     }
 
     fn of(source: Source, announced: Option<u64>, record: Record) -> Self {
-        Self { source, record, announced, deadline: None, stall: Stall::default(), packing: None, pace: None }
+        let (deadline, stall) = (None, Stall::default());
+        Self { source, record, announced, deadline, stall, packing: None, plugged: None, pace: None }
     }
 
     fn completed_if_ended(mut self) -> Self {
@@ -146,7 +203,7 @@ impl ResponseBody {
             let reached = match error {
                 BodyError::Late => call.ends.limit.as_ref(),
                 BodyError::Stalled => call.ends.idle.as_ref(),
-                BodyError::Upstream(_) | BodyError::Unfinished => None,
+                BodyError::Upstream(_) | BodyError::Unfinished | BodyError::Plugin(_) => None,
             };
             self.record.decisions.extend(reached.and_then(|limit| limit.reached(reason)));
         }
@@ -190,15 +247,23 @@ impl ResponseBody {
                 return Poll::Ready(Some(Ok(self.counted(Frame::data(piece)))));
             }
         }
-        let polled = match &mut self.source {
-            Source::Done => return Poll::Ready(None),
-            Source::Local(body) if body.is_empty() => Poll::Ready(None),
-            Source::Local(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
-            Source::Upstream { body, .. } => {
-                Pin::new(body).poll_frame(cx).map_ok(trailers::checked).map_err(BodyError::from)
-            }
+        let first = self.plugged.as_mut().and_then(|plugged| plugged.ahead.take());
+        let polled = match first {
+            Some(first) => Poll::Ready(Some(Ok(first))),
+            None => self.poll_source(cx),
         };
         polled.map_ok(|frame| self.passed(frame))
+    }
+
+    /// What comes next of what plugins let pass.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let source = &mut self.source;
+        let Some(plugged) = &mut self.plugged else { return source.poll(cx) };
+        let mut pieces = |cx: &mut Context<'_>| {
+            let frame = ready!(source.poll(cx));
+            Poll::Ready(frame.map(|frame| frame.map(|frame| Piece::of(frame, source.is_end_stream()))))
+        };
+        plugged.through.poll(cx, &mut pieces).map_ok(Piece::frame)
     }
 
     /// Bytes of the source that are not out yet.
@@ -208,6 +273,27 @@ impl ResponseBody {
 
     fn owes_trailers(&self) -> bool {
         self.packing.as_ref().is_some_and(|packing| !packing.is_over())
+    }
+}
+
+impl Source {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Done => Poll::Ready(None),
+            Self::Local(body) if body.is_empty() => Poll::Ready(None),
+            Self::Local(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
+            Self::Upstream { body, .. } => {
+                Pin::new(body).poll_frame(cx).map_ok(trailers::checked).map_err(BodyError::from)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Done => true,
+            Self::Local(body) => body.is_empty(),
+            Self::Upstream { body, .. } => body.is_end_stream(),
+        }
     }
 }
 
@@ -258,7 +344,9 @@ impl Body for ResponseBody {
             Poll::Ready(None) => this.complete(),
             Poll::Ready(Some(Err(error))) => {
                 tracing::debug!(%error, "response cut short");
-                return this.cut_short(Reason::UpstreamReset, error);
+                let plugins = matches!(error, BodyError::Plugin(_));
+                let reason = if plugins { Reason::PluginFailed } else { Reason::UpstreamReset };
+                return this.cut_short(reason, error);
             }
             Poll::Pending => {}
         }
@@ -273,6 +361,12 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        if let Some(plugged) = &self.plugged
+            && !matches!(self.source, Source::Done)
+        {
+            let through = plugged.ahead.is_none() && plugged.through.is_over();
+            return through && !self.owes_trailers() && self.held_back() == 0;
+        }
         match &self.source {
             Source::Done => true,
             Source::Local(body) => body.is_empty(),
@@ -285,6 +379,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Done => SizeHint::with_exact(0),
+            _ if self.plugged.is_some() => SizeHint::default(),
             Source::Local(body) => SizeHint::with_exact(body.len() as u64),
             // Of what is announced as having no length (a 204), hyper must not make one.
             Source::Upstream { .. } if self.packing.is_some() || self.announced.is_none() => {

@@ -35,6 +35,7 @@ impl AdminSource for ProxyState {
             "health_checks": self.health_status(),
             "endpoints": self.endpoint_status(),
             "overload": self.gate_status(),
+            "plugins": self.plugin_status(),
             "identity": self.identity.as_ref().map(|identity| identity.status()),
         })
     }
@@ -50,12 +51,29 @@ impl AdminSource for ProxyState {
             services: self.services.counted(),
             lent: self.leases.standing(self.clock.now()),
             gates: self.gates(),
+            plugins: self.plugins.status(),
+            plugin_metrics: self.plugins.custom_metrics(),
             identity: self.identity.as_ref().map(|identity| identity.sample()),
         }
     }
 }
 
 impl ProxyState {
+    fn plugin_status(&self) -> Vec<Value> {
+        let each = self.plugins.status().into_iter().map(|plugin| {
+            json!({
+                "policy": plugin.name.to_string(),
+                "loaded": plugin.loaded,
+                "fault": plugin.fault,
+                "quarantined": plugin.quarantined,
+                "last_failure": plugin.standing.last,
+                "instances": plugin.counts.instances,
+                "memory_bytes": plugin.counts.memory,
+            })
+        });
+        each.collect()
+    }
+
     fn control_plane_status(&self) -> Value {
         let Some(url) = &self.config.control_plane else { return Value::Null };
         json!({

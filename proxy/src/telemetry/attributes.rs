@@ -52,3 +52,10 @@ pub(super) const BREAKER_BEFORE: &str = "tidegate.breaker.before";
 pub(super) const BREAKER_EVIDENCE: &str = "tidegate.breaker.evidence";
 /// Name of the span event that each decision of a policy leaves.
 pub(super) const DECISION_EVENT: &str = "tidegate.decision";
+/// What a plugin cost the request: one event for each that saw it.
+pub(super) const PLUGIN_EVENT: &str = "tidegate.plugin";
+pub(super) const PLUGIN: &str = "tidegate.plugin.name";
+pub(super) const PLUGIN_CALLBACKS: &str = "tidegate.plugin.callbacks";
+/// Microseconds.
+pub(super) const PLUGIN_TIME: &str = "tidegate.plugin.time_us";
+pub(super) const PLUGIN_VERDICT: &str = "tidegate.plugin.verdict";

@@ -62,6 +62,18 @@ pub struct AttemptInfo {
     pub tls: bool,
 }
 
+/// What one plugin cost one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginTime {
+    /// `namespace/name` of its policy.
+    pub plugin: Arc<str>,
+    pub callbacks: u32,
+    /// In all of them.
+    pub time: Duration,
+    /// It came to an end in one of them, or while it was waited for.
+    pub failed: bool,
+}
+
 /// How an exchange ended: told once, when the response body has ended or was dropped.
 #[derive(Clone, Debug)]
 pub struct Finished {
@@ -72,6 +84,8 @@ pub struct Finished {
     /// Why the mesh answered, or cut the answer short; `None` for a backend's whole answer.
     pub reason: Option<Reason>,
     pub decisions: Decisions,
+    /// Plugins that saw it, and what they cost; for traces.
+    pub plugins: Vec<PluginTime>,
     /// Bytes of the request body that were received.
     pub bytes_in: u64,
     /// Bytes of the response body that were sent.

@@ -6,6 +6,7 @@
 mod decisions;
 mod health;
 mod labels;
+mod plugins;
 mod scrape;
 mod series;
 mod streams;

@@ -152,6 +152,9 @@ impl RequestTrace {
         for decision in &finished.decisions {
             span.add_event(name::DECISION_EVENT, decision_attributes(decision));
         }
+        for plugin in &finished.plugins {
+            span.add_event(name::PLUGIN_EVENT, plugin_attributes(plugin));
+        }
         if fields::server_error(record, finished).is_some() {
             span.set_status(Status::error(finished.reason.map_or("", |reason| reason.answer().message)));
         }
@@ -163,6 +166,16 @@ impl RequestTrace {
             client.end(record, grpc_status);
         }
     }
+}
+
+fn plugin_attributes(plugin: &PluginTime) -> Vec<KeyValue> {
+    let microseconds = i64::try_from(plugin.time.as_micros()).unwrap_or(i64::MAX);
+    vec![
+        KeyValue::new(name::PLUGIN, plugin.plugin.to_string()),
+        KeyValue::new(name::PLUGIN_CALLBACKS, i64::from(plugin.callbacks)),
+        KeyValue::new(name::PLUGIN_TIME, microseconds),
+        KeyValue::new(name::PLUGIN_VERDICT, if plugin.failed { "failed" } else { "done" }),
+    ]
 }
 
 fn start_span(

@@ -38,6 +38,7 @@ mod outbound;
 mod overload;
 mod pairings;
 mod parity;
+mod plugins;
 mod ports;
 mod remote_keys;
 mod retries;

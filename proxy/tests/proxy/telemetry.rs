@@ -365,6 +365,8 @@ async fn metrics_count_requests_decisions_connections_and_what_is_scraped() {
     let connection = telemetry.connection(ConnectionSide::Upstream);
     drop(telemetry.connection(ConnectionSide::Upstream));
     let scrape = Scrape {
+        plugins: Vec::new(),
+        plugin_metrics: Vec::new(),
         identity: None,
         xds_connected: Some(true),
         config_age: Some(Duration::from_secs(5)),

@@ -51,5 +51,5 @@ pub use plugin::{Plugin, Seat, Standing, Unavailable};
 pub use settings::{Budgets, Capabilities, OffenceLimits, Settings};
 pub use shared::Shared;
 pub use stats::{Counts, Stats};
-pub use stream::{Direction, LocalResponse, Logged, Step};
+pub use stream::{Direction, LocalResponse, Logged, Spent, Step};
 pub use vm::{SharedVm, Vm, Work};

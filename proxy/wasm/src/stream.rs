@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -58,6 +59,17 @@ pub(crate) struct Stream {
     pub(crate) waker: Option<Waker>,
     /// For the log phase.
     pub(crate) logged: Logged,
+    pub(crate) spent: Spent,
+}
+
+/// What a stream has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    pub callbacks: u32,
+    /// In all of them.
+    pub time: Duration,
+    /// Its VM came to an end.
+    pub failed: bool,
 }
 
 /// One direction.
@@ -97,6 +109,7 @@ impl Stream {
             closed: false,
             waker: None,
             logged: Logged::default(),
+            spent: Spent::default(),
         }
     }
 

@@ -67,7 +67,12 @@ impl Vm {
         let outcome = call(&mut self.store, &self.callbacks);
         let host = self.store.data_mut();
         (host.effective, host.view) = (ROOT, None);
-        host.stats.called(outside.clock().monotonic().saturating_sub(begun));
+        let took = outside.clock().monotonic().saturating_sub(begun);
+        host.stats.called(took);
+        if let Some(stream) = host.streams.get_mut(&context) {
+            stream.spent.callbacks += 1;
+            stream.spent.time += took;
+        }
         outcome.map_err(|error| self.die(&error))
     }
 

@@ -2,8 +2,9 @@
 //! structural schema"): one type each, no references, no choices with a structure of their own.
 //!
 //! What has no structural form (an enum with data that is neither tagged nor constant) becomes `x-kubernetes-preserve-
-//! unknown-fields`: the API server keeps it as written and admission judges it. No kind has such a field; a test asks for
-//! another spelling where one appears.
+//! unknown-fields`: the API server keeps it as written and admission judges it. No kind has such a field, but one that
+//! asks for it because what is written there is for others to know: a plugin's configuration. A test asks for another spelling
+//! where one appears.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -11,7 +12,7 @@ const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
 
 /// Said of a value, and the same in both dialects.
-const KEPT: [&str; 15] = [
+const KEPT: [&str; 16] = [
     "description",
     "pattern",
     "minLength",
@@ -27,6 +28,7 @@ const KEPT: [&str; 15] = [
     "required",
     "nullable",
     super::rules::KEYWORD,
+    PRESERVE,
 ];
 
 pub(super) fn schema(root: &Json) -> Map<String, Json> {

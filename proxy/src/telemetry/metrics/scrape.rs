@@ -18,6 +18,7 @@ use super::labels::{
 };
 use crate::identity::IdentitySample;
 use crate::limits::counts::Counted;
+use crate::plugins::{CustomMetric, PluginStatus};
 
 /// What only the rest of the proxy knows, asked for at each scrape.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,10 @@ pub struct Scrape {
     pub lent: Standing,
     /// The gates of services, by `namespace/name` of their policy.
     pub gates: Vec<(Arc<str>, Load)>,
+    /// By policy.
+    pub plugins: Vec<PluginStatus>,
+    /// What plugins count themselves.
+    pub plugin_metrics: Vec<CustomMetric>,
     /// The workload's certificate; `None` for a proxy without an identity.
     pub identity: Option<IdentitySample>,
 }
@@ -146,6 +151,10 @@ pub(super) fn registry(scrape: &Scrape, cap: usize) -> Registry {
     }
     if !scrape.gates.is_empty() {
         register_gates(&mut registry, &scrape.gates[..scrape.gates.len().min(cap)]);
+    }
+    if !scrape.plugins.is_empty() {
+        let own = scrape.plugin_metrics.iter().take(cap).cloned().collect();
+        super::plugins::register(&mut registry, &scrape.plugins[..scrape.plugins.len().min(cap)], own);
     }
     if let Some(bytes) = resident_memory() {
         let gauge = ConstGauge::new(bytes);

@@ -70,6 +70,7 @@ pub(crate) fn finished(status: u16) -> Finished {
         grpc_status: None,
         reason: None,
         decisions: Decisions::new(),
+        plugins: Vec::new(),
         bytes_in: 0,
         bytes_out: 2,
     }
@@ -80,6 +81,7 @@ pub(crate) fn refusal() -> Finished {
     Finished {
         reason: Some(Reason::RateLimited),
         decisions: [breaker(Outcome::WouldRefuse(Reason::CircuitOpen)), limiter(14)].into_iter().collect(),
+        plugins: Vec::new(),
         bytes_out: 18,
         ..finished(429)
     }

@@ -11,7 +11,7 @@ use crate::error::Fault;
 use crate::host::{ROOT, Stage};
 use crate::map::{Map, RequestHead, ResponseHead};
 use crate::outside::Exchange;
-use crate::stream::{Direction, LocalResponse, Logged, Step, Stream};
+use crate::stream::{Direction, LocalResponse, Logged, Spent, Step, Stream};
 
 const PAUSE: u32 = 1;
 
@@ -199,9 +199,9 @@ impl Vm {
     }
 
     /// The exchange is over, however it ended: log, done, delete. Its side calls go on, for they are the root context's.
-    pub fn close(&mut self, id: u32, logged: Logged) {
+    pub fn close(&mut self, id: u32, logged: Logged) -> Spent {
         let host = self.store.data_mut();
-        let Some(stream) = host.streams.get_mut(&id) else { return };
+        let Some(stream) = host.streams.get_mut(&id) else { return Spent::default() };
         (stream.logged, stream.waker, stream.answered) = (logged, None, true);
         for side in &mut stream.sides {
             *side = Default::default();
@@ -231,10 +231,11 @@ impl Vm {
         }
         let host = self.store.data_mut();
         host.stage = Stage::Running;
-        host.streams.remove(&id);
+        let spent = host.streams.remove(&id).map(|stream| stream.spent).unwrap_or_default();
         if matches!(self.life, Life::Retired { .. }) {
             self.store.data().mailbox.wake();
         }
+        Spent { failed: matches!(self.life, Life::Dead(_)), ..spent }
     }
 }
 

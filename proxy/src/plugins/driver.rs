@@ -1,0 +1,232 @@
+//! What a VM has to do beside requests: its ticks, its queues, and what it wants asked elsewhere. One task for each VM, on the
+//! thread that it is used on.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use rustc_hash::FxHashMap;
+use tidegate_policy::health::check::Cause;
+use tidegate_policy::model::AppProtocol;
+use tidegate_policy::plugin::Plugin as Wanted;
+use tidegate_policy::snapshot::BackendState;
+use tidegate_wasm::{Answer, Asked, CallOut, GrpcAnswer, ResponseHead, SharedVm, Work};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::clock;
+use crate::health_checks::send;
+use crate::http::grpc_status;
+use crate::state::ProxyState;
+use crate::upstream::{Protocol, connect_speaking};
+
+/// Without a timeout of the plugin's own.
+const LONGEST_CALL: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A root context that is not done by then is not waited for.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Begins to drive a VM, until its end.
+pub(super) fn start(vm: SharedVm, proxy: &Arc<ProxyState>, wanted: Arc<Wanted>) {
+    tokio::spawn(drive(vm, Arc::downgrade(proxy), wanted));
+}
+
+async fn drive(vm: SharedVm, proxy: Weak<ProxyState>, wanted: Arc<Wanted>) {
+    let mut calls = FxHashMap::<u32, AbortHandle>::default();
+    loop {
+        let Some(now) = proxy.upgrade().map(|proxy| proxy.plugins.world.outside.clock().monotonic()) else {
+            vm.lock().end();
+            return;
+        };
+        let mut until = None;
+        // Registers to be woken, and says what is to be done.
+        let work = poll_fn(|cx| Poll::Ready(vm.lock().work(now, cx.waker()))).await;
+        match work {
+            Work::Calls { send, cancel } => {
+                calls.retain(|_, call| !call.is_finished());
+                for call in cancel {
+                    calls.remove(&call).iter().for_each(AbortHandle::abort);
+                }
+                for call in send {
+                    let id = call.id;
+                    let asked = ask(vm.clone(), proxy.clone(), wanted.clone(), call);
+                    calls.insert(id, tokio::spawn(asked).abort_handle());
+                }
+                continue;
+            }
+            Work::Wait(at) => until = at.map(|at| at.saturating_sub(now)).or(until),
+            Work::Over => break,
+        }
+        let leaving = !vm.lock().is_live() && vm.lock().streams() == 0;
+        let wait = if leaving { Some(until.unwrap_or(LAST_WORDS).min(LAST_WORDS)) } else { until };
+        let mut first = true;
+        let woken = poll_fn(|_| {
+            // The waker was given above: whatever polls this again was woken.
+            if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }
+        });
+        match wait {
+            Some(wait) => {
+                let slept = tokio::select! {
+                    biased;
+                    () = sleep(wait) => true,
+                    () = woken => false,
+                };
+                if slept && leaving && until.is_none() {
+                    vm.lock().end();
+                }
+            }
+            None => woken.await,
+        }
+    }
+    calls.values().for_each(AbortHandle::abort);
+}
+
+async fn ask(vm: SharedVm, proxy: Weak<ProxyState>, wanted: Arc<Wanted>, call: CallOut) {
+    let CallOut { id, upstream, timeout: limit, request } = call;
+    let limit = limit.unwrap_or(LONGEST_CALL).min(LONGEST_CALL);
+    let most = wanted.budgets.buffer;
+    let grpc = matches!(request, Asked::Grpc { .. });
+    let answered = async {
+        let proxy = proxy.upgrade().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+        let named = wanted.upstreams.iter().find(|(name, _)| *name == upstream);
+        let (_, service) = named.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+        let snapshot = proxy.store.load_full();
+        let backend = snapshot.service(service).cloned().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+        drop(proxy);
+        exchange(&backend, request, limit, most).await
+    };
+    let answer = timeout(limit, answered).await.unwrap_or(Err(StatusCode::GATEWAY_TIMEOUT));
+    let mut vm = vm.lock();
+    // A VM that ends of it tells its plugin so.
+    let _ = if grpc {
+        vm.grpc_answered(id, grpc_answer(answer))
+    } else {
+        vm.answered(id, Some(answer.unwrap_or_else(failed)))
+    };
+}
+
+/// As Envoy says it: a failure is an answer too, since plugins look at the status.
+fn failed(status: StatusCode) -> Answer {
+    let text = if status == StatusCode::GATEWAY_TIMEOUT {
+        "upstream request timeout"
+    } else {
+        "upstream connect error or disconnect/reset before headers"
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Answer {
+        head: ResponseHead { status, headers },
+        body: Bytes::from_static(text.as_bytes()),
+        trailers: HeaderMap::new(),
+    }
+}
+
+async fn exchange(
+    backend: &BackendState,
+    request: Asked,
+    limit: Duration,
+    most: usize,
+) -> Result<Answer, StatusCode> {
+    const UNREACHABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+    if backend.tls.is_some() || backend.proxy_protocol.is_some() {
+        return Err(UNREACHABLE);
+    }
+    let taking: Vec<_> = backend.endpoints.iter().filter(|endpoint| endpoint.weight() > 0).collect();
+    let at = usize::try_from(clock::seed()).unwrap_or(0).checked_rem(taking.len()).ok_or(UNREACHABLE)?;
+    let grpc = matches!(request, Asked::Grpc { .. });
+    let protocol =
+        if grpc || backend.protocol == AppProtocol::H2c { Protocol::Http2 } else { Protocol::Http1 };
+    let connected =
+        connect_speaking(&taking[at].address, CONNECT_TIMEOUT.min(limit), &[], (None, Some(protocol))).await;
+    let stream = connected.map_err(|_| UNREACHABLE)?;
+    let request = request_of(request, protocol).ok_or(UNREACHABLE)?;
+    let answered = async |response: Response<Incoming>| Ok(read(response, most).await);
+    send(stream, protocol, request, answered).await.map_err(|_: Cause| UNREACHABLE)?
+}
+
+/// Trailers of a request are not sent.
+fn request_of(asked: Asked, protocol: Protocol) -> Option<Request<Full<Bytes>>> {
+    let (mut head, body) = match asked {
+        Asked::Http { head, body, .. } => (*head, body),
+        Asked::Grpc { service, method, mut metadata, message } => {
+            metadata.insert(TE, HeaderValue::from_static("trailers"));
+            metadata.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            metadata.insert(HOST, HeaderValue::try_from(service.split('/').next()?).ok()?);
+            let mut framed = BytesMut::with_capacity(5 + message.len());
+            framed.extend_from_slice(&[0]);
+            framed.extend_from_slice(&u32::try_from(message.len()).ok()?.to_be_bytes());
+            framed.extend_from_slice(&message);
+            let head = tidegate_wasm::RequestHead {
+                method: http::Method::POST,
+                uri: format!("/{service}/{method}").parse().ok()?,
+                https: false,
+                headers: metadata,
+            };
+            (head, framed.freeze())
+        }
+    };
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers.remove(http::header::TRANSFER_ENCODING);
+    head.headers.remove(http::header::CONNECTION);
+    let mut request = Request::new(Full::<Bytes>::new(body));
+    *request.method_mut() = head.method;
+    if protocol == Protocol::Http2 {
+        let host = head.headers.remove(HOST)?;
+        let uri = format!("http://{}{}", host.to_str().ok()?, head.uri.path_and_query()?);
+        *request.uri_mut() = Uri::try_from(uri).ok()?;
+    } else {
+        *request.uri_mut() = head.uri;
+        head.headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    *request.headers_mut() = head.headers;
+    Some(request)
+}
+
+async fn read(response: Response<Incoming>, most: usize) -> Result<Answer, StatusCode> {
+    let (head, mut body) = response.into_parts();
+    let (mut whole, mut trailers) = (BytesMut::new(), HeaderMap::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+        match frame.into_data() {
+            Ok(data) if whole.len() + data.len() > most => return Err(StatusCode::SERVICE_UNAVAILABLE),
+            Ok(data) => whole.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+        }
+    }
+    let head = ResponseHead { status: head.status, headers: head.headers };
+    Ok(Answer { head, body: whole.freeze(), trailers })
+}
+
+fn grpc_answer(answer: Result<Answer, StatusCode>) -> GrpcAnswer {
+    let unavailable = |status: u32, message: &str| GrpcAnswer {
+        metadata: HeaderMap::new(),
+        message: None,
+        trailers: HeaderMap::new(),
+        status,
+        status_message: message.to_owned(),
+    };
+    match answer {
+        Err(StatusCode::GATEWAY_TIMEOUT) => unavailable(4, "deadline exceeded"),
+        Err(_) => unavailable(14, "upstream cannot be reached"),
+        Ok(Answer { head, body, trailers }) => {
+            let of = if grpc_status(&trailers).is_some() { &trailers } else { &head.headers };
+            let Some(status) = grpc_status(of) else { return unavailable(2, "no grpc-status") };
+            let said = of.get("grpc-message").and_then(|text| text.to_str().ok()).unwrap_or_default();
+            GrpcAnswer {
+                status: status.into(),
+                status_message: said.to_owned(),
+                // Behind the five bytes that frame it; compressed ones were not asked for.
+                message: (body.len() >= 5 && body[0] == 0).then(|| body.slice(5..)),
+                metadata: head.headers,
+                trailers,
+            }
+        }
+    }
+}
