@@ -30,7 +30,7 @@ use crate::http::Names;
 
 pub use access_log::LogTarget;
 pub use decisions::{DecisionQuery, DecisionSettings, InvalidQuery};
-pub use exchange::{AttemptInfo, Destination, Exchange, Finished};
+pub use exchange::{AttemptInfo, Destination, Exchange, Finished, PluginTime};
 pub use metrics::{BreakerSample, ConnectionGuard, ConnectionSide, EjectedSample, HealthSample, Scrape};
 pub(crate) use metrics::{MirrorResult, RefusedConnection, resident_memory};
 pub use settings::{Sampling, TelemetryConfig, TraceSettings};

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
@@ -295,6 +296,7 @@ impl Finished {
             grpc_status: None,
             reason: Some(Reason::ClientGone),
             decisions: Decisions::new(),
+            plugins: Vec::new(),
             bytes_in: 0,
             bytes_out: 0,
         }

@@ -20,7 +20,7 @@ use tidegate_policy::{Decision, Outcome};
 use tokio::runtime::Handle;
 
 use super::attributes as name;
-use super::exchange::{AttemptInfo, Finished, Record};
+use super::exchange::{AttemptInfo, Finished, PluginTime, Record};
 use super::exporter::{self, SpanQueue};
 use super::fields::{self, Field};
 use super::metrics::Metrics;
