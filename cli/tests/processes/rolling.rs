@@ -167,17 +167,21 @@ impl Mesh {
     }
 }
 
-/// Waits until every proxy that is told of them calls exactly these: what a pod's own time to end is for.
-fn heard(planes: &[&Plane], mesh: &Mesh) {
-    let slices = mesh.serving.len();
-    let is_told = |plane: &&Plane| {
+/// Waits until so many proxies, and all that are told of them, call exactly these: what a pod's own time to end is for.
+fn heard(planes: &[&Plane], mesh: &Mesh, by: u64) {
+    let told = |plane: &&Plane| {
         let status: serde_json::Value = serde_json::from_str(&get(plane.admin, "/status", "").1).unwrap();
-        let objects = status["objects"].as_array().unwrap();
-        let known = objects.iter().filter(|object| object["kind"] == "EndpointSlice");
-        let done = |object: &serde_json::Value| object["programmed"]["ready"] == object["programmed"]["of"];
-        known.clone().count() == slices && known.clone().all(done)
+        let known: Vec<_> = status["objects"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|object| object["kind"] == "EndpointSlice")
+            .map(|object| object["programmed"].clone())
+            .collect();
+        let all = known.len() == mesh.serving.len() && known.iter().all(|one| one["ready"] == one["of"]);
+        all.then(|| known.iter().filter_map(|one| one["of"].as_u64()).min().unwrap_or(0))
     };
-    while !planes.iter().all(is_told) {}
+    while planes.iter().map(told).sum::<Option<u64>>().is_none_or(|proxies| proxies < by) {}
 }
 
 #[test]
@@ -193,7 +197,7 @@ fn a_mesh_is_replaced_part_by_part_and_no_request_fails() {
     let instances: Vec<_> = ["cart-1", "cart-2"].map(|node| mesh.instance(node)).into();
     mesh.serving = instances.iter().map(|(_, at)| *at).collect();
     mesh.write();
-    heard(&[&a, &b], &mesh);
+    heard(&[&a, &b], &mesh, 0);
     let (caller, outbound) = mesh.caller("web-1");
     let load = Load::start(outbound);
     load.goes_on("before anything");
@@ -215,10 +219,11 @@ fn a_mesh_is_replaced_part_by_part_and_no_request_fails() {
         let (new, address) = mesh.instance(&format!("cart-{}", i + 3));
         mesh.serving.push(address);
         mesh.write();
+        heard(&replicas, &mesh, 1);
         load.goes_on("a pod has come");
         mesh.serving.retain(|known| *known != at);
         mesh.write();
-        heard(&replicas, &mesh);
+        heard(&replicas, &mesh, 1);
         old.terminate();
         renewed.push(new);
         load.goes_on("a pod has gone");

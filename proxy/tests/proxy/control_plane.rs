@@ -278,8 +278,8 @@ async fn a_restarted_proxy_starts_from_disk_while_nobody_answers() {
     drop(proxy);
 
     let proxy = gateway(&control_plane, Some(directory.path()));
-    assert_eq!(proxy.state().ready(), Ok(()));
     assert_eq!(ask(&proxy).await, (200, "one".into()));
+    assert_eq!(proxy.state().ready(), Ok(()));
     // What was removed meanwhile is removed, what changed is changed.
     let mut all = everything_to("v2", &[]);
     all.retain(|resource| !matches!(resource, Resource::Backend(_) | Resource::Endpoints(_)));
@@ -336,8 +336,8 @@ async fn a_policy_that_was_never_usable_denies_through_a_restart_and_until_it_is
     drop(proxy);
 
     let proxy = gateway(&control_plane, Some(directory.path()));
-    assert_eq!(proxy.state().ready(), Ok(()));
     assert_eq!(ask(&proxy).await.0, 403);
+    assert_eq!(proxy.state().ready(), Ok(()));
     control_plane.set(&without);
     control_plane.restart().await;
     control_plane.settled().await;
