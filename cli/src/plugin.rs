@@ -32,7 +32,7 @@ enum Command {
     /// Say what a module is: ABI, imports, exports, and what the host lacks for it
     Inspect(inspect::InspectArgs),
     /// Run requests through a plugin, and say what it does to them
-    Test(test::TestArgs),
+    Test(Box<test::TestArgs>),
 }
 
 pub(crate) fn command(args: &PluginArgs) -> Result<Done> {

@@ -80,7 +80,7 @@ pub(crate) fn command(args: &ValidateArgs) -> Result<Done> {
         known(name)?;
     }
     let reading = read::read(&args.paths)?;
-    let mut report = Report::of(&reading, args.classes.controller());
+    let mut report = Report::of(&reading, &args.classes.controller());
     report.problems.retain(|problem| !problem.is_of(&args.allow));
     let format = if args.json { Format::Json } else { args.format };
     say::text(&match format {

@@ -68,7 +68,7 @@ impl ConfigHandler for Sidecar {
 
 #[tokio::main]
 async fn main() {
-    let plan = Plan::of(std::env::args().skip(1).collect());
+    let plan = Plan::of(&std::env::args().skip(1).collect::<Vec<_>>());
     let fleet = Arc::new(Fleet::default());
     let stop = CancellationToken::new();
     let begun = Instant::now();
@@ -99,7 +99,7 @@ async fn main() {
 }
 
 impl Plan {
-    fn of(args: Vec<String>) -> Self {
+    fn of(args: &[String]) -> Self {
         let number = |at: usize| args[at].parse().unwrap();
         Self {
             url: args[0].clone(),

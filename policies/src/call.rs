@@ -200,10 +200,9 @@ impl Attempt {
         }
         if let (Some(shared), Some(guard)) = (self.shared.take(), &self.guard)
             && let Some(ok) = guard.sharing().and_then(|rule| rule.failures.is_success(outcome.result, false))
+            && shared.record(ok, now)
         {
-            if shared.record(ok, now) {
-                guard.overruled();
-            }
+            guard.overruled();
         }
         let (mut first, health) = (None, self.health.take());
         let unhealthy: Unhealthy<'_> =

@@ -173,10 +173,10 @@ impl Run<'_> {
             }));
             self.logged.request = Some(Arc::new(head));
         }
-        if !args.body.is_empty() {
-            if let Some(ended) = self.body(Direction::Request, &args.body)? {
-                return Ok(ended);
-            }
+        if !args.body.is_empty()
+            && let Some(ended) = self.body(Direction::Request, &args.body)?
+        {
+            return Ok(ended);
         }
         self.answer(args.status, args.response_headers.iter().cloned().collect(), &args.response_body.clone())
     }
@@ -192,10 +192,10 @@ impl Run<'_> {
             self.told.response = Some(told);
             self.logged.response = Some(Arc::new(head));
         }
-        if !body.is_empty() {
-            if let Some(ended) = self.body(Direction::Response, body)? {
-                return Ok(ended);
-            }
+        if !body.is_empty()
+            && let Some(ended) = self.body(Direction::Response, body)?
+        {
+            return Ok(ended);
         }
         Ok(String::from("passed"))
     }

@@ -59,7 +59,7 @@ struct Places<'a> {
 }
 
 impl Report {
-    pub(super) fn of(reading: &Reading, controller: Controller) -> Self {
+    pub(super) fn of(reading: &Reading, controller: &Controller) -> Self {
         let text = |file: &tidegate_control_plane::source::FileContent| {
             Some((file.path.clone(), file.body.as_ref().ok()?.text.clone()))
         };
@@ -72,7 +72,7 @@ impl Report {
         }
         let in_force: Vec<_> =
             world.objects.values().filter_map(|indexed| indexed.object.as_deref()).collect();
-        let resolved = resolve_for(&controller, in_force.iter().copied());
+        let resolved = resolve_for(controller, in_force.iter().copied());
         let findings = lint::lint(in_force.iter().copied(), &resolved);
         problems.extend(findings.into_iter().filter_map(|finding| places.problem(finding)));
         problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));

@@ -51,7 +51,7 @@ fn report(files: &[(&str, &str)]) -> Report {
         |(path, text): &(&str, &str)| FileContent { path: (*path).into(), body: Ok(FileText::new(*text)) };
     let files = files.iter().map(content).collect();
     let reading = Reading { files, unknown: Vec::new(), root_listed: true };
-    Report::of(&reading, Controller::default())
+    Report::of(&reading, &Controller::default())
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn of_a_file_that_cannot_be_read_there_is_no_region() {
     let fault = tidegate_control_plane::source::FileFault::NotAFile;
     let file = FileContent { path: "x.yaml".into(), body: Err(fault) };
     let reading = Reading { files: vec![file], unknown: Vec::new(), root_listed: true };
-    let sarif = sarif::render(&Report::of(&reading, Controller::default())).unwrap();
+    let sarif = sarif::render(&Report::of(&reading, &Controller::default())).unwrap();
     let sarif: Value = serde_json::from_str(&sarif).unwrap();
     let physical = &sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
     assert_eq!((physical.get("region"), &physical["artifactLocation"]["uri"]), (None, &"x.yaml".into()));

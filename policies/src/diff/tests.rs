@@ -138,7 +138,7 @@ fn an_endpoint_more_is_told_by_its_address() {
 
 /// Where a rule leads and what holds on the way, in words.
 fn described(rule: &Rule, resources: &Resources) -> String {
-    let target = |(target, applied): (&Target, &Box<[Arc<PolicyRef>]>)| {
+    let target = |(target, applied): (&Target, &[Arc<PolicyRef>])| {
         let backend = match &target.backend {
             Ok(backend) => {
                 let ends: Vec<_> = backend.endpoints.iter().map(|end| end.label.clone()).collect();
@@ -153,7 +153,8 @@ fn described(rule: &Rule, resources: &Resources) -> String {
         let time = target.plan.times.request.as_ref().map(|limit| limit.after);
         format!("{backend} {} {:?} {time:?}", target.weight, policies.collect::<Vec<_>>())
     };
-    let targets: BTreeSet<_> = rule.targets.iter().zip(&rule.applied).map(target).collect();
+    let targets: BTreeSet<_> =
+        rule.targets.iter().zip(rule.applied.iter().map(|applied| &**applied)).map(target).collect();
     format!("{:?} {} {targets:?}", rule.route, rule.name)
 }
 

@@ -141,7 +141,7 @@ fn addresses(
                 if let Some(address) = first.and_then(|text| address(slice.spec.address_type, text, port)) {
                     let mesh = || match &written {
                         Some(written) => written.clone(),
-                        None => meshed_pod(objects, endpoint.pod(namespace)?, port),
+                        None => meshed_pod(objects, &endpoint.pod(namespace)?, port),
                     };
                     found.entry(address).or_insert_with(|| (placement(endpoint), mesh()));
                 }
@@ -161,8 +161,8 @@ fn placement(endpoint: &SliceEndpoint) -> Placement {
 }
 
 /// What a pod's own sidecar is, if there is one before this port of it.
-fn meshed_pod(objects: &Objects<'_>, pod: ResourceName, port: u16) -> Option<MeshPeer> {
-    let pod = objects.pods.get(&pod).filter(|pod| pod.is_meshed_at(port))?;
+fn meshed_pod(objects: &Objects<'_>, pod: &ResourceName, port: u16) -> Option<MeshPeer> {
+    let pod = objects.pods.get(pod).filter(|pod| pod.is_meshed_at(port))?;
     let account = ResourceName::new(pod.meta.name.namespace.clone(), pod.service_account());
     Some(MeshPeer { service_accounts: vec![account] })
 }

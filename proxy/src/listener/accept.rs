@@ -227,7 +227,7 @@ impl Acceptor {
             }
             Scope::Inbound | Scope::InboundAt(_) if !intake::lets_in(&context, &stream, None) => {}
             Scope::Inbound | Scope::InboundAt(_) | Scope::Outbound => {
-                server.serve(stream, context, stop).await
+                server.serve(stream, context, stop).await;
             }
         }
     }

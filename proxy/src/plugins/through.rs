@@ -133,7 +133,7 @@ impl Through {
                     Ok(Step::Pause) if layer.told_end => return Poll::Pending,
                     Ok(Step::Pause) => {}
                     step => {
-                        if let Err(cut) = self.settle(index, step) {
+                        if let Err(cut) = self.settle(index, &step) {
                             return Poll::Ready(Some(Err(cut.into())));
                         }
                         continue;
@@ -168,11 +168,11 @@ impl Through {
             }
         };
         drop(vm);
-        self.settle(index, step)
+        self.settle(index, &step)
     }
 
     /// Does what a plugin wants done now.
-    fn settle(&mut self, index: usize, step: Result<Step, tidegate_wasm::Fault>) -> Result<(), Cut> {
+    fn settle(&mut self, index: usize, step: &Result<Step, tidegate_wasm::Fault>) -> Result<(), Cut> {
         let layer = &mut self.layers[index];
         layer.paused = matches!(step, Ok(Step::Pause));
         let reply = match step {

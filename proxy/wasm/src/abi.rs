@@ -119,6 +119,7 @@ type Two = TypedFunc<(u32, u32), ()>;
 type TwoToOne = TypedFunc<(u32, u32), u32>;
 type Three = TypedFunc<(u32, u32, u32), ()>;
 type ThreeToOne = TypedFunc<(u32, u32, u32), u32>;
+type Five = TypedFunc<(u32, u32, u32, u32, u32), ()>;
 
 /// What an instance exports of that; what it lacks has nothing to say.
 #[derive(Clone, Default)]
@@ -133,7 +134,7 @@ pub(crate) struct Callbacks {
     pub(crate) old_headers: [Option<TwoToOne>; 2],
     pub(crate) body: [Option<ThreeToOne>; 2],
     pub(crate) trailers: [Option<TwoToOne>; 2],
-    pub(crate) http_call_response: Option<TypedFunc<(u32, u32, u32, u32, u32), ()>>,
+    pub(crate) http_call_response: Option<Five>,
     pub(crate) grpc_initial: Option<Three>,
     pub(crate) grpc_receive: Option<Three>,
     pub(crate) grpc_trailing: Option<Three>,

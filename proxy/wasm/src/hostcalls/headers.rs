@@ -98,9 +98,11 @@ pub(super) fn readable(host: &Host, number: u32) -> Result<Option<Readable<'_>>,
     let slot = match number {
         0 | 2 => stream.and_then(|stream| stream.sides[side(number)].headers.as_ref()),
         1 | 3 => stream.and_then(|stream| stream.sides[side(number)].trailers.as_ref()),
-        4 | 5 | 6 | 7 => {
+        4..=7 => {
             let view = host.view.as_ref().filter(|view| view.grpc == (number < 6));
-            view.and_then(|view| if number % 2 == 0 { view.headers.as_ref() } else { view.trailers.as_ref() })
+            view.and_then(|view| {
+                if number.is_multiple_of(2) { view.headers.as_ref() } else { view.trailers.as_ref() }
+            })
         }
         _ => return Err(Status::BadArgument.into()),
     };

@@ -139,6 +139,7 @@ fn nothing(_cx: &mut Cx<'_, '_>) -> Outcome {
 }
 
 /// There are none: that is how a plugin finds out that it is not in Envoy.
+#[expect(clippy::too_many_arguments, reason = "the ABI has so many")]
 fn foreign_function(
     cx: &mut Cx<'_, '_>,
     name: u32,

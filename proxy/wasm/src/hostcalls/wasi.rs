@@ -168,7 +168,7 @@ fn fd_write(cx: &mut Cx<'_, '_>, fd: u32, iovs: u32, count: u32, out: u32) -> Er
         let at = iovs.checked_add(number * 8).ok_or(FAULT)?;
         let place = word(memory, at)?;
         let length = word(memory, at.checked_add(4).ok_or(FAULT)?)?;
-        let piece = part(memory, (place, length)).map_err(fault)?;
+        let piece = part(memory, (place, length)).map_err(|failure| fault(&failure))?;
         line.extend_from_slice(&piece[..piece.len().min(crate::log::MAX_LINE.saturating_sub(line.len()))]);
         written = written.saturating_add(length);
     }
@@ -180,11 +180,11 @@ fn fd_write(cx: &mut Cx<'_, '_>, fd: u32, iovs: u32, count: u32, out: u32) -> Er
 }
 
 fn word(memory: &[u8], at: u32) -> Result<u32, u32> {
-    let bytes = part(memory, (at, 4)).map_err(fault)?;
+    let bytes = part(memory, (at, 4)).map_err(|failure| fault(&failure))?;
     Ok(u32::from_le_bytes(bytes.try_into().map_err(|_| FAULT)?))
 }
 
-fn fault(failure: Failure) -> u32 {
+fn fault(failure: &Failure) -> u32 {
     match failure {
         Failure::Status(Status::InvalidMemoryAccess) => FAULT,
         Failure::Status(_) | Failure::Trap(_) => INVAL,

@@ -136,7 +136,7 @@ impl Bench {
             Ok(Logged { request, response })
         };
         let outcome = whole(&mut vm);
-        vm.close(id, outcome.as_ref().map(Logged::clone).unwrap_or_default());
+        vm.close(id, outcome.clone().unwrap_or_default());
         outcome.map(drop)
     }
 }

@@ -313,74 +313,53 @@ fn who_gives_up_while_he_waits_for_his_turn_spends_no_quota_and_who_goes_on_does
     assert!(!fourth && &*decisions[0].rule.name == "day");
 }
 
+fn quota(more: &Value) -> Value {
+    let mut quota = json!({"name": "a", "requests": 5, "every": "Day"});
+    quota.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"quotas": [quota]})
+}
+
 #[test]
 fn faults_of_quotas_are_told_where_they_are() {
-    let quota = |more: Value| {
-        let mut quota = json!({"name": "a", "requests": 5, "every": "Day"});
-        quota.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        json!({"quotas": [quota]})
-    };
     let beside = |what: &str, other: Value| {
-        let mut spec = quota(json!({}));
+        let mut spec = quota(&json!({}));
         spec[what] = Value::Array(vec![other]);
         spec
     };
     let with = |what: &str, value: &str| {
-        let mut spec = quota(json!({}));
+        let mut spec = quota(&json!({}));
         spec[what] = json!(value);
         spec
     };
     let many: Vec<_> =
         (0..17).map(|n| json!({"name": format!("a{n}"), "requests": 1, "every": "Day"})).collect();
-    let twice = quota(json!({}))["quotas"][0].clone();
+    let twice = quota(&json!({}))["quotas"][0].clone();
     for (spec, want) in [
-        (quota(json!({"requests": 0})), "spec/quotas/0/requests: 0 is out of range: use at least 1"),
-        (quota(json!({"name": "a b"})), "spec/quotas/0/name: `a b` cannot be a name"),
+        (quota(&json!({"requests": 0})), "spec/quotas/0/requests: 0 is out of range: use at least 1"),
+        (quota(&json!({"name": "a b"})), "spec/quotas/0/name: `a b` cannot be a name"),
         (
-            quota(json!({"timeZone": "Europe/Berlni"})),
+            quota(&json!({"timeZone": "Europe/Berlni"})),
             "spec/quotas/0/timeZone: `Europe/Berlni` is no time zone: did you mean `Europe/Berlin`?",
         ),
         (
-            quota(json!({"timeZone": "12345678"})),
+            quota(&json!({"timeZone": "12345678"})),
             "spec/quotas/0/timeZone: `12345678` is no time zone: use an IANA",
         ),
         (
-            quota(json!({"when": "request.mehtod == 'GET'"})),
+            quota(&json!({"when": "request.mehtod == 'GET'"})),
             "spec/quotas/0/when: there is no `request.mehtod`",
         ),
-        (quota(json!({"key": [{"type": "Header"}]})), "spec/quotas/0/key/0"),
-        (quota(json!({"key": [{"type": "Path"}, {"type": "Path"}]})), "spec/quotas/0/key/1: the same part"),
+        (quota(&json!({"key": [{"type": "Header"}]})), "spec/quotas/0/key/0"),
+        (quota(&json!({"key": [{"type": "Path"}, {"type": "Path"}]})), "spec/quotas/0/key/1: the same part"),
         (
-            quota(json!({"key": [{"type": "Path"}, {"type": "Descriptor", "name": "u"}]})),
+            quota(&json!({"key": [{"type": "Path"}, {"type": "Descriptor", "name": "u"}]})),
             "spec/quotas/0/key/1/type: Descriptor goes with a `domain` only",
         ),
         (
-            quota(json!({"cost": {"fixed": 6}})),
+            quota(&json!({"cost": {"fixed": 6}})),
             "spec/quotas/0/cost/fixed: 6 is out of range: use 1 to 5; no request would pass",
         ),
-        (quota(json!({"cost": {}})), "spec/quotas/0/cost: write one of `fixed`, `header` and `expression`"),
-        (
-            quota(json!({"key": [{"type": "Path"}], "overrides": [{"key": ["a", "b"], "requests": 1}]})),
-            "spec/quotas/0/overrides/0/key: 2 values: the quota's key has 1 parts",
-        ),
-        (
-            quota(json!({"key": [{"type": "ClientAddress"}], "overrides": [{"key": ["a"], "requests": 1}]})),
-            "spec/quotas/0/overrides/0/key/0: a client address cannot be overridden: write a quota with `when`",
-        ),
-        (
-            quota(json!({"key": [{"type": "Path"}], "overrides": [{"key": ["a"]}]})),
-            "spec/quotas/0/overrides/0: write `requests` or `unlimited: true`",
-        ),
-        (
-            quota(json!({"key": [{"type": "Path"}], "overrides": [{"key": ["a"], "requests": 0}]})),
-            "spec/quotas/0/overrides/0/requests: 0 is out of range: use at least 1",
-        ),
-        (
-            quota(
-                json!({"key": [{"type": "Path"}], "overrides": [{"key": ["a"], "requests": 1, "unlimited": true}]}),
-            ),
-            "spec/quotas/0/overrides/0/unlimited: it goes without `requests`",
-        ),
+        (quota(&json!({"cost": {}})), "spec/quotas/0/cost: write one of `fixed`, `header` and `expression`"),
         (json!({"quotas": [twice, twice]}), "spec/quotas/1/name: `a` is used twice"),
         (json!({"quotas": many}), "spec/quotas: 17 of them: write at most 16"),
         (
@@ -397,7 +376,7 @@ fn faults_of_quotas_are_told_where_they_are() {
         ),
         (
             {
-                let mut spec = quota(json!({"mode": "Shadow"}));
+                let mut spec = quota(&json!({"mode": "Shadow"}));
                 spec["scope"] = json!("Exact");
                 spec
             },
@@ -433,5 +412,36 @@ proptest! {
             prop_assert_eq!(met.allowed(), left >= cost, "{} in hour {}", wall, hour);
             left -= if met.allowed() { cost } else { 0 };
         }
+    }
+}
+
+#[test]
+fn faults_of_overrides_of_quotas_are_told_where_they_are() {
+    for (spec, want) in [
+        (
+            quota(&json!({"key": [{"type": "Path"}], "overrides": [{"key": ["a", "b"], "requests": 1}]})),
+            "spec/quotas/0/overrides/0/key: 2 values: the quota's key has 1 parts",
+        ),
+        (
+            quota(&json!({"key": [{"type": "ClientAddress"}], "overrides": [{"key": ["a"], "requests": 1}]})),
+            "spec/quotas/0/overrides/0/key/0: a client address cannot be overridden: write a quota with `when`",
+        ),
+        (
+            quota(&json!({"key": [{"type": "Path"}], "overrides": [{"key": ["a"]}]})),
+            "spec/quotas/0/overrides/0: write `requests` or `unlimited: true`",
+        ),
+        (
+            quota(&json!({"key": [{"type": "Path"}], "overrides": [{"key": ["a"], "requests": 0}]})),
+            "spec/quotas/0/overrides/0/requests: 0 is out of range: use at least 1",
+        ),
+        (
+            quota(
+                &json!({"key": [{"type": "Path"}], "overrides": [{"key": ["a"], "requests": 1, "unlimited": true}]}),
+            ),
+            "spec/quotas/0/overrides/0/unlimited: it goes without `requests`",
+        ),
+    ] {
+        let faults = faults(KIND, spec);
+        assert!(faults.len() == 1 && faults[0].starts_with(want), "{want}: {faults:?}");
     }
 }
