@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Builds the example plugins for wasm32-unknown-unknown, into the folder that is named.
+"""Builds the example plugins for wasm32-unknown-unknown; with --check, runs requests through each of them.
 
 rustup's toolchain has no standard library for that target where there is no network for it. Debian's `rustc-web` builds one from
-`rust-web-src`; both are installed if they can be. Without them this says so and ends with 3, and the tests that need the
-modules are skipped, not passed.
+`rust-web-src`; both are installed if they can be. Without them this says so and ends with 3.
 """
 
+import argparse
+import json
 import os
 import pathlib
 import shutil
@@ -29,6 +30,7 @@ def compiler():
     if given:
         return given
     if not all(map(version, PACKAGES)) and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "update", "-qq"], check=False)
         subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES], check=False)
     versions = {version(package) for package in PACKAGES}
     if len(versions) != 1 or None in versions:
@@ -37,8 +39,45 @@ def compiler():
     return "/usr/bin/rustc"
 
 
+def through(tidegate, module, *flags):
+    """What `tidegate plugin test` says of one request."""
+    said = subprocess.run([tidegate, "plugin", "test", module, "--json", *flags], capture_output=True, text=True)
+    return json.loads(said.stdout)
+
+
+def check(tidegate, modules):
+    """Each does what its README says, and takes no configuration that it cannot read."""
+    auth, redact = modules / "header_auth.wasm", modules / "redact_json.wasm"
+    signed, template = modules / "signed_requests.wasm", modules / "template.wasm"
+    known = ["--config", '{"header": "x-token", "tokens": {"abc": "ann"}}']
+    passed = through(tidegate, auth, *known, "--header", "x-token: abc")
+    assert passed["outcome"] == "passed" and "x-user: ann" in passed["request"]["headers"], passed
+    assert not any("abc" in header for header in passed["request"]["headers"]), passed
+    refused = through(tidegate, auth, *known, "--header", "x-token: abd")
+    assert refused["response"]["status"] == 401 and refused["request"] is None, refused
+    assert through(tidegate, auth, "--config", "{")["outcome"] == "refused"
+
+    answer = ["--response-header", "content-type: application/json", "--response-body", '{"card": 7, "a": [{"iban": 1}]}']
+    black = through(tidegate, redact, "--config", "card,iban", *answer)
+    assert json.loads(black["responseBody"]) == {"card": "***", "a": [{"iban": "***"}]}, black
+
+    keys = ["--config", '{"cluster": "keys", "path": "/verify", "header": "x-signature", "timeoutMs": 500}']
+    keys += ["--upstream", "keys", "--header", "x-signature: s", "--path", "/buy"]
+    good = through(tidegate, signed, *keys)
+    assert good["outcome"] == "passed" and good["calls"][0]["body"] == "GET /buy example.test", good
+    bad = through(tidegate, signed, *keys, "--call-status", "403")
+    assert bad["response"]["status"] == 403 and bad["request"] is None, bad
+
+    assert through(tidegate, template)["outcome"] == "passed"
+    print("plugins: all four do as they say")
+
+
 def main():
-    out = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else HERE / "target" / "modules")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?", type=pathlib.Path, default=HERE / "target" / "modules", help="where to")
+    parser.add_argument("--check", metavar="TIDEGATE", help="the binary to run them by")
+    args = parser.parse_args()
+    out = args.out
     target_dir = os.environ.get("PLUGIN_TARGET_DIR", str(HERE / "target"))
     host = subprocess.check_output(["rustc", "--print", "host-tuple"], text=True).strip()
     sysroot = subprocess.check_output(["rustc", "--print", "sysroot"], text=True).strip()
@@ -56,6 +95,8 @@ def main():
     for module in sorted(pathlib.Path(target_dir, TARGET, "release").glob("*.wasm")):
         shutil.copy(module, out / module.name)
         print(out / module.name)
+    if args.check:
+        check(args.check, out)
 
 
 main()

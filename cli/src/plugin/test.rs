@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 use tidegate_proxy::wasm::{
-    Answer, Code, Direction, Exchange, Fault, GrpcAnswer, Logged, Outside as _, Plugin, RequestHead,
-    ResponseHead, Settings, SharedVm, Step, Work,
+    Answer, Asked, CallOut, Code, Direction, Exchange, Fault, GrpcAnswer, Logged, Outside as _, Plugin,
+    RequestHead, ResponseHead, Settings, SharedVm, Step, Work,
 };
 
 use super::world::{Here, Nobody};
@@ -87,7 +87,7 @@ struct Told {
     request_body: Option<String>,
     response: Option<Value>,
     response_body: Option<String>,
-    calls: Vec<String>,
+    calls: Vec<Value>,
 }
 
 pub(super) fn command(args: &TestArgs) -> Result<Done> {
@@ -238,8 +238,8 @@ impl Run<'_> {
         match work {
             Work::Calls { send, .. } => {
                 for call in send {
-                    self.told.calls.push(format!("{}: {:?}", call.upstream, call.request));
-                    self.answered(call.id, matches!(call.request, tidegate_proxy::wasm::Asked::Grpc { .. }))?;
+                    self.told.calls.push(asked(&call));
+                    self.answered(call.id, matches!(call.request, Asked::Grpc { .. }))?;
                 }
             }
             Work::Wait(_) => std::thread::sleep(Duration::from_millis(1)),
@@ -285,6 +285,25 @@ fn shown(headers: &HeaderMap) -> Vec<String> {
         format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))
     };
     headers.iter().map(line).collect()
+}
+
+/// A side call, as the plugin wants it sent.
+fn asked(call: &CallOut) -> Value {
+    match &call.request {
+        Asked::Http { head, body, .. } => json!({
+            "upstream": call.upstream,
+            "method": head.method.as_str(),
+            "path": head.uri.to_string(),
+            "headers": shown(&head.headers),
+            "body": String::from_utf8_lossy(body),
+        }),
+        Asked::Grpc { service, method, message, .. } => json!({
+            "upstream": call.upstream,
+            "service": service,
+            "method": method,
+            "messageBytes": message.len(),
+        }),
+    }
 }
 
 fn lines(here: &Here) -> Vec<String> {
