@@ -135,7 +135,8 @@ def main():
     args = parser.parse_args()
     common.need("taskset")
     common.BINARIES = args.bin_dir
-    common.build()
+    if not args.bin_dir:
+        common.build()
     tidegate = common.binary("tidegate")
     with tempfile.TemporaryDirectory() as place:
         place = pathlib.Path(place)
