@@ -12,13 +12,14 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tidegate_policy::matching::query_value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{reply, text};
 use crate::metrics;
-use crate::status::{Filter, Reporter, decode};
+use crate::status::{Filter, Reporter};
 
 const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -133,7 +134,7 @@ fn described(reporter: &Reporter, filter: &Filter) -> Response<Full<Bytes>> {
 /// A request may be given any id; longer ones are not kept.
 fn asked_id(query: &str) -> Option<String> {
     let id = query.strip_prefix("id=").filter(|rest| !rest.contains('&'))?;
-    decode(id).filter(|id| !id.is_empty() && id.len() <= MAX_ID)
+    query_value(id).filter(|id| !id.is_empty() && id.len() <= MAX_ID)
 }
 
 /// Counting over many proxies takes its time: off the threads that push, and one at a time.

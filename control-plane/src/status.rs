@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use tidegate_policy::document::Diagnostic;
 use tidegate_policy::resolve;
 
-pub(crate) use filter::decode;
 pub use filter::{Filter, InvalidFilter};
 pub(crate) use keeper::{keep, left_behind};
 pub use manifests::manifests;

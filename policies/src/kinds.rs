@@ -1,7 +1,8 @@
 //! THE REGISTRY: one module and one entry per policy kind. `check` holds the few validations that kinds share, `key` what
-//! tells requests apart, `grpc_code` the names of gRPC's errors; nothing else is here.
+//! tells requests apart, `backend_ref` whom a policy has asked, `grpc_code` the names of gRPC's errors; nothing else is here.
 
 pub mod authorization;
+mod backend_ref;
 mod check;
 pub mod circuit_breaker;
 mod cohort;

@@ -1,5 +1,7 @@
 //! The query of `GET /status?kind=&namespace=&name=`.
 
+use tidegate_policy::matching::query_value;
+
 use super::ObjectStatus;
 
 /// Picks objects by exact kind (in any case), namespace and name. Absent parts pick everything.
@@ -27,7 +29,7 @@ impl Filter {
         let mut filter = Self::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decode(value).ok_or_else(|| InvalidFilter::Encoding(value.to_owned()))?;
+            let value = query_value(value).ok_or_else(|| InvalidFilter::Encoding(value.to_owned()))?;
             let value = Some(value).filter(|value| !value.is_empty());
             match key {
                 "kind" => filter.kind = value,
@@ -51,25 +53,6 @@ impl Filter {
             && is(&self.namespace, &object.namespace)
             && is(&self.name, &object.name)
     }
-}
-
-/// Percent-encoded UTF-8, as in the query of a URL.
-pub(crate) fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        bytes.push(match byte {
-            b'%' => {
-                let (digits, after) = rest.split_at_checked(2)?;
-                rest = after;
-                u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?
-            }
-            b'+' => b' ',
-            other => *other,
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

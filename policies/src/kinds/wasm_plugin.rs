@@ -15,8 +15,9 @@ use serde_json::Value;
 
 use crate::decision::RuleRef;
 use crate::kind::{BindFilter, CompileContext, Compiled, Merge, PolicyKind};
+use crate::kinds::backend_ref::BackendRefSpec;
 use crate::kinds::check;
-use crate::model::{BackendKind, Mode, ResourceName, TargetKind};
+use crate::model::{Mode, TargetKind};
 use crate::pipeline::{Filter, Phase, ServiceRef};
 use crate::plugin::{Failure, HOSTCALLS, Plugin};
 use crate::state::StateStore;
@@ -112,32 +113,6 @@ struct UpstreamSpec {
     backend_ref: BackendRefSpec,
 }
 
-/// In another namespace only with a ReferenceGrant there.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct BackendRefSpec {
-    /// Default: Service.
-    #[serde(default)]
-    kind: ServiceKind,
-    #[schemars(length(min = 1, max = 253))]
-    name: String,
-    /// Default: that of the policy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    namespace: Option<String>,
-    /// A Service needs one; a Backend has one only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    port: Option<u16>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-enum ServiceKind {
-    #[default]
-    Service,
-    Backend,
-}
-
 /// A policy that has passed validation.
 #[derive(Debug)]
 struct Wasm {
@@ -231,28 +206,6 @@ impl CapabilitiesSpec {
         });
         let upstreams: Vec<_> = each.collect();
         (self.hostcalls, upstreams.into_iter().collect())
-    }
-}
-
-impl BackendRefSpec {
-    fn compile(self, at: &str, cx: &mut CompileContext<'_>) -> Option<ServiceRef> {
-        if self.name.is_empty() {
-            cx.error(format!("{at}/name"), format!("a {:?} has a name", self.kind));
-        }
-        if self.port == Some(0) {
-            cx.error(format!("{at}/port"), "0 is out of range: use 1 to 65535");
-        }
-        if self.kind == ServiceKind::Service && self.port.is_none() {
-            cx.error(at, "a Service needs a `port`");
-            return None;
-        }
-        let own = &cx.policy().name.namespace;
-        let namespace = self.namespace.as_deref().map_or_else(|| own.clone(), Into::into);
-        let kind = match self.kind {
-            ServiceKind::Service => BackendKind::Service,
-            ServiceKind::Backend => BackendKind::Backend,
-        };
-        Some(ServiceRef { kind, object: ResourceName::new(namespace, self.name.as_str()), port: self.port })
     }
 }
 

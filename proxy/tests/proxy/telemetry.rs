@@ -1,6 +1,7 @@
 //! Requests told about, end to end: real collector, real files, real scrapes.
 
 mod decisions;
+mod plugins;
 mod support;
 mod transitions;
 

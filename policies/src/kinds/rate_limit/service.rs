@@ -24,9 +24,10 @@ use super::{Limit, LimitMode, LimitSpec, RateLimitPolicySpec, condition};
 use crate::decision::RuleRef;
 use crate::expression::Expression;
 use crate::kind::{BindFilter, CompileContext, Compiled};
+use crate::kinds::backend_ref::BackendRefSpec;
 use crate::kinds::check;
-use crate::model::{BackendKind, Mode, PolicyRef, ResourceName};
-use crate::objects::{GepDuration, TIDEGATE_GROUP};
+use crate::model::{Mode, PolicyRef};
+use crate::objects::GepDuration;
 use crate::pipeline::{Filter, ServiceRef};
 use crate::state::StateStore;
 use entry::Entry;
@@ -55,35 +56,6 @@ pub(super) struct ServiceSpec {
     /// Whether a Shadow policy asks. What is asked is counted there, as if it held. Default: nobody is asked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ask_in_shadow: bool,
-}
-
-/// In another namespace only with a ReferenceGrant there.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct BackendRefSpec {
-    /// Default: that of the kind.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    group: Option<String>,
-    /// Default: Service.
-    #[serde(default)]
-    kind: ServiceKind,
-    #[schemars(length(min = 1, max = 253))]
-    name: String,
-    /// Default: that of the policy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    namespace: Option<String>,
-    /// A Service needs one; a Backend has one only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    port: Option<u16>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-enum ServiceKind {
-    #[default]
-    Service,
-    Backend,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -235,38 +207,12 @@ impl ServiceSpec {
             .timeout
             .map(|timeout| check::duration_within(cx, "/service/timeout", timeout, ("1ms", "1s")));
         Some(Service {
-            backend: Arc::new(self.backend_ref.compile(cx)?),
+            backend: Arc::new(self.backend_ref.compile("/service/backendRef", cx)?),
             domain: self.domain.as_str().into(),
             timeout: timeout.unwrap_or(TIMEOUT),
             on_failure: self.on_failure(),
             asks: cx.mode() != Mode::Shadow || self.ask_in_shadow,
         })
-    }
-}
-
-impl BackendRefSpec {
-    fn compile(&self, cx: &mut CompileContext<'_>) -> Option<ServiceRef> {
-        let (kind, group) = match self.kind {
-            ServiceKind::Service => (BackendKind::Service, ""),
-            ServiceKind::Backend => (BackendKind::Backend, TIDEGATE_GROUP),
-        };
-        if self.group.as_deref().is_some_and(|written| written != group) {
-            let message = format!("the group of a {:?} is `{group}`: leave it out", self.kind);
-            cx.error("/service/backendRef/group", message);
-        }
-        if self.name.is_empty() {
-            cx.error("/service/backendRef/name", format!("a {:?} has a name", self.kind));
-        }
-        if self.port == Some(0) {
-            cx.error("/service/backendRef/port", "0 is out of range: use 1 to 65535");
-        }
-        if kind == BackendKind::Service && self.port.is_none() {
-            cx.error("/service/backendRef", "a Service needs a `port`");
-            return None;
-        }
-        let own = &cx.policy().name.namespace;
-        let namespace = self.namespace.as_deref().map_or_else(|| own.clone(), Into::into);
-        Some(ServiceRef { kind, object: ResourceName::new(namespace, self.name.as_str()), port: self.port })
     }
 }
 

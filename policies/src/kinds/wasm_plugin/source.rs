@@ -131,7 +131,8 @@ fn image(written: &str, plain: bool) -> Option<Image> {
 
 fn digest(written: &str, at: &str, cx: &mut CompileContext<'_>) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
-    let digits = (written.len() == 64).then(|| written.as_bytes().chunks_exact(2));
+    let digits = (written.len() == 64 && written.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .then(|| written.as_bytes().chunks_exact(2));
     let parsed = digits.and_then(|digits| {
         for (byte, pair) in bytes.iter_mut().zip(digits) {
             *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;

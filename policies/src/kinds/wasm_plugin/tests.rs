@@ -105,6 +105,8 @@ fn all_faults_are_told_at_once_with_their_place() {
     ] {
         assert!(told.iter().any(|fault| fault.starts_with(&format!("spec{place}"))), "{place}: {told:#?}");
     }
+    let signed = json!({ "source": { "http": { "url": "https://a/b", "sha256": "+1".repeat(32) } } });
+    assert_eq!(faults(KIND, signed), ["spec/source/http/sha256: a SHA-256 has 64 hexadecimal digits"]);
     assert_eq!(faults(KIND, json!({ "source": {} })), ["spec/source: write one of `file`, `http` and `oci`"]);
     assert!(faults(KIND, json!({ "source": { "file": "p.wasm" } }))[0].contains("whole path"));
 }

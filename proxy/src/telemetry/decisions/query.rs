@@ -1,6 +1,7 @@
 //! Which records are asked for, as the query of a URL says it.
 
 use opentelemetry::trace::TraceId;
+use tidegate_policy::matching::query_value;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl DecisionQuery {
         let mut read = Self::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, written) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decode(written).ok_or_else(|| InvalidQuery::Encoding(written.to_owned()))?;
+            let value = query_value(written).ok_or_else(|| InvalidQuery::Encoding(written.to_owned()))?;
             match key {
                 "id" => read.id = Some(value),
                 "request_id" => read.request_id = Some(value),
@@ -68,24 +69,6 @@ impl DecisionQuery {
         }
         Ok(read)
     }
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        bytes.push(match byte {
-            b'%' => {
-                let (digits, after) = rest.split_at_checked(2)?;
-                rest = after;
-                u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?
-            }
-            b'+' => b' ',
-            other => *other,
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -194,3 +194,22 @@ fn a_plugin_without_callbacks_lets_everything_pass() {
     vm.request_headers(id, request(), true).unwrap();
     assert!(vm.take_request(id).is_some());
 }
+
+#[test]
+fn the_end_says_what_a_stream_has_cost_and_whether_the_plugin_failed() {
+    let trap = "(drop (call $get_header_map_value (i32.const 0) @\"x-trap\" (i32.const 16) (i32.const 20)))
+        (if (i32.load (i32.const 20)) (then (unreachable)))";
+    let bench = Bench::of(&plugin(&callback("request_headers", 3, trap)));
+    for (traps, failed) in [(false, false), (true, true)] {
+        let (vm, id) = bench.open();
+        let mut head = request();
+        if traps {
+            head.headers.insert("x-trap", "1".parse().unwrap());
+        }
+        let mut vm = vm.lock();
+        assert_eq!(vm.request_headers(id, head, true).is_err(), failed);
+        let spent = vm.close(id, Logged::default());
+        assert_eq!(spent.failed, failed, "{spent:?}");
+        assert!(spent.callbacks > 0, "{spent:?}");
+    }
+}
