@@ -46,6 +46,31 @@ enum Life {
 }
 
 impl Vm {
+    fn alive(&self) -> Result<(), Fault> {
+        match &self.life {
+            Life::Live | Life::Retired { .. } => Ok(()),
+            Life::Dead(fault) => Err(fault.clone()),
+            Life::Over => Err(gone()),
+        }
+    }
+
+    /// Calls one of its callbacks as `context`; `missing` if it has none, which costs nothing and counts as nothing.
+    fn ask<F, R>(
+        &mut self,
+        context: u32,
+        callback: fn(&Callbacks) -> &Option<F>,
+        missing: R,
+        call: impl FnOnce(&F, &mut Store<Host>) -> wasmtime::Result<R>,
+    ) -> Result<R, Fault> {
+        if callback(&self.callbacks).is_none() {
+            return self.alive().map(|()| missing);
+        }
+        self.enter(context, self.budget(), |store, callbacks| match callback(callbacks) {
+            Some(callback) => call(callback, store),
+            None => Ok(missing),
+        })
+    }
+
     /// Calls into it as `context`, with `budget` of CPU time. Whatever goes wrong is its end.
     fn enter<R>(
         &mut self,
@@ -53,11 +78,7 @@ impl Vm {
         budget: Duration,
         call: impl FnOnce(&mut Store<Host>, &Callbacks) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
-        match &self.life {
-            Life::Live | Life::Retired { .. } => {}
-            Life::Dead(fault) => return Err(fault.clone()),
-            Life::Over => return Err(gone()),
-        }
+        self.alive()?;
         let outside = self.store.data().world.outside.clone();
         let begun = outside.clock().monotonic();
         let host = self.store.data_mut();

@@ -25,10 +25,7 @@ impl Vm {
         let host = self.store.data_mut();
         host.streams.insert(id, Stream::new(exchange));
         host.stats.stream();
-        self.enter(id, self.budget(), |store, callbacks| match &callbacks.context_create {
-            Some(create) => create.call(store, (id, ROOT)),
-            None => Ok(()),
-        })?;
+        self.ask(id, |all| &all.context_create, (), |create, store| create.call(store, (id, ROOT)))?;
         Ok(id)
     }
 
@@ -208,24 +205,13 @@ impl Vm {
         }
         host.stage = Stage::Logging;
         // Of each only whether it came to an end matters, and that `enter` has noted.
-        let budget = self.budget();
         let told = self
-            .enter(id, budget, |store, callbacks| {
-                callbacks.log.as_ref().map_or(Ok(()), |log| log.call(store, id))
-            })
+            .ask(id, |all| &all.log, (), |log, store| log.call(store, id))
             .and_then(|()| {
                 self.store.data_mut().stage = Stage::Running;
-                self.enter(id, budget, |store, callbacks| match &callbacks.done {
-                    Some(done) => done.call(store, id).map(drop),
-                    None => Ok(()),
-                })
+                self.ask(id, |all| &all.done, 1, |done, store| done.call(store, id))
             })
-            .and_then(|()| {
-                self.enter(id, budget, |store, callbacks| match &callbacks.delete {
-                    Some(delete) => delete.call(store, id),
-                    None => Ok(()),
-                })
-            });
+            .and_then(|_| self.ask(id, |all| &all.delete, (), |delete, store| delete.call(store, id)));
         if let Err(fault) = told {
             tracing::debug!(%fault, "a plugin ended while it was told of a request that is over");
         }

@@ -31,10 +31,8 @@ impl Vm {
         self.tick(now);
         for queue in self.store.data().mailbox.take_ready() {
             // Of failures `enter` takes care.
-            let _ = self.enter(ROOT, self.budget(), |store, callbacks| match &callbacks.queue_ready {
-                Some(ready) => ready.call(store, (ROOT, queue)),
-                None => Ok(()),
-            });
+            let _ =
+                self.ask(ROOT, |all| &all.queue_ready, (), |ready, store| ready.call(store, (ROOT, queue)));
         }
         if matches!(self.life, Life::Dead(_) | Life::Over) {
             return Work::Over;
@@ -59,10 +57,7 @@ impl Vm {
             return;
         }
         tick.next = now + tick.every;
-        let _ = self.enter(ROOT, self.budget(), |store, callbacks| match &callbacks.tick {
-            Some(callback) => callback.call(store, ROOT),
-            None => Ok(()),
-        });
+        let _ = self.ask(ROOT, |all| &all.tick, (), |tick, store| tick.call(store, ROOT));
     }
 
     /// It gets no more streams, and goes when the last one has gone.
@@ -94,10 +89,7 @@ impl Vm {
         }
         self.life = Life::Retired { root_asked: true };
         self.store.data_mut().pending_done = true;
-        let done = self.enter(ROOT, self.budget(), |store, callbacks| match &callbacks.done {
-            Some(done) => done.call(store, ROOT),
-            None => Ok(1),
-        });
+        let done = self.ask(ROOT, |all| &all.done, 1, |done, store| done.call(store, ROOT));
         if done.is_ok_and(|done| done != 0 || !self.store.data().pending_done) {
             self.forget();
         }
@@ -106,10 +98,7 @@ impl Vm {
     /// The last thing that a plugin is told.
     fn forget(&mut self) {
         self.store.data_mut().pending_done = false;
-        let told = self.enter(ROOT, self.budget(), |store, callbacks| match &callbacks.delete {
-            Some(delete) => delete.call(store, ROOT),
-            None => Ok(()),
-        });
+        let told = self.ask(ROOT, |all| &all.delete, (), |delete, store| delete.call(store, ROOT));
         if told.is_ok() {
             self.life = Life::Over;
         }
