@@ -5,9 +5,9 @@ use std::path::Path;
 
 use crate::mesh::{BIND, everything_to, policy, service_at};
 use serde_json::json;
-use tidegate_policy::model::{AppProtocol, Resource, ResourceName, TargetKind};
+use tidegate_policy::model::{AppProtocol, Resource, ResourceName, ResourceType, TargetKind};
 use tidegate_policy::snapshot::BindAddress;
-use tidegate_proxy::config::{Applier, Change, GatewayPorts};
+use tidegate_proxy::config::{Applier, Change, GatewayPorts, LastGood};
 use tidegate_proxy::{Proxy, Running};
 use tidegate_testkit::backend::{FaultBackend, Reply};
 use tidegate_testkit::client::Client;
@@ -329,7 +329,12 @@ async fn a_policy_that_was_never_usable_denies_through_a_restart_and_until_it_is
     while ask(&proxy).await.0 != 403 {
         tokio::task::yield_now().await;
     }
-    while !directory.path().join("last-good").exists() {
+    // It is in force a moment before it is written, and what was written last was without it.
+    let is_written = || {
+        let written = LastGood::load(directory.path()).unwrap();
+        written.iter().any(|(resource_type, ..)| resource_type == ResourceType::Policy)
+    };
+    while !is_written() {
         tokio::task::yield_now().await;
     }
     control_plane.kill().await;

@@ -158,9 +158,9 @@ impl RateLimitFilter {
             let level = Level { remaining: *remaining, next: *next };
             return Some(self.rule(Ruling::Allowed(limit, level), &wishes, cx));
         }
-        // Whoever takes longest has the word.
-        let longest = told.max_by_key(|(_, (_, wait))| *wait);
-        let full = due.iter().zip(windows).max_by_key(|(_, (_, wait))| *wait);
+        // Whoever takes longest has the word; of equals, the first by name.
+        let longest = told.rev().max_by_key(|(_, (_, wait))| *wait);
+        let full = due.iter().zip(windows).rev().max_by_key(|(_, (_, wait))| *wait);
         match (longest, full) {
             (longest, Some(((demand, window), (_, wait))))
                 if longest.is_none_or(|(_, (_, limits))| wait > limits) =>

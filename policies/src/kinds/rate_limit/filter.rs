@@ -342,7 +342,7 @@ pub(super) fn refusal<'a>(parts: &[Part<'a>], patience: Duration, now: Timestamp
         let wait = refused.err().filter(|wait| wait.is_none_or(|wait| wait > patience));
         wait.map(|wait| (part.wish.limit, wait))
     });
-    // For ever is longest. Of equals, the one that is written first has the word.
+    // For ever is longest. Of equals, the first by name has the word.
     let longest = refusals.rev().max_by_key(|(_, wait)| (wait.is_none(), *wait));
     longest.map(|(limit, wait)| Ruling::Refused(limit, wait))
 }

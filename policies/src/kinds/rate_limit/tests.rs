@@ -150,6 +150,14 @@ fn the_tightest_limit_is_told_and_the_policy_field_lists_all() {
 }
 
 #[test]
+fn of_limits_that_refuse_equally_long_the_first_by_name_is_told() {
+    let one = |name: &str| json!({"name": name, "requests": 1, "per": "60s"});
+    let filter = bind(Mode::Enforce, json!({"limits": [one("b"), one("a")]}), &StateStore::new([0, 0]));
+    get(&filter, "/", 0);
+    assert_eq!(&*get(&filter, "/", 0).decisions[0].rule.name, "a");
+}
+
+#[test]
 fn of_several_refusing_limits_the_longest_wait_is_told() {
     let spec = json!({"limits": [
         {"name": "a", "requests": 1, "per": "5s"},
