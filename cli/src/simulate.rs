@@ -2,6 +2,7 @@
 //!
 //! Reads files and shows what came of them; what comes of them is said by [`tidegate_policy::simulate`].
 
+mod batches;
 mod documents;
 mod feed;
 mod html;

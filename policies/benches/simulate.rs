@@ -12,7 +12,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use tidegate_policy::Timestamp;
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::document;
-use tidegate_policy::simulate::{Answers, Comparison, Logged, Plan, Request, Side, Simulator};
+use tidegate_policy::simulate::log::{Format, Line, Reader};
+use tidegate_policy::simulate::{Answers, Comparison, Logged, Plan, Reorder, Request, Side, Simulator};
 use tidegate_policy::story::Answer;
 
 const ROUTES: usize = 50;
@@ -105,6 +106,59 @@ fn request(run: u64, n: u64) -> Request {
     request
 }
 
+/// The same requests as [`request`], as Envoy's users log them.
+fn line(run: u64, n: u64) -> Vec<u8> {
+    let (second, micros) = (run * 60 + n / 10_000, n % 10_000 * 100);
+    let (minute, hour) = (second / 60 % 60, second / 3600 % 24);
+    let status = if n % 100 == 99 { 503 } else { 200 };
+    format!(
+        r#"{{"start_time": "2026-01-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z", "method": "GET", "path": "/s{s}/item/{item}", "authority": "shop.example", "response_code": {status}, "duration": 20, "x-user": "user-{user}"}}"#,
+        day = 1 + second / 86_400,
+        second = second % 60,
+        s = n * 7 % 50,
+        item = n % 1000,
+        user = n * n % 997,
+    )
+    .into_bytes()
+}
+
+/// From lines of a log to the end, as the command does it.
+fn read(criterion: &mut Criterion) {
+    let plan = plan();
+    let runs = Cell::new(0);
+    let lines = || {
+        runs.set(runs.get() + 1);
+        (0..REQUESTS).map(|n| line(runs.get(), n)).collect::<Vec<_>>()
+    };
+    let reader = || Reader::new(Format::Envoy, "shop.example".parse().unwrap(), "", 7);
+    let mut group = criterion.benchmark_group("log");
+    group.throughput(Throughput::Elements(REQUESTS));
+    group.bench_function("read", |bencher| {
+        let run = |lines: Vec<Vec<u8>>| {
+            let (mut reader, mut request) = (reader(), Request::default());
+            assert!(lines.iter().all(|line| reader.read(line, &mut request) == Line::Request));
+            lines
+        };
+        bencher.iter_batched(lines, run, BatchSize::LargeInput);
+    });
+    let (mut order, mut reader, mut request) = (Reorder::new(16_384), reader(), Request::default());
+    let mut simulator = Simulator::new(&plan, Answers::default(), 7);
+    group.bench_function("read, put in order and replay", |bencher| {
+        let run = |lines: Vec<Vec<u8>>| {
+            for line in &lines {
+                assert!(reader.read(line, &mut request) == Line::Request);
+                order.push(&mut request);
+                while let Some(request) = order.pop(false) {
+                    simulator.push(request);
+                }
+            }
+            lines
+        };
+        bencher.iter_batched(lines, run, BatchSize::LargeInput);
+    });
+    group.finish();
+}
+
 fn replay(criterion: &mut Criterion) {
     let plan = plan();
     let other = self::plan();
@@ -139,6 +193,6 @@ fn replay(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = replay
+    targets = replay, read
 }
 criterion_main!(benches);

@@ -1,6 +1,7 @@
-//! From lines, or a profile, to requests, and these into the replay.
+//! From lines, or a profile, to requests, and these into the replay. Lines are read by a thread of its own.
 
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -9,6 +10,7 @@ use tidegate_policy::simulate::log::{Format, Line, Missing, Reader};
 use tidegate_policy::simulate::profile::Traffic;
 use tidegate_policy::simulate::{Comparison, Plan, Reorder, Request, Simulator, Tally};
 
+use super::batches::{self, Inlet};
 use super::input::{Input, Next};
 use super::progress::Progress;
 use super::{FormatArg, SimulateArgs};
@@ -132,10 +134,23 @@ pub(super) fn log(args: &SimulateArgs, path: &Path, plan: &Plan, runs: &mut Runs
     let mut reader = Reader::new(format, host, plan.direction(), args.seed);
     args.header.iter().for_each(|(name, field)| reader.header(name.clone(), field.clone()));
     feed.replay.format = format.as_str();
-    feed.run(&first, &mut reader, runs);
-    let mut replay = feed.replay;
-    (replay.missing, replay.others) = (reader.missing().collect(), reader.others());
-    (replay.late, replay.took) = (feed.order.late(), begun.elapsed());
+    let size = feed.input.size;
+    let (inlet, outlet) = batches::pipe();
+    let mut replay = thread::scope(|scope| {
+        let reading = scope.spawn(move || feed.run(&first, reader, inlet));
+        let mut progress = Progress::new(size);
+        while let Some(mut batch) = outlet.next() {
+            let (lines, bytes) = (batch.lines, batch.bytes);
+            for request in batch.requests() {
+                runs.push(request);
+                progress.tell(lines, bytes);
+            }
+            outlet.give_back(batch);
+        }
+        reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    runs.finish();
+    replay.took = begun.elapsed();
     Ok(replay)
 }
 
@@ -195,46 +210,59 @@ impl Feed {
         }
     }
 
-    fn run(&mut self, first: &[(Next, Vec<u8>)], reader: &mut Reader, runs: &mut Runs<'_>) {
-        let mut progress = Progress::new(self.input.size);
+    /// Reads everything. What it was is told at the end.
+    fn run(mut self, first: &[(Next, Vec<u8>)], mut reader: Reader, mut inlet: Inlet) -> Replay {
         let (mut request, mut line) = (Request::default(), Vec::new());
+        let mut wanted = true;
         for (next, line) in first {
-            self.line(*next, line, (&mut *reader, &mut request), runs);
+            wanted &= self.line(*next, line, (&mut reader, &mut request), &mut inlet);
         }
-        loop {
+        while wanted {
             let next = self.next(&mut line);
             if next == Next::End {
                 break;
             }
-            self.line(next, &line, (&mut *reader, &mut request), runs);
-            progress.tell(self.replay.lines, self.input.read());
+            wanted = self.line(next, &line, (&mut reader, &mut request), &mut inlet);
         }
-        while let Some(request) = self.order.pop(true) {
-            runs.push(request);
+        if wanted && self.pass(true, &mut inlet) {
+            inlet.send(self.replay.lines, self.input.read());
         }
-        runs.finish();
+        self.replay.missing = reader.missing().collect();
+        (self.replay.others, self.replay.late) = (reader.others(), self.order.late());
+        self.replay
     }
 
+    /// `false`: nobody takes any more.
     fn line(
         &mut self,
         next: Next,
         line: &[u8],
         (reader, request): (&mut Reader, &mut Request),
-        runs: &mut Runs<'_>,
-    ) {
+        inlet: &mut Inlet,
+    ) -> bool {
         self.replay.lines += 1;
         if next == Next::TooLong {
-            return self.replay.refuse("it is longer than a line of a log", line);
+            self.replay.refuse("it is longer than a line of a log", line);
+            return true;
         }
         match reader.read(line, request) {
             Line::Request => {
                 self.order.push(request);
-                if let Some(request) = self.order.pop(false) {
-                    runs.push(request);
-                }
+                return self.pass(false, inlet);
             }
             Line::Other => {}
             Line::Garbage(why) => self.replay.refuse(why, line),
         }
+        true
+    }
+
+    /// Hands over what is in order. `false`: nobody takes any more.
+    fn pass(&mut self, all: bool, inlet: &mut Inlet) -> bool {
+        while let Some(request) = self.order.pop(all) {
+            if inlet.push(request) && !inlet.send(self.replay.lines, self.input.read()) {
+                return false;
+            }
+        }
+        true
     }
 }

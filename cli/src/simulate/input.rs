@@ -1,10 +1,10 @@
 //! Bytes of a log, line by line: of a file or of standard input, gzip or not, however long.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use flate2::bufread::MultiGzDecoder;
@@ -12,9 +12,9 @@ use tidegate_policy::simulate::log::LONGEST_LINE;
 
 /// See the module.
 pub(super) struct Input {
-    reader: Box<dyn BufRead>,
+    reader: Box<dyn BufRead + Send>,
     /// Bytes of the file that were read, and of how many, where that is known.
-    read: Rc<Cell<u64>>,
+    read: Arc<AtomicU64>,
     pub(super) size: Option<u64>,
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Next {
 
 struct Counted<R> {
     inner: R,
-    read: Rc<Cell<u64>>,
+    read: Arc<AtomicU64>,
 }
 
 const BUFFER: usize = 1 << 17;
@@ -38,7 +38,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        self.read.set(self.read.get() + count as u64);
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }
@@ -55,11 +55,11 @@ impl Input {
         Self::of(file, size).with_context(cannot)
     }
 
-    pub(super) fn of(bytes: impl Read + 'static, size: Option<u64>) -> io::Result<Self> {
-        let read = Rc::new(Cell::new(0));
+    pub(super) fn of(bytes: impl Read + Send + 'static, size: Option<u64>) -> io::Result<Self> {
+        let read = Arc::new(AtomicU64::new(0));
         let mut reader = BufReader::with_capacity(BUFFER, Counted { inner: bytes, read: read.clone() });
         let is_gzip = reader.fill_buf()?.starts_with(&GZIP);
-        let reader: Box<dyn BufRead> = match is_gzip {
+        let reader: Box<dyn BufRead + Send> = match is_gzip {
             true => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader))),
             false => Box::new(reader),
         };
@@ -68,7 +68,7 @@ impl Input {
 
     /// Bytes of the file that were read.
     pub(super) fn read(&self) -> u64 {
-        self.read.get()
+        self.read.load(Ordering::Relaxed)
     }
 
     /// The next line into `line`, without its end.

@@ -4,6 +4,7 @@
 //! not have gets a sensible default, and is counted; what is no line of a log at all is told from that.
 
 mod common;
+mod fields;
 mod json;
 mod moment;
 
@@ -62,7 +63,7 @@ pub struct Reader {
     host: HeaderValue,
     /// `tidegate.direction` of the lines that are meant.
     direction: &'static str,
-    names: json::Names,
+    names: fields::Names,
     missing: [u64; MISSING],
     others: u64,
     rng: fastrand::Rng,
@@ -160,12 +161,20 @@ impl Reader {
     /// `outbound`), empty for all.
     pub fn new(format: Format, host: HeaderValue, direction: &'static str, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        Self { format, host, direction, names: json::Names::default(), missing: [0; MISSING], others: 0, rng }
+        Self {
+            format,
+            host,
+            direction,
+            names: fields::Names::default(),
+            missing: [0; MISSING],
+            others: 0,
+            rng,
+        }
     }
 
     /// The field of a JSON log that has the value of this header. Those whose names begin with `x-` are known anyway.
     pub fn header(&mut self, name: HeaderName, field: String) {
-        self.names.headers.push((field, name));
+        self.names.header(field, name);
     }
 
     pub fn format(&self) -> Format {
@@ -187,18 +196,19 @@ impl Reader {
         if line.trim_ascii().is_empty() {
             return Line::Other;
         }
-        let said = match self.format {
-            Format::Tidegate | Format::Envoy => json::read(line, &self.names),
-            Format::Combined => common::read(line),
+        let mut said = Said::default();
+        let read = match self.format {
+            Format::Tidegate | Format::Envoy => json::read(line, &mut self.names, &mut said),
+            Format::Combined => common::read(line, &mut said),
         };
-        match said {
-            Ok(said) if said.direction.as_deref().is_some_and(|side| !self.is_meant(side)) => {
-                self.others += 1;
-                Line::Other
-            }
-            Ok(said) => self.fill(&said, request).map_or_else(Line::Garbage, |()| Line::Request),
-            Err(why) => Line::Garbage(why),
+        if let Err(why) = read {
+            return Line::Garbage(why);
         }
+        if said.direction.as_deref().is_some_and(|side| !self.is_meant(side)) {
+            self.others += 1;
+            return Line::Other;
+        }
+        self.fill(&said, request).map_or_else(Line::Garbage, |()| Line::Request)
     }
 
     fn is_meant(&self, direction: &str) -> bool {

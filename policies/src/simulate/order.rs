@@ -1,31 +1,46 @@
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use super::Request;
 use crate::time::Timestamp;
 
 /// Puts requests in the order in which they came, as far as a bounded window goes: logs are written when requests end.
+///
+/// The window is as wide as it may be until one of that width was seen, then four times as wide as any request was ever
+/// out of its place: what waits is then still in the processor's caches when its turn comes. A request that is late all the
+/// same makes it as wide as it may be again.
 #[derive(Debug)]
 pub struct Reorder {
-    window: usize,
+    widest: usize,
+    /// By how many places any request came after one that it should have come before.
+    seen: usize,
     /// Time, number, place.
     waiting: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
     requests: Vec<Request>,
     free: Vec<usize>,
     number: u64,
+    /// Time and number of those that came later than any before them; none is older than the window.
+    records: VecDeque<(Timestamp, u64)>,
     last: Timestamp,
     late: u64,
 }
 
+/// No window is narrower, if it may be as wide.
+const LEAST: usize = 256;
+/// So many times what was seen.
+const MARGIN: usize = 4;
+
 impl Reorder {
-    /// `window`: so many wait for one that came earlier.
+    /// `window`: at most so many wait for one that came earlier.
     pub fn new(window: usize) -> Self {
         Self {
-            window: window.max(1),
+            widest: window.max(1),
+            seen: 0,
             waiting: BinaryHeap::new(),
             requests: Vec::new(),
             free: Vec::new(),
             number: 0,
+            records: VecDeque::new(),
             last: Timestamp::ZERO,
             late: 0,
         }
@@ -38,13 +53,16 @@ impl Reorder {
             self.requests.len() - 1
         });
         std::mem::swap(&mut self.requests[place], request);
-        self.waiting.push(Reverse((self.requests[place].at, self.number, place)));
+        let at = self.requests[place].at;
+        self.measure(at);
+        self.waiting.push(Reverse((at, self.number, place)));
         self.number += 1;
     }
 
-    /// The next one, if the window is full; with `all`, if there is one. Its time is never before that of the last.
+    /// The next one, if the window is full, which it can be more than once after a request; with `all`, if there is one.
+    /// Its time is never before that of the last.
     pub fn pop(&mut self, all: bool) -> Option<&mut Request> {
-        if !all && self.waiting.len() <= self.window {
+        if !all && self.waiting.len() <= self.window() {
             return None;
         }
         let Reverse((at, _, place)) = self.waiting.pop()?;
@@ -52,6 +70,7 @@ impl Reorder {
         let request = &mut self.requests[place];
         if at < self.last {
             self.late += 1;
+            self.seen = self.widest;
             request.at = self.last;
         }
         self.last = self.last.max(at);
@@ -61,5 +80,27 @@ impl Reorder {
     /// How many came too late for the window, and count as if they had come with the one before.
     pub fn late(&self) -> u64 {
         self.late
+    }
+
+    fn window(&self) -> usize {
+        if self.number <= self.widest as u64 {
+            return self.widest;
+        }
+        self.seen.saturating_mul(MARGIN).max(LEAST).min(self.widest)
+    }
+
+    /// How far from its place the one that comes now is.
+    fn measure(&mut self, at: Timestamp) {
+        if self.records.back().is_none_or(|(latest, _)| *latest <= at) {
+            self.records.push_back((at, self.number));
+            if self.records.len() > self.widest {
+                self.records.pop_front();
+            }
+            return;
+        }
+        let first = self.records.partition_point(|(earlier, _)| *earlier <= at);
+        if let Some((_, number)) = self.records.get(first) {
+            self.seen = self.seen.max(usize::try_from(self.number - number).unwrap_or(usize::MAX));
+        }
     }
 }

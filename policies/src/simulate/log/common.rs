@@ -7,11 +7,11 @@ use http::header::{REFERER, USER_AGENT};
 use super::{Said, moment};
 
 /// `host ident user [time] "GET /path HTTP/1.1" status bytes "referer" "user agent"`, the last two or not.
-pub(super) fn read(line: &[u8]) -> Result<Said<'_>, &'static str> {
+pub(super) fn read<'a>(line: &'a [u8], said: &mut Said<'a>) -> Result<(), &'static str> {
     let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?.trim();
     let (before, rest) = line.split_once(" [").ok_or("it has no time in brackets")?;
     let (time, rest) = rest.split_once("] ").ok_or("it has no time in brackets")?;
-    let mut said = Said { at: moment::common(time.as_bytes()), ..Said::default() };
+    said.at = moment::common(time.as_bytes());
     let mut names = before.split(' ');
     let (first, second) = (names.next().unwrap_or_default(), names.next());
     // `%v:%p %h %l %u`: one more than without it.
@@ -29,7 +29,7 @@ pub(super) fn read(line: &[u8]) -> Result<Said<'_>, &'static str> {
     if said.target.is_none() {
         return Err("what was asked for is no request");
     }
-    absolute(&mut said);
+    absolute(said);
     let mut rest = rest.trim_start().splitn(3, ' ');
     said.status = rest.next().and_then(|status| status.parse().ok());
     rest.next();
@@ -41,7 +41,7 @@ pub(super) fn read(line: &[u8]) -> Result<Said<'_>, &'static str> {
         }
         rest = after;
     }
-    Ok(said)
+    Ok(())
 }
 
 /// `GET http://host/path`, as a proxy is asked.

@@ -1,109 +1,14 @@
-//! Access logs with a JSON object on each line. Names are compared without regard to case.
+//! Access logs with a JSON object on each line.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use http::header::{HeaderName, USER_AGENT};
-use rustc_hash::FxHashMap;
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::fields::{Field, Meaning, Names};
 use super::{Answered, Said, moment, seconds};
 use crate::reason::Reason;
-
-/// What a field says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
-    Time,
-    /// When it ended.
-    Ended,
-    Method,
-    Target,
-    Host,
-    Port,
-    Client,
-    Identity,
-    Direction,
-    Status,
-    GrpcStatus,
-    /// By its name.
-    GrpcName,
-    Rpc,
-    ContentType,
-    Scheme,
-    Millis,
-    Seconds,
-    UpstreamMillis,
-    UpstreamSeconds,
-    Flags,
-    Reason,
-    UserAgent,
-    RequestId,
-}
-
-/// Ours first, then what Envoy's users mostly write, then nginx's.
-const FIELDS: &[(&str, Field)] = &[
-    ("time", Field::Time),
-    ("http.request.method", Field::Method),
-    ("http.request.method_original", Field::Method),
-    ("url.path", Field::Target),
-    ("url.scheme", Field::Scheme),
-    ("server.address", Field::Host),
-    ("server.port", Field::Port),
-    ("client.address", Field::Client),
-    ("http.response.status_code", Field::Status),
-    ("rpc.response.status_code", Field::GrpcName),
-    ("rpc.system.name", Field::Rpc),
-    ("duration_ms", Field::Millis),
-    ("user_agent.original", Field::UserAgent),
-    ("tidegate.peer", Field::Identity),
-    ("tidegate.direction", Field::Direction),
-    ("tidegate.reason", Field::Reason),
-    ("request_id", Field::RequestId),
-    ("start_time", Field::Time),
-    ("@timestamp", Field::Time),
-    ("timestamp", Field::Time),
-    ("method", Field::Method),
-    (":method", Field::Method),
-    ("path", Field::Target),
-    (":path", Field::Target),
-    ("original_path", Field::Target),
-    ("authority", Field::Host),
-    (":authority", Field::Host),
-    ("host", Field::Host),
-    ("scheme", Field::Scheme),
-    (":scheme", Field::Scheme),
-    ("response_code", Field::Status),
-    ("status", Field::Status),
-    ("status_code", Field::Status),
-    ("grpc_status", Field::GrpcName),
-    ("grpc_status_number", Field::GrpcStatus),
-    ("content_type", Field::ContentType),
-    ("duration", Field::Millis),
-    ("upstream_service_time", Field::UpstreamMillis),
-    ("x-envoy-upstream-service-time", Field::UpstreamMillis),
-    ("response_flags", Field::Flags),
-    ("downstream_remote_address", Field::Client),
-    ("downstream_remote_address_without_port", Field::Client),
-    ("downstream_direct_remote_address", Field::Client),
-    ("x_forwarded_for", Field::Client),
-    ("x-forwarded-for", Field::Client),
-    ("client_ip", Field::Client),
-    ("downstream_peer_uri_san", Field::Identity),
-    ("user_agent", Field::UserAgent),
-    ("user-agent", Field::UserAgent),
-    ("x-request-id", Field::RequestId),
-    ("time_iso8601", Field::Ended),
-    ("time_local", Field::Ended),
-    ("msec", Field::Ended),
-    ("request_method", Field::Method),
-    ("request_uri", Field::Target),
-    ("uri", Field::Target),
-    ("http_host", Field::Host),
-    ("remote_addr", Field::Client),
-    ("request_time", Field::Seconds),
-    ("upstream_response_time", Field::UpstreamSeconds),
-    ("http_user_agent", Field::UserAgent),
-];
 
 /// A value, as far as a log has any use for it.
 enum Value<'a> {
@@ -112,31 +17,15 @@ enum Value<'a> {
     Nothing,
 }
 
-/// Fields by name, in lower case.
-#[derive(Debug)]
-pub(super) struct Names {
-    known: FxHashMap<&'static str, Field>,
-    /// Those that have the value of a header.
-    pub(super) headers: Vec<(String, HeaderName)>,
+/// The fields of a line, into what it says.
+struct Fields<'n, 'a> {
+    names: &'n mut Names,
+    said: &'n mut Said<'a>,
 }
 
-struct Fields<'n>(&'n Names);
+/// The name of the field at this place.
+struct Name<'n>(&'n mut Names, usize);
 struct AnyValue;
-
-impl Default for Names {
-    fn default() -> Self {
-        Self { known: FIELDS.iter().copied().collect(), headers: Vec::new() }
-    }
-}
-
-impl Names {
-    fn find(&self, name: &str) -> Option<Field> {
-        if !name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return self.known.get(name).copied();
-        }
-        self.known.get(&*name.to_ascii_lowercase()).copied()
-    }
-}
 
 /// Whether it has the names of ours.
 pub(super) fn is_ours(line: &[u8]) -> bool {
@@ -144,46 +33,70 @@ pub(super) fn is_ours(line: &[u8]) -> bool {
     has(b"\"tidegate.direction\"") || has(b"\"http.request.method\"")
 }
 
-pub(super) fn read<'a>(line: &'a [u8], names: &Names) -> Result<Said<'a>, &'static str> {
+pub(super) fn read<'a>(line: &'a [u8], names: &mut Names, said: &mut Said<'a>) -> Result<(), &'static str> {
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err("it is no JSON object");
     }
-    let mut json = serde_json::Deserializer::from_slice(line);
-    let said = json.deserialize_map(Fields(names)).map_err(|_| "it is not valid JSON")?;
-    json.end().map_err(|_| "something follows the JSON object")?;
-    Ok(said)
+    let fields = Fields { names, said };
+    match std::str::from_utf8(line) {
+        Ok(text) => object(serde_json::Deserializer::from_str(text), fields),
+        // What is not UTF-8 may be where nobody looks.
+        Err(_) => object(serde_json::Deserializer::from_slice(line), fields),
+    }
 }
 
-impl<'de> Visitor<'de> for Fields<'_> {
-    type Value = Said<'de>;
+fn object<'a, R: serde_json::de::Read<'a>>(
+    mut json: serde_json::Deserializer<R>,
+    fields: Fields<'_, 'a>,
+) -> Result<(), &'static str> {
+    json.deserialize_map(fields).map_err(|_| "it is not valid JSON")?;
+    json.end().map_err(|_| "something follows the JSON object")
+}
+
+impl<'de> Visitor<'de> for Fields<'_, 'de> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a line of a log")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said<'de>, A::Error> {
-        let mut said = Said::default();
-        while let Some(name) = map.next_key_seed(AnyValue)? {
-            let Value::Text(name) = name else { continue };
-            if let Some((_, header)) = self.0.headers.iter().find(|(field, _)| **field == *name) {
-                if let Value::Text(text) = map.next_value_seed(AnyValue)? {
-                    said.headers.push((header.clone(), text));
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut place = 0;
+        while let Some(found) = map.next_key_seed(Name(self.names, place))? {
+            place += 1;
+            match self.names.at(found) {
+                Meaning::Field(field) => self.said.take(*field, map.next_value_seed(AnyValue)?),
+                Meaning::Header(header) => {
+                    if let Value::Text(text) = map.next_value_seed(AnyValue)? {
+                        self.said.headers.push((header.clone(), text));
+                    }
                 }
-            } else if let Some(field) = self.0.find(&name) {
-                let value = map.next_value_seed(AnyValue)?;
-                said.take(field, value);
-                if field == Field::Method && name.starts_with("http.") {
-                    said.ended = true;
+                Meaning::Nothing => {
+                    map.next_value::<IgnoredAny>()?;
                 }
-            } else if name.get(..2).is_some_and(|x| x.eq_ignore_ascii_case("x-")) {
-                if let (Value::Text(text), Ok(header)) = (map.next_value_seed(AnyValue)?, name.parse()) {
-                    said.headers.push((header, text));
-                }
-            } else {
-                map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(said)
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = usize;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<usize, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<usize, E> {
+        Ok(self.0.find(self.1, name))
     }
 }
 
@@ -215,6 +128,7 @@ impl<'a> Said<'a> {
         match field {
             // The second is what was written, where the first is `_OTHER`.
             Field::Method => self.method = Some(text),
+            Field::MethodOfEnded => (self.method, self.ended) = (Some(text), true),
             Field::Target => self.target = Some(self.target.take().unwrap_or(text)),
             Field::Host => self.host = Some(self.host.take().unwrap_or(text)),
             Field::Client => self.client = Some(self.client.take().unwrap_or(text)),
@@ -329,7 +243,7 @@ fn code(text: &str) -> Option<u8> {
     named.and_then(|code| u8::try_from(code).ok()).or_else(|| text.parse().ok())
 }
 
-impl<'de> serde::de::DeserializeSeed<'de> for AnyValue {
+impl<'de> DeserializeSeed<'de> for AnyValue {
     type Value = Value<'de>;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<Value<'de>, D::Error> {

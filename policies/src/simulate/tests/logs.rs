@@ -85,6 +85,42 @@ fn a_header_comes_from_the_field_that_is_named_for_it() {
 }
 
 #[test]
+fn lines_are_read_alike_whatever_fields_the_line_before_had() {
+    let mut rng = fastrand::Rng::with_seed(5);
+    let fields = [
+        r#""start_time":"2026-11-28T18:10:28.5Z""#,
+        r#""path":"/a""#,
+        r#""Method":"PUT""#,
+        r#""authority":"a.example""#,
+        r#""response_code":404"#,
+        r#""x-user":"ann""#,
+        r#""tenant":"t1""#,
+        r#""bytes":{"x-user":[1]}"#,
+        r#""duration":3"#,
+    ];
+    let with_header = || {
+        let mut reader = reader(Format::Envoy);
+        reader.header("x-tenant".parse().unwrap(), String::from("tenant"));
+        reader
+    };
+    let mut one = with_header();
+    for _ in 0..500 {
+        let mut chosen = fields.to_vec();
+        rng.shuffle(&mut chosen);
+        chosen.truncate(rng.usize(5..=fields.len()));
+        // More than are remembered by their place.
+        let many: String = (0..rng.usize(..80)).map(|n| format!("\"f{n}\":{n},")).collect();
+        let line = format!("{{{many}{}}}", chosen.join(","));
+        let read = |reader: &mut Reader| {
+            let mut request = Request::default();
+            let read = reader.read(line.as_bytes(), &mut request);
+            format!("{read:?} {request:?}")
+        };
+        assert_eq!(read(&mut one), read(&mut with_header()), "{line}");
+    }
+}
+
+#[test]
 fn common_and_combined_lines_are_read_with_and_without_a_host() {
     let request = read(Format::Combined, COMBINED);
     assert_eq!(millis(&request) / 1000, 971_211_336);

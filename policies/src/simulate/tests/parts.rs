@@ -36,7 +36,48 @@ fn requests_that_come_late_are_put_in_order_within_the_window_and_clamped_beyond
     assert_eq!((got.as_slice(), order.late()), (&want[..], 1));
 }
 
+/// The times at which requests come out that go in at these.
+fn ordered(order: &mut Reorder, times: impl IntoIterator<Item = u64>) -> Vec<u64> {
+    let mut got = Vec::new();
+    let mut take = |request: &mut Request| got.push(request.at.as_nanos() / 1_000_000 - 1_000_000);
+    for at in times {
+        order.push(&mut request(at, "/", "ann"));
+        while let Some(request) = order.pop(false) {
+            take(request);
+        }
+    }
+    while let Some(request) = order.pop(true) {
+        take(request);
+    }
+    got
+}
+
+#[test]
+fn what_is_late_for_a_window_that_got_narrow_makes_it_wide_again() {
+    let mut order = Reorder::new(2000);
+    let late = 10_000 - 1500;
+    let times = (0..10_000).chain([late]).chain(10_000..20_000).chain([late + 10_000]).chain(20_000..30_000);
+    let got = ordered(&mut order, times);
+    assert!(got.is_sorted() && got.len() == 30_002);
+    assert_eq!(order.late(), 1);
+    // Only the second was put where it belongs.
+    assert_eq!(got.iter().filter(|at| **at == late + 10_000).count(), 2);
+}
+
 proptest! {
+    #[test]
+    fn requests_that_are_never_far_from_their_place_are_all_put_there(
+        seed in any::<u64>(), apart in 1_u64..60, window in 300_usize..2000,
+    ) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut ended: Vec<_> = (0..4000_u64).map(|at| (at + rng.u64(..apart), at)).collect();
+        ended.sort_unstable();
+        let mut order = Reorder::new(window);
+        let got = ordered(&mut order, ended.into_iter().map(|(_, at)| at));
+        prop_assert_eq!(order.late(), 0);
+        prop_assert_eq!(got, (0..4000).collect::<Vec<_>>());
+    }
+
     #[test]
     fn the_most_frequent_are_found_and_no_count_is_too_low(keys in prop::collection::vec(0_u8..40, 1..400)) {
         let (mut frequent, mut real) = (Frequent::new(8), BTreeMap::<String, u64>::new());

@@ -1,0 +1,167 @@
+//! What the fields of a JSON log are called. Names are compared without regard to case.
+
+use http::header::HeaderName;
+use rustc_hash::FxHashMap;
+
+/// What a field says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    Time,
+    /// When it ended.
+    Ended,
+    Method,
+    /// The same, in a log that is written when requests end.
+    MethodOfEnded,
+    Target,
+    Host,
+    Port,
+    Client,
+    Identity,
+    Direction,
+    Status,
+    GrpcStatus,
+    /// By its name.
+    GrpcName,
+    Rpc,
+    ContentType,
+    Scheme,
+    Millis,
+    Seconds,
+    UpstreamMillis,
+    UpstreamSeconds,
+    Flags,
+    Reason,
+    UserAgent,
+    RequestId,
+}
+
+/// Ours first, then what Envoy's users mostly write, then nginx's.
+const FIELDS: &[(&str, Field)] = &[
+    ("time", Field::Time),
+    ("http.request.method", Field::MethodOfEnded),
+    ("http.request.method_original", Field::MethodOfEnded),
+    ("url.path", Field::Target),
+    ("url.scheme", Field::Scheme),
+    ("server.address", Field::Host),
+    ("server.port", Field::Port),
+    ("client.address", Field::Client),
+    ("http.response.status_code", Field::Status),
+    ("rpc.response.status_code", Field::GrpcName),
+    ("rpc.system.name", Field::Rpc),
+    ("duration_ms", Field::Millis),
+    ("user_agent.original", Field::UserAgent),
+    ("tidegate.peer", Field::Identity),
+    ("tidegate.direction", Field::Direction),
+    ("tidegate.reason", Field::Reason),
+    ("request_id", Field::RequestId),
+    ("start_time", Field::Time),
+    ("@timestamp", Field::Time),
+    ("timestamp", Field::Time),
+    ("method", Field::Method),
+    (":method", Field::Method),
+    ("path", Field::Target),
+    (":path", Field::Target),
+    ("original_path", Field::Target),
+    ("authority", Field::Host),
+    (":authority", Field::Host),
+    ("host", Field::Host),
+    ("scheme", Field::Scheme),
+    (":scheme", Field::Scheme),
+    ("response_code", Field::Status),
+    ("status", Field::Status),
+    ("status_code", Field::Status),
+    ("grpc_status", Field::GrpcName),
+    ("grpc_status_number", Field::GrpcStatus),
+    ("content_type", Field::ContentType),
+    ("duration", Field::Millis),
+    ("upstream_service_time", Field::UpstreamMillis),
+    ("x-envoy-upstream-service-time", Field::UpstreamMillis),
+    ("response_flags", Field::Flags),
+    ("downstream_remote_address", Field::Client),
+    ("downstream_remote_address_without_port", Field::Client),
+    ("downstream_direct_remote_address", Field::Client),
+    ("x_forwarded_for", Field::Client),
+    ("x-forwarded-for", Field::Client),
+    ("client_ip", Field::Client),
+    ("downstream_peer_uri_san", Field::Identity),
+    ("user_agent", Field::UserAgent),
+    ("user-agent", Field::UserAgent),
+    ("x-request-id", Field::RequestId),
+    ("time_iso8601", Field::Ended),
+    ("time_local", Field::Ended),
+    ("msec", Field::Ended),
+    ("request_method", Field::Method),
+    ("request_uri", Field::Target),
+    ("uri", Field::Target),
+    ("http_host", Field::Host),
+    ("remote_addr", Field::Client),
+    ("request_time", Field::Seconds),
+    ("upstream_response_time", Field::UpstreamSeconds),
+    ("http_user_agent", Field::UserAgent),
+];
+
+/// What the value of a field is.
+#[derive(Debug)]
+pub(super) enum Meaning {
+    Field(Field),
+    Header(HeaderName),
+    /// Nothing that anybody asks for.
+    Nothing,
+}
+
+/// Fields by name. Lines of a log have mostly the same fields at the same places, so those of the line before are tried first.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// In lower case.
+    known: FxHashMap<&'static str, Field>,
+    /// Those that have the value of a header.
+    headers: Vec<(String, HeaderName)>,
+    /// By place, at most [`PLACES`].
+    last: Vec<(String, Meaning)>,
+}
+
+/// What comes after these shares the place of the last.
+const PLACES: usize = 64;
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { known: FIELDS.iter().copied().collect(), headers: Vec::new(), last: Vec::new() }
+    }
+}
+
+impl Names {
+    /// The field that has the value of this header.
+    pub(super) fn header(&mut self, field: String, name: HeaderName) {
+        self.headers.push((field, name));
+        self.last.clear();
+    }
+
+    /// Looks a name up that stands at this place of a line. Gives the place at which [`Names::at`] has what it means.
+    pub(super) fn find(&mut self, place: usize, name: &str) -> usize {
+        let place = place.min(PLACES - 1);
+        if self.last.get(place).is_some_and(|(last, _)| last == name) {
+            return place;
+        }
+        let new = (name.to_owned(), self.meaning(name));
+        match self.last.get_mut(place) {
+            Some(last) => *last = new,
+            None => self.last.push(new),
+        }
+        place.min(self.last.len() - 1)
+    }
+
+    pub(super) fn at(&self, place: usize) -> &Meaning {
+        self.last.get(place).map_or(&Meaning::Nothing, |(_, meaning)| meaning)
+    }
+
+    fn meaning(&self, name: &str) -> Meaning {
+        if let Some((_, header)) = self.headers.iter().find(|(field, _)| *field == name) {
+            return Meaning::Header(header.clone());
+        }
+        if let Some(field) = self.known.get(&*name.to_ascii_lowercase()) {
+            return Meaning::Field(*field);
+        }
+        let extra = name.get(..2).is_some_and(|x| x.eq_ignore_ascii_case("x-"));
+        extra.then(|| name.parse().ok()).flatten().map_or(Meaning::Nothing, Meaning::Header)
+    }
+}
