@@ -118,7 +118,7 @@ fn instances(criterion: &mut Criterion) {
 /// A plugin with so much code beside its callbacks that it has 2 MB.
 fn large() -> Vec<u8> {
     let mut functions = callback("request_headers", 3, "");
-    for n in 0..14_000_u32 {
+    for n in 0..16_000_u32 {
         let _ = write!(
             functions,
             "(func $f{n} (param $a i32) (param $b i64) (result i64) (local $i i32)

@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+"""What plugins cost: one that adds a header, ones that mean harm, and reloads.
+
+One `tidegate run` on one processor, its load on the other. Two routes: one without a plugin, which is measured, and one with.
+CPU that a plugin adds is the difference between them. Of hostile plugins, the route without one is loaded to its limit while the
+other gets twenty requests a second, in rounds that alternate with a harmless plugin. Reloads change the plugin's
+configuration and wait for its effect. Prints tables; writes them into bench/README.md with --write. Needs h2load, wat2wasm
+and taskset.
+"""
+
+import argparse
+import contextlib
+import http.client
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import common
+
+HOSTILE = {"loop": "an endless loop", "memory": "a memory bomb", "hostcalls": "a flood of hostcalls", "panics": "a trap in every callback"}
+
+MESH = """\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: edge}}
+spec: {{gatewayClassName: tidegate, listeners: [{{name: http, port: {port}, protocol: HTTP}}]}}
+---
+apiVersion: tidegate.io/v1alpha1
+kind: Backend
+metadata: {{name: app}}
+spec: {{endpoints: [{{address: 127.0.0.1, port: {app}}}]}}
+"""
+ROUTE = """\
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}}}
+spec:
+  parentRefs: [{{name: edge}}]
+  rules:
+  - matches: [{{path: {{type: PathPrefix, value: /{name}}}}}]
+    backendRefs: [{{group: tidegate.io, kind: Backend, name: app, port: {app}}}]
+"""
+
+
+def policy(module, configuration=None):
+    spec = {
+        "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "with"}],
+        "source": {"file": str(module)},
+    }
+    if configuration is not None:
+        spec["configuration"] = configuration
+    return json.dumps({"apiVersion": "tidegate.io/v1alpha1", "kind": "WasmPlugin", "metadata": {"name": "p"}, "spec": spec})
+
+
+class Mesh:
+    """One process with a plugin, before a backend that answers at once."""
+
+    def __init__(self, stack, app, module, configuration=None):
+        self.folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.port, self.admin = common.free_ports(2)
+        self.policies = self.folder / "policies"
+        self.policies.mkdir()
+        routes = "".join(ROUTE.format(name=name, app=app) for name in ("without", "with"))
+        (self.policies / "mesh.yaml").write_text(MESH.format(port=self.port, app=app) + routes)
+        self.write(policy(module, configuration))
+        command = [common.binary("tidegate"), "run", "--policies", str(self.policies), "--status", "127.0.0.1:0"]
+        command += ["--admin", f"127.0.0.1:{self.admin}", "--workers", "1", "--access-log", "off"]
+        self.process = stack.enter_context(common.process(common.pinned(0, command), self.folder / "log"))
+        common.wait_until_answers(self.port, "/without")
+        while b'"loaded": true' not in self.get("/status", self.admin)[1]:
+            time.sleep(0.02)
+
+    def write(self, text):
+        """As editors do: the file is there whole, or not at all."""
+        new = self.folder / "new"
+        new.write_text(text)
+        new.rename(self.policies / "plugin.json")
+
+    def get(self, path, port=None, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)
+        connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    def load(self, path, seconds):
+        """Requests a second at most, and the proxy's CPU for each in microseconds."""
+        before = common.cpu_nanoseconds([self.process.pid])
+        command = ["h2load", "--h1", "-t1", "-c16", "-D", str(seconds), f"http://127.0.0.1:{self.port}{path}"]
+        said = subprocess.run(common.pinned(1, command), capture_output=True, text=True, check=True).stdout
+        spent = common.cpu_nanoseconds([self.process.pid]) - before
+        done = int(re.search(r"(\d+) succeeded", said).group(1))
+        if not done:
+            sys.exit(f"plugins: nothing was answered:\n{said}")
+        return done / seconds, spent / 1e3 / done
+
+
+@contextlib.contextmanager
+def asked(mesh, rate):
+    """Meanwhile the route with the plugin gets so many requests a second."""
+    over = threading.Event()
+
+    def ask():
+        while not over.wait(1 / rate):
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                mesh.get("/with")
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def backend(stack, folder):
+    [port] = common.free_ports(1)
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"daemon off; error_log /dev/null crit; pid {folder}/pid; events {{ worker_connections 1024; }}\n"
+        f"http {{ access_log off; keepalive_requests 100000000; server {{ listen 127.0.0.1:{port}; "
+        f"location / {{ return 200 ok; }} }} }}\n"
+    )
+    stack.enter_context(common.process(common.pinned(1, ["nginx", "-c", str(config)]), folder / "nginx.log"))
+    common.wait_until_answers(port)
+    return port
+
+
+def assembled(folder):
+    for source in sorted((common.ROOT / "bench" / "hostile").glob("*.wat")):
+        subprocess.run(["wat2wasm", str(source), "-o", str(folder / f"{source.stem}.wasm")], check=True)
+    return lambda name: folder / f"{name}.wasm"
+
+
+def header(app, module, args):
+    """CPU per request with and without, in turn."""
+    with contextlib.ExitStack() as stack:
+        mesh = Mesh(stack, app, module)
+        mesh.load("/with", 1)
+        costs = {"/without": [], "/with": []}
+        for _ in range(args.rounds):
+            for path, seen in costs.items():
+                seen.append(mesh.load(path, args.seconds)[1])
+    without, plugged = (common.median(costs[path]) for path in ("/without", "/with"))
+    more = [b - a for a, b in zip(costs["/without"], costs["/with"])]
+    row = ["adds a header", f"{without:.1f}", f"{plugged:.1f}", f"{common.median(more):.1f}"]
+    return common.table(["CPU per request, µs", "without", "with", "more"], [row])
+
+
+def hostile(app, module, args):
+    rows = []
+    for name, title in HOSTILE.items():
+        with contextlib.ExitStack() as stack:
+            meshes = [Mesh(stack, app, module(which)) for which in ("harmless", name)]
+            rates = [[], []]
+            for mesh in meshes:
+                mesh.load("/without", 1)
+            for _ in range(args.rounds):
+                for mesh, seen in zip(meshes, rates):
+                    with asked(mesh, 20):
+                        seen.append(mesh.load("/without", args.seconds)[0])
+            if meshes[1].process.poll() is not None:
+                sys.exit(f"plugins: {title} has ended the process")
+            ratios = [other / well for well, other in zip(*rates)]
+            rows.append([title, f"{common.median(ratios):.3f}", f"{ratios[0]:.3f}", f"{common.rss_mib(meshes[1].process.pid):.0f}"])
+    heads = ["Other traffic, ÷ beside a harmless plugin", "median of rounds", "the first round", "resident MiB then"]
+    return common.table(heads, rows)
+
+
+def reloads(app, module, args):
+    """By configurations that let other tokens pass."""
+    with contextlib.ExitStack() as stack:
+        config = lambda at: {"header": "x-token", "tokens": {f"t{at}": "ann"}}
+        mesh = Mesh(stack, app, module, config(0))
+        warm, memory = args.reloads // 10, 0
+        for at in range(1, args.reloads + warm + 1):
+            mesh.write(policy(module, config(at)))
+            end = time.monotonic() + 30
+            while mesh.get("/with", x_token=f"t{at}")[0] != 200:
+                if time.monotonic() > end:
+                    sys.exit(f"plugins: reload {at} has no effect")
+                time.sleep(0.001)
+            if at == warm:
+                time.sleep(3)
+                memory = common.rss_mib(mesh.process.pid)
+        time.sleep(3)
+        after = common.rss_mib(mesh.process.pid)
+    row = [f"{args.reloads}", f"{memory:.1f}", f"{after:.1f}", f"{after / memory:.3f}"]
+    return common.table(["reloads", f"resident after the first {warm}, MiB", "at the end", "ratio"], [row])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=3, help="of each round")
+    parser.add_argument("--reloads", type=int, default=10_000)
+    parser.add_argument("--only", choices=["header", "hostile", "reloads"])
+    parser.add_argument("--auth", type=pathlib.Path, default=common.ROOT / "plugins/target/modules/header_auth.wasm",
+                        help="header_auth.wasm, as .ci/plugins.py builds it")
+    parser.add_argument("--bin-dir", type=pathlib.Path, help="where `tidegate` was built already")
+    parser.add_argument("--write", action="store_true", help="write the tables into bench/README.md")
+    args = parser.parse_args()
+    common.need("h2load", "taskset", "wat2wasm", "nginx")
+    common.BINARIES = args.bin_dir
+    common.build()
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        module, app = assembled(folder), backend(stack, folder)
+        parts = {
+            "header": lambda: header(app, module("harmless"), args),
+            "hostile": lambda: hostile(app, module, args),
+            "reloads": lambda: reloads(app, args.auth.resolve(), args),
+        }
+        tables = []
+        for name, part in parts.items():
+            if args.only in (None, name):
+                tables.append(part())
+                print(tables[-1], flush=True)
+    if args.write:
+        common.write_section("plugins", "\n\n".join([*tables, f"{common.machine()}."]))
+
+
+main()
