@@ -3,6 +3,7 @@
 //! Pure. A version is a hash of the encoded bytes, so what did not change is not sent again, not even by another
 //! control plane or after a restart.
 
+mod follow;
 mod reach;
 mod role;
 mod scope;
@@ -51,11 +52,14 @@ pub struct Published {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RoleSet {
     pub set: ResourceSet,
-    derived: BTreeMap<ObjectKey, Vec<ResourceId>>,
+    /// In order.
+    derived: Arc<BTreeMap<ObjectKey, Vec<ResourceId>>>,
 }
 
 /// A resource as xDS names it: type URL and name.
 pub type ResourceId = (&'static str, Name);
+
+pub use follow::follow;
 
 /// Encodes `resources` for every role. What equals its predecessor in `before` shares its memory.
 pub fn publish(resources: &Resources, guests: Guests, before: &Published) -> Published {
@@ -68,10 +72,9 @@ pub fn publish(resources: &Resources, guests: Guests, before: &Published) -> Pub
         published.reach.insert(role, Arc::new(Reach::of(&selected)));
     }
     let workloads = resources.workloads.values().map(|workload| {
-        let (type_url, name, body) = codec::encode(&Resource::Workload(workload.clone()));
-        let now = Versioned::new(type_url, version(&body), body);
-        let same = before.workloads.get(&*name).filter(|before| ***before == now).cloned();
-        (name.into(), same.unwrap_or_else(|| Arc::new(now)))
+        let (_, name, now) = encoded(&Resource::Workload(workload.clone()));
+        let same = before.workloads.get(&name).filter(|before| ***before == now).cloned();
+        (name, same.unwrap_or_else(|| Arc::new(now)))
     });
     published.workloads = Arc::new(workloads.collect());
     let serving = resources.workloads.values();
@@ -180,10 +183,9 @@ impl RoleSet {
         too_large: &mut Vec<(ObjectKey, TooLarge)>,
     ) -> Self {
         let mut this = Self::default();
+        let mut derived = BTreeMap::<_, Vec<ResourceId>>::new();
         for resource in resources.iter() {
-            let (type_url, name, body) = codec::encode(&resource);
-            let name: Name = name.into();
-            let now = Versioned::new(type_url, version(&body), body);
+            let (type_url, name, now) = encoded(&resource);
             let before = before.get(type_url, &name).cloned();
             let chosen = before.clone().filter(|before| **before == now).unwrap_or_else(|| Arc::new(now));
             let origins = origins(&resource);
@@ -194,12 +196,19 @@ impl RoleSet {
                 let _ = this.set.insert(type_url, name.clone(), before);
             }
             for origin in origins {
-                this.derived.entry(origin).or_default().push((type_url, name.clone()));
+                derived.entry(origin).or_default().push((type_url, name.clone()));
             }
         }
+        derived.values_mut().for_each(|ids| ids.sort_unstable());
+        this.derived = Arc::new(derived);
         this.set.share(before);
         this
     }
+}
+
+fn encoded(resource: &Resource) -> (&'static str, Name, Versioned) {
+    let (type_url, name, body) = codec::encode(resource);
+    (type_url, name.into(), Versioned::new(type_url, version(&body), body))
 }
 
 fn version(body: &[u8]) -> String {
