@@ -13,7 +13,7 @@ mod scope_tests;
 mod tests;
 mod views;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -44,6 +44,8 @@ pub struct Published {
     serving: Arc<BTreeMap<ResourceName, Vec<ResourceName>>>,
     /// What was cut out for scopes so far.
     views: Arc<Views>,
+    /// What differs from the whole before, where nothing else does: whoever is told none of it is told the same.
+    only: Option<Arc<BTreeSet<ResourceId>>>,
     /// Resources that no message could carry; nodes keep the version they have.
     pub too_large: Vec<(ObjectKey, TooLarge)>,
 }
@@ -91,7 +93,11 @@ impl Published {
 
     /// What nodes of this scope are to have.
     pub fn view(&self, scope: &Scope) -> Arc<ResourceSet> {
-        self.views.of(scope, || self.cut(scope))
+        let holds = |before: &ResourceSet| {
+            let is_told = |(type_url, name): &ResourceId| before.get(type_url, name).is_some();
+            self.only.as_ref().is_some_and(|only| !only.iter().any(is_told))
+        };
+        self.views.of(scope, holds, || self.cut(scope))
     }
 
     /// Nobody is of this scope any more.
@@ -155,6 +161,7 @@ impl Published {
     pub fn set_incomplete(&mut self, incomplete: bool) {
         if self.is_incomplete() != incomplete {
             self.views = Views::after(&self.views);
+            self.only = None;
         }
         for role in self.roles.values_mut().filter(|role| role.set.is_incomplete() != incomplete) {
             Arc::make_mut(role).set.set_incomplete(incomplete);

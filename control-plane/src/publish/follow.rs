@@ -20,6 +20,7 @@ pub fn follow(resources: &Resources, replaced: &[Replaced], guests: Guests, befo
     }
     let mut published =
         Published { guests: Arc::new(guests), views: Views::after(&before.views), ..before.clone() };
+    published.only = None;
     let mut other = None;
     for role in Role::ALL {
         let told = role.told(resources);
@@ -35,10 +36,15 @@ pub fn follow(resources: &Resources, replaced: &[Replaced], guests: Guests, befo
         published.reach.insert(role, reach);
     }
     published.follow_workloads(replaced);
-    match published.too_large.is_empty() {
-        true => published,
-        false => publish(resources, guests_of(published), before),
+    if !published.too_large.is_empty() {
+        return publish(resources, guests_of(published), before);
     }
+    if published.hangs_as(before) {
+        let of = |one: &Resource| (one.resource_type().type_url(), one.name().into());
+        let changed = replaced.iter().flat_map(|one| one.before.iter().chain(&one.after)).map(of);
+        published.only = Some(Arc::new(changed.collect()));
+    }
+    published
 }
 
 fn guests_of(published: Published) -> Guests {
@@ -126,6 +132,18 @@ impl RoleSet {
 }
 
 impl Published {
+    /// Whether every node is to have resources of the same names, by what is shared.
+    fn hangs_as(&self, before: &Self) -> bool {
+        let same_reach = |role: &Role| match (self.reach.get(role), before.reach.get(role)) {
+            (Some(now), Some(before)) => now.is_shared_with(before),
+            _ => false,
+        };
+        Role::ALL.iter().all(same_reach)
+            && Arc::ptr_eq(&self.workloads, &before.workloads)
+            && Arc::ptr_eq(&self.serving, &before.serving)
+            && self.guests == before.guests
+    }
+
     fn follow_workloads(&mut self, replaced: &[Replaced]) {
         for Replaced { before, after } in replaced {
             if let Some(resource @ Resource::Workload(workload)) = after {

@@ -94,6 +94,12 @@ impl Reach {
         Self { routed: Arc::new(Routed::of(resources)), ..self }
     }
 
+    pub(super) fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.called, &other.called)
+            && Arc::ptr_eq(&self.attached, &other.attached)
+            && Arc::ptr_eq(&self.routed, &other.routed)
+    }
+
     /// Whether two versions of a policy hang on other things.
     pub(super) fn moves(before: &Policy, after: &Policy) -> bool {
         before.targets != after.targets || Node::of_policy(before) != Node::of_policy(after)

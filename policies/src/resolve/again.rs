@@ -66,14 +66,18 @@ impl Resolver {
     /// Resolves `objects`, which differ from those of the last time by `versions`.
     pub fn resolve<'a>(
         &mut self,
-        objects: impl IntoIterator<Item = &'a Object>,
+        objects: impl IntoIterator<Item = &'a Object> + Clone,
         versions: &[Versions<'a>],
     ) -> Changed {
-        let objects = Objects::collect(objects, &self.controller);
         let narrow = self.begun.then(|| Narrow::of(versions)).flatten();
-        if let Some(changed) = narrow.and_then(|narrow| self.narrowly(&objects, narrow)) {
-            return changed;
+        if let Some(narrow) = narrow {
+            let needed = objects.clone().into_iter().filter(|object| narrow.needs(object));
+            let needed = Objects::collect(needed, &self.controller);
+            if let Some(changed) = self.narrowly(&needed, narrow) {
+                return changed;
+            }
         }
+        let objects = Objects::collect(objects, &self.controller);
         let (resolved, fared) = whole(&objects);
         let resources = between(&self.resolved.resources, &resolved.resources);
         (self.resolved, self.fared, self.begun) = (resolved, fared, true);
@@ -114,6 +118,7 @@ impl Resolver {
             return None;
         }
         let refs = policies::alone(objects, policy, fresh);
+        // What it asks may not be among the objects at hand; a policy that is refused for that is resolved with all of them.
         if policies::asks_services(fresh.resources.policies.get(&id)?) {
             return None;
         }
@@ -177,6 +182,12 @@ impl<'a> Narrow<'a> {
             }
         }
         Some(narrow)
+    }
+
+    /// Whether anything that is done of it may look at this object.
+    fn needs(&self, object: &Object) -> bool {
+        let policies_only = self.services.is_empty() && self.slices.is_empty() && self.pods.is_empty();
+        !policies_only || matches!(object, Object::ConfigMap(_))
     }
 
     fn service(&mut self, (before, after): (&Service, &Service)) {
