@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use tidegate_policy::document::ObjectKey;
 use tidegate_policy::model::{Policy, Replaced, Resource, Resources};
 
 use super::reach::Reach;
 use super::role::ToldRoutes;
 use super::views::Views;
-use super::{Guests, Published, Role, RoleSet, encoded, origins, publish};
+use super::{Guests, Published, ResourceId, Role, RoleSet, encoded, origins, publish};
 
 /// What nodes are to have of `resources`, which differ from those of `before` by `replaced`.
 pub fn follow(resources: &Resources, replaced: &[Replaced], guests: Guests, before: &Published) -> Published {
@@ -106,30 +107,34 @@ impl RoleSet {
             }
             let gone = gone.map(|(type_url, name, origins)| ((type_url, name.into()), origins));
             let come = come.map(|((type_url, name, _), origins)| ((type_url, name), origins));
-            if gone == come {
-                continue;
-            }
-            let derived = Arc::make_mut(&mut this.derived);
-            for (id, origin) in
-                gone.into_iter().flat_map(|(id, all)| all.into_iter().map(move |one| (id.clone(), one)))
-            {
-                let Some(ids) = derived.get_mut(&origin) else { continue };
-                ids.retain(|other| *other != id);
-                if ids.is_empty() {
-                    derived.remove(&origin);
-                }
-            }
-            for (id, origin) in
-                come.into_iter().flat_map(|(id, all)| all.into_iter().map(move |one| (id.clone(), one)))
-            {
-                let ids = derived.entry(origin).or_default();
-                let at = ids.partition_point(|other| *other < id);
-                ids.insert(at, id);
+            if gone != come {
+                this.derive(gone, come);
             }
         }
         Some(this)
     }
+
+    fn derive(&mut self, gone: Option<Derived>, come: Option<Derived>) {
+        let derived = Arc::make_mut(&mut self.derived);
+        let (gone_id, gone_of) = gone.unzip();
+        for origin in gone_of.unwrap_or_default() {
+            let Some(ids) = derived.get_mut(&origin) else { continue };
+            ids.retain(|id| Some(id) != gone_id.as_ref());
+            if ids.is_empty() {
+                derived.remove(&origin);
+            }
+        }
+        let Some((id, origins)) = come else { return };
+        for origin in origins {
+            let ids = derived.entry(origin).or_default();
+            let at = ids.partition_point(|other| *other < id);
+            ids.insert(at, id.clone());
+        }
+    }
 }
+
+/// A resource, and the objects that it was made from.
+type Derived = (ResourceId, Vec<ObjectKey>);
 
 impl Published {
     /// Whether every node is to have resources of the same names, by what is shared.

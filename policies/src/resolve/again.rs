@@ -9,7 +9,7 @@
 //! - A Service that keeps its ports: all that routes, policies and slices see of it.
 //!
 //! Whatever else changes (a route, a Gateway, a grant, what comes or goes), all is resolved anew. That both ways come to
-//! the same is a law that is tested (`tests/incremental.rs`).
+//! the same is a law that is tested (the control plane's `tests/incremental.rs`).
 
 use std::collections::BTreeSet;
 
