@@ -5,6 +5,8 @@
 
 mod claims;
 mod file_state;
+#[cfg(test)]
+mod law_tests;
 mod manifest;
 #[cfg(test)]
 mod tests;
@@ -17,21 +19,36 @@ use tidegate_policy::document::{self, Diagnostic, ObjectKey, Parsed, Severity};
 use tidegate_policy::objects::Object;
 
 use crate::source::{FileContent, FileText, Form, Reading};
-use claims::{Claim, Claims, What};
+use claims::{Claim, Claims, Held, What};
 use file_state::{FileState, fault, warning};
 
 /// Everything that was ever good and is still claimed.
 #[derive(Debug, Default)]
 pub struct Index {
     files: BTreeMap<Arc<str>, FileState>,
-    objects: BTreeMap<ObjectKey, Indexed>,
+    /// Files whose state is another one than in the round before.
+    touched: BTreeSet<Arc<str>>,
+    claims: Claims,
+    /// What several files claim.
+    disputed: BTreeSet<Arc<ObjectKey>>,
+    objects: Arc<Objects>,
+    replaced: Vec<Replaced>,
     diagnostics: Vec<Diagnostic>,
     /// The root could not be listed and has not shown a file since.
     away: bool,
     /// Files and folders that the first reading did not show whole, and none has since: what they held when another
     /// control plane read them is not known. `None` before the first reading.
     never_whole: Option<BTreeSet<Arc<str>>>,
+    /// Every file is asked again in each round: the long way, to compare with.
+    #[cfg(test)]
+    asks_all: bool,
 }
+
+/// Every object that is claimed. A copy shares all of them.
+pub type Objects = BTreeMap<Arc<ObjectKey>, Arc<Indexed>>;
+
+/// An object that is in force in another version than before, or not any more: the version before.
+pub type Replaced = (Arc<ObjectKey>, Option<Arc<Object>>);
 
 /// One object that some file claims.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,8 +77,13 @@ pub struct Change {
 
 impl Index {
     /// Every object that is claimed, in force or not.
-    pub fn objects(&self) -> &BTreeMap<ObjectKey, Indexed> {
+    pub fn objects(&self) -> &Arc<Objects> {
         &self.objects
+    }
+
+    /// What the last reading changed of what is in force.
+    pub fn replaced(&self) -> &[Replaced] {
+        &self.replaced
     }
 
     /// The objects in force.
@@ -83,39 +105,65 @@ impl Index {
         self.never_whole.as_ref().is_some_and(|unknown| !unknown.is_empty())
     }
 
-    /// Takes the whole of what is there now. Only changed files are parsed.
+    /// Takes the whole of what is there now. Only changed files are parsed, and only what they say or said is settled
+    /// anew.
     pub fn update(&mut self, reading: &Reading) -> Change {
         let mut diagnostics = self.read_files(reading);
-        let mut held = BTreeMap::<&Arc<str>, Vec<(&ObjectKey, &Indexed)>>::new();
-        for (key, indexed) in &self.objects {
-            held.entry(&indexed.file).or_default().push((key, indexed));
+        let unsettled =
+            self.files.iter().filter(|(_, file)| !file.is_settled()).map(|(path, _)| path.clone());
+        let mut asked: BTreeSet<_> = unsettled.collect();
+        asked.append(&mut self.touched);
+        #[cfg(test)]
+        if self.asks_all {
+            asked.extend(self.files.keys().cloned());
         }
-        let mut claims = Claims::default();
+        let keys = self.claim_anew(&asked);
+        let view = self.settle(keys);
+        let objects = !self.replaced.is_empty();
         for (path, file) in &self.files {
-            let before = held.get(path).map(Vec::as_slice).unwrap_or_default();
-            match file {
-                FileState::Read { words, .. } => claims.read(path, words, before),
-                FileState::Renamed(_) => {}
-                _ => claims.unread(path, before),
-            }
             diagnostics.extend(file.diagnostics(path));
         }
-        for path in
-            self.files.iter().filter(|(_, file)| matches!(file, FileState::Renamed(_))).map(|(p, _)| p)
-        {
-            claims.left_behind(path, held.get(path).map(Vec::as_slice).unwrap_or_default());
+        for key in &self.disputed {
+            let Some((first, others)) = self.claims.of(key).split_first() else { continue };
+            diagnostics.extend(others.iter().map(|other| duplicate(key, first, other)));
         }
-        let objects = self.settle(claims, &mut diagnostics);
         diagnostics.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         diagnostics.dedup();
-
-        let change = Change {
-            objects: !same_in_force(&objects, &self.objects),
-            view: objects != self.objects || diagnostics != self.diagnostics,
-        };
-        self.objects = objects;
+        let change = Change { objects, view: view || diagnostics != self.diagnostics };
         self.diagnostics = diagnostics;
         change
+    }
+
+    /// Has these files say again what they claim, and returns whatever they claim now or did before.
+    fn claim_anew(&mut self, asked: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<ObjectKey>> {
+        let held: Vec<Held> = asked.iter().map(|path| self.held(path)).collect();
+        let mut keys = BTreeSet::new();
+        for path in asked {
+            keys.extend(self.claims.take_back(path));
+        }
+        let mut renamed = Vec::new();
+        for (path, before) in asked.iter().zip(&held) {
+            match self.files.get(path) {
+                Some(FileState::Read { words, .. }) => self.claims.read(path, words, before),
+                Some(FileState::Renamed(_)) => renamed.push((path, before)),
+                Some(_) => self.claims.unread(path, before),
+                None => {}
+            }
+        }
+        for (path, before) in renamed {
+            self.claims.left_behind(path, before);
+        }
+        for path in asked {
+            keys.extend(self.claims.of_file(path).iter().cloned());
+        }
+        keys
+    }
+
+    /// The objects for which a file's word counted in the last round.
+    fn held(&self, path: &Arc<str>) -> Held {
+        let claimed = self.claims.of_file(path).iter();
+        let held = claimed.filter_map(|key| Some((key.clone(), self.objects.get(key)?.clone())));
+        held.filter(|(_, indexed)| indexed.file == *path).collect()
     }
 
     /// Brings `files` up to the reading; returns what is wrong with the folders.
@@ -142,13 +190,15 @@ impl Index {
     fn forget_absent(&mut self, reading: &Reading) -> Vec<Arc<str>> {
         let present: HashSet<&str> = reading.files.iter().map(|f| &*f.path).collect();
         let mut gone = Vec::new();
-        let away = self.away;
+        let (away, touched) = (self.away, &mut self.touched);
         self.files.retain(|path, file| {
             let out_of_sight = away || reading.unknown.iter().any(|folder| is_within(path, &folder.path));
             let present = present.contains(&**path);
             if !present && out_of_sight {
+                touched.insert(path.clone());
                 *file = FileState::OutOfSight;
             } else if !present && !matches!(file, FileState::Renamed(_)) {
+                touched.insert(path.clone());
                 gone.push(path.clone());
             }
             present || out_of_sight || matches!(file, FileState::Renamed(_))
@@ -164,6 +214,7 @@ impl Index {
         let over: Vec<_> = self.files.iter().filter(|(_, f)| over(f)).map(|(path, _)| path.clone()).collect();
         for path in over {
             self.files.remove(&path);
+            self.touched.insert(path);
         }
         for path in gone.into_iter().filter(|_| !unread.is_empty()) {
             self.files.insert(path, FileState::Renamed(unread.clone()));
@@ -182,10 +233,10 @@ impl Index {
     }
 
     fn read_file(&mut self, content: &FileContent) {
-        let before = self.files.remove(&content.path);
+        let before = self.files.get(&content.path);
         let state = match (&content.body, before) {
             (Err(fault), _) => FileState::Fault(fault.clone()),
-            (Ok(text), Some(before)) if before.is_text(&text.hash) => before,
+            (Ok(text), Some(before)) if before.is_text(&text.hash) => return,
             (Ok(text), Some(_)) if text.is_blank() && self.holds(&content.path) => {
                 FileState::Emptied { hash: text.hash }
             }
@@ -195,37 +246,65 @@ impl Index {
                 blank: text.is_blank(),
             },
         };
+        self.touched.insert(content.path.clone());
         self.files.insert(content.path.clone(), state);
     }
 
     fn holds(&self, path: &Arc<str>) -> bool {
-        self.objects.values().any(|indexed| indexed.file == *path && indexed.object.is_some())
+        self.held(path).iter().any(|(_, indexed)| indexed.object.is_some())
     }
 
-    /// Of several claims to one name the first by file and line counts; the others are told so.
-    fn settle(&self, claims: Claims, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<ObjectKey, Indexed> {
-        let mut objects = BTreeMap::new();
-        for (key, claimed) in claims.into_inner() {
-            let Some((first, others)) = claimed.split_first() else { continue };
-            for other in others {
-                diagnostics.push(duplicate(&key, first, other));
-            }
-            let before = || self.objects.get(&key).and_then(|indexed| indexed.object.clone());
-            let spare = || others.iter().find_map(|claim| claim.what.valid());
-            let (object, current) = match &first.what {
-                What::Valid(object) => (Some(object.clone()), true),
-                What::Kept(object) => (object.clone().or_else(spare), false),
-                What::Failed(instead) => {
-                    let good = before().filter(|object| !stands_in(object)).or_else(spare);
-                    (good.or_else(|| instead.clone()), false)
-                }
+    /// Says of each of these objects what holds; whether that is anything else than before.
+    fn settle(&mut self, keys: BTreeSet<Arc<ObjectKey>>) -> bool {
+        self.replaced.clear();
+        let mut settled = Vec::new();
+        for key in keys {
+            let claims = self.claims.of(&key);
+            match claims.len() {
+                0 | 1 => self.disputed.remove(&key),
+                _ => self.disputed.insert(key.clone()),
             };
-            let object = self.unchanged(&key, object);
-            let (manifest, generation) = manifest::of(&key, &first.file, self);
-            let (file, line) = (first.file.clone(), first.line);
-            objects.insert(key, Indexed { file, line, object, current, manifest, generation });
+            let (now, before) = (self.settled(&key), self.objects.get(&key));
+            if now.as_ref() != before.map(|before| &**before) {
+                settled.push((key, now));
+            }
         }
-        objects
+        let is_new = !settled.is_empty();
+        if is_new {
+            let objects = Arc::make_mut(&mut self.objects);
+            for (key, now) in settled {
+                let in_force = now.as_ref().and_then(|now| now.object.clone());
+                let before = match now {
+                    Some(now) => objects.insert(key.clone(), Arc::new(now)),
+                    None => objects.remove(&key),
+                };
+                let before = before.and_then(|before| before.object.clone());
+                // An unchanged object keeps its allocation.
+                if before.as_ref().map(Arc::as_ptr) != in_force.as_ref().map(Arc::as_ptr) {
+                    self.replaced.push((key, before));
+                }
+            }
+        }
+        is_new
+    }
+
+    /// Of several claims to one name the first by file and line counts.
+    fn settled(&self, key: &ObjectKey) -> Option<Indexed> {
+        let (first, others) = self.claims.of(key).split_first()?;
+        let before = || self.objects.get(key).and_then(|indexed| indexed.object.clone());
+        let spare = || others.iter().find_map(|claim| claim.what.valid());
+        let (object, current) = match &first.what {
+            What::Valid(object) => (Some(object.clone()), true),
+            What::Kept(object) => (object.clone().or_else(spare), false),
+            What::Failed(instead) => {
+                let good = before().filter(|object| !stands_in(object)).or_else(spare);
+                (good.or_else(|| instead.clone()), false)
+            }
+        };
+        let object = self.unchanged(key, object);
+        let (manifest, generation) = manifest::of(key, &first.file, self);
+        let (file, line) = (first.file.clone(), first.line);
+        Some(Indexed { file, line, object, current, manifest, generation })
     }
 
     /// The same value keeps its allocation, which makes comparing whole sets cheap.
@@ -243,14 +322,6 @@ impl Index {
 /// Whether it is no version of what was written, but what holds as long as there is none.
 pub(crate) fn stands_in(object: &Object) -> bool {
     matches!(object, Object::Policy(policy) if policy.stands_in())
-}
-
-/// By identity: an unchanged object keeps its allocation.
-fn same_in_force(a: &BTreeMap<ObjectKey, Indexed>, b: &BTreeMap<ObjectKey, Indexed>) -> bool {
-    let in_force = |objects: &BTreeMap<ObjectKey, Indexed>| -> Vec<*const Object> {
-        objects.values().filter_map(|indexed| indexed.object.as_ref()).map(Arc::as_ptr).collect()
-    };
-    in_force(a) == in_force(b)
 }
 
 fn parse(path: &Arc<str>, text: &FileText) -> Parsed {

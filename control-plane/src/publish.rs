@@ -3,6 +3,7 @@
 //! Pure. A version is a hash of the encoded bytes, so what did not change is not sent again, not even by another
 //! control plane or after a restart.
 
+mod follow;
 mod reach;
 mod role;
 mod scope;
@@ -12,7 +13,7 @@ mod scope_tests;
 mod tests;
 mod views;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ pub struct Published {
     serving: Arc<BTreeMap<ResourceName, Vec<ResourceName>>>,
     /// What was cut out for scopes so far.
     views: Arc<Views>,
+    /// What differs from the whole before, where nothing else does: whoever is told none of it is told the same.
+    only: Option<Arc<BTreeSet<ResourceId>>>,
     /// Resources that no message could carry; nodes keep the version they have.
     pub too_large: Vec<(ObjectKey, TooLarge)>,
 }
@@ -51,11 +54,14 @@ pub struct Published {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RoleSet {
     pub set: ResourceSet,
-    derived: BTreeMap<ObjectKey, Vec<ResourceId>>,
+    /// In order.
+    derived: Arc<BTreeMap<ObjectKey, Vec<ResourceId>>>,
 }
 
 /// A resource as xDS names it: type URL and name.
 pub type ResourceId = (&'static str, Name);
+
+pub use follow::follow;
 
 /// Encodes `resources` for every role. What equals its predecessor in `before` shares its memory.
 pub fn publish(resources: &Resources, guests: Guests, before: &Published) -> Published {
@@ -68,10 +74,9 @@ pub fn publish(resources: &Resources, guests: Guests, before: &Published) -> Pub
         published.reach.insert(role, Arc::new(Reach::of(&selected)));
     }
     let workloads = resources.workloads.values().map(|workload| {
-        let (type_url, name, body) = codec::encode(&Resource::Workload(workload.clone()));
-        let now = Versioned::new(type_url, version(&body), body);
-        let same = before.workloads.get(&*name).filter(|before| ***before == now).cloned();
-        (name.into(), same.unwrap_or_else(|| Arc::new(now)))
+        let (_, name, now) = encoded(&Resource::Workload(workload.clone()));
+        let same = before.workloads.get(&name).filter(|before| ***before == now).cloned();
+        (name, same.unwrap_or_else(|| Arc::new(now)))
     });
     published.workloads = Arc::new(workloads.collect());
     let serving = resources.workloads.values();
@@ -88,7 +93,11 @@ impl Published {
 
     /// What nodes of this scope are to have.
     pub fn view(&self, scope: &Scope) -> Arc<ResourceSet> {
-        self.views.of(scope, || self.cut(scope))
+        let holds = |before: &ResourceSet| {
+            let is_told = |(type_url, name): &ResourceId| before.get(type_url, name).is_some();
+            self.only.as_ref().is_some_and(|only| !only.iter().any(is_told))
+        };
+        self.views.of(scope, holds, || self.cut(scope))
     }
 
     /// Nobody is of this scope any more.
@@ -152,6 +161,7 @@ impl Published {
     pub fn set_incomplete(&mut self, incomplete: bool) {
         if self.is_incomplete() != incomplete {
             self.views = Views::after(&self.views);
+            self.only = None;
         }
         for role in self.roles.values_mut().filter(|role| role.set.is_incomplete() != incomplete) {
             Arc::make_mut(role).set.set_incomplete(incomplete);
@@ -180,10 +190,9 @@ impl RoleSet {
         too_large: &mut Vec<(ObjectKey, TooLarge)>,
     ) -> Self {
         let mut this = Self::default();
+        let mut derived = BTreeMap::<_, Vec<ResourceId>>::new();
         for resource in resources.iter() {
-            let (type_url, name, body) = codec::encode(&resource);
-            let name: Name = name.into();
-            let now = Versioned::new(type_url, version(&body), body);
+            let (type_url, name, now) = encoded(&resource);
             let before = before.get(type_url, &name).cloned();
             let chosen = before.clone().filter(|before| **before == now).unwrap_or_else(|| Arc::new(now));
             let origins = origins(&resource);
@@ -194,12 +203,19 @@ impl RoleSet {
                 let _ = this.set.insert(type_url, name.clone(), before);
             }
             for origin in origins {
-                this.derived.entry(origin).or_default().push((type_url, name.clone()));
+                derived.entry(origin).or_default().push((type_url, name.clone()));
             }
         }
+        derived.values_mut().for_each(|ids| ids.sort_unstable());
+        this.derived = Arc::new(derived);
         this.set.share(before);
         this
     }
+}
+
+fn encoded(resource: &Resource) -> (&'static str, Name, Versioned) {
+    let (type_url, name, body) = codec::encode(resource);
+    (type_url, name.into(), Versioned::new(type_url, version(&body), body))
 }
 
 fn version(body: &[u8]) -> String {

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use tidegate_policy::document::{Diagnostic, ObjectKey, Severity};
 use tidegate_policy::model::{Policy, ResourceName, ResourceType};
 use tidegate_policy::objects::Object;
-use tidegate_policy::resolve::{self, AncestorStatus, Controller, ListenerStatus};
+use tidegate_policy::resolve::{
+    self, AncestorStatus, Changed, Controller, ListenerStatus, Resolved, Resolver,
+};
 
-use crate::index::{Index, Indexed};
-use crate::publish::{Guests, Published, ResourceId, Role, publish};
+use crate::index::{Index, Objects};
+use crate::publish::{Guests, Published, ResourceId, Role, follow};
 use crate::source::Reading;
 use crate::status::Condition;
 
@@ -22,17 +24,17 @@ const ENDPOINTS: &str = ResourceType::Endpoints.type_url();
 pub struct World {
     /// Counts worlds since the start.
     pub generation: u64,
-    pub objects: BTreeMap<ObjectKey, Indexed>,
+    pub objects: Arc<Objects>,
     /// Everything wrong with the documents, by file and line.
     pub diagnostics: Vec<Diagnostic>,
     /// What looking up each other's names showed, by object.
-    pub conditions: BTreeMap<ObjectKey, Vec<Condition>>,
+    pub conditions: Arc<BTreeMap<ObjectKey, Vec<Condition>>>,
     /// What is said of the listeners of each Gateway of ours and of each ListenerSet at one.
-    pub listeners: BTreeMap<ObjectKey, Vec<ListenerStatus>>,
+    pub listeners: Arc<BTreeMap<ObjectKey, Vec<ListenerStatus>>>,
     /// By Gateway of ours, how many ListenerSets add listeners to it.
     pub listener_sets: BTreeMap<ResourceName, usize>,
     /// What is said of each target of each policy.
-    pub ancestors: BTreeMap<ObjectKey, Vec<AncestorStatus>>,
+    pub ancestors: Arc<BTreeMap<ObjectKey, Vec<AncestorStatus>>>,
     pub controller: Controller,
     pub published: Published,
     /// How many files were seen.
@@ -45,12 +47,13 @@ pub struct Fold {
     controller: Controller,
     proof: bool,
     index: Index,
+    resolver: Resolver,
     world: Arc<World>,
 }
 
 impl Fold {
     pub fn new(controller: Controller) -> Self {
-        Self { controller, ..Self::default() }
+        Self { resolver: Resolver::new(controller.clone()), controller, ..Self::default() }
     }
 
     /// Whether proxies of Gateways must prove who they are.
@@ -79,7 +82,7 @@ impl Fold {
             files: self.index.file_count(),
         };
         if first || change.objects {
-            world.resolve(&self.controller, self.proof, self.index.in_force().map(Arc::as_ref));
+            world.resolve(self.proof, &self.index, &mut self.resolver);
         }
         world.published.set_incomplete(self.index.is_incomplete());
         world.tell_too_large();
@@ -113,26 +116,42 @@ impl World {
         Role::ALL.into_iter().map(|role| (role, derived(role))).collect()
     }
 
-    fn resolve<'a>(
-        &mut self,
-        controller: &Controller,
-        proof: bool,
-        in_force: impl Iterator<Item = &'a Object> + Clone,
-    ) {
+    fn resolve(&mut self, proof: bool, index: &Index, resolver: &mut Resolver) {
+        let in_force = || index.in_force().map(Arc::as_ref);
         let mut guests = Guests::new(proof);
-        for object in in_force.clone() {
+        for object in in_force() {
             if let Object::Gateway(gateway) = object {
                 guests.add(gateway);
             }
         }
-        let resolved = resolve::resolve_for(controller, in_force);
-        self.published = publish(&resolved.resources, guests, &self.published);
-        self.listeners = resolved.listeners;
-        self.listener_sets = resolved.listener_sets;
-        self.ancestors = resolved.ancestors;
-        let told = resolved.conditions.into_iter();
-        self.conditions =
-            told.map(|(key, told)| (key, told.into_iter().map(Condition::from).collect())).collect();
+        let now = |key| index.objects().get(key).and_then(|indexed| indexed.object.as_deref());
+        let versions: Vec<_> =
+            index.replaced().iter().map(|(key, before)| (before.as_deref(), now(key))).collect();
+        let changed = resolver.resolve(in_force(), &versions);
+        self.published = follow(&resolver.resolved().resources, &changed.resources, guests, &self.published);
+        self.tell(resolver.resolved(), &changed);
+    }
+
+    fn tell(&mut self, resolved: &Resolved, changed: &Changed) {
+        let said = |told: &Vec<resolve::Condition>| told.iter().cloned().map(Condition::from).collect();
+        let Some(keys) = &changed.told else {
+            self.conditions =
+                Arc::new(resolved.conditions.iter().map(|(key, told)| (key.clone(), said(told))).collect());
+            self.listeners = Arc::new(resolved.listeners.clone());
+            self.listener_sets = resolved.listener_sets.clone();
+            self.ancestors = Arc::new(resolved.ancestors.clone());
+            return;
+        };
+        for key in keys {
+            let conditions = resolved.conditions.get(key).map(said);
+            if conditions.as_ref() != self.conditions.get(key) {
+                put(Arc::make_mut(&mut self.conditions), key, conditions);
+            }
+            let ancestors = resolved.ancestors.get(key);
+            if ancestors != self.ancestors.get(key) {
+                put(Arc::make_mut(&mut self.ancestors), key, ancestors.cloned());
+            }
+        }
     }
 
     fn tell_too_large(&mut self) {
@@ -159,6 +178,13 @@ impl World {
             }
             _ => None,
         }
+    }
+}
+
+fn put<T>(map: &mut BTreeMap<ObjectKey, T>, key: &ObjectKey, value: Option<T>) {
+    match value {
+        Some(value) => drop(map.insert(key.clone(), value)),
+        None => drop(map.remove(key)),
     }
 }
 

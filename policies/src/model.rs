@@ -33,7 +33,7 @@ pub use identity::{Identity, Peer};
 pub use listener::{Accepts, Listener, ListenerName, TlsMode};
 pub use name::{InvalidName, ResourceName};
 pub use policy::{Mode, Policy, PolicyKey, PolicyRef, TargetKind, TargetRef};
-pub use resources::{Resource, ResourceType, Resources};
+pub use resources::{Replaced, Resource, ResourceType, Resources};
 pub use route::{
     BackendRef, HeaderMatch, InvalidRef, PathMatch, QueryMatch, Retry, Route, RouteKind, RouteMatch,
     RouteParent, RouteRule, SessionCarrier, SessionPersistence, StringMatch, Timeouts,

@@ -3,6 +3,7 @@
 //! What is wrong with an object by itself was told before ([`crate::document`]). Nothing here is ever fatal: what
 //! cannot be resolved is left out, or keeps its place as a failure (a backendRef), and a condition says why.
 
+mod again;
 mod backend_tls;
 mod backends;
 mod bundles;
@@ -10,6 +11,7 @@ mod certificates;
 mod classes;
 mod condition;
 mod controller;
+mod difference;
 mod extensions;
 mod filters;
 mod gateway_tls;
@@ -41,6 +43,7 @@ use crate::document::ObjectKey;
 use crate::model::{ResourceName, Resources};
 use crate::objects::Object;
 
+pub use again::{Changed, Resolver, Versions};
 pub use condition::Condition;
 pub use controller::Controller;
 pub use status::{AncestorStatus, ListenerStatus};
@@ -66,25 +69,32 @@ pub fn resolve<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Resolved {
 
 /// Looks up every name. The same objects give the same result in any order.
 pub fn resolve_for<'a>(controller: &Controller, objects: impl IntoIterator<Item = &'a Object>) -> Resolved {
-    let objects = objects::Objects::collect(objects, controller);
+    whole(&objects::Objects::collect(objects, controller)).0
+}
+
+fn whole(objects: &objects::Objects<'_>) -> (Resolved, policies::Fared) {
     let mut resolved = Resolved::default();
-    classes::resolve(&objects, &mut resolved);
-    backends::resolve(&objects, &mut resolved);
-    workloads::resolve(&objects, &mut resolved);
-    gateways::resolve(&objects, &mut resolved);
-    let rivals = rivals::Rivals::find(&objects);
-    routes::resolve(&objects, &rivals, &mut resolved);
-    grpc_routes::resolve(&objects, &rivals, &mut resolved);
-    streams::resolve(&objects, &mut resolved);
-    policies::resolve(&objects, &mut resolved);
-    backend_tls::tell(&objects, &mut resolved);
-    for conditions in resolved.conditions.values_mut() {
-        conditions.sort_by(|a, b| (a.kind, a.holds, a.parent).cmp(&(b.kind, b.holds, b.parent)));
-    }
-    resolved
+    classes::resolve(objects, &mut resolved);
+    backends::resolve(objects, &mut resolved);
+    workloads::resolve(objects, &mut resolved);
+    gateways::resolve(objects, &mut resolved);
+    let rivals = rivals::Rivals::find(objects);
+    routes::resolve(objects, &rivals, &mut resolved);
+    grpc_routes::resolve(objects, &rivals, &mut resolved);
+    streams::resolve(objects, &mut resolved);
+    let fared = policies::resolve(objects, &mut resolved);
+    backend_tls::tell(objects, &mut resolved);
+    resolved.sort();
+    (resolved, fared)
 }
 
 impl Resolved {
+    fn sort(&mut self) {
+        for conditions in self.conditions.values_mut() {
+            conditions.sort_by(|a, b| (a.kind, a.holds, a.parent).cmp(&(b.kind, b.holds, b.parent)));
+        }
+    }
+
     fn tell(&mut self, kind: &str, name: &ResourceName, condition: Condition) {
         self.conditions.entry(key(kind, name)).or_default().push(condition);
     }

@@ -164,7 +164,7 @@ impl News {
 
 fn in_force(world: &World) -> BTreeMap<ObjectKey, Arc<Object>> {
     let objects = world.objects.iter();
-    objects.filter_map(|(key, indexed)| Some((key.clone(), indexed.object.clone()?))).collect()
+    objects.filter_map(|(key, indexed)| Some((ObjectKey::clone(key), indexed.object.clone()?))).collect()
 }
 
 /// `RateLimitPolicy shop/per-user, Enforce, on Service shop/cart (limits.yaml:4)`; `None` for what is no policy.

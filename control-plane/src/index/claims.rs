@@ -30,8 +30,8 @@ pub(super) enum What {
 /// What a text says, in shareable form.
 #[derive(Debug)]
 pub(super) struct Words {
-    valid: Vec<(ObjectKey, u32, Arc<Object>)>,
-    failed: Vec<(ObjectKey, u32, Option<Arc<Object>>)>,
+    valid: Vec<(Arc<ObjectKey>, u32, Arc<Object>)>,
+    failed: Vec<(Arc<ObjectKey>, u32, Option<Arc<Object>>)>,
     /// Nothing unreadable hides further objects.
     pub(super) complete: bool,
     pub(super) manifests: HashMap<ObjectKey, Arc<Json>>,
@@ -40,7 +40,13 @@ pub(super) struct Words {
 
 /// Claims by object, in the order of the files' paths; a file claims an object once.
 #[derive(Debug, Default)]
-pub(super) struct Claims(BTreeMap<ObjectKey, Vec<Claim>>);
+pub(super) struct Claims {
+    by_object: BTreeMap<Arc<ObjectKey>, Vec<Claim>>,
+    by_file: HashMap<Arc<str>, Vec<Arc<ObjectKey>>>,
+}
+
+/// What a file held in the last round.
+pub(super) type Held = Vec<(Arc<ObjectKey>, Arc<Indexed>)>;
 
 impl From<Parsed> for Words {
     fn from(parsed: Parsed) -> Self {
@@ -48,12 +54,14 @@ impl From<Parsed> for Words {
         let line = |key: &ObjectKey| lines.get(key).copied().unwrap_or_default();
         let valid = objects.into_iter().filter_map(|object| {
             let key = ObjectKey::of(&object)?;
-            Some((key.clone(), line(&key), Arc::new(object)))
+            let line = line(&key);
+            Some((Arc::new(key), line, Arc::new(object)))
         });
         let valid = valid.collect();
         let failed = failed.into_iter().map(|key| {
             let instead = stand_ins.remove(&key).map(Arc::new);
-            (key.clone(), line(&key), instead)
+            let line = line(&key);
+            (Arc::new(key), line, instead)
         });
         let failed = failed.collect();
         let manifests = manifests.into_iter().map(|(key, manifest)| (key, Arc::new(manifest))).collect();
@@ -68,12 +76,31 @@ impl Words {
 }
 
 impl Claims {
-    pub(super) fn into_inner(self) -> BTreeMap<ObjectKey, Vec<Claim>> {
-        self.0
+    /// Of one object.
+    pub(super) fn of(&self, key: &ObjectKey) -> &[Claim] {
+        self.by_object.get(key).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// What a file says that was read. `before` is what it claimed in the last round.
-    pub(super) fn read(&mut self, file: &Arc<str>, words: &Words, before: &[(&ObjectKey, &Indexed)]) {
+    /// What a file claims.
+    pub(super) fn of_file(&self, file: &str) -> &[Arc<ObjectKey>] {
+        self.by_file.get(file).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Takes back all that a file has claimed; what that was.
+    pub(super) fn take_back(&mut self, file: &str) -> Vec<Arc<ObjectKey>> {
+        let keys = self.by_file.remove(file).unwrap_or_default();
+        for key in &keys {
+            let Some(claims) = self.by_object.get_mut(key) else { continue };
+            claims.retain(|claim| *claim.file != *file);
+            if claims.is_empty() {
+                self.by_object.remove(key);
+            }
+        }
+        keys
+    }
+
+    /// What a file says that was read. `before` is what it held in the last round.
+    pub(super) fn read(&mut self, file: &Arc<str>, words: &Words, before: &Held) {
         for (key, line, object) in &words.valid {
             self.add(file, key, *line, What::Valid(object.clone()));
         }
@@ -89,29 +116,31 @@ impl Claims {
     }
 
     /// What a file is believed to say that cannot be read now.
-    pub(super) fn unread(&mut self, file: &Arc<str>, before: &[(&ObjectKey, &Indexed)]) {
+    pub(super) fn unread(&mut self, file: &Arc<str>, before: &Held) {
         for (key, held) in before {
             self.keep(file, key, held);
         }
     }
 
     /// What a file held that is gone, as far as nobody else speaks of it.
-    pub(super) fn left_behind(&mut self, file: &Arc<str>, before: &[(&ObjectKey, &Indexed)]) {
+    pub(super) fn left_behind(&mut self, file: &Arc<str>, before: &Held) {
         for (key, held) in before {
-            if !self.0.contains_key(*key) {
+            if !self.by_object.contains_key(key) {
                 self.keep(file, key, held);
             }
         }
     }
 
-    fn keep(&mut self, file: &Arc<str>, key: &ObjectKey, held: &Indexed) {
+    fn keep(&mut self, file: &Arc<str>, key: &Arc<ObjectKey>, held: &Indexed) {
         self.add(file, key, held.line, What::Kept(held.object.clone()));
     }
 
-    fn add(&mut self, file: &Arc<str>, key: &ObjectKey, line: u32, what: What) {
-        let claims = self.0.entry(key.clone()).or_default();
-        if claims.last().is_none_or(|last| last.file != *file) {
-            claims.push(Claim { file: file.clone(), line, what });
+    fn add(&mut self, file: &Arc<str>, key: &Arc<ObjectKey>, line: u32, what: What) {
+        let claims = self.by_object.entry(key.clone()).or_default();
+        let at = claims.partition_point(|claim| claim.file < *file);
+        if claims.get(at).is_none_or(|next| next.file != *file) {
+            claims.insert(at, Claim { file: file.clone(), line, what });
+            self.by_file.entry(file.clone()).or_default().push(key.clone());
         }
     }
 }

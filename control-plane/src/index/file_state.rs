@@ -47,6 +47,11 @@ impl FileState {
         matches!(self, Self::Read { words, blank: false, .. } if words.is_whole())
     }
 
+    /// Whether what it claims depends on nothing but itself: it need not be asked again.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self, Self::Read { words, .. } if words.is_whole())
+    }
+
     pub(super) fn diagnostics(&self, path: &str) -> Vec<Diagnostic> {
         match self {
             Self::Read { words, .. } => words.diagnostics.clone(),

@@ -17,24 +17,42 @@ use super::{Interest, ResourceId};
 type Object = (BackendKind, ResourceName);
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Reach {
-    /// By Gateway.
-    listeners: BTreeMap<ResourceName, Vec<Node>>,
-    /// By Gateway, their routes.
-    routes: BTreeMap<ResourceName, Vec<Arc<Node>>>,
+    called: Arc<Called>,
+    attached: Arc<Attached>,
+    routed: Arc<Routed>,
+}
+
+/// What can be called.
+#[derive(Debug, Default, PartialEq)]
+struct Called {
     /// With its ports.
     objects: BTreeMap<Object, Vec<Name>>,
-    policies: BTreeMap<(TargetKind, ResourceName), Vec<Arc<Node>>>,
-    named: BTreeMap<PolicyKey, Arc<Node>>,
-    /// By Service, those that are attached to it.
-    mesh_routes: BTreeMap<ResourceName, Vec<Arc<Node>>>,
     /// `name.namespace`, and addresses that stand for a Service.
     hosts: BTreeMap<String, Vec<Object>>,
 }
 
+/// Policies.
+#[derive(Debug, Default, PartialEq)]
+struct Attached {
+    policies: BTreeMap<(TargetKind, ResourceName), Vec<Arc<Node>>>,
+    named: BTreeMap<PolicyKey, Arc<Node>>,
+}
+
+/// What leads to backends.
+#[derive(Debug, Default, PartialEq)]
+struct Routed {
+    /// By Gateway.
+    listeners: BTreeMap<ResourceName, Vec<Node>>,
+    /// By Gateway, their routes.
+    routes: BTreeMap<ResourceName, Vec<Arc<Node>>>,
+    /// By Service, those that are attached to it.
+    mesh_routes: BTreeMap<ResourceName, Vec<Arc<Node>>>,
+}
+
 /// One resource and what it needs.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Node {
     id: ResourceId,
     /// What policies may be attached to that concern it.
@@ -53,6 +71,43 @@ struct Found<'a> {
 
 impl Reach {
     pub(super) fn of(resources: &Resources) -> Self {
+        Self {
+            called: Arc::new(Called::of(resources)),
+            attached: Arc::new(Attached::of(resources.policies.values())),
+            routed: Arc::new(Routed::of(resources)),
+        }
+    }
+
+    /// With what can be called now.
+    pub(super) fn calling(&self, resources: &Resources, same: Option<&Self>) -> Self {
+        let called = same.map_or_else(|| Arc::new(Called::of(resources)), |same| same.called.clone());
+        Self { called, ..self.clone() }
+    }
+
+    /// With the policies of now.
+    pub(super) fn with_policies<'p>(self, policies: impl Iterator<Item = &'p Policy>) -> Self {
+        Self { attached: Arc::new(Attached::of(policies)), ..self }
+    }
+
+    /// With the listeners and streams of now.
+    pub(super) fn with_routes(self, resources: &Resources) -> Self {
+        Self { routed: Arc::new(Routed::of(resources)), ..self }
+    }
+
+    pub(super) fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.called, &other.called)
+            && Arc::ptr_eq(&self.attached, &other.attached)
+            && Arc::ptr_eq(&self.routed, &other.routed)
+    }
+
+    /// Whether two versions of a policy hang on other things.
+    pub(super) fn moves(before: &Policy, after: &Policy) -> bool {
+        before.targets != after.targets || Node::of_policy(before) != Node::of_policy(after)
+    }
+}
+
+impl Called {
+    fn of(resources: &Resources) -> Self {
         let mut this = Self::default();
         for (name, backend) in &resources.backends {
             let object = (name.kind, name.object.clone());
@@ -67,6 +122,28 @@ impl Reach {
                 this.hosts.entry(host).or_default().push(object.clone());
             }
         }
+        this
+    }
+}
+
+impl Attached {
+    fn of<'p>(policies: impl Iterator<Item = &'p Policy>) -> Self {
+        let mut this = Self::default();
+        for policy in policies {
+            let node = Arc::new(Node::of_policy(policy));
+            for target in &policy.targets {
+                let target = (target.kind, target.object.clone());
+                this.policies.entry(target).or_default().push(node.clone());
+            }
+            this.named.insert(policy.key(), node);
+        }
+        this
+    }
+}
+
+impl Routed {
+    fn of(resources: &Resources) -> Self {
+        let mut this = Self::default();
         for listener in resources.listeners.values() {
             let resource = Resource::Listener(listener.clone());
             let mut targets = vec![(TargetKind::Gateway, listener.name.gateway.clone())];
@@ -80,17 +157,28 @@ impl Reach {
         for route in resources.streams.values() {
             this.attach(Node::of_stream(route), &route.parents);
         }
-        for policy in resources.policies.values() {
-            let node = Arc::new(Node::of_policy(policy));
-            for target in &policy.targets {
-                let target = (target.kind, target.object.clone());
-                this.policies.entry(target).or_default().push(node.clone());
-            }
-            this.named.insert(policy.key(), node);
-        }
         this
     }
 
+    fn attach(&mut self, node: Node, parents: &[RouteParent]) {
+        let node = Arc::new(node);
+        let (mut gateways, mut services) = (BTreeSet::new(), BTreeSet::new());
+        for parent in parents {
+            match parent {
+                RouteParent::Listener { listener, .. } => gateways.insert(&listener.gateway),
+                RouteParent::Service { service, .. } => services.insert(service),
+            };
+        }
+        for gateway in gateways {
+            self.routes.entry(gateway.clone()).or_default().push(node.clone());
+        }
+        for service in services {
+            self.mesh_routes.entry(service.clone()).or_default().push(node.clone());
+        }
+    }
+}
+
+impl Reach {
     /// What the proxies of these Gateways need of `all`.
     pub(super) fn of_gateways(
         &self,
@@ -98,9 +186,9 @@ impl Reach {
         is_meant: impl Fn(&ResourceName) -> bool,
     ) -> ResourceSet {
         let mut found = self.nothing();
-        for (gateway, listeners) in self.listeners.iter().filter(|(gateway, _)| is_meant(gateway)) {
+        for (gateway, listeners) in self.routed.listeners.iter().filter(|(gateway, _)| is_meant(gateway)) {
             listeners.iter().for_each(|node| found.add(node));
-            self.routes.get(gateway).into_iter().flatten().for_each(|node| found.add(node));
+            self.routed.routes.get(gateway).into_iter().flatten().for_each(|node| found.add(node));
         }
         found.of(all)
     }
@@ -122,7 +210,8 @@ impl Reach {
             known.push((key.clone(), !objects.is_empty()));
             for object in objects {
                 found.object(object.clone());
-                let routes = self.mesh_routes.get(&object.1).filter(|_| object.0 == BackendKind::Service);
+                let routes =
+                    self.routed.mesh_routes.get(&object.1).filter(|_| object.0 == BackendKind::Service);
                 let concerns = |node: &&Arc<Node>| {
                     let from = node.targets.first().map(|(_, route)| &*route.namespace);
                     from == Some(&*object.1.namespace) || from == Some(&*interest.namespace)
@@ -137,29 +226,12 @@ impl Reach {
     fn called(&self, key: &str, namespace: &str) -> Vec<&Object> {
         let bare = key.strip_suffix(".svc.cluster.local").or_else(|| key.strip_suffix(".svc")).unwrap_or(key);
         let short = format!("{key}.{}", namespace.to_ascii_lowercase());
-        let all = [bare, &short].into_iter().filter_map(|host| self.hosts.get(host));
+        let all = [bare, &short].into_iter().filter_map(|host| self.called.hosts.get(host));
         all.flatten().collect()
     }
 
     fn nothing(&self) -> Found<'_> {
         Found { reach: self, ids: BTreeSet::new(), targets: BTreeSet::new(), objects: BTreeSet::new() }
-    }
-
-    fn attach(&mut self, node: Node, parents: &[RouteParent]) {
-        let node = Arc::new(node);
-        let (mut gateways, mut services) = (BTreeSet::new(), BTreeSet::new());
-        for parent in parents {
-            match parent {
-                RouteParent::Listener { listener, .. } => gateways.insert(&listener.gateway),
-                RouteParent::Service { service, .. } => services.insert(service),
-            };
-        }
-        for gateway in gateways {
-            self.routes.entry(gateway.clone()).or_default().push(node.clone());
-        }
-        for service in services {
-            self.mesh_routes.entry(service.clone()).or_default().push(node.clone());
-        }
     }
 }
 
@@ -197,7 +269,7 @@ impl Node {
     fn of_policy(policy: &Policy) -> Self {
         let mut objects = Vec::new();
         named_backends(&policy.spec, &policy.meta.name.namespace, &mut objects);
-        let id = id(&Resource::Policy(policy.clone()));
+        let id = (ResourceType::Policy.type_url(), format!("{}/{}", policy.kind, policy.meta.name).into());
         Self { id, targets: Vec::new(), objects, policies: Vec::new() }
     }
 }
@@ -214,7 +286,7 @@ impl Found<'_> {
             self.object(object.clone());
         }
         for key in &node.policies {
-            let named = self.reach.named.get(key).cloned();
+            let named = self.reach.attached.named.get(key).cloned();
             named.into_iter().for_each(|policy| self.add(&policy));
         }
     }
@@ -228,7 +300,7 @@ impl Found<'_> {
         let within = (TargetKind::Namespace, ResourceName::new(namespace.clone(), namespace));
         for target in [target, within] {
             if self.targets.insert(target.clone()) {
-                let policies = self.reach.policies.get(&target).into_iter().flatten();
+                let policies = self.reach.attached.policies.get(&target).into_iter().flatten();
                 policies.for_each(|policy| self.add(policy));
             }
         }
@@ -238,7 +310,7 @@ impl Found<'_> {
         if !self.objects.insert(object.clone()) {
             return;
         }
-        for port in self.reach.objects.get(&object).into_iter().flatten() {
+        for port in self.reach.called.objects.get(&object).into_iter().flatten() {
             self.ids.insert((ResourceType::Backend.type_url(), port.clone()));
             self.ids.insert((ResourceType::Endpoints.type_url(), port.clone()));
         }

@@ -70,11 +70,12 @@ async fn look(
     mut file: Option<StatusFile>,
 ) -> Result<(Option<StatusFile>, bool), tokio::task::JoinError> {
     tokio::task::spawn_blocking(move || {
+        let Some(kept) = file.as_mut() else {
+            reporter.note_times();
+            return (file, false);
+        };
         let list = reporter.manifests(&Filter::default());
-        let failed = file.as_mut().is_some_and(|file| {
-            let text = format!("{list:#}\n");
-            !file.write(text)
-        });
+        let failed = !kept.write(format!("{list:#}\n"));
         (file, failed)
     })
     .await

@@ -120,12 +120,22 @@ impl Reporter {
         json!({ "apiVersion": "v1", "kind": "List", "items": items })
     }
 
+    /// Keeps the times of all conditions: what nothing can be said of is not looked at.
+    pub(super) fn note_times(&self) {
+        drop(self.objects_of(may_be_told));
+    }
+
     /// Every object, and how Kubernetes would show it, by all proxies that are spoken for.
     pub fn objects(&self) -> Vec<(ObjectStatus, Json)> {
+        self.objects_of(|_, _, _| true)
+    }
+
+    /// `picks` must pick whatever has conditions.
+    fn objects_of(&self, picks: impl Fn(&World, &ObjectKey, &Indexed) -> bool) -> Vec<(ObjectStatus, Json)> {
         // Before the world is looked at: an older one must not be folded in after a younger.
         let mut transitions = self.transitions.lock();
         let world = self.world();
-        let mut status = report(&world, &self.hub.nodes());
+        let mut status = report_of(&world, &self.hub.nodes(), picks);
         for other in self.others.lock().iter() {
             status.join(other);
         }
@@ -139,12 +149,33 @@ impl Reporter {
 
 /// Pure but for the nodes' locks, each held for as long as it takes to count that node.
 pub fn report(world: &World, nodes: &[Arc<Mutex<NodeState>>]) -> Status {
+    report_of(world, nodes, |_, _, _| true)
+}
+
+/// Whether Kubernetes would ever show a status of it: in a large mesh most objects are Services and EndpointSlices that
+/// nothing is wrong with.
+fn may_be_told(world: &World, key: &ObjectKey, indexed: &Indexed) -> bool {
+    let spec = indexed.manifest.as_deref().and_then(|manifest| manifest.get("spec"));
+    !indexed.current
+        || matches!(key.kind.as_str(), "Gateway" | "GatewayClass" | "ListenerSet")
+        || key.kind.ends_with("Route")
+        || world.conditions.contains_key(key)
+        || spec.is_some_and(|spec| spec.get("targetRefs").is_some())
+}
+
+/// The same of some of the objects.
+fn report_of(
+    world: &World,
+    nodes: &[Arc<Mutex<NodeState>>],
+    picks: impl Fn(&World, &ObjectKey, &Indexed) -> bool,
+) -> Status {
+    let picked: Vec<_> = world.objects.iter().filter(|(key, indexed)| picks(world, key, indexed)).collect();
     let derived: Vec<Vec<(Role, Vec<ResourceId>)>> =
-        world.objects.keys().map(|key| world.derived(key)).collect();
+        picked.iter().map(|(key, _)| world.derived(key)).collect();
     let yields = |derived: &Vec<(Role, Vec<ResourceId>)>| derived.iter().any(|(_, ids)| !ids.is_empty());
     let mut programmed: Vec<Option<Programmed>> =
         derived.iter().map(|d| yields(d).then(Programmed::default)).collect();
-    let yields: Vec<_> = world.objects.keys().zip(&derived).map(|(key, d)| of_listeners(key, d)).collect();
+    let yields: Vec<_> = picked.iter().zip(&derived).map(|((key, _), d)| of_listeners(key, d)).collect();
     let mut listeners: Vec<BTreeMap<String, Programmed>> = yields
         .iter()
         .map(|of| of.keys().map(|name| (name.clone(), Programmed::default())).collect())
@@ -171,12 +202,11 @@ pub fn report(world: &World, nodes: &[Arc<Mutex<NodeState>>]) -> Status {
     }
     statuses.sort_by(|a, b| a.id.cmp(&b.id));
     let mut errors = by_object(world);
-    let objects = world.objects.iter().zip(programmed).zip(listeners).map(
-        |(((key, indexed), programmed), listeners)| {
-            let errors = errors.remove(key).unwrap_or_default();
+    let objects =
+        picked.into_iter().zip(programmed).zip(listeners).map(|(((key, indexed), programmed), listeners)| {
+            let errors = errors.remove(&**key).unwrap_or_default();
             ObjectStatus { programmed, listeners, ..object_status(world, key, indexed, errors) }
-        },
-    );
+        });
     Status {
         generation: world.generation,
         objects: objects.collect(),
@@ -252,7 +282,10 @@ fn accepted(status: &str, reason: &str, message: String) -> Condition {
 /// a cluster has line 0, as has what is wrong with it; in a file, line 0 is what is wrong with all of it.
 fn by_object(world: &World) -> BTreeMap<&ObjectKey, Vec<Diagnostic>> {
     let mut starts = BTreeMap::<(&str, u32), &ObjectKey>::new();
-    for (key, indexed) in &world.objects {
+    if world.diagnostics.is_empty() {
+        return BTreeMap::new();
+    }
+    for (key, indexed) in world.objects.iter() {
         starts.insert((&indexed.file, indexed.line), key);
     }
     let mut found = BTreeMap::<&ObjectKey, Vec<Diagnostic>>::new();

@@ -101,10 +101,14 @@ impl ResourceSet {
 
     /// Removes a resource; says whether it was there.
     pub fn remove(&mut self, type_url: &str, name: &str) -> bool {
-        match self.types.get_mut(type_url) {
-            Some(map) if map.contains_key(name) => Arc::make_mut(map).remove(name).is_some(),
-            _ => false,
+        let Some(map) = self.types.get_mut(type_url).filter(|map| map.contains_key(name)) else {
+            return false;
+        };
+        Arc::make_mut(map).remove(name);
+        if map.is_empty() {
+            self.types.remove(type_url);
         }
+        true
     }
 
     pub fn get(&self, type_url: &str, name: &str) -> Option<&Arc<Versioned>> {

@@ -33,6 +33,13 @@ pub enum Resource {
     Destination(Destination),
 }
 
+/// A resource that is another one than before, is new or is gone: never the same twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    pub before: Option<Resource>,
+    pub after: Option<Resource>,
+}
+
 /// The xDS resource types, in the order in which additions are pushed; removals go the other way round. So a
 /// route never names a backend that was not told, and is never open before its policies are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -17,23 +17,7 @@ use crate::objects::{
 
 pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
     for service in objects.services.values() {
-        if service.spec.is_external_name() {
-            let message = format!("{}: {}", service.meta.source, external_name(service));
-            resolved.tell(
-                "Service",
-                &service.meta.name,
-                Condition::fails("Accepted", "UnsupportedValue", message),
-            );
-            continue;
-        }
-        let slices = objects.slices_of(&service.meta.name);
-        for (at, port) in tcp_ports(service) {
-            let backend = service_port(objects, service, at, port);
-            let endpoints = endpoints(objects, &backend.name, &port.name, (service, slices));
-            tell_unmatched(service, &backend, port, slices, resolved);
-            resolved.resources.insert(Resource::Backend(backend));
-            resolved.resources.insert(Resource::Endpoints(endpoints));
-        }
+        of_service(objects, service, resolved);
     }
     for backend in objects.backends.values() {
         let (backend, endpoints) = written_backend(objects, backend);
@@ -41,11 +25,38 @@ pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
         resolved.resources.insert(Resource::Endpoints(endpoints));
     }
     for (service, slice) in objects.slices() {
-        if !objects.services.contains_key(service) {
-            let message = format!("{}: there is no Service {service}", slice.meta.source);
-            let condition = Condition::fails("ResolvedRefs", "ServiceNotFound", message);
-            resolved.tell("EndpointSlice", &slice.meta.name, condition);
-        }
+        of_slice(objects, service, slice, resolved);
+    }
+}
+
+pub(super) fn of_service(objects: &Objects<'_>, service: &Service, resolved: &mut Resolved) {
+    if service.spec.is_external_name() {
+        let message = format!("{}: {}", service.meta.source, external_name(service));
+        let condition = Condition::fails("Accepted", "UnsupportedValue", message);
+        resolved.tell("Service", &service.meta.name, condition);
+        return;
+    }
+    let slices = objects.slices_of(&service.meta.name);
+    for (at, port) in tcp_ports(service) {
+        let backend = service_port(objects, service, at, port);
+        let endpoints = endpoints(objects, &backend.name, &port.name, (service, slices));
+        tell_unmatched(service, &backend, port, slices, resolved);
+        resolved.resources.insert(Resource::Backend(backend));
+        resolved.resources.insert(Resource::Endpoints(endpoints));
+    }
+}
+
+/// Tells of one that belongs to nobody.
+pub(super) fn of_slice(
+    objects: &Objects<'_>,
+    service: &ResourceName,
+    slice: &EndpointSlice,
+    resolved: &mut Resolved,
+) {
+    if !objects.services.contains_key(service) {
+        let message = format!("{}: there is no Service {service}", slice.meta.source);
+        let condition = Condition::fails("ResolvedRefs", "ServiceNotFound", message);
+        resolved.tell("EndpointSlice", &slice.meta.name, condition);
     }
 }
 

@@ -33,13 +33,28 @@ pub(super) struct Objects<'a> {
     pub(super) policies: BTreeMap<(&'a str, &'a ResourceName), &'a Policy>,
     /// Which of the `tls_policies` holds where.
     pub(super) tls: TlsPolicies<'a>,
-    slices: BTreeMap<&'a ResourceName, &'a EndpointSlice>,
     by_service: BTreeMap<ResourceName, Vec<&'a EndpointSlice>>,
+}
+
+/// By Service, each by name.
+fn by_service<'a>(
+    slices: BTreeMap<&'a ResourceName, &'a EndpointSlice>,
+) -> BTreeMap<ResourceName, Vec<&'a EndpointSlice>> {
+    let named = slices.into_values().filter_map(|slice| {
+        let name = ResourceName::new(slice.meta.name.namespace.clone(), slice.service()?);
+        Some((name, slice))
+    });
+    let mut named: Vec<_> = named.collect();
+    named.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let of_one = named.chunk_by(|(a, _), (b, _)| a == b);
+    of_one.map(|all| (all[0].0.clone(), all.iter().map(|(_, slice)| *slice).collect())).collect()
 }
 
 impl<'a> Objects<'a> {
     pub(super) fn collect(objects: impl IntoIterator<Item = &'a Object>, controller: &Controller) -> Self {
         let mut all = Self { controller: controller.clone(), ..Self::default() };
+        // Of these there are many, mostly in order already: a map that is built of all at once takes no searching.
+        let (mut services, mut slices, mut pods) = (Vec::new(), Vec::new(), Vec::new());
         for object in objects {
             match object {
                 Object::GatewayClass(o) => drop(all.classes.insert(&o.meta.name.name, o)),
@@ -50,27 +65,23 @@ impl<'a> Objects<'a> {
                 Object::Namespace(o) => drop(all.namespaces.insert(&o.meta.name.name, o)),
                 Object::GrpcRoute(o) => drop(all.grpc_routes.insert(&o.meta.name, o)),
                 Object::StreamRoute(o) => drop(all.streams.insert((o.spec.kind, &o.meta.name), o)),
-                Object::Service(o) => drop(all.services.insert(&o.meta.name, o)),
-                Object::Pod(o) => drop(all.pods.insert(&o.meta.name, o)),
+                Object::Service(o) => services.push((&o.meta.name, &**o)),
+                Object::Pod(o) => pods.push((&o.meta.name, &**o)),
                 Object::Secret(o) => drop(all.secrets.insert(&o.meta.name, o)),
                 Object::ConfigMap(o) => drop(all.config_maps.insert(&o.meta.name, o)),
                 Object::BackendTlsPolicy(o) => drop(all.tls_policies.insert(&o.meta.name, o)),
                 Object::Backend(o) => drop(all.backends.insert(&o.meta.name, o)),
                 Object::Policy(o) => drop(all.policies.insert((&o.kind, &o.meta.name), o)),
-                Object::EndpointSlice(o) => drop(all.slices.insert(&o.meta.name, o)),
+                Object::EndpointSlice(o) => slices.push((&o.meta.name, &**o)),
                 Object::Ignored => {}
             }
         }
+        (all.services, all.pods) = (services.into_iter().collect(), pods.into_iter().collect());
         let gateways = std::mem::take(&mut all.gateways);
         (all.gateways, all.strangers) = gateways.into_iter().partition(|(_, gateway)| {
             all.controller.has_class(&gateway.spec.gateway_class_name, all.class(gateway))
         });
-        for slice in all.slices.values() {
-            if let Some(service) = slice.service() {
-                let name = ResourceName::new(slice.meta.name.namespace.clone(), service);
-                all.by_service.entry(name).or_default().push(slice);
-            }
-        }
+        all.by_service = by_service(slices.into_iter().collect());
         all.tls = TlsPolicies::find(&all);
         all
     }

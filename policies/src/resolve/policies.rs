@@ -11,55 +11,78 @@ use super::{AncestorStatus, Condition, Resolved};
 use crate::attach::{Conflict, Known, Standing, standings};
 use crate::kind::Compiled;
 use crate::kinds::find;
-use crate::model::{BackendKind, InvalidRef, Policy, Resource, ResourceName, TargetKind, TargetRef};
+use crate::model::{
+    BackendKind, InvalidRef, Policy, PolicyKey, Resource, ResourceName, TargetKind, TargetRef,
+};
 use crate::objects::{HttpBackendRef, StreamRouteKind, TIDEGATE_GROUP};
 use crate::pipeline::ServiceRef;
 
-pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) {
+/// How all policies fare, and the rules that name some of them.
+#[derive(Debug, Default)]
+pub(super) struct Fared {
+    pub(super) standings: BTreeMap<(String, ResourceName), Standing>,
+    pub(super) named: BTreeMap<PolicyKey, Vec<TargetRef>>,
+}
+
+pub(super) fn resolve(objects: &Objects<'_>, resolved: &mut Resolved) -> Fared {
     let mut lost = BTreeMap::new();
     for written in objects.policies.values() {
-        let (policy, refs) = references::look_up(objects, written);
-        lost.extend(refs.map(|refs| (policy.key(), refs)));
-        let policy = &*policy;
-        let compiled = crate::kinds::find(&policy.kind).map(|kind| kind.compile(policy));
-        match compiled {
-            Some(Ok(compiled)) => match services(objects, policy, &compiled, resolved) {
-                Ok(()) => resolved.resources.insert(Resource::Policy(policy.clone())),
-                Err(message) => refuse(resolved, policy, message),
-            },
-            Some(Err(errors)) => {
-                let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
-                let message = format!("{}: {}", policy.meta.source, errors.join("; "));
-                refuse(resolved, policy, message);
-            }
-            None => {
-                let message = format!("{}: `{}` is not a policy kind", policy.meta.source, policy.kind);
-                refuse(resolved, policy, message);
-            }
-        }
+        let refs = alone(objects, written, resolved);
+        lost.extend(refs.map(|refs| (written.key(), refs)));
     }
     let (known, named) = (known(objects), extensions::named(objects));
-    for (key, standing) in standings(&resolved.resources, &known) {
+    let standings = standings(&resolved.resources, &known);
+    for (key, standing) in &standings {
         let Some(policy) = objects.policies.get(&(key.0.as_str(), &key.1)) else { continue };
         let rules = named.get(&policy.key()).map_or(&[][..], Vec::as_slice);
-        let refs = lost.get(&policy.key());
-        for condition in conditions(policy, &standing, &known, rules).into_iter().chain(refs.cloned()) {
-            tell(resolved, policy, condition);
-        }
-        let ancestor = |target: &TargetRef| {
-            let told = of_target(policy, &standing, &known, target);
-            AncestorStatus {
-                target: target.clone(),
-                conditions: told.into_iter().chain(refs.cloned()).collect(),
-            }
-        };
-        let by_name = rules.iter().filter(|rule| !policy.targets.contains(rule)).map(|rule| {
-            let conditions = [Condition::accepted()].into_iter().chain(refs.cloned()).collect();
-            AncestorStatus { target: rule.clone(), conditions }
-        });
-        let ancestors = policy.targets.iter().map(ancestor).chain(by_name).collect();
-        resolved.ancestors.insert(super::key(&policy.kind, &policy.meta.name), ancestors);
+        beside_others(policy, (standing, &known, rules), lost.get(&policy.key()), resolved);
     }
+    Fared { standings, named }
+}
+
+/// A policy by itself: what it names is looked up, and what there is to say about that.
+pub(super) fn alone(objects: &Objects<'_>, written: &Policy, resolved: &mut Resolved) -> Option<Condition> {
+    let (policy, refs) = references::look_up(objects, written);
+    let policy = &*policy;
+    let compiled = crate::kinds::find(&policy.kind).map(|kind| kind.compile(policy));
+    match compiled {
+        Some(Ok(compiled)) => match services(objects, policy, &compiled, resolved) {
+            Ok(()) => resolved.resources.insert(Resource::Policy(policy.clone())),
+            Err(message) => refuse(resolved, policy, message),
+        },
+        Some(Err(errors)) => {
+            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            let message = format!("{}: {}", policy.meta.source, errors.join("; "));
+            refuse(resolved, policy, message);
+        }
+        None => {
+            let message = format!("{}: `{}` is not a policy kind", policy.meta.source, policy.kind);
+            refuse(resolved, policy, message);
+        }
+    }
+    refs
+}
+
+/// What is said of a policy that is valid by itself. `refs`: what is wrong with what it names.
+pub(super) fn beside_others(
+    policy: &Policy,
+    (standing, known, rules): (&Standing, &Known, &[TargetRef]),
+    refs: Option<&Condition>,
+    resolved: &mut Resolved,
+) {
+    for condition in conditions(policy, standing, known, rules).into_iter().chain(refs.cloned()) {
+        tell(resolved, policy, condition);
+    }
+    let ancestor = |target: &TargetRef| {
+        let told = of_target(policy, standing, known, target);
+        AncestorStatus { target: target.clone(), conditions: told.into_iter().chain(refs.cloned()).collect() }
+    };
+    let by_name = rules.iter().filter(|rule| !policy.targets.contains(rule)).map(|rule| {
+        let conditions = [Condition::accepted()].into_iter().chain(refs.cloned()).collect();
+        AncestorStatus { target: rule.clone(), conditions }
+    });
+    let ancestors = policy.targets.iter().map(ancestor).chain(by_name).collect();
+    resolved.ancestors.insert(super::key(&policy.kind, &policy.meta.name), ancestors);
 }
 
 /// Looks up the services that a policy has asked. One that cannot be found leaves the policy what it does without
@@ -75,6 +98,14 @@ fn services(
 ) -> Result<(), String> {
     let Compiled::Filter(filter) = compiled else { return Ok(()) };
     filter.services().into_iter().try_for_each(|(asked, at)| service(objects, policy, (asked, &at), resolved))
+}
+
+/// Whether there is any.
+pub(super) fn asks_services(policy: &Policy) -> bool {
+    match find(&policy.kind).map(|kind| kind.compile(policy)) {
+        Some(Ok(Compiled::Filter(filter))) => !filter.services().is_empty(),
+        _ => false,
+    }
 }
 
 fn service(
