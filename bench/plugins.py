@@ -22,7 +22,12 @@ import time
 
 import common
 
-HOSTILE = {"loop": "an endless loop", "memory": "a memory bomb", "hostcalls": "a flood of hostcalls", "panics": "a trap in every callback"}
+HOSTILE = {
+    "loop": "an endless loop",
+    "memory": "a memory bomb",
+    "hostcalls": "a flood of hostcalls",
+    "panics": "a trap in every callback",
+}
 
 MESH = """\
 apiVersion: gateway.networking.k8s.io/v1
@@ -158,19 +163,43 @@ def hostile(app, module, args):
     for name, title in HOSTILE.items():
         with contextlib.ExitStack() as stack:
             meshes = [Mesh(stack, app, module(which)) for which in ("harmless", name)]
-            rates = [[], []]
+            seen = ([], [])
             for mesh in meshes:
                 mesh.load("/without", 1)
             for _ in range(args.rounds):
-                for mesh, seen in zip(meshes, rates):
+                for mesh, loads in zip(meshes, seen):
                     with asked(mesh, 20):
-                        seen.append(mesh.load("/without", args.seconds)[0])
+                        loads.append(mesh.load("/without", args.seconds))
             if meshes[1].process.poll() is not None:
                 sys.exit(f"plugins: {title} has ended the process")
-            ratios = [other / well for well, other in zip(*rates)]
-            rows.append([title, f"{common.median(ratios):.3f}", f"{ratios[0]:.3f}", f"{common.rss_mib(meshes[1].process.pid):.0f}"])
-    heads = ["Other traffic, ÷ beside a harmless plugin", "median of rounds", "the first round", "resident MiB then"]
+            (well, _), (rate, _) = (map(sum, zip(*loads)) for loads in seen)
+            rounds = [hit / still for (still, _), (hit, _) in zip(*seen)]
+            shown = [rate / well, common.median(rounds), rounds[0]]
+            row = [title, *(f"{ratio:.3f}" for ratio in shown), f"{common.rss_mib(meshes[1].process.pid):.0f}"]
+            rows.append(row)
+    span = args.rounds * args.seconds
+    heads = ["Other traffic, ÷ beside a harmless plugin", f"in {span} s", "median of rounds", "the first", "resident MiB then"]
     return common.table(heads, rows)
+
+
+def share(app, module, args):
+    """How long a hostile plugin's callbacks keep a thread while it is asked, by the proxy's own account, one after the other."""
+    rows = []
+    for name, title in HOSTILE.items():
+        with contextlib.ExitStack() as stack:
+            mesh = Mesh(stack, app, module(name))
+            with asked(mesh, 20):
+                time.sleep(args.span)
+            page = mesh.get("/metrics", mesh.admin)[1].decode()
+
+        def value(metric, page=page):
+            found = re.findall(rf"^tidegate_plugin_{metric}.* (\S+)$", page, re.M)
+            return sum(map(float, found))
+
+        taken = value("time_seconds_total")
+        shown = [f"{1e3 * taken:.0f}", f"{100 * taken / args.span:.2f} %", f"{value('quarantines_total'):.0f}"]
+        rows.append([title, *shown])
+    return common.table([f"In {args.span} s at 20 requests/s", "in its callbacks, ms", "of a thread", "quarantines"], rows)
 
 
 def reloads(app, module, args):
@@ -198,9 +227,10 @@ def reloads(app, module, args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=3, help="of each round")
+    parser.add_argument("--seconds", type=int, default=6, help="of each round")
+    parser.add_argument("--span", type=int, default=60, help="seconds for which hostile plugins are asked")
     parser.add_argument("--reloads", type=int, default=10_000)
-    parser.add_argument("--only", choices=["header", "hostile", "reloads"])
+    parser.add_argument("--only", choices=["header", "hostile", "share", "reloads"])
     parser.add_argument("--auth", type=pathlib.Path, default=common.ROOT / "plugins/target/modules/header_auth.wasm",
                         help="header_auth.wasm, as .ci/plugins.py builds it")
     parser.add_argument("--bin-dir", type=pathlib.Path, help="where `tidegate` was built already")
@@ -215,6 +245,7 @@ def main():
         parts = {
             "header": lambda: header(app, module("harmless"), args),
             "hostile": lambda: hostile(app, module, args),
+            "share": lambda: share(app, module, args),
             "reloads": lambda: reloads(app, args.auth.resolve(), args),
         }
         tables = []

@@ -1,7 +1,7 @@
 //! What plugins cost: a request through one that adds a header each way, a new VM, and a module of 2 MB from the cache.
 //!
 //! `cargo bench -p tidegate-wasm`; with `PLUGIN=module.wasm`, that one instead of the one that is written here.
-#![allow(clippy::unwrap_used, reason = "a measurement")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement")]
 
 #[path = "../tests/host/module.rs"]
 #[allow(dead_code, reason = "tests use more of it")]
@@ -84,7 +84,8 @@ fn headers(count: usize) -> HeaderMap {
 }
 
 fn exchange(criterion: &mut Criterion) {
-    let plugin = Plugin::new(Code::load(&measured(), None).unwrap(), Settings::named("bench"), world(), 1).unwrap();
+    let plugin =
+        Plugin::new(Code::load(&measured(), None).unwrap(), Settings::named("bench"), world(), 1).unwrap();
     let heads = || {
         let uri = "/a/path?query".parse().unwrap();
         let request = RequestHead { method: Method::GET, uri, https: false, headers: headers(10) };
@@ -144,8 +145,16 @@ fn cached(criterion: &mut Criterion) {
     let module = large();
     let begun = std::time::Instant::now();
     Code::load(&module, Some(&cache)).unwrap();
-    let size = std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>();
-    println!("a module of {} kB compiled in {:?} to {} kB", module.len() / 1000, begun.elapsed(), size / 1000);
+    let size = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum::<u64>();
+    println!(
+        "a module of {} kB compiled in {:?} to {} kB",
+        module.len() / 1000,
+        begun.elapsed(),
+        size / 1000
+    );
     criterion.bench_function("a module of 2 MB from the cache", |bencher| {
         bencher.iter(|| Code::load(&module, Some(&cache)).unwrap());
     });
