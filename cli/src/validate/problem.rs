@@ -67,7 +67,7 @@ impl Report {
         let world = Fold::new(controller.clone()).apply(reading).unwrap_or_default();
         let mut places = Places { texts: &texts, finders: HashMap::new() };
         let mut problems: Vec<_> = world.diagnostics.iter().map(Problem::from).collect();
-        for (key, conditions) in &world.conditions {
+        for (key, conditions) in world.conditions.iter() {
             complain(&world, key, conditions, &mut problems);
         }
         let in_force: Vec<_> =
