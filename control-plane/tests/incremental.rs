@@ -222,13 +222,13 @@ impl Mesh {
 }
 
 fn scopes() -> Vec<Scope> {
-    let name = |text: &str| text.parse::<ResourceName>().unwrap();
+    let name = |name: &str| ResourceName::new("a", name);
     let wants = ["s0", "s1.a", "10.0.0.7", "s0.b"].map(Arc::from).into();
-    let interest = Interest { namespace: "a".into(), served: [name("a/s1")].into(), wants };
+    let interest = Interest { namespace: "a".into(), served: [name("s1")].into(), wants };
     let asking = Interest { served: [].into(), ..interest.clone() };
     vec![
-        Scope::Gateway { name: Some(name("a/edge")), account: None },
-        Scope::Sidecar { pod: Some(name("a/p0")), interest: Some(asking) },
+        Scope::Gateway { name: Some(name("edge")), account: None },
+        Scope::Sidecar { pod: Some(name("p0")), interest: Some(asking) },
         Scope::Sidecar { pod: None, interest: Some(interest) },
     ]
 }
