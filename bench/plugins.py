@@ -4,8 +4,7 @@
 One `tidegate run` on one processor, its load on the other. Two routes: one without a plugin, which is measured, and one with.
 CPU that a plugin adds is the difference between them. Of hostile plugins, the route without one is loaded to its limit while the
 other gets twenty requests a second, in rounds that alternate with a harmless plugin. Reloads change the plugin's
-configuration and wait for its effect. Prints tables; writes them into bench/README.md with --write. Needs h2load, wat2wasm
-and taskset.
+configuration and wait for its effect. Prints tables. Needs h2load, wat2wasm, nginx and taskset.
 """
 
 import argparse
@@ -234,7 +233,6 @@ def main():
     parser.add_argument("--auth", type=pathlib.Path, default=common.ROOT / "plugins/target/modules/header_auth.wasm",
                         help="header_auth.wasm, as .ci/plugins.py builds it")
     parser.add_argument("--bin-dir", type=pathlib.Path, help="where `tidegate` was built already")
-    parser.add_argument("--write", action="store_true", help="write the tables into bench/README.md")
     args = parser.parse_args()
     common.need("h2load", "taskset", "wat2wasm", "nginx")
     common.BINARIES = args.bin_dir
@@ -248,13 +246,9 @@ def main():
             "share": lambda: share(app, module, args),
             "reloads": lambda: reloads(app, args.auth.resolve(), args),
         }
-        tables = []
         for name, part in parts.items():
             if args.only in (None, name):
-                tables.append(part())
-                print(tables[-1], flush=True)
-    if args.write:
-        common.write_section("plugins", "\n\n".join([*tables, f"{common.machine()}."]))
+                print(part(), flush=True)
 
 
 main()
