@@ -66,7 +66,8 @@ fn around(slots: &mut Vec<Slot>) {
     const GATEWAY: &str = "gateway.networking.k8s.io/v1";
     slots.push(versions(GATEWAY, "Gateway", "name: edge, namespace: a", &[
         "spec: {gatewayClassName: tidegate, listeners: [{name: http, port: 80, protocol: HTTP}]}",
-        "spec: {gatewayClassName: tidegate, listeners: [{name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}, {name: more, port: 81, protocol: HTTP}]}",
+        "spec: {gatewayClassName: tidegate, listeners: [{name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}, {name: more, port: 81, protocol: HTTP}], allowedListeners: {namespaces: {from: Same}}}",
+        "spec: {gatewayClassName: tidegate, listeners: [{name: http, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: pair}]}}, {name: tcp, port: 90, protocol: TCP}]}",
         "spec: {gatewayClassName: tidegate, listeners: [{name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {in: 'yes'}}}}}]}",
         "spec: {gatewayClassName: other, listeners: [{name: http, port: 80, protocol: HTTP}]}",
     ]));
@@ -109,6 +110,50 @@ fn around(slots: &mut Vec<Slot>) {
         "spec: {targetRefs: [{group: '', kind: Service, name: s0}], validation: {hostname: a.b, wellKnownCACertificates: System}}",
         "spec: {targetRefs: [{group: '', kind: Service, name: s1, sectionName: http}], validation: {hostname: a.b, wellKnownCACertificates: System}}",
     ]));
+}
+
+/// What few others look at, and by other ways.
+fn beside(slots: &mut Vec<Slot>) {
+    let set = "parentRef: {name: edge}, listeners: [{name: own, port: 82, protocol: HTTP";
+    slots.push(versions(
+        "gateway.networking.k8s.io/v1",
+        "ListenerSet",
+        "name: set, namespace: a",
+        &[
+            &format!("spec: {{{set}}}]}}"),
+            &format!("spec: {{{set}, hostname: a.example}}]}}"),
+            "spec: {parentRef: {name: nobody}, listeners: [{name: own, port: 82, protocol: HTTP}]}",
+        ],
+    ));
+    slots.push(versions("gateway.networking.k8s.io/v1", "TCPRoute", "name: t0, namespace: a", &[
+        "spec: {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: s0, port: 80}]}]}",
+        "spec: {parentRefs: [{group: '', kind: Service, name: s0}], rules: [{backendRefs: [{name: s1, port: 80}]}]}",
+    ]));
+    let keys = ["'{\"keys\": []}'", "nothing of the kind"];
+    let keys = keys.map(|keys| format!("data: {{jwks: {keys}}}"));
+    slots.push(versions(
+        "v1",
+        "ConfigMap",
+        "name: keys, namespace: a",
+        &[&keys[0], &keys[1], "data: {other: x}"],
+    ));
+    slots.push(versions(
+        "v1",
+        "Secret",
+        "name: pair, namespace: a",
+        &[
+            "type: kubernetes.io/tls\nstringData: {tls.crt: a, tls.key: b}",
+            "type: kubernetes.io/tls\nstringData: {tls.crt: c, tls.key: d}",
+        ],
+    ));
+    let provider = "name: ours, issuer: 'https://i.example', jwks: {configMapRef: {name: keys, key: jwks}}";
+    let policy = |audience: &str, target: &str| {
+        format!("spec: {{targetRefs: [{target}], providers: [{{{provider}, audiences: [{audience}]}}]}}")
+    };
+    let (on_service, on_set) = ("{kind: Service, name: s0}", "{kind: ListenerSet, name: set}");
+    let all = [policy("x", on_service), policy("y", on_service), policy("x", on_set), policy("y", on_set)];
+    let all = all.iter().map(String::as_str).collect::<Vec<_>>();
+    slots.push(versions("tidegate.io/v1alpha1", "JwtAuthenticationPolicy", "name: jwt, namespace: a", &all));
 }
 
 fn policies(slots: &mut Vec<Slot>) {
@@ -162,6 +207,7 @@ fn slots() -> Vec<Slot> {
     let mut slots = Vec::new();
     services(&mut slots);
     around(&mut slots);
+    beside(&mut slots);
     policies(&mut slots);
     slots
 }

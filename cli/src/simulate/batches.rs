@@ -75,3 +75,42 @@ impl Outlet {
         let _ = self.empty.send(batch);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use tidegate_policy::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn requests_come_out_in_order_and_none_is_lost() {
+        let count = (SIZE * (WAITING + 3) + 7) as u64;
+        let (mut inlet, outlet) = pipe();
+        let reading = thread::spawn(move || {
+            for n in 0..count {
+                let mut request = Request { at: Timestamp::from_millis(n), ..Request::default() };
+                assert!(!inlet.push(&mut request) || inlet.send(n + 1, 2 * n));
+            }
+            inlet.send(count, 2 * count)
+        });
+        let (mut got, mut told) = (Vec::new(), 0);
+        while let Some(mut batch) = outlet.next() {
+            assert!(batch.lines > told && batch.requests().len() <= SIZE);
+            told = batch.lines;
+            got.extend(batch.requests().iter().map(|request| request.at));
+            outlet.give_back(batch);
+        }
+        assert!(reading.join().unwrap());
+        assert_eq!(got, (0..count).map(Timestamp::from_millis).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn whoever_reads_learns_that_nobody_takes_any_more() {
+        let (mut inlet, outlet) = pipe();
+        drop(outlet);
+        inlet.push(&mut Request::default());
+        assert!(!inlet.send(1, 1));
+    }
+}

@@ -144,6 +144,23 @@ fn gzip_is_told_by_its_bytes_and_what_is_cut_off_is_replayed_as_far_as_it_goes()
 }
 
 #[test]
+fn a_log_longer_than_what_is_read_ahead_is_replayed_to_its_end() {
+    let place = Place::new();
+    let lines: Vec<_> = log(3600, "ann").lines().map(str::to_owned).collect();
+    // As if some had ended late; and the last line has no end.
+    let written: Vec<_> = lines.chunks(7).flat_map(|some| some.iter().rev().cloned()).collect();
+    let path = place.write("long.log", written.join("\n").as_bytes());
+    let told = place.json(&["--traffic", &path]);
+    assert_eq!((&told["sums"]["requests"], &told["log"]["lines"]), (&3600.into(), &3600.into()));
+    assert_eq!((&told["log"]["late"], &told["log"]["garbage"]), (&0.into(), &0.into()));
+    let in_order = place.write("sorted.log", lines.join("\n").as_bytes());
+    let sorted = place.json(&["--traffic", &in_order]);
+    for what in ["sums", "series", "rules", "backends"] {
+        assert_eq!(told[what], sorted[what], "{what}");
+    }
+}
+
+#[test]
 fn garbage_is_counted_and_shown_and_fatal_only_where_most_of_it_is() {
     let place = Place::new();
     let mut text = log(10, "ann");

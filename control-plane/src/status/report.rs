@@ -1,5 +1,8 @@
 //! World + acknowledgements -> [`Status`].
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,5 +1,7 @@
 //! What the fields of a JSON log are called. Names are compared without regard to case.
 
+use std::borrow::Cow;
+
 use http::header::HeaderName;
 use rustc_hash::FxHashMap;
 
@@ -136,18 +138,24 @@ impl Names {
         self.last.clear();
     }
 
-    /// Looks a name up that stands at this place of a line. Gives the place at which [`Names::at`] has what it means.
+    /// Looks up the name that stands at this place of a line, after those before it. Gives the place at which
+    /// [`Names::at`] has what it means.
     pub(super) fn find(&mut self, place: usize, name: &str) -> usize {
         let place = place.min(PLACES - 1);
         if self.last.get(place).is_some_and(|(last, _)| last == name) {
             return place;
         }
-        let new = (name.to_owned(), self.meaning(name));
+        let meaning = self.meaning(name);
         match self.last.get_mut(place) {
-            Some(last) => *last = new,
-            None => self.last.push(new),
+            // Where lines differ, no memory is asked for.
+            Some((last, old)) => {
+                last.clear();
+                last.push_str(name);
+                *old = meaning;
+            }
+            None => self.last.push((name.to_owned(), meaning)),
         }
-        place.min(self.last.len() - 1)
+        place
     }
 
     pub(super) fn at(&self, place: usize) -> &Meaning {
@@ -158,10 +166,11 @@ impl Names {
         if let Some((_, header)) = self.headers.iter().find(|(field, _)| *field == name) {
             return Meaning::Header(header.clone());
         }
-        if let Some(field) = self.known.get(&*name.to_ascii_lowercase()) {
+        let upper = name.bytes().any(|byte| byte.is_ascii_uppercase());
+        let name = if upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) };
+        if let Some(field) = self.known.get(&*name) {
             return Meaning::Field(*field);
         }
-        let extra = name.get(..2).is_some_and(|x| x.eq_ignore_ascii_case("x-"));
-        extra.then(|| name.parse().ok()).flatten().map_or(Meaning::Nothing, Meaning::Header)
+        name.starts_with("x-").then(|| name.parse().ok()).flatten().map_or(Meaning::Nothing, Meaning::Header)
     }
 }
