@@ -70,8 +70,10 @@ fn http_call(cx: &mut Cx<'_, '_>, call: &HttpCall) -> Outcome {
     let (memory, host) = cx.split();
     let upstream = known(host, part(memory, call.upstream)?).ok_or(Status::BadArgument)?;
     let pairs = pairs::read(part(memory, call.headers)?);
-    let given = |name: &[u8]| pairs.iter().any(|(own, value)| *own == name && !value.is_empty());
-    if !given(b":method") || !given(b":path") || !(given(b":authority") || given(b"host")) {
+    let given = |name: &[u8]| pairs.iter().find(|(own, _)| *own == name).map(|(_, value)| !value.is_empty());
+    // An authority may be empty, as in Envoy; examples of public SDKs write it so.
+    let authority = given(b":authority").or_else(|| given(b"host")).is_some();
+    if given(b":method") != Some(true) || given(b":path") != Some(true) || !authority {
         return Err(Status::BadArgument.into());
     }
     let mut head = Map::Request(RequestHead::default());

@@ -87,7 +87,7 @@ fn a_call_needs_a_method_a_path_and_an_authority() {
         call(":method=GET;:path=/"),
         call(":method=GET;:authority=a"),
         call(":path=/;:authority=a"),
-        call(":method=GET;:path=/;:authority="),
+        call(":method=GET;:path=;:authority=a"),
         call(":method=GET;:path=nowhere;:authority=a"),
         call(":method=GET;:path=/;:authority=a"),
     ];
@@ -95,6 +95,17 @@ fn a_call_needs_a_method_a_path_and_an_authority() {
     let (vm, id) = bench.open();
     vm.lock().request_headers(id, request(), true).unwrap();
     assert_eq!(bench.lab.lines(), ["2", "2", "2", "2", "2", "0"]);
+}
+
+#[test]
+fn the_authority_of_a_call_may_be_empty_and_is_sent_so() {
+    let call = CALL.replace("authority=auth", "authority=");
+    let bench = Bench::of(&plugin(&callback("request_headers", 3, &call)));
+    let (vm, id) = bench.open();
+    vm.lock().request_headers(id, request(), true).unwrap();
+    assert_eq!(bench.lab.lines(), ["0"]);
+    let Asked::Http { head, .. } = &sent(&bench, &vm)[0].request else { panic!("a gRPC call") };
+    assert_eq!(head.headers["host"], "");
 }
 
 #[test]
