@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, request, response};
 use prost::Message as _;
 use prost_types::Any;
@@ -95,6 +95,9 @@ pub(crate) fn response(reply: &LocalReply, dialect: Dialect) -> (response::Parts
         }
         if !dialect.head {
             body = said;
+        } else if !said.is_empty() {
+            // As long as it would be with another method: otherwise nobody would know.
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(said.len()));
         }
     }
     head.headers.insert(X_TIDEGATE_REASON, HeaderValue::from_static(answer.flag));
@@ -210,11 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn a_head_request_gets_no_body() {
-        let (head, body) =
-            response(&Reason::NoRoute.into(), dialect(Method::HEAD, Version::HTTP_11, "text/plain"));
+    fn a_head_request_gets_no_body_and_is_told_how_long_it_would_be() {
+        let of = |method| response(&Reason::NoRoute.into(), dialect(method, Version::HTTP_11, "text/plain"));
+        let ((head, none), (_, body)) = (of(Method::HEAD), of(Method::GET));
         assert_eq!(head.status, 404);
-        assert!(body.is_empty());
+        assert!(none.is_empty() && !body.is_empty());
+        assert_eq!(head.headers[CONTENT_LENGTH], *body.len().to_string());
     }
 
     #[test]
