@@ -62,7 +62,8 @@ impl Story<'_> {
         pipeline::on_response_beyond(filters, &mut self.progress, Phase::Plugin, head);
         let before = head.headers.get(CONTENT_LENGTH).cloned();
         plugins.response_headers(head, eos).await?;
-        frame_as_before(&mut head.headers, before, !eos && plugins.reads(Direction::Response));
+        // Also of an answer to HEAD: it tells of the body that a GET would get, and which the plugin may change.
+        frame_as_before(&mut head.headers, before, plugins.reads(Direction::Response));
         let names = Names::of(&head.headers);
         headers::strip_hop_by_hop(&mut head.headers, names);
         plugins.keep_response(head);

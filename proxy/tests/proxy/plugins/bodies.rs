@@ -3,7 +3,7 @@
 use http::Request;
 use serde_json::json;
 use tidegate_testkit::backend::{FaultBackend, Reply, Script};
-use tidegate_testkit::body::streaming;
+use tidegate_testkit::body::{empty, streaming};
 use tidegate_testkit::client::{Answer, Client};
 
 use super::module::callback;
@@ -106,4 +106,20 @@ async fn a_plugin_that_says_nothing_of_bodies_costs_them_nothing() {
     let mut client: Client = plugged.http1().await;
     assert_eq!(text(&client.call(post("hello")).await), "hello");
     assert_eq!(backend.seen()[0].headers["content-length"], "5");
+}
+
+#[tokio::test]
+async fn a_plugin_that_changes_bodies_may_leave_their_length_out_of_an_answer_to_head() {
+    let backend = FaultBackend::start().await;
+    backend.always(Reply::text("hello").into());
+    let silent = "(drop (call $remove_header_map_value (i32.const 2) @\"content-length\"))";
+    let functions = [callback("response_headers", 3, silent), prefixing("response_body", 1)];
+    let plugged = Plugged::start(&backend, &functions).await;
+    let mut client = plugged.http1().await;
+    let head = Request::builder().method("HEAD").uri("/").body(empty()).unwrap();
+    let answer = client.call(head).await;
+    assert_eq!(answer.status.as_u16(), 200);
+    assert!(!answer.headers.contains_key("content-length"), "{:?}", answer.headers);
+    // The connection is still in step.
+    assert_eq!(text(&client.call(get("/")).await), ">hello");
 }
