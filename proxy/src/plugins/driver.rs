@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use rustc_hash::FxHashMap;
@@ -164,7 +164,7 @@ fn request_of(asked: Asked, protocol: Protocol) -> Option<Request<Full<Bytes>>> 
             framed.extend_from_slice(&u32::try_from(message.len()).ok()?.to_be_bytes());
             framed.extend_from_slice(&message);
             let head = tidegate_wasm::RequestHead {
-                method: http::Method::POST,
+                method: Method::POST,
                 uri: format!("/{service}/{method}").parse().ok()?,
                 https: false,
                 headers: metadata,
@@ -175,6 +175,10 @@ fn request_of(asked: Asked, protocol: Protocol) -> Option<Request<Full<Bytes>>> 
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(http::header::TRANSFER_ENCODING);
     head.headers.remove(http::header::CONNECTION);
+    if body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&head.method) {
+        // Such a request is expected to say that it has no body; some servers refuse it otherwise.
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+    }
     let mut request = Request::new(Full::<Bytes>::new(body));
     *request.method_mut() = head.method;
     if protocol == Protocol::Http2 {
@@ -228,5 +232,30 @@ fn grpc_answer(answer: Result<Answer, StatusCode>) -> GrpcAnswer {
                 trailers,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(method: Method, body: &'static str) -> Request<Full<Bytes>> {
+        let mut head = tidegate_wasm::RequestHead { method, ..tidegate_wasm::RequestHead::default() };
+        head.headers.insert(HOST, HeaderValue::from_static("auth"));
+        // Of the request that a plugin copied its headers from.
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("58"));
+        let body = Bytes::from_static(body.as_bytes());
+        let call = Asked::Http { head: Box::new(head), body, trailers: HeaderMap::new() };
+        request_of(call, Protocol::Http1).unwrap()
+    }
+
+    #[test]
+    fn a_call_that_could_have_a_body_and_has_none_says_so() {
+        for method in [Method::POST, Method::PUT, Method::PATCH] {
+            assert_eq!(asked(method, "").headers()[CONTENT_LENGTH], "0");
+        }
+        assert!(!asked(Method::GET, "").headers().contains_key(CONTENT_LENGTH));
+        // Told by the body itself.
+        assert!(!asked(Method::POST, "body").headers().contains_key(CONTENT_LENGTH));
     }
 }
