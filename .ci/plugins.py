@@ -72,31 +72,47 @@ def check(tidegate, modules):
     print("plugins: all four do as they say")
 
 
+def environment(target_dir):
+    """For a `cargo build` of plugins."""
+    host = subprocess.check_output(["rustc", "--print", "host-tuple"], text=True).strip()
+    sysroot = subprocess.check_output(["rustc", "--print", "sysroot"], text=True).strip()
+    return {
+        **os.environ,
+        "RUSTC": compiler(),
+        "RUSTC_BOOTSTRAP": "1",
+        "CARGO_TARGET_DIR": str(target_dir),
+        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER": f"{sysroot}/lib/rustlib/{host}/bin/rust-lld",
+    }
+
+
+def target_dir():
+    return os.environ.get("PLUGIN_TARGET_DIR", str(HERE / "target"))
+
+
+def build(folder, target_dir):
+    """Builds the workspace in that folder; returns where its modules are."""
+    command = ["cargo", "build", "--release", "--target", TARGET]
+    command += ["-Z", "build-std=std,panic_abort", "-Z", "build-std-features="]
+    subprocess.run(command, cwd=folder, env=environment(target_dir), check=True)
+    return pathlib.Path(target_dir, TARGET, "release")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?", type=pathlib.Path, default=HERE / "target" / "modules", help="where to")
     parser.add_argument("--check", metavar="TIDEGATE", help="the binary to run them by")
     args = parser.parse_args()
     out = args.out
-    target_dir = os.environ.get("PLUGIN_TARGET_DIR", str(HERE / "target"))
-    host = subprocess.check_output(["rustc", "--print", "host-tuple"], text=True).strip()
-    sysroot = subprocess.check_output(["rustc", "--print", "sysroot"], text=True).strip()
-    environment = {
-        **os.environ,
-        "RUSTC": compiler(),
-        "RUSTC_BOOTSTRAP": "1",
-        "CARGO_TARGET_DIR": target_dir,
-        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER": f"{sysroot}/lib/rustlib/{host}/bin/rust-lld",
-    }
-    command = ["cargo", "build", "--release", "--target", TARGET]
-    command += ["-Z", "build-std=std,panic_abort", "-Z", "build-std-features="]
-    subprocess.run(command, cwd=HERE, env=environment, check=True)
+    built = build(HERE, target_dir())
     out.mkdir(parents=True, exist_ok=True)
-    for module in sorted(pathlib.Path(target_dir, TARGET, "release").glob("*.wasm")):
+    # Others may have been built in the same folder.
+    own = (manifest.parent.name.replace("-", "_") for manifest in HERE.glob("*/Cargo.toml"))
+    for module in sorted(built / f"{name}.wasm" for name in own):
         shutil.copy(module, out / module.name)
         print(out / module.name)
     if args.check:
         check(args.check, out)
 
 
-main()
+if __name__ == "__main__":
+    main()

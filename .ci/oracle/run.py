@@ -1,0 +1,146 @@
+"""One plugin in one proxy: what it is asked, and all that can be seen of it."""
+
+import contextlib
+import dataclasses
+import pathlib
+import tempfile
+import time
+
+from oracle import proxies, wire
+
+common = proxies.common
+#: Nothing more is logged for a request when its log has been silent for so long; some are never silent.
+USUAL, PATIENT = (0.12, 0.6), (0.6, 3.0)
+quiet, longest = USUAL
+
+
+@contextlib.contextmanager
+def patient():
+    """Meanwhile logs are waited for longer."""
+    global quiet, longest
+    quiet, longest = PATIENT
+    try:
+        yield
+    finally:
+        quiet, longest = USUAL
+
+
+@dataclasses.dataclass
+class Answer:
+    """What the backend, or who is called by a plugin, says."""
+
+    status: int = 200
+    headers: list = dataclasses.field(default_factory=list)
+    body: bytes = b""
+    #: `None`: with `content-length`. A list, of none if need be: in chunks.
+    trailers: list | None = None
+
+
+@dataclasses.dataclass
+class Request:
+    method: str = "GET"
+    path: str = "/"
+    headers: list = dataclasses.field(default_factory=list)
+    body: bytes = b""
+    trailers: list | None = None
+    host: str = "shop.example"
+    answer: Answer = dataclasses.field(default_factory=Answer)
+
+    def __str__(self):
+        return f"{self.method} {self.path}" + (f" ({len(self.body)} bytes)" if self.body else "")
+
+
+@dataclasses.dataclass
+class Plugin:
+    module: pathlib.Path
+    config: str = ""
+    name: str = "plugin"
+    root_id: str = ""
+    vm_id: str = ""
+
+
+@dataclasses.dataclass
+class Exchange:
+    """One request, from all sides."""
+
+    request: Request
+    answer: object
+    received: list
+    called: dict
+    log: list
+
+
+@dataclasses.dataclass
+class Record:
+    refused: str = ""
+    #: The plugin has failed at the last of the exchanges.
+    trapped: bool = False
+    started: list = dataclasses.field(default_factory=list)
+    exchanges: list = dataclasses.field(default_factory=list)
+    later: list = dataclasses.field(default_factory=list)
+    counted: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Ports:
+    listen: int
+    admin: int
+    app: int
+    upstreams: dict
+
+
+def record(kind, plugins, case, most=None):
+    """Starts a proxy of that kind with the plugins and asks it all that the case says, or only what comes first."""
+    numbers = common.free_ports(3 + len(case.upstreams))
+    ports = Ports(*numbers[:3], dict(zip(case.upstreams, numbers[3:])))
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        place = pathlib.Path(folder)
+        proxy = kind(place)
+        app = wire.Server(ports.app, Answer())
+        stack.callback(app.close)
+        called = {name: wire.Server(ports.upstreams[name], answer) for name, answer in case.upstreams.items()}
+        for server in called.values():
+            stack.callback(server.close)
+        found = Record()
+        try:
+            proxy.start(stack, place, ports, plugins)
+        except proxies.Refused as why:
+            found.refused = str(why)
+            return found
+        time.sleep(case.linger_first)
+        mark = settled(proxy.log)
+        found.started = proxy.logged(0)
+        for request in case.requests[:most]:
+            begun = mark
+            exchange, mark = one(proxy, ports.listen, request, app, called, mark)
+            found.exchanges.append(exchange)
+            if proxy.failed(begun):
+                found.trapped = True
+                break
+        if case.linger:
+            time.sleep(case.linger)
+            found.later = proxy.logged(mark)
+            found.called_later = {name: server.take() for name, server in called.items()}
+        found.counted = proxy.counted()
+        return found
+
+
+def one(proxy, port, request, app, called, mark):
+    app.answer = request.answer
+    app.take()
+    answer = wire.ask(port, request)
+    end = settled(proxy.log)
+    calls = {name: server.take() for name, server in called.items()}
+    return Exchange(request, answer, app.take(), calls, proxy.logged(mark)), end
+
+
+def settled(log):
+    """Waits until nothing more is written; returns how much that is."""
+    size = log.stat().st_size
+    begun = since = time.monotonic()
+    while time.monotonic() - since < quiet and time.monotonic() - begun < longest:
+        time.sleep(0.02)
+        now = log.stat().st_size
+        if now != size:
+            size, since = now, time.monotonic()
+    return size
