@@ -20,6 +20,7 @@ import threading
 import time
 
 import common
+from peers.tidegate import GATEWAY
 
 HOSTILE = {
     "loop": "an endless loop",
@@ -28,17 +29,6 @@ HOSTILE = {
     "panics": "a trap in every callback",
 }
 
-MESH = """\
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: edge}}
-spec: {{gatewayClassName: tidegate, listeners: [{{name: http, port: {port}, protocol: HTTP}}]}}
----
-apiVersion: tidegate.io/v1alpha1
-kind: Backend
-metadata: {{name: app}}
-spec: {{endpoints: [{{address: 127.0.0.1, port: {app}}}]}}
-"""
 ROUTE = """\
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -70,8 +60,9 @@ class Mesh:
         self.port, self.admin = common.free_ports(2)
         self.policies = self.folder / "policies"
         self.policies.mkdir()
+        listener = f"{{name: http, port: {self.port}, protocol: HTTP}}"
         routes = "".join(ROUTE.format(name=name, app=app) for name in ("without", "with"))
-        (self.policies / "mesh.yaml").write_text(MESH.format(port=self.port, app=app) + routes)
+        (self.policies / "mesh.yaml").write_text(GATEWAY.format(listener=listener, app=app, canary=app) + routes)
         self.write(policy(module, configuration))
         command = [common.binary("tidegate"), "run", "--policies", str(self.policies), "--status", "127.0.0.1:0"]
         command += ["--admin", f"127.0.0.1:{self.admin}", "--workers", "1", "--access-log", "off"]
@@ -201,14 +192,18 @@ def share(app, module, args):
     return common.table([f"In {args.span} s at 20 requests/s", "in its callbacks, ms", "of a thread", "quarantines"], rows)
 
 
+def tokens(at):
+    """Lets one token pass, which no other reload does."""
+    return {"header": "x-token", "tokens": {f"t{at}": "ann"}}
+
+
 def reloads(app, module, args):
     """By configurations that let other tokens pass."""
     with contextlib.ExitStack() as stack:
-        config = lambda at: {"header": "x-token", "tokens": {f"t{at}": "ann"}}
-        mesh = Mesh(stack, app, module, config(0))
+        mesh = Mesh(stack, app, module, tokens(0))
         warm, memory = args.reloads // 10, 0
         for at in range(1, args.reloads + warm + 1):
-            mesh.write(policy(module, config(at)))
+            mesh.write(policy(module, tokens(at)))
             end = time.monotonic() + 30
             while mesh.get("/with", x_token=f"t{at}")[0] != 200:
                 if time.monotonic() > end:
