@@ -70,7 +70,7 @@ def main():
     proxies.common.BINARIES = args.binaries
     proxies.common.build()
     plain, failed, count = without(), 0, 0
-    for name, module in found(args.modules or registry.modules(), args.only):
+    for name, module in found((args.modules or registry.modules()).resolve(), args.only):
         for title, case in cases.of(name).items():
             begun = time.monotonic()
             differences, effect = compared(module, case, plain)
@@ -82,7 +82,7 @@ def main():
                 wrong = unknown(case, differences)
             reasons = {compare.known(case, text) for text in differences} - {None}
             count, failed = count + 1, failed + bool(wrong)
-            shown = f"{name.rpartition('/')[0]}/{title}"
+            shown = f"{name.rpartition('/')[0]}/{title}".lstrip("/")
             verdict = "DIFFERS" if wrong else "known" if reasons else "same"
             print(f"{shown:46} {verdict:8} {effect:36} {time.monotonic() - begun:5.1f} s", flush=True)
             for text in [*reasons, *wrong]:

@@ -54,13 +54,15 @@ def shown(exchange):
     return sides
 
 
-def lines(log, vary):
-    """A log without what cannot be the same twice, nor what tells of a field that a proxy has set itself."""
+def lines(log, case):
+    """A log without what cannot be the same twice, what a timer says, and what tells of a proxy's own fields."""
     found = []
     for level, text in log:
         if any(re.search(rf"(?i)\b{re.escape(name)}\b", text) for name in OWN_FIELDS):
             continue
-        for pattern in vary:
+        if any(re.search(pattern, text) for pattern in case.timed):
+            continue
+        for pattern in case.vary:
             text = re.sub(pattern, "…", text)
         found.append((level, text))
     return found
@@ -73,7 +75,7 @@ def differences(case, theirs, ours):
         who, why = ("Envoy", theirs.refused) if theirs.refused else ("Tidegate", ours.refused)
         return [f"only {who} does not take it: {why}"]
     # Envoy starts a plugin once more than there are threads, to try it.
-    started = [set(lines(record.started, case.vary)) for record in (theirs, ours)]
+    started = [set(lines(record.started, case)) for record in (theirs, ours)]
     told(found, "log of the start", *map(sorted, started))
     for a, b in zip(theirs.exchanges, ours.exchanges):
         sides = [shown(a), shown(b)]
@@ -81,8 +83,8 @@ def differences(case, theirs, ours):
             told(found, f"{a.request}: {side}", sides[0][side], sides[1][side], case.vary)
         if not theirs.trapped or a is not theirs.exchanges[-1]:
             # Of a plugin that has failed, each engine tells another stack.
-            told(found, f"{a.request}: log", lines(a.log, case.vary), lines(b.log, case.vary))
-    told(found, "log afterwards", *(sorted(set(lines(record.later, case.vary))) for record in (theirs, ours)))
+            told(found, f"{a.request}: log", lines(a.log, case), lines(b.log, case))
+    told(found, "log afterwards", *(sorted(set(lines(record.later, case))) for record in (theirs, ours)))
     told(found, "metrics", sorted(theirs.counted.items()), sorted(ours.counted.items()))
     return found
 
