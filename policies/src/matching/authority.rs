@@ -32,6 +32,9 @@ pub fn authority(head: &request::Parts) -> Result<Authority<'_>, Reason> {
 }
 
 fn parse(text: &str) -> Result<Authority<'_>, Reason> {
+    if is_plain(text) {
+        return Ok(Authority { host: Cow::Borrowed(text), port: None });
+    }
     let (host, port) = split(text.trim()).ok_or(Reason::BadRequest)?;
     let port = match port {
         None | Some("") => None,
@@ -51,6 +54,12 @@ fn parse(text: &str) -> Result<Authority<'_>, Reason> {
         Cow::Borrowed(host)
     };
     Ok(Authority { host, port })
+}
+
+/// As most are written: there is nothing to be taken off, or to be refused.
+fn is_plain(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
+    !text.is_empty() && text.len() <= MAX_HOST && text.bytes().all(plain) && !text.ends_with('.')
 }
 
 /// `host[:port]`, where the host may be an IPv6 address in brackets.

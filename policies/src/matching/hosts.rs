@@ -39,8 +39,10 @@ impl<T> HostMap<T> {
     /// The values whose pattern covers `host` (lower case, no port), most specific first: the exact name, then
     /// wildcards from the longest, then any.
     pub fn candidates<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a T> {
-        let suffixes = host.match_indices('.').filter(|(at, _)| *at > 0);
-        let wild = suffixes.filter_map(|(at, _)| self.suffix.get(&host[at + 1..]));
+        // Most maps have no wildcards.
+        let within = if self.suffix.is_empty() { "" } else { host };
+        let suffixes = within.match_indices('.').filter(|(at, _)| *at > 0);
+        let wild = suffixes.filter_map(|(at, _)| self.suffix.get(&within[at + 1..]));
         self.exact.get(host).into_iter().chain(wild).chain(&self.any)
     }
 

@@ -5,6 +5,7 @@
 
 mod common;
 mod fields;
+mod flat;
 mod json;
 mod moment;
 
@@ -208,14 +209,14 @@ impl Reader {
             self.others += 1;
             return Line::Other;
         }
-        self.fill(&said, request).map_or_else(Line::Garbage, |()| Line::Request)
+        self.fill(&mut said, request).map_or_else(Line::Garbage, |()| Line::Request)
     }
 
     fn is_meant(&self, direction: &str) -> bool {
         self.direction.is_empty() || self.direction == direction
     }
 
-    fn fill(&mut self, said: &Said<'_>, request: &mut Request) -> Result<(), &'static str> {
+    fn fill(&mut self, said: &mut Said<'_>, request: &mut Request) -> Result<(), &'static str> {
         request.clear();
         let at = said.at.ok_or("it has no time, or none that can be read")?;
         let method = said.method.as_deref().unwrap_or("GET");
@@ -225,10 +226,10 @@ impl Reader {
             return Err("its path is none that a proxy would take");
         }
         self.set_host(said, request)?;
-        for (name, value) in &said.headers {
+        for (name, value) in said.headers.drain(..) {
             // What is no value of a header was none in the request either.
-            if let Ok(value) = HeaderValue::from_str(value) {
-                request.head.headers.append(name.clone(), value);
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                request.head.headers.append(name, value);
             }
         }
         request.secure = said.secure;

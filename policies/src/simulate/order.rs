@@ -14,21 +14,29 @@ pub struct Reorder {
     widest: usize,
     /// By how many places any request came after one that it should have come before.
     seen: usize,
-    /// Time, number, place.
-    waiting: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
+    /// Those that came in order, as most do: the next one is in front.
+    run: VecDeque<Waiting>,
+    /// The others.
+    strays: BinaryHeap<Reverse<Waiting>>,
     requests: Vec<Request>,
     free: Vec<usize>,
     number: u64,
-    /// Time and number of those that came later than any before them; none is older than the window.
+    /// The latest time so far and since which number about: a pair for [`TOGETHER`] of those that came later than any before
+    /// them, for no more than the window is wide.
     records: VecDeque<(Timestamp, u64)>,
     last: Timestamp,
     late: u64,
 }
 
+/// Time, number, place.
+type Waiting = (Timestamp, u64, usize);
+
 /// No window is narrower, if it may be as wide.
 const LEAST: usize = 256;
 /// So many times what was seen.
 const MARGIN: usize = 4;
+/// So coarse is it known which one it was that came later than any before.
+const TOGETHER: u64 = 16;
 
 impl Reorder {
     /// `window`: at most so many wait for one that came earlier.
@@ -36,7 +44,8 @@ impl Reorder {
         Self {
             widest: window.max(1),
             seen: 0,
-            waiting: BinaryHeap::new(),
+            run: VecDeque::new(),
+            strays: BinaryHeap::new(),
             requests: Vec::new(),
             free: Vec::new(),
             number: 0,
@@ -55,17 +64,22 @@ impl Reorder {
         std::mem::swap(&mut self.requests[place], request);
         let at = self.requests[place].at;
         self.measure(at);
-        self.waiting.push(Reverse((at, self.number, place)));
+        let waiting = (at, self.number, place);
+        if self.run.back().is_none_or(|last| *last < waiting) {
+            self.run.push_back(waiting);
+        } else {
+            self.strays.push(Reverse(waiting));
+        }
         self.number += 1;
     }
 
     /// The next one, if the window is full, which it can be more than once after a request; with `all`, if there is one.
     /// Its time is never before that of the last.
     pub fn pop(&mut self, all: bool) -> Option<&mut Request> {
-        if !all && self.waiting.len() <= self.window() {
+        if !all && self.run.len() + self.strays.len() <= self.window() {
             return None;
         }
-        let Reverse((at, _, place)) = self.waiting.pop()?;
+        let (at, _, place) = self.first()?;
         self.free.push(place);
         let request = &mut self.requests[place];
         if at < self.last {
@@ -75,6 +89,14 @@ impl Reorder {
         }
         self.last = self.last.max(at);
         Some(request)
+    }
+
+    fn first(&mut self) -> Option<Waiting> {
+        let is_astray = |next: &Waiting| self.strays.peek().is_some_and(|Reverse(stray)| stray < next);
+        match self.run.front() {
+            Some(next) if !is_astray(next) => self.run.pop_front(),
+            _ => self.strays.pop().map(|Reverse(stray)| stray),
+        }
     }
 
     /// How many came too late for the window, and count as if they had come with the one before.
@@ -89,18 +111,22 @@ impl Reorder {
         self.seen.saturating_mul(MARGIN).max(LEAST).min(self.widest)
     }
 
-    /// How far from its place the one that comes now is.
+    /// How far from its place the one that comes now is, at most.
     fn measure(&mut self, at: Timestamp) {
-        if self.records.back().is_none_or(|(latest, _)| *latest <= at) {
-            self.records.push_back((at, self.number));
-            if self.records.len() > self.widest {
-                self.records.pop_front();
+        let number = self.number;
+        match self.records.back_mut() {
+            Some((latest, _)) if *latest > at => {
+                let first = self.records.partition_point(|(latest, _)| *latest <= at);
+                let since = self.records.get(first).map_or(number, |(_, first)| *first);
+                self.seen = self.seen.max(usize::try_from(number - since).unwrap_or(usize::MAX));
             }
-            return;
-        }
-        let first = self.records.partition_point(|(earlier, _)| *earlier <= at);
-        if let Some((_, number)) = self.records.get(first) {
-            self.seen = self.seen.max(usize::try_from(self.number - number).unwrap_or(usize::MAX));
+            Some((latest, since)) if number - *since < TOGETHER => *latest = at,
+            _ => {
+                self.records.push_back((at, number));
+                if self.records.len() as u64 * TOGETHER > self.widest as u64 + TOGETHER {
+                    self.records.pop_front();
+                }
+            }
         }
     }
 }

@@ -2,6 +2,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -55,7 +56,11 @@ struct Flight {
 
 /// Whose turn has come.
 #[derive(Debug, Default)]
-struct Turns(Mutex<Vec<(usize, u32)>>);
+struct Turns {
+    /// Whether there are any: mostly there are none, and that is asked after each step.
+    any: AtomicBool,
+    come: Mutex<Vec<(usize, u32)>>,
+}
 
 struct Turn {
     turns: Arc<Turns>,
@@ -64,7 +69,24 @@ struct Turn {
 
 impl Wake for Turn {
     fn wake(self: Arc<Self>) {
-        self.turns.0.lock().push(self.of);
+        self.turns.push(self.of);
+    }
+}
+
+impl Turns {
+    fn push(&self, of: (usize, u32)) {
+        self.come.lock().push(of);
+        self.any.store(true, Ordering::Release);
+    }
+
+    fn pop(&self) -> Option<(usize, u32)> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut come = self.come.lock();
+        let next = come.pop();
+        self.any.store(!come.is_empty(), Ordering::Release);
+        next
     }
 }
 
@@ -179,7 +201,7 @@ impl<'p> Simulator<'p> {
     /// Those who waited for others to leave.
     fn take_turns(&mut self) {
         loop {
-            let Some((place, step)) = self.turns.0.lock().pop() else { return };
+            let Some((place, step)) = self.turns.pop() else { return };
             if self.flights[place].step == step && self.flights[place].turn.is_some() {
                 self.resume(place, self.now);
             }
@@ -220,7 +242,7 @@ impl<'p> Simulator<'p> {
         let of = (place, flight.step);
         let waker = Waker::from(Arc::new(Turn { turns: self.turns.clone(), of }));
         if let Poll::Ready(()) = pin!(ticket.clone()).poll(&mut Context::from_waker(&waker)) {
-            self.turns.0.lock().push(of);
+            self.turns.push(of);
         }
         self.next.push(Reverse((self.now + ticket.patience(), flight.number, place, flight.step)));
         flight.turn = Some((ticket, self.now));

@@ -158,6 +158,11 @@ impl Names {
         place
     }
 
+    /// The name that the line before had at this place, if that is remembered.
+    pub(super) fn expected(&self, place: usize) -> Option<&str> {
+        self.last.get(place).map(|(name, _)| &**name)
+    }
+
     pub(super) fn at(&self, place: usize) -> &Meaning {
         self.last.get(place).map_or(&Meaning::Nothing, |(_, meaning)| meaning)
     }

@@ -7,11 +7,11 @@ use http::header::{HeaderName, USER_AGENT};
 use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::fields::{Field, Meaning, Names};
-use super::{Answered, Said, moment, seconds};
+use super::{Answered, Said, flat, moment, seconds};
 use crate::reason::Reason;
 
 /// A value, as far as a log has any use for it.
-enum Value<'a> {
+pub(super) enum Value<'a> {
     Text(Cow<'a, str>),
     Number(f64),
     Nothing,
@@ -37,11 +37,16 @@ pub(super) fn read<'a>(line: &'a [u8], names: &mut Names, said: &mut Said<'a>) -
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err("it is no JSON object");
     }
-    let fields = Fields { names, said };
     match std::str::from_utf8(line) {
-        Ok(text) => object(serde_json::Deserializer::from_str(text), fields),
+        Ok(text) => {
+            if flat::read(text, names, said).is_some() {
+                return Ok(());
+            }
+            *said = Said::default();
+            object(serde_json::Deserializer::from_str(text), Fields { names, said })
+        }
         // What is not UTF-8 may be where nobody looks.
-        Err(_) => object(serde_json::Deserializer::from_slice(line), fields),
+        Err(_) => object(serde_json::Deserializer::from_slice(line), Fields { names, said }),
     }
 }
 
@@ -101,7 +106,7 @@ impl Visitor<'_> for Name<'_> {
 }
 
 impl<'a> Said<'a> {
-    fn take(&mut self, field: Field, value: Value<'a>) {
+    pub(super) fn take(&mut self, field: Field, value: Value<'a>) {
         match field {
             Field::Time => self.at = self.at.or_else(|| value.moment()),
             Field::Ended => (self.at, self.ended) = (self.at.or_else(|| value.moment()), true),

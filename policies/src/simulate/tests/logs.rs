@@ -1,4 +1,5 @@
 use http::HeaderValue;
+use proptest::prelude::*;
 
 use super::*;
 use crate::Reason;
@@ -231,5 +232,68 @@ fn no_line_makes_the_reader_panic() {
                 reader.read(&line, &mut Request::default());
             }
         }
+    }
+}
+
+/// A value of JSON as loggers write it, or as they do not.
+fn any_value() -> impl Strategy<Value = String> {
+    const OTHERS: &[&str] = &[
+        "true",
+        "false",
+        "null",
+        "tru",
+        "nulls",
+        "{}",
+        "[1, {\"a\": 1}]",
+        "[1,",
+        "",
+        "012",
+        "00",
+        "0.",
+        ".5",
+        "1.",
+        "-1",
+        "1e3",
+        "1.2.3",
+        "1.5e1",
+        "1234567890123456",
+        "0.123456789012345",
+        "12a",
+        "\"\\n\"",
+        "\"\t\"",
+        "\"é\"",
+        "\"a\"b\"",
+    ];
+    prop_oneof![
+        3 => "\"[a-z0-9 .:/-]{0,12}\"",
+        3 => "(0|[1-9][0-9]{0,16})([.][0-9]{1,10})?",
+        3 => proptest::sample::select(OTHERS).prop_map(str::to_owned),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// The quick way of reading a line is a way of reading the same: an escape in it, in a field that nobody asks for, is
+    /// enough to have it read by the parser.
+    #[test]
+    fn lines_are_read_alike_in_one_pass_and_by_the_parser(
+        fields in proptest::collection::vec((proptest::sample::select(vec![
+            "start_time", "path", "Method", "authority", "response_code", "duration", "x-user", "tenant", "port", "e\\u0041",
+        ]), any_value()), 0..4),
+        space in " {0,2}",
+        end in prop_oneof![4 => Just("}"), 1 => proptest::sample::select(vec!["} ", "}}", "},", ",}", "", "} x"])],
+    ) {
+        let start = r#""@timestamp":"2026-11-28T18:10:28.5Z",":path":"/""#;
+        let fields: String =
+            fields.iter().map(|(name, value)| format!(",{space}\"{name}\"{space}:{space}{value}{space}")).collect();
+        let quick = format!("{{{space}{start},\"n\":\"A\"{fields}{end}");
+        let by_parser = format!("{{{space}{start},\"n\":\"\\u0041\"{fields}{end}");
+        let read = |line: &str| {
+            let mut request = Request::default();
+            let read = reader(Format::Envoy).read(line.as_bytes(), &mut request);
+            format!("{read:?} {request:?}")
+        };
+        prop_assert_eq!(read(&quick), read(&by_parser), "{}", quick);
     }
 }
