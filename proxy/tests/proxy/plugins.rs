@@ -6,6 +6,7 @@ mod lives;
 #[path = "../../wasm/tests/host/module.rs"]
 mod module;
 mod sources;
+mod spans;
 
 use std::io::Write as _;
 use std::time::Duration;
