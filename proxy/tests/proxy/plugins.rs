@@ -2,9 +2,10 @@
 
 mod bodies;
 mod calls;
+mod connections;
 mod lives;
 #[path = "../../wasm/tests/host/module.rs"]
-mod module;
+pub(crate) mod module;
 mod sources;
 mod spans;
 
