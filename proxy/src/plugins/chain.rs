@@ -46,7 +46,7 @@ struct Link {
     lanes: [Lane; 2],
     /// It is asked nothing any more: it has failed, or has said in Shadow what it would have done.
     out: bool,
-    upstream_closed: bool,
+    upstream_ended: bool,
     /// So that its counts last as long as its connections.
     _plugin: Arc<Plugin>,
 }
@@ -130,7 +130,7 @@ impl Chain {
             id,
             lanes,
             out: false,
-            upstream_closed: false,
+            upstream_ended: false,
             _plugin: plugin,
         };
         self.links.push(link);
@@ -204,12 +204,13 @@ impl Chain {
         link.filter.on_carried(word, &mut self.said)
     }
 
-    /// The backend's side is closed, as plugins are told. Each hears of it once.
-    fn upstream_closed(&mut self, index: usize, by: ClosedBy) {
+    /// The backend has sent its last. Only then is a plugin told that its side is closed, and never by whom, as in Envoy: of any
+    /// other end it hears by that of the client's side, and by its own.
+    fn upstream_ended(&mut self, index: usize) {
         let link = &mut self.links[index];
-        if !std::mem::replace(&mut link.upstream_closed, true) {
+        if !std::mem::replace(&mut link.upstream_ended, true) {
             // What ends of it is noticed by whoever asks next.
-            let _ = link.vm.lock().connection_closed(link.id, Direction::Response, by);
+            let _ = link.vm.lock().connection_closed(link.id, Direction::Response, ClosedBy::Unknown);
         }
     }
 
@@ -220,11 +221,7 @@ impl Chain {
 
     /// All is over, and the client's side was closed by this one: plugins are told, first to last. Later calls do nothing.
     pub(crate) fn finish(&mut self, client_closed: ClosedBy) {
-        for index in 0..self.links.len() {
-            if self.upstream.get().is_some() {
-                self.upstream_closed(index, ClosedBy::Local);
-            }
-            let link = &self.links[index];
+        for link in &self.links {
             let mut vm = link.vm.lock();
             let _ = vm.connection_closed(link.id, Direction::Request, client_closed);
             vm.close(link.id, Logged::default());

@@ -137,9 +137,12 @@ type One = TypedFunc<u32, ()>;
 type OneToOne = TypedFunc<u32, u32>;
 type Two = TypedFunc<(u32, u32), ()>;
 type TwoToOne = TypedFunc<(u32, u32), u32>;
-type Three = TypedFunc<(u32, u32, u32), ()>;
-pub(crate) type ThreeToOne = TypedFunc<(u32, u32, u32), u32>;
+pub(crate) type Three = TypedFunc<(u32, u32, u32), ()>;
+type ThreeToOne = TypedFunc<(u32, u32, u32), u32>;
 type Five = TypedFunc<(u32, u32, u32, u32, u32), ()>;
+
+/// One of the two pairs of callbacks that are told of bytes.
+pub(crate) type OfBytes = fn(&Callbacks) -> &[Option<ThreeToOne>; 2];
 
 /// What an instance exports of that; what it lacks has nothing to say.
 #[derive(Clone, Default)]

@@ -4,7 +4,7 @@ use std::task::{Context, ready};
 
 use bytes::Bytes;
 use tidegate_policy::plugin::Carried;
-use tidegate_wasm::{ClosedBy, Direction, Fault, Step};
+use tidegate_wasm::{Direction, Fault, Step};
 
 use super::{Chain, Polled, Stop};
 
@@ -95,7 +95,7 @@ impl Chain {
         if link.out || !lane.carries {
             lane.passed = next;
             if !link.out && lane.told_end && direction == Direction::Response {
-                self.upstream_closed(index, ClosedBy::Unknown);
+                self.upstream_ended(index);
             }
             return Ok(());
         }
@@ -125,7 +125,7 @@ impl Chain {
         };
         // As Envoy tells it: with the end of what the backend sends, whatever the plugin makes of that.
         if direction == Direction::Response && self.links[index].lanes[1].told_end {
-            self.upstream_closed(index, ClosedBy::Unknown);
+            self.upstream_ended(index);
         }
         if let Some(word) = word {
             self.ends(index, word)?;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{Life, Vm};
-use crate::abi::{Callbacks, ThreeToOne};
+use crate::abi::OfBytes;
 use crate::error::Fault;
 use crate::host::{ROOT, Stage};
 use crate::map::{Map, RequestHead, ResponseHead};
@@ -83,7 +83,7 @@ impl Vm {
     pub(super) fn bytes(
         &mut self,
         id: u32,
-        (direction, callbacks): (Direction, fn(&Callbacks) -> &[Option<ThreeToOne>; 2]),
+        (direction, callbacks): (Direction, OfBytes),
         chunk: Bytes,
         eos: bool,
     ) -> Result<Step, Fault> {
