@@ -3,6 +3,7 @@
 mod bodies;
 mod calls;
 mod connections;
+mod grpc;
 mod lives;
 #[path = "../../wasm/tests/host/module.rs"]
 pub(crate) mod module;

@@ -37,7 +37,7 @@ mod vm;
 
 pub use abi::AbiVersion;
 pub use cache::Cache;
-pub use call::{Answer, Asked, CallOut, GrpcAnswer};
+pub use call::{Answer, Asked, CallOut, GrpcAnswer, Outgoing};
 pub use code::{Code, Digest, Hears, Inspection, digest};
 pub use engine::{Clock, SystemClock};
 pub use error::{Fault, FaultKind, LoadError, StartError};
