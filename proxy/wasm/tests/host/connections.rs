@@ -158,10 +158,13 @@ fn outside_their_callbacks_bytes_cannot_be_had_and_not_written_either() {
     let late = "(call $say (call $get_buffer_bytes (i32.const 2) (i32.const 0) (i32.const 9) (i32.const 16) (i32.const 20)))
         (call $say (i32.load (i32.const 20)))
         (call $say (call $set_buffer_bytes (i32.const 2) (i32.const 0) (i32.const 0) @\"x\"))";
-    let functions = [callback("downstream_data", 3, ""), event("log", 1, late)];
+    let functions =
+        [callback("downstream_data", 3, ""), callback("upstream_data", 3, late), event("log", 1, late)];
     let (bench, vm, id) = connected(&functions);
     told(&vm, id, DOWN, "abc", true);
     taken(&vm, id, DOWN);
+    told(&vm, id, UP, "d", true);
+    assert_eq!(bench.lab.lines(), ["0", "0", "2"]);
     vm.lock().close(id, Logged::default());
     assert_eq!(bench.lab.lines(), ["0", "0", "2"]);
 }
