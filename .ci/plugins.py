@@ -69,7 +69,9 @@ def check(tidegate, modules):
     assert bad["response"]["status"] == 403 and bad["request"] is None, bad
 
     assert through(tidegate, template)["outcome"] == "passed"
-    print("plugins: all four do as they say")
+    # Of connections the oracle asks it, beside a real Envoy.
+    assert through(tidegate, modules / "line_guard.wasm", "--config", "{")["outcome"] == "refused"
+    print("plugins: all five do as they say")
 
 
 def environment(target_dir):

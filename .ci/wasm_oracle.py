@@ -53,9 +53,9 @@ def without():
     records = {}
 
     def plain(case):
-        key = repr(case.requests)
+        key = repr((case.requests, case.talks))
         if key not in records:
-            records[key] = run.record(proxies.Envoy, [], cases.Case(requests=case.requests))
+            records[key] = run.record(proxies.Envoy, [], cases.Case(requests=case.requests, talks=case.talks))
         return records[key]
 
     return plain

@@ -2,7 +2,9 @@
 
 import dataclasses
 
+from oracle.grpc import Grpc
 from oracle.run import Answer, Request
+from oracle.talk import RESET, Talk
 
 #: What is never the same twice: moments, numbers by chance.
 TIME = r"\d{13,20}|\d{4}-\d\d-\d\d[ T][\d:.]+( UTC|Z)?"
@@ -15,6 +17,10 @@ class Case:
     roots: list = dataclasses.field(default_factory=list)
     #: Default: what all are asked.
     requests: list | None = None
+    #: What both ends of a connection say that is carried as a whole; then there are no requests.
+    talks: list = dataclasses.field(default_factory=list)
+    #: What the backend answers by gRPC, where it speaks that.
+    app: Grpc | None = None
     #: Whom the plugin may call, by the name that it uses, and what they answer.
     upstreams: dict = dataclasses.field(default_factory=dict)
     #: Seconds to listen for what a plugin does without being asked.
@@ -31,6 +37,30 @@ class Case:
     def __post_init__(self):
         self.requests = usual() if self.requests is None else self.requests
         self.vary = [*self.vary, TIME]
+
+
+def talks():
+    """What every plugin of connections hears: each way for one to go and to end."""
+    hello = [("client", b"hello\n"), ("server", b"and a secret to you\n")]
+    return [
+        Talk("client ends first", [*hello, ("client", b""), ("server", b"bye\n"), ("server", b"")]),
+        Talk("server ends first", [*hello, ("server", b""), ("client", b"bye\n"), ("client", b"")]),
+        Talk("server speaks first", [("server", b"220 ready\n"), *hello, ("client", b""), ("server", b"")]),
+        Talk("in halves", [("client", b"one li"), ("client", b"ne\ntwo "), ("client", b"lines\n"), *hello,
+                           ("client", b"no end"), ("client", b""), ("server", b"")]),
+        Talk("client is gone", [*hello, ("client", RESET)]),
+        Talk("server is gone", [*hello, ("server", RESET)]),
+        Talk("a denied line", [*hello, ("client", b"SELECT 1\ndrop everything\n"), ("server", b"done\n")]),
+        Talk("a denied half", [("client", b"let "), ("client", b"it be\nDR"), ("client", b"OP it\n")]),
+        Talk("nobody says anything", [("client", b""), ("server", b"")]),
+    ]
+
+
+def by_grpc():
+    """What a plugin that judges gRPC tells apart."""
+    grpc = ("content-type", "application/grpc")
+    call = post(b"\0\0\0\0\2hi", grpc, ("te", "trailers"), path="/shop.Cart/Get")
+    return [get("/"), call, post(b"", grpc, ("te", "trailers"), ("content-length", "0"), path="/grpc.reflection.v1alpha.ServerReflection/X")]
 
 
 def html():
@@ -124,6 +154,8 @@ CASES = {
     "redact_json": Case(config="card,iban", requests=[*usual(), get("/json", answer=Answer(
         headers=[("content-type", "application/json")], body=b'{"card": 7, "a": [{"iban": 1}, "card"], "b": "\\u00e4"}',
     ))]),
+    "line_guard": Case(config='{"deny": ["DROP"], "mask": ["secret"]}', talks=talks()),
+    "line_guard#unreadable": Case(config="{", talks=talks()[:1]),
     "signed_requests": Case(config=JUDGE, upstreams={"judge": Answer()}, requests=signed()),
     "signed_requests#refused": Case(config=JUDGE, upstreams={"judge": Answer(403)}, requests=signed()),
     "signed_requests#unreadable": Case(config="{"),
@@ -132,6 +164,9 @@ CASES = {
     "http_config": Case(config="what is configured"),
     "http_auth_random": Case(upstreams=HTTPBIN),
     "http_auth_random#forbidden": Case(upstreams=FORBIDDEN),
+    **{f"{name}#{title}": Case(requests=by_grpc(), app=Grpc(0, [b"thanks"]), upstreams={"grpcbin": answer})
+       for name in ("grpc_auth_random", "proxy_wasm_example_grpc_auth_random")
+       for title, answer in {"granted": Grpc(), "in words": Grpc(2, [], "not now"), "forbidden": Grpc(7)}.items()},
     # Calls with the headers of the request. With those of one that has a body Envoy announces it and never sends it.
     "go-sdk/http_auth_random": Case(upstreams=HTTPBIN, requests=bodiless()),
     "go-sdk/http_auth_random#forbidden": Case(upstreams=FORBIDDEN, requests=bodiless()),
@@ -145,7 +180,7 @@ CASES = {
         known={"log": "Envoy compresses for plugins, by a function of its own that no ABI names"},
     ),
     "http_body_chunk": Case(known={": log": ENDS}),
-    "network": Case(requests=NONE),
+    "network": Case(talks=talks(), vary=[r"127\.0\.0\.1:\d+"]),
     "go-sdk/http_body": Case(requests=bodies()),
     "go-sdk/http_body#echo": Case(config="echo"),
     "go-sdk/http_headers": Case(config='{"header": "x-wasm-header", "value": "demo-wasm"}'),

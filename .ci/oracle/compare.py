@@ -47,8 +47,9 @@ def start(found):
 
 def shown(exchange):
     """All sides of an exchange, as compared."""
-    sides = {"answer": message(exchange.answer)}
-    sides["backend"] = [message(asked) for asked in exchange.received]
+    sides = exchange.sides()
+    if "answer" in sides:
+        sides = {"answer": message(exchange.answer), "backend": [message(asked) for asked in exchange.received]}
     for name, asked in exchange.called.items():
         sides[f"called {name}"] = [message(one) for one in asked]
     return sides

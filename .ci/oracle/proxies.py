@@ -64,7 +64,19 @@ class Envoy:
         until(process, self.log, ports.admin, "/ready", lambda said: said.strip() == "LIVE")
 
     def bootstrap(self, ports, plugins):
-        filters = [self.filter(plugin) for plugin in plugins]
+        kind = "network" if ports.carried else "http"
+        filters = [self.filter(plugin, kind) for plugin in plugins]
+        clusters = [self.cluster(name, port, name in ports.grpc) for name, port in ports.upstreams.items()]
+        chain = {"filters": [*filters, self.carries()] if ports.carried else [self.serves(filters)]}
+        listener = {"name": "edge", "address": address(ports.listen), "filter_chains": [chain]}
+        static = {"listeners": [listener], "clusters": [self.cluster("app", ports.app, "app" in ports.grpc), *clusters]}
+        return {"admin": {"address": address(ports.admin)}, "static_resources": static}
+
+    def carries(self):
+        proxy = {"@type": f"{TYPES}.filters.network.tcp_proxy.v3.TcpProxy", "stat_prefix": "edge", "cluster": "app"}
+        return {"name": "tcp", "typed_config": proxy}
+
+    def serves(self, filters):
         router = {"@type": f"{TYPES}.filters.http.router.v3.Router", "suppress_envoy_headers": True}
         route = {"match": {"prefix": "/"}, "route": {"cluster": "app", "timeout": "0s"}}
         manager = {
@@ -79,13 +91,9 @@ class Envoy:
             "http_filters": [*filters, {"name": "router", "typed_config": router}],
             "route_config": {"name": "all", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
         }
-        chain = {"filters": [{"name": "http", "typed_config": manager}]}
-        clusters = [self.cluster(name, port) for name, port in ports.upstreams.items()]
-        listener = {"name": "edge", "address": address(ports.listen), "filter_chains": [chain]}
-        static = {"listeners": [listener], "clusters": [self.cluster("app", ports.app), *clusters]}
-        return {"admin": {"address": address(ports.admin)}, "static_resources": static}
+        return {"name": "http", "typed_config": manager}
 
-    def filter(self, plugin):
+    def filter(self, plugin, kind):
         config = {
             "name": plugin.name,
             "root_id": plugin.root_id,
@@ -98,20 +106,18 @@ class Envoy:
         if plugin.config:
             text = "type.googleapis.com/google.protobuf.StringValue"
             config["configuration"] = {"@type": text, "value": plugin.config}
-        return {"name": plugin.name, "typed_config": {"@type": f"{TYPES}.filters.http.wasm.v3.Wasm", "config": config}}
+        return {"name": plugin.name, "typed_config": {"@type": f"{TYPES}.filters.{kind}.wasm.v3.Wasm", "config": config}}
 
-    def cluster(self, name, port):
-        http1 = {
-            "@type": f"{TYPES}.upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": {"http_protocol_options": {"enable_trailers": True}},
-        }
+    def cluster(self, name, port, grpc=False):
+        protocol = {"http2_protocol_options": {}} if grpc else {"http_protocol_options": {"enable_trailers": True}}
+        options = {"@type": f"{TYPES}.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": protocol}
         endpoints = [{"lb_endpoints": [{"endpoint": {"address": address(port)}}]}]
         return {
             "name": name,
             "type": "STATIC",
             "connect_timeout": "1s",
             "load_assignment": {"cluster_name": name, "endpoints": endpoints},
-            "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http1},
+            "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         }
 
     def logged(self, since):
@@ -137,6 +143,23 @@ class Envoy:
         # In one spelling; of histograms Envoy tells other figures.
         return {re.sub(r"\W", "_", name.removeprefix("wasmcustom.")): value for name, value in pairs if value.isdigit()}
 
+
+CARRIED = """\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: edge}}
+spec:
+  gatewayClassName: tidegate
+  listeners: [{{name: tcp, port: {listen}, protocol: TCP}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {{name: all}}
+spec:
+  parentRefs: [{{name: edge}}]
+  rules:
+  - backendRefs: [{{group: tidegate.io, kind: Backend, name: app, port: {app}}}]
+"""
 
 DOCUMENTS = """\
 apiVersion: gateway.networking.k8s.io/v1
@@ -175,7 +198,7 @@ class Tidegate:
     def start(self, stack, place, ports, plugins):
         folder = place / "policies"
         folder.mkdir()
-        text = DOCUMENTS.format(listen=ports.listen, app=ports.app)
+        text = (CARRIED if ports.carried else DOCUMENTS).format(listen=ports.listen, app=ports.app)
         backends = {"app": ports.app, **{f"up{i}": port for i, port in enumerate(ports.upstreams.values())}}
         text += "".join(BACKEND.format(name=name, port=port) for name, port in backends.items())
         for order, plugin in enumerate(plugins):

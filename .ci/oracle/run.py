@@ -6,7 +6,7 @@ import pathlib
 import tempfile
 import time
 
-from oracle import proxies, wire
+from oracle import grpc, proxies, talk, wire
 
 common = proxies.common
 #: Nothing more is logged for a request when its log has been silent for so long; some are never silent.
@@ -69,6 +69,9 @@ class Exchange:
     called: dict
     log: list
 
+    def sides(self):
+        return {"answer": self.answer, "backend": self.received}
+
 
 @dataclasses.dataclass
 class Record:
@@ -87,18 +90,24 @@ class Ports:
     admin: int
     app: int
     upstreams: dict
+    #: What comes to `listen` is carried as a whole.
+    carried: bool = False
+    #: Those of the upstreams that speak gRPC.
+    grpc: tuple = ()
 
 
 def record(kind, plugins, case, most=None):
     """Starts a proxy of that kind with the plugins and asks it all that the case says, or only what comes first."""
     numbers = common.free_ports(3 + len(case.upstreams))
-    ports = Ports(*numbers[:3], dict(zip(case.upstreams, numbers[3:])))
+    ports = Ports(*numbers[:3], dict(zip(case.upstreams, numbers[3:])), bool(case.talks))
+    ports.grpc = (("app",) if case.app else ()) + tuple(name for name, answer in case.upstreams.items() if isinstance(answer, grpc.Grpc))
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         place = pathlib.Path(folder)
         proxy = kind(place)
-        app = wire.Server(ports.app, Answer())
+        app = backend(case, ports.app)
         stack.callback(app.close)
-        called = {name: wire.Server(ports.upstreams[name], answer) for name, answer in case.upstreams.items()}
+        kinds = {name: grpc if name in ports.grpc else wire for name in case.upstreams}
+        called = {name: kinds[name].Server(ports.upstreams[name], answer) for name, answer in case.upstreams.items()}
         for server in called.values():
             stack.callback(server.close)
         found = Record()
@@ -110,9 +119,10 @@ def record(kind, plugins, case, most=None):
         time.sleep(case.linger_first)
         mark = settled(proxy.log)
         found.started = proxy.logged(0)
-        for request in case.requests[:most]:
+        for request in (case.talks or case.requests)[:most]:
             begun = mark
-            exchange, mark = one(proxy, ports.listen, request, app, called, mark)
+            ask = one_talk if case.talks else one
+            exchange, mark = ask(proxy, ports.listen, request, app, called, mark)
             found.exchanges.append(exchange)
             if proxy.failed(begun):
                 found.trapped = True
@@ -125,13 +135,27 @@ def record(kind, plugins, case, most=None):
         return found
 
 
+def backend(case, port):
+    if case.talks:
+        return talk.Server(port)
+    return grpc.Server(port, case.app) if case.app else wire.Server(port, Answer())
+
+
 def one(proxy, port, request, app, called, mark):
-    app.answer = request.answer
+    if isinstance(app, wire.Server):
+        app.answer = request.answer
     app.take()
     answer = wire.ask(port, request)
     end = settled(proxy.log)
     calls = {name: server.take() for name, server in called.items()}
     return Exchange(request, answer, app.take(), calls, proxy.logged(mark)), end
+
+
+def one_talk(proxy, port, words, app, called, mark):
+    client, server = talk.play(port, app, words, talk.PATIENT if quiet == PATIENT[0] else talk.QUIET)
+    end = settled(proxy.log)
+    calls = {name: other.take() for name, other in called.items()}
+    return talk.Talked(words, client, server, proxy.logged(mark), calls), end
 
 
 def settled(log):

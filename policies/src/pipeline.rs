@@ -26,7 +26,7 @@ use crate::decision::{Decisions, RuleRef};
 use crate::jwt::{Claims, KeySource};
 use crate::model::{Peer, PolicyRef};
 use crate::overload::Load;
-use crate::plugin::Plugin;
+use crate::plugin::{Carried, Plugin};
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
@@ -88,6 +88,15 @@ pub trait Filter: Debug + Send + Sync {
     /// # Errors
     /// It is to be closed.
     fn on_connection(&self, _cx: &mut ConnectionContext<'_>) -> Result<(), Cut> {
+        Ok(())
+    }
+
+    /// Called with what came of asking its [plugin](Filter::plugin) about a connection that is carried as a whole, when it
+    /// begins and when the plugin would end it.
+    ///
+    /// # Errors
+    /// It is to be closed.
+    fn on_carried(&self, _carried: Carried, _decisions: &mut Decisions) -> Result<(), Cut> {
         Ok(())
     }
 

@@ -74,6 +74,16 @@ pub struct Plugin {
     pub upstreams: Vec<(String, Arc<ServiceRef>)>,
     /// What it does is done to copies.
     pub shadow: bool,
+    pub traffic: Traffic,
+}
+
+/// What a plugin can meet at all, by the kinds of what its policy is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    Requests,
+    /// That are carried as a whole: a TCPRoute's, a TLSRoute's.
+    Connections,
+    Any,
 }
 
 /// Where a module is.
@@ -151,5 +161,20 @@ pub enum Plugged {
     /// There is none that could be asked, and requests may pass without it.
     Skipped,
     /// It failed while it was asked, or there is none and requests may not pass without it.
+    Failed,
+}
+
+/// What came of asking a plugin about a connection that is carried as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// It may begin.
+    Passed,
+    /// The plugin closes it.
+    Closed,
+    /// It holds back more of it than its budget allows.
+    TooLarge,
+    /// There is none that could be asked, and connections may pass without it.
+    Skipped,
+    /// It failed while it was asked, or there is none and connections may not pass without it.
     Failed,
 }

@@ -55,8 +55,10 @@ pub enum Reason {
     PluginAnswered,
     /// A plugin failed, or there is none to ask.
     PluginFailed,
-    /// A plugin holds back more of a request's body than its budget allows.
+    /// A plugin holds back more of a request's body, or of what a connection carries, than its budget allows.
     PluginBodyTooLarge,
+    /// A plugin closed a connection that is carried as a whole, as it is its right.
+    PluginClosed,
     /// A backend's circuit breaker is open.
     CircuitOpen,
     /// Every endpoint of the backend is held back by its own breaker.
@@ -129,7 +131,7 @@ const UNAVAILABLE: u8 = 14;
 const UNAUTHENTICATED: u8 = 16;
 
 impl Reason {
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::BadRequest,
         Self::ConnectRefused,
         Self::UpgradeUnsupported,
@@ -151,6 +153,7 @@ impl Reason {
         Self::PluginAnswered,
         Self::PluginFailed,
         Self::PluginBodyTooLarge,
+        Self::PluginClosed,
         Self::CircuitOpen,
         Self::EndpointsOpen,
         Self::Unhealthy,
@@ -265,6 +268,10 @@ impl Reason {
                 false,
                 true,
             ),
+            // No request meets it: a plugin that resets one has answered it in its own way.
+            Self::PluginClosed => {
+                row(403, PERMISSION_DENIED, "plugin_closed", "a plugin closed the connection", false, true)
+            }
             Self::CircuitOpen => row(503, UNAVAILABLE, "circuit_open", "the circuit is open", true, false),
             Self::EndpointsOpen => {
                 row(503, UNAVAILABLE, "endpoints_open", "the circuit of every endpoint is open", true, false)

@@ -169,7 +169,8 @@ pub struct Target {
     /// and unless one of them answers.
     pub backend: Result<Arc<BackendState>, Reason>,
     pub weight: u32,
-    /// Policies and route filters, ordered by phase.
+    /// Policies and route filters, ordered by phase. Of what is carried as a whole only those mean something that ask
+    /// [plugins](Filter::plugin).
     pub filters: Box<[Arc<dyn Filter>]>,
     /// For connections that go there as a whole; at an inbound listener, for all of them.
     pub gate: Gate,
@@ -389,6 +390,13 @@ impl Snapshot {
             crate::model::Address::Socket(address) => Some((*address, backend.protocol)),
             crate::model::Address::Name { .. } => None,
         }
+    }
+
+    /// What asks plugins about the bytes that are carried to the application there.
+    pub fn carried_to_app(&self, scope: Scope) -> Vec<Arc<dyn Filter>> {
+        let target = self.inbound(scope).and_then(|rule| rule.targets.first());
+        let filters = target.map_or(&[][..], |target| &target.filters);
+        filters.iter().filter(|filter| filter.plugin().is_some()).cloned().collect()
     }
 
     /// Every backend, for status and metrics.

@@ -157,7 +157,7 @@ fn telemetry_config(config: &ProxyConfig) -> TelemetryConfig {
         access_log: config.access_log.clone(),
         service_name: service.unwrap_or_else(|| format!("tidegate-{}", config.role())),
         node: Some(config.node.clone()),
-        traces: TraceSettings::from_env(),
+        traces: config.traces.clone().unwrap_or_else(TraceSettings::from_env),
         ..TelemetryConfig::default()
     }
 }

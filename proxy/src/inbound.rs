@@ -19,7 +19,7 @@ use crate::http::{ConnectionContext, Hello, HttpServer, Version, last_requests, 
 use crate::identity::{self, CARRIED, HTTP_1, HTTP_2, WorkloadIdentity};
 use crate::intake::{close, lets_in};
 use crate::listener::{NoHello, Rewound, handshake, read_hello};
-use crate::tcp::{Abort, Carried, Raw, Upstream, carry, open};
+use crate::tcp::{Abort, Carried, Raw, Upstream, carry, meet_plugins, open};
 use crate::telemetry::ConnectionSide;
 
 /// From the accept to the first bytes, and to the end of a client's first message.
@@ -214,6 +214,11 @@ async fn connect(
         record.asked_for(server_name.into());
     }
     if let Err(cut) = record.judge_now(&proxy.store.load(), context.scope) {
+        close(cut, stream, record);
+        return None;
+    }
+    let filters = proxy.store.load().carried_to_app(context.scope);
+    if let Err(cut) = meet_plugins(proxy, &filters, &mut record).await {
         close(cut, stream, record);
         return None;
     }

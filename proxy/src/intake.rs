@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::{ConnectionContext, HttpServer, last_requests};
 use crate::listener::{Hello, NoHello, Rewound, handshake, read_hello};
-use crate::tcp::{Abort, Carried, Raw, carry, open};
+use crate::tcp::{Abort, Carried, Raw, carry, meet_plugins, open};
 use crate::telemetry::{ConnectionSide, StreamRecord};
 
 pub(crate) use again::cut;
@@ -164,6 +164,9 @@ impl Guest {
         let _counted = proxy.telemetry.connection(ConnectionSide::Downstream);
         let opened = match selected {
             Ok(selected) => {
+                if let Err(cut) = meet_plugins(&proxy, &selected.target().filters, &mut self.record).await {
+                    return close(cut, &downstream, self.record);
+                }
                 let tls = selected.target().tls.as_ref();
                 open(&proxy, &selected, &mut self.context.rng(), &mut self.record, tls).await
             }

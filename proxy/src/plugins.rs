@@ -2,9 +2,10 @@
 //!
 //! [`loader`] brings what policies name into force, and what cannot be loaded leaves the version before in its place. A request
 //! meets plugins one after another: each sees the [head](exchange) that the one before has left, and what it lets pass of a
-//! body goes [through](through) the next. What a plugin wants asked elsewhere its VM's [driver](driver) asks. Everything that a
+//! body goes [through](through) the next. A connection that is carried as a whole meets a [chain](chain) of them. What a plugin wants asked elsewhere its VM's [driver](driver) asks. Everything that a
 //! plugin may do wrong is the affair of `tidegate-wasm`; here is only what follows for the request.
 
+mod chain;
 mod convert;
 mod driver;
 mod exchange;
@@ -23,9 +24,11 @@ use tidegate_policy::plugin::{Failure, Plugin as Wanted};
 use tidegate_wasm::{Plugin, Seat, World};
 use tokio::sync::watch;
 
+pub(crate) use chain::{Chain, Polled, Stop};
 pub(crate) use exchange::Exchange;
 pub(crate) use loader::start;
 pub(crate) use through::{Cut, Piece, Through};
+pub(crate) use world::SeenConnection;
 
 /// Nobody waits longer for a plugin that is being loaded for the first time.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -50,6 +50,7 @@ fn as_json(inspection: &Inspection) -> serde_json::Value {
         "sha256": hex(inspection),
         "bytes": inspection.size,
         "abi": inspection.abi.map(|abi| abi.to_string()),
+        "hears": { "requests": inspection.hears.requests, "connections": inspection.hears.connections },
         "imports": inspection.imports,
         "exports": inspection.exports,
         "missing": inspection.missing,
@@ -58,7 +59,14 @@ fn as_json(inspection: &Inspection) -> serde_json::Value {
 
 fn as_text(inspection: &Inspection) -> String {
     let abi = inspection.abi.map_or_else(|| String::from("none that is known"), |abi| abi.to_string());
+    let hears = match (inspection.hears.requests, inspection.hears.connections) {
+        (true, true) => "of requests, and of connections that are carried as a whole",
+        (true, false) => "of requests",
+        (false, true) => "of connections that are carried as a whole",
+        (false, false) => "of neither requests nor connections",
+    };
     let mut text = format!("sha256   {}\nbytes    {}\nabi      {abi}\n", hex(inspection), inspection.size);
+    text.push_str(&format!("hears    {hears}\n"));
     for (title, names) in [("imports", &inspection.imports), ("exports", &inspection.exports)] {
         text.push_str(&format!("{title} ({})\n", names.len()));
         names.iter().for_each(|name| text.push_str(&format!("  {name}\n")));

@@ -239,7 +239,10 @@ impl Run<'_> {
             Work::Calls { send, .. } => {
                 for call in send {
                     self.told.calls.push(asked(&call));
-                    self.answered(call.id, matches!(call.request, Asked::Grpc { .. }))?;
+                    self.answered(
+                        call.id,
+                        matches!(call.request, Asked::Grpc { .. } | Asked::GrpcStream { .. }),
+                    )?;
                 }
             }
             Work::Wait(_) => std::thread::sleep(Duration::from_millis(1)),
@@ -256,13 +259,7 @@ impl Run<'_> {
             return vm.answered(call, Some(answer));
         }
         let status = if self.args.call_status == StatusCode::OK { 0 } else { 2 };
-        let answer = GrpcAnswer {
-            metadata: HeaderMap::new(),
-            message: Some(Bytes::new()),
-            trailers: HeaderMap::new(),
-            status,
-            status_message: String::new(),
-        };
+        let answer = GrpcAnswer { message: Some(Bytes::new()), status, status_message: String::new() };
         vm.grpc_answered(call, answer)
     }
 
@@ -296,6 +293,12 @@ fn asked(call: &CallOut) -> Value {
             "path": head.uri.to_string(),
             "headers": shown(&head.headers),
             "body": String::from_utf8_lossy(body),
+        }),
+        Asked::GrpcStream { service, method, .. } => json!({
+            "upstream": call.upstream,
+            "service": service,
+            "method": method,
+            "stream": true,
         }),
         Asked::Grpc { service, method, message, .. } => json!({
             "upstream": call.upstream,

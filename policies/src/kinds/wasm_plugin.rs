@@ -19,7 +19,7 @@ use crate::kinds::backend_ref::BackendRefSpec;
 use crate::kinds::check;
 use crate::model::{Mode, TargetKind};
 use crate::pipeline::{Filter, Phase, ServiceRef};
-use crate::plugin::{Failure, HOSTCALLS, Plugin};
+use crate::plugin::{Failure, HOSTCALLS, Plugin, Traffic};
 use crate::state::StateStore;
 use filter::PluginFilter;
 use limits::{BudgetsSpec, QuarantineSpec};
@@ -53,11 +53,11 @@ pub(super) struct WasmPluginSpec {
     /// Among which policies it is asked. Default: Plugin.
     #[serde(default)]
     phase: PhaseSpec,
-    /// Among the plugins of its phase: requests meet lower ones first, answers last. Default: 0.
+    /// Among the plugins of its phase: requests, and what clients send, meet lower ones first, answers last. Default: 0.
     #[serde(default)]
     #[schemars(range(min = -1000, max = 1000))]
     order: i32,
-    /// What becomes of requests while the plugin cannot be asked. Default: Closed.
+    /// What becomes of requests and connections while the plugin cannot be asked. Default: Closed.
     #[serde(default)]
     failure_policy: FailureSpec,
     #[serde(default)]
@@ -81,7 +81,7 @@ enum PhaseSpec {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 enum FailureSpec {
-    /// They pass without it.
+    /// They pass without it; so do the bytes of a connection in which it has failed.
     Open,
     /// They are refused.
     #[default]
@@ -126,7 +126,8 @@ const MOST_UPSTREAMS: usize = 32;
 
 impl PolicyKind for WasmPlugin {
     const KIND: &'static str = "WasmPlugin";
-    const ABOUT: &'static str = "Asks a proxy-wasm plugin, which may change, answer or refuse requests.";
+    const ABOUT: &'static str =
+        "Asks a proxy-wasm plugin, which may change, answer or refuse requests, and what connections carry.";
     const TARGETS: &'static [TargetKind] = &TargetKind::ALL;
     const MERGE: Merge = Merge::AddUp;
     type Spec = WasmPluginSpec;
@@ -158,6 +159,7 @@ impl PolicyKind for WasmPlugin {
             hostcalls,
             upstreams: upstreams?,
             shadow: cx.mode() == Mode::Shadow,
+            traffic: traffic(&cx.target_kinds()),
         };
         let phase = match spec.phase {
             PhaseSpec::Authenticate => Phase::Authenticate,
@@ -166,6 +168,18 @@ impl PolicyKind for WasmPlugin {
         };
         let rule = cx.rule("plugin", "/source");
         Some(Compiled::Filter(Arc::new(Wasm { plugin: Arc::new(plugin), rule, phase, order: spec.order })))
+    }
+}
+
+/// Of kinds that may be either, a Gateway or a Service, the plugin is asked whatever comes.
+fn traffic(targets: &[TargetKind]) -> Traffic {
+    let all = |kinds: &[TargetKind]| !targets.is_empty() && targets.iter().all(|kind| kinds.contains(kind));
+    if all(&[TargetKind::TCPRoute, TargetKind::TLSRoute]) {
+        Traffic::Connections
+    } else if all(&[TargetKind::HTTPRoute, TargetKind::GRPCRoute]) {
+        Traffic::Requests
+    } else {
+        Traffic::Any
     }
 }
 

@@ -45,6 +45,7 @@ impl Reason {
             | Self::PluginAnswered
             | Self::PluginFailed
             | Self::PluginBodyTooLarge
+            | Self::PluginClosed
             | Self::CircuitOpen
             | Self::EndpointsOpen
             | Self::Unhealthy

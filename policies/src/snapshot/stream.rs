@@ -6,14 +6,16 @@ use rustc_hash::FxHashMap;
 
 use super::build::Builder;
 use super::gateway::{Routes, Socket};
-use super::rule::{Applied, Side};
+use super::policies::Behaviour;
+use super::rule::{Applied, Filters, Side};
 use super::{BindAddress, Rule, Selected, Snapshot, Target};
 use crate::attach::Place;
 use crate::call::CallPlan;
 use crate::health::Together;
 use crate::matching::HostMap;
 use crate::model::{
-    Accepts, InvalidRef, Listener, ListenerName, RouteParent, StreamBackend, StreamRoute, TlsMode,
+    Accepts, InvalidRef, Listener, ListenerName, Policy, PolicyRef, RouteParent, StreamBackend, StreamRoute,
+    TlsMode,
 };
 use crate::reason::Reason;
 
@@ -139,7 +141,8 @@ impl Builder<'_> {
         named.leading_to(backends.iter().map(target).collect())
     }
 
-    /// Of the policies only circuit breakers, health checks, balancing and what judges connections mean something here.
+    /// Of the policies only circuit breakers, health checks, balancing, plugins and what judges connections mean something
+    /// here.
     fn stream_target(
         &mut self,
         (place, scope): (Place<'_>, &str),
@@ -162,10 +165,12 @@ impl Builder<'_> {
         let judges = judges.map(|policy| Arc::new(policy.reference()));
         let chain = self.filter_chain(place, Side::Gateway(listener), (name, &|chain| chain));
         let authorizers = self.authorizers(&[chain], self.port(listener));
+        let (plugins, plugged) = self.plugins(&effective);
         let applied = authorizers
             .applied
             .into_iter()
             .chain(judges)
+            .chain(plugged)
             .chain(breaker)
             .chain(checking)
             .chain(balancing)
@@ -173,7 +178,7 @@ impl Builder<'_> {
         let target = Target {
             backend: state.ok_or(Reason::InvalidBackend),
             weight: backend.weight,
-            filters: Box::default(),
+            filters: plugins.ordered(),
             gate: self.gate(&effective, &authorizers.filters),
             guard,
             health,
@@ -184,6 +189,20 @@ impl Builder<'_> {
             tls,
         };
         (target, applied)
+    }
+
+    /// Of these policies, those that ask plugins.
+    fn plugins(&self, policies: &[&Policy]) -> (Filters, Vec<Arc<PolicyRef>>) {
+        let (mut filters, mut applied) = (Filters::default(), Vec::new());
+        for bound in policies.iter().filter_map(|policy| self.policies.get(policy)) {
+            if let Behaviour::Filter(filter) = &bound.behaviour
+                && filter.plugin().is_some()
+            {
+                filters.push(bound.order, filter.clone());
+                applied.push(bound.reference.clone());
+            }
+        }
+        (filters, applied)
     }
 
     pub(super) fn port(&self, listener: &ListenerName) -> Option<u16> {

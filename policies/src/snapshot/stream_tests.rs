@@ -194,3 +194,36 @@ fn what_is_carried_is_judged_again_by_the_route_that_would_take_it_or_by_its_lis
     assert!(goes_on(vec![listener.clone(), at(TargetKind::TLSRoute, "r")]), "the route is gone");
     assert!(!goes_on(vec![listener, at(TargetKind::Gateway, "gw")]), "its listener is not");
 }
+
+#[test]
+fn plugins_of_all_that_is_on_the_way_are_asked_in_their_order_and_no_other_filter_is() {
+    let plugin = |id: &str, kind, object, order: i32| {
+        let spec = serde_json::json!({"source": {"file": "/p.wasm"}, "order": order});
+        Resource::Policy(policy("WasmPlugin", id, vec![target(kind, object, None)], spec))
+    };
+    let limit = serde_json::json!({"newConnections": [{"name": "l", "connections": 1, "per": "1h"}]});
+    let snapshot = build(vec![
+        place("tcp", Accepts::Tcp),
+        tcp("r", None, vec![to_service("cart", 1)]),
+        plugin("of-route", TargetKind::TCPRoute, "r", 5),
+        plugin("of-gateway", TargetKind::Gateway, "gw", 7),
+        plugin("of-service", TargetKind::Service, "cart", -5),
+        plugin("of-another", TargetKind::Service, "pay", 0),
+        Resource::Policy(policy(
+            "RateLimitPolicy",
+            "l",
+            vec![target(TargetKind::TCPRoute, "r", None)],
+            limit,
+        )),
+    ]);
+    let Ok(Arrival::Stream { selected, .. }) =
+        snapshot.connection(BIND, None, &mut fastrand::Rng::with_seed(7))
+    else {
+        panic!("a stream")
+    };
+    let asked = selected.target().filters.iter().map(|filter| &*filter.plugin().unwrap().policy.name.name);
+    assert_eq!(asked.collect::<Vec<_>>(), ["of-service", "of-route", "of-gateway"]);
+    let told = serde_json::to_string(&snapshot.describe()).unwrap();
+    let applied = r#""WasmPlugin shop/of-gateway","WasmPlugin shop/of-route","WasmPlugin shop/of-service"]"#;
+    assert!(told.contains(applied), "{told}");
+}

@@ -13,7 +13,7 @@ use super::{ExplainTo, HeaderSite, ProxyArgs, ProxyHeaders};
 use crate::clock::Played;
 use crate::identity::{self, IdentityConfig};
 use crate::limits::store::ExactStore;
-use crate::telemetry::LogTarget;
+use crate::telemetry::{LogTarget, TraceSettings};
 
 /// More are more than one process has file descriptors for.
 const MAX_CONNECTIONS: usize = 1_000_000;
@@ -57,6 +57,8 @@ pub struct ProxyConfig {
     /// Address of the store of exact limits.
     pub redis: Option<String>,
     pub access_log: LogTarget,
+    /// `None`: as OpenTelemetry's environment variables say.
+    pub traces: Option<TraceSettings>,
     /// Who is told what is decided of a request, if they ask.
     pub explain_to: Vec<ExplainTo>,
     /// Who this workload is; `None`: nobody by name.
@@ -156,6 +158,7 @@ impl Default for ProxyConfig {
             access_log: LogTarget::Stdout,
             explain_to: Vec::new(),
             identity: None,
+            traces: None,
             played: None,
         }
     }
@@ -219,6 +222,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
             access_log: args.access_log,
             explain_to: args.explain_to,
             identity: identity::read(args.identity)?,
+            traces: None,
             played: None,
         })
     }

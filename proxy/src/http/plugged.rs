@@ -36,7 +36,8 @@ impl Story<'_> {
                 let route = selected.and_then(|selected| selected.rule.route.clone());
                 let backend = selected.and_then(|selected| selected.target().backend.as_ref().ok());
                 let names = (route, backend.map(|backend| backend.label.clone()));
-                let new = Arc::new(Exchange::new(self.connection, head, names));
+                let recorded = self.record.exchange().is_some_and(|exchange| exchange.is_recorded());
+                let new = Arc::new(Exchange::new(self.connection, head, names, recorded));
                 self.record.plugins.insert(new).clone()
             }
         };

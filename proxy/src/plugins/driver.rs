@@ -1,6 +1,8 @@
 //! What a VM has to do beside requests: its ticks, its queues, and what it wants asked elsewhere. One task for each VM, on the
 //! thread that it is used on.
 
+mod streams;
+
 use std::future::poll_fn;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TE};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -16,18 +19,23 @@ use tidegate_policy::health::check::Cause;
 use tidegate_policy::model::AppProtocol;
 use tidegate_policy::plugin::Plugin as Wanted;
 use tidegate_policy::snapshot::BackendState;
-use tidegate_wasm::{Answer, Asked, CallOut, GrpcAnswer, ResponseHead, SharedVm, Work};
+use tidegate_wasm::{
+    Answer, Asked, CallOut, GrpcAnswer, Outgoing, RequestHead, ResponseHead, SharedVm, Work,
+};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
+
+use streams::Messages;
 
 use crate::clock;
 use crate::health_checks::send;
 use crate::http::grpc_status;
 use crate::state::ProxyState;
-use crate::upstream::{Protocol, connect_speaking};
+use crate::upstream::{Protocol, UpstreamStream, connect_speaking};
 
 /// Without a timeout of the plugin's own.
 const LONGEST_CALL: Duration = Duration::from_secs(60);
+const GRPC_TIMEOUT: &str = "grpc-timeout";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A root context that is not done by then is not waited for.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -54,9 +62,12 @@ async fn drive(vm: SharedVm, proxy: Weak<ProxyState>, wanted: Arc<Wanted>) {
                     calls.remove(&call).iter().for_each(AbortHandle::abort);
                 }
                 for call in send {
-                    let id = call.id;
-                    let asked = ask(vm.clone(), proxy.clone(), wanted.clone(), call);
-                    calls.insert(id, tokio::spawn(asked).abort_handle());
+                    let (id, whose) = (call.id, (vm.clone(), proxy.clone(), wanted.clone()));
+                    let task = match call.request {
+                        Asked::GrpcStream { .. } => tokio::spawn(streams::converse(whose, call)),
+                        Asked::Http { .. } | Asked::Grpc { .. } => tokio::spawn(ask(whose, call)),
+                    };
+                    calls.insert(id, task.abort_handle());
                 }
                 continue;
             }
@@ -87,19 +98,17 @@ async fn drive(vm: SharedVm, proxy: Weak<ProxyState>, wanted: Arc<Wanted>) {
     calls.values().for_each(AbortHandle::abort);
 }
 
-async fn ask(vm: SharedVm, proxy: Weak<ProxyState>, wanted: Arc<Wanted>, call: CallOut) {
+/// A VM, its proxy and the plugin as its policy has it.
+type Whose = (SharedVm, Weak<ProxyState>, Arc<Wanted>);
+
+async fn ask((vm, proxy, wanted): Whose, call: CallOut) {
     let CallOut { id, upstream, timeout: limit, request } = call;
     let limit = limit.unwrap_or(LONGEST_CALL).min(LONGEST_CALL);
     let most = wanted.budgets.buffer;
     let grpc = matches!(request, Asked::Grpc { .. });
     let answered = async {
-        let proxy = proxy.upgrade().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-        let named = wanted.upstreams.iter().find(|(name, _)| *name == upstream);
-        let (_, service) = named.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-        let snapshot = proxy.store.load_full();
-        let backend = snapshot.service(service).cloned().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-        drop(proxy);
-        exchange(&backend, request, limit, most).await
+        let backend = named(&proxy, &wanted, &upstream).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+        exchange(&backend, (&upstream, request), limit, most).await
     };
     let answer = timeout(limit, answered).await.unwrap_or(Err(StatusCode::GATEWAY_TIMEOUT));
     let mut vm = vm.lock();
@@ -109,6 +118,12 @@ async fn ask(vm: SharedVm, proxy: Weak<ProxyState>, wanted: Arc<Wanted>, call: C
     } else {
         vm.answered(id, Some(answer.unwrap_or_else(failed)))
     };
+}
+
+/// What a plugin calls by that name.
+fn named(proxy: &Weak<ProxyState>, wanted: &Wanted, upstream: &str) -> Option<Arc<BackendState>> {
+    let (_, service) = wanted.upstreams.iter().find(|(name, _)| name == upstream)?;
+    proxy.upgrade()?.store.load_full().service(service).cloned()
 }
 
 /// As Envoy says it: a failure is an answer too, since plugins look at the status.
@@ -130,56 +145,96 @@ fn failed(status: StatusCode) -> Answer {
 
 async fn exchange(
     backend: &BackendState,
-    request: Asked,
+    (upstream, request): (&str, Asked),
     limit: Duration,
     most: usize,
 ) -> Result<Answer, StatusCode> {
     const UNREACHABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+    let answered = async |response: Response<Incoming>| Ok(read(response, most).await);
+    let answer = match request {
+        Asked::Http { head, body, .. } => {
+            let protocol =
+                if backend.protocol == AppProtocol::H2c { Protocol::Http2 } else { Protocol::Http1 };
+            let stream = reach(backend, protocol, limit).await.ok_or(UNREACHABLE)?;
+            let request = request_of(*head, body, protocol).ok_or(UNREACHABLE)?;
+            send(stream, protocol, request, answered).await
+        }
+        Asked::Grpc { service, method, metadata, message } => {
+            let stream = reach(backend, Protocol::Http2, limit).await.ok_or(UNREACHABLE)?;
+            let mut head = grpc_head(upstream, (&service, &method), metadata).ok_or(UNREACHABLE)?;
+            head.headers
+                .insert(GRPC_TIMEOUT, HeaderValue::try_from(grpc_timeout(limit)).map_err(|_| UNREACHABLE)?);
+            let request = addressed(head, Protocol::Http2).ok_or(UNREACHABLE)?;
+            let message = Messages(Arc::new(Outgoing::of(message)));
+            send(stream, Protocol::Http2, request.map(|()| message), answered).await
+        }
+        Asked::GrpcStream { .. } => return Err(UNREACHABLE),
+    };
+    answer.map_err(|_: Cause| UNREACHABLE)?
+}
+
+/// So that whoever is asked knows for how long anybody waits: milliseconds, at most eight digits.
+fn grpc_timeout(limit: Duration) -> String {
+    format!("{}m", limit.as_millis().min(99_999_999))
+}
+
+/// A connection to any of its endpoints, for one call.
+async fn reach(backend: &BackendState, protocol: Protocol, limit: Duration) -> Option<UpstreamStream> {
     if backend.tls.is_some() || backend.proxy_protocol.is_some() {
-        return Err(UNREACHABLE);
+        return None;
     }
     let taking: Vec<_> = backend.endpoints.iter().filter(|endpoint| endpoint.weight() > 0).collect();
-    let at = usize::try_from(clock::seed()).unwrap_or(0).checked_rem(taking.len()).ok_or(UNREACHABLE)?;
-    let grpc = matches!(request, Asked::Grpc { .. });
-    let protocol =
-        if grpc || backend.protocol == AppProtocol::H2c { Protocol::Http2 } else { Protocol::Http1 };
-    let connected =
-        connect_speaking(&taking[at].address, CONNECT_TIMEOUT.min(limit), &[], (None, Some(protocol))).await;
-    let stream = connected.map_err(|_| UNREACHABLE)?;
-    let request = request_of(request, protocol).ok_or(UNREACHABLE)?;
-    let answered = async |response: Response<Incoming>| Ok(read(response, most).await);
-    send(stream, protocol, request, answered).await.map_err(|_: Cause| UNREACHABLE)?
+    let at = usize::try_from(clock::seed()).unwrap_or(0).checked_rem(taking.len())?;
+    let limit = CONNECT_TIMEOUT.min(limit);
+    connect_speaking(&taking[at].address, limit, &[], (None, Some(protocol))).await.ok()
 }
 
 /// Trailers of a request are not sent.
-fn request_of(asked: Asked, protocol: Protocol) -> Option<Request<Full<Bytes>>> {
-    let (mut head, body) = match asked {
-        Asked::Http { head, body, .. } => (*head, body),
-        Asked::Grpc { service, method, mut metadata, message } => {
-            metadata.insert(TE, HeaderValue::from_static("trailers"));
-            metadata.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            metadata.insert(HOST, HeaderValue::try_from(service.split('/').next()?).ok()?);
-            let mut framed = BytesMut::with_capacity(5 + message.len());
-            framed.extend_from_slice(&[0]);
-            framed.extend_from_slice(&u32::try_from(message.len()).ok()?.to_be_bytes());
-            framed.extend_from_slice(&message);
-            let head = tidegate_wasm::RequestHead {
-                method: Method::POST,
-                uri: format!("/{service}/{method}").parse().ok()?,
-                https: false,
-                headers: metadata,
-            };
-            (head, framed.freeze())
-        }
-    };
-    head.headers.remove(CONTENT_LENGTH);
-    head.headers.remove(http::header::TRANSFER_ENCODING);
-    head.headers.remove(http::header::CONNECTION);
+fn request_of(mut head: RequestHead, body: Bytes, protocol: Protocol) -> Option<Request<Full<Bytes>>> {
+    unframe(&mut head.headers);
     if body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&head.method) {
         // Such a request is expected to say that it has no body; some servers refuse it otherwise.
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
     }
-    let mut request = Request::new(Full::<Bytes>::new(body));
+    addressed(head, protocol).map(|request| request.map(|()| Full::new(body)))
+}
+
+/// How long a message is, and how its connection is used, is not for a plugin to say.
+fn unframe(headers: &mut HeaderMap) {
+    for name in [CONTENT_LENGTH, http::header::TRANSFER_ENCODING, http::header::CONNECTION] {
+        headers.remove(name);
+    }
+}
+
+/// To whom it is: by the name that the plugin calls it by, as in Envoy, or the service's where that could be no host's.
+fn grpc_head(
+    upstream: &str,
+    (service, method): (&str, &str),
+    mut metadata: HeaderMap,
+) -> Option<RequestHead> {
+    let host =
+        upstream.parse::<Authority>().ok().map_or_else(|| service.split('/').next(), |_| Some(upstream))?;
+    unframe(&mut metadata);
+    metadata.insert(TE, HeaderValue::from_static("trailers"));
+    metadata.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    metadata.insert(HOST, HeaderValue::try_from(host).ok()?);
+    let uri = format!("/{service}/{method}").parse().ok()?;
+    Some(RequestHead { method: Method::POST, uri, https: false, headers: metadata })
+}
+
+/// A message as it is sent, not compressed
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>). `None`: too long to be one.
+fn framed(message: &[u8]) -> Option<Bytes> {
+    let mut framed = BytesMut::with_capacity(5 + message.len());
+    framed.extend_from_slice(&[0]);
+    framed.extend_from_slice(&u32::try_from(message.len()).ok()?.to_be_bytes());
+    framed.extend_from_slice(message);
+    Some(framed.freeze())
+}
+
+/// In the form of its protocol.
+fn addressed(mut head: RequestHead, protocol: Protocol) -> Option<Request<()>> {
+    let mut request = Request::new(());
     *request.method_mut() = head.method;
     if protocol == Protocol::Http2 {
         let host = head.headers.remove(HOST)?;
@@ -209,30 +264,26 @@ async fn read(response: Response<Incoming>, most: usize) -> Result<Answer, Statu
 }
 
 fn grpc_answer(answer: Result<Answer, StatusCode>) -> GrpcAnswer {
-    let unavailable = |status: u32, message: &str| GrpcAnswer {
-        metadata: HeaderMap::new(),
-        message: None,
-        trailers: HeaderMap::new(),
-        status,
-        status_message: message.to_owned(),
-    };
+    let without =
+        |status: u32, said: &str| GrpcAnswer { message: None, status, status_message: said.to_owned() };
     match answer {
-        Err(StatusCode::GATEWAY_TIMEOUT) => unavailable(4, "deadline exceeded"),
-        Err(_) => unavailable(14, "upstream cannot be reached"),
+        Err(StatusCode::GATEWAY_TIMEOUT) => without(4, "deadline exceeded"),
+        Err(_) => without(14, "upstream cannot be reached"),
         Ok(Answer { head, body, trailers }) => {
-            let of = if grpc_status(&trailers).is_some() { &trailers } else { &head.headers };
-            let Some(status) = grpc_status(of) else { return unavailable(2, "no grpc-status") };
-            let said = of.get("grpc-message").and_then(|text| text.to_str().ok()).unwrap_or_default();
-            GrpcAnswer {
-                status: status.into(),
-                status_message: said.to_owned(),
-                // Behind the five bytes that frame it; compressed ones were not asked for.
-                message: (body.len() >= 5 && body[0] == 0).then(|| body.slice(5..)),
-                metadata: head.headers,
-                trailers,
-            }
+            let Some((status, status_message)) = said(&trailers).or_else(|| said(&head.headers)) else {
+                return without(2, "no grpc-status");
+            };
+            // Behind the five bytes that frame it; compressed ones were not asked for.
+            let message = (body.len() >= 5 && body[0] == 0).then(|| body.slice(5..));
+            GrpcAnswer { message, status, status_message }
         }
     }
+}
+
+/// The status that trailers tell, or a head in their place, and what is said of it.
+fn said(fields: &HeaderMap) -> Option<(u32, String)> {
+    let message = fields.get("grpc-message").and_then(|text| text.to_str().ok()).unwrap_or_default();
+    Some((grpc_status(fields)?.into(), message.to_owned()))
 }
 
 #[cfg(test)]
@@ -245,8 +296,7 @@ mod tests {
         // Of the request that a plugin copied its headers from.
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("58"));
         let body = Bytes::from_static(body.as_bytes());
-        let call = Asked::Http { head: Box::new(head), body, trailers: HeaderMap::new() };
-        request_of(call, Protocol::Http1).unwrap()
+        request_of(head, body, Protocol::Http1).unwrap()
     }
 
     #[test]

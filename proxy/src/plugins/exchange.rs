@@ -20,7 +20,7 @@ use crate::http::{ConnectionContext, X_REQUEST_ID};
 use crate::telemetry::PluginTime;
 
 /// No plugin may hold a head for longer: nobody would ever know what the request waits for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// See the module. What it holds ends with [`Exchange::finish`], or when it is dropped.
 #[derive(Debug)]
@@ -45,10 +45,12 @@ pub(super) struct Stage {
 }
 
 impl Exchange {
+    /// `recorded`: somebody is to be told what the plugins cost, in CPU time too.
     pub(crate) fn new(
         connection: &Arc<ConnectionContext>,
         head: &request::Parts,
         (route, backend): (Option<Arc<str>>, Option<Arc<str>>),
+        recorded: bool,
     ) -> Self {
         let request_id = head.headers.get(X_REQUEST_ID).and_then(|id| Some(id.to_str().ok()?.to_owned()));
         let seen = Seen {
@@ -60,7 +62,7 @@ impl Exchange {
             request_id,
         };
         Self {
-            seen: Arc::new(tidegate_wasm::Exchange::new(seen)),
+            seen: Arc::new(tidegate_wasm::Exchange::new(seen).measured(recorded)),
             https: connection.tls.is_some(),
             stages: Mutex::default(),
             logged: Mutex::default(),
@@ -195,7 +197,14 @@ impl Exchange {
         let told = stages.iter().map(|stage| {
             let spent = stage.vm.lock().close(stage.id, logged.clone());
             let plugin = stage.plugin.settings().name.clone();
-            PluginTime { plugin, callbacks: spent.callbacks, time: spent.time, failed: spent.failed }
+            PluginTime {
+                plugin,
+                callbacks: spent.callbacks,
+                time: spent.time,
+                cpu: spent.cpu,
+                answered: spent.answered,
+                failed: spent.failed,
+            }
         });
         told.collect()
     }

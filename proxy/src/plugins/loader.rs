@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use rustc_hash::FxHashMap;
 use tidegate_policy::model::ResourceName;
-use tidegate_policy::plugin::{Failure, Plugin as Wanted, Source};
-use tidegate_wasm::{Cache, Code, Plugin};
+use tidegate_policy::plugin::{Failure, Plugin as Wanted, Source, Traffic};
+use tidegate_wasm::{Cache, Code, Hears, Plugin};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -124,6 +124,7 @@ impl Loader {
                 let built = wanted.clone();
                 let build = move |bytes: Vec<u8>| {
                     let code = Code::load(&bytes, cache.as_ref()).map_err(|error| error.to_string())?;
+                    meets(&built, code.hears())?;
                     Plugin::new(code, convert::settings(&built), world, threads)
                         .map_err(|error| error.to_string())
                 };
@@ -193,6 +194,26 @@ impl Loader {
                 }
             });
         }
+    }
+}
+
+/// Whether the module can be of use where its policy is attached. One that has callbacks for neither may do its work by the
+/// clock.
+///
+/// # Errors
+/// It is never told of anything that it could judge, and nobody would notice.
+fn meets(wanted: &Wanted, hears: Hears) -> Result<(), String> {
+    match (wanted.traffic, hears) {
+        (Traffic::Connections, Hears { requests: true, connections: false }) => Err(String::from(
+            "the module has callbacks for HTTP only (`proxy_on_request_headers` and the like), and its policy is attached to \
+             connections that are carried as a whole; attach it to an HTTPRoute, or take a module with \
+             `proxy_on_downstream_data` and the like",
+        )),
+        (Traffic::Requests, Hears { requests: false, connections: true }) => Err(String::from(
+            "the module has callbacks for connections only (`proxy_on_downstream_data` and the like), and its policy is \
+             attached to HTTP; attach it to a TCPRoute or TLSRoute, or take a module with `proxy_on_request_headers` and the like",
+        )),
+        _ => Ok(()),
     }
 }
 

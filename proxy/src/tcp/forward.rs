@@ -1,5 +1,6 @@
 //! The way of one opaque connection: leave to call an endpoint, a connection to it, bytes until both sides have ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -9,6 +10,7 @@ use tidegate_policy::call::{Attempt, ConnectionPermit, admit};
 use tidegate_policy::decision::CallResult;
 use tidegate_policy::mesh::Way;
 use tidegate_policy::model::BackendName;
+use tidegate_policy::pipeline::{Cut, Filter};
 use tidegate_policy::snapshot::{Origination, Scope, Selected, Snapshot};
 use tidegate_policy::{Decisions, Reason};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::relay::Relay;
 use super::splice::{Pipes, Raw};
 use crate::identity::MeshConnector;
+use crate::plugins::Chain;
 use crate::proxy_protocol::header;
 use crate::state::ProxyState;
 use crate::telemetry::{ConnectionGuard, ConnectionSide, StreamRecord};
@@ -113,6 +116,9 @@ pub(crate) async fn open(
         record.attempted(&attempt.endpoint.label, result);
         match connected {
             Ok(stream) => {
+                if let Some(plugins) = &record.plugins {
+                    plugins.connected(stream.socket().peer_addr().ok());
+                }
                 let counted = proxy.telemetry.connection(ConnectionSide::Upstream);
                 let backend = backend.name.clone();
                 return Ok(Upstream {
@@ -152,16 +158,42 @@ pub(crate) async fn carry<D>(
         drain_timeout,
         pipes: Pipes::of_this_process(),
     };
+    let mut plugins = record.plugins.take();
     let at = (scope, Some(&upstream.backend));
     let judge = |snapshot: &Snapshot, said: &mut Decisions| record.judge_again(snapshot, at, said);
-    let (reason, said) = tokio::select! {
-        ended = relay.run(&mut downstream, &mut upstream.stream, &record.passed) => (ended.reason(), None),
-        (cut, said) = crate::intake::cut(proxy, judge) => (Some(cut.reason), Some(said)),
+    let (reason, aborts, said) = tokio::select! {
+        ended = async {
+            match &mut plugins {
+                None => relay.run(&mut downstream, &mut upstream.stream, &record.passed).await,
+                Some(plugins) => {
+                    let both = (&mut downstream, &mut upstream.stream);
+                    relay.run_plugged(plugins, both, &record.passed).await
+                }
+            }
+        } => (ended.reason(), ended.aborts(), None),
+        (cut, said) = crate::intake::cut(proxy, judge) => (Some(cut.reason), true, Some(said)),
     };
     record.decisions.extend(said.into_iter().flatten());
-    if reason.is_some() {
+    record.decisions.extend(plugins.iter_mut().flat_map(|plugins| plugins.take_said()));
+    if aborts {
         downstream.abort();
         upstream.stream.abort();
     }
     record.ended(reason);
+}
+
+/// Has the plugins that these filters ask look at a connection that begins; they stay with its record.
+///
+/// # Errors
+/// It is to be closed.
+pub(crate) async fn meet_plugins(
+    proxy: &Arc<ProxyState>,
+    filters: &[Arc<dyn Filter>],
+    record: &mut StreamRecord,
+) -> Result<(), Cut> {
+    if filters.iter().any(|filter| filter.plugin().is_some()) {
+        let seen = record.seen_by_plugins();
+        record.plugins = Chain::begin(proxy, filters, seen, &mut record.decisions).await?;
+    }
+    Ok(())
 }

@@ -4,6 +4,8 @@
 //! more than one [`CHUNK`] for each direction. Once they come in number, and both sides are sockets, they pass through a
 //! pipe instead (see [`super::splice`]). So a connection on which nothing happens costs no buffer and no pipe.
 
+mod plugged;
+
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,6 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tidegate_policy::Reason;
+use tidegate_policy::pipeline::Cut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
@@ -58,6 +61,8 @@ pub(crate) enum Ended {
     Downstream(io::Error),
     /// The endpoint's connection broke.
     Upstream(io::Error),
+    /// A plugin has closed it, or has failed.
+    Cut(Cut),
 }
 
 impl Passed {
@@ -108,12 +113,22 @@ impl Relay {
 }
 
 impl Ended {
+    /// Whether both sides are to notice that it is not the end of the data.
+    pub(crate) fn aborts(&self) -> bool {
+        match self {
+            Self::Closed => false,
+            Self::Cut(cut) => cut.reset,
+            Self::Idle | Self::Drained | Self::Downstream(_) | Self::Upstream(_) => true,
+        }
+    }
+
     /// What is told of it; `None` for an end in order. The details go to the log.
     pub(crate) fn reason(&self) -> Option<Reason> {
         match self {
             Self::Closed => None,
             Self::Idle => Some(Reason::IdleTimeout),
             Self::Drained => Some(Reason::Draining),
+            Self::Cut(cut) => Some(cut.reason),
             Self::Downstream(error) => {
                 tracing::debug!(%error, "the client's connection broke");
                 Some(Reason::ClientGone)

@@ -58,4 +58,7 @@ pub(super) const PLUGIN: &str = "tidegate.plugin.name";
 pub(super) const PLUGIN_CALLBACKS: &str = "tidegate.plugin.callbacks";
 /// Microseconds.
 pub(super) const PLUGIN_TIME: &str = "tidegate.plugin.time_us";
+/// Microseconds.
+pub(super) const PLUGIN_CPU: &str = "tidegate.plugin.cpu_us";
+/// `done`, `answered` or `failed`.
 pub(super) const PLUGIN_VERDICT: &str = "tidegate.plugin.verdict";

@@ -69,8 +69,12 @@ pub struct PluginTime {
     /// `namespace/name` of its policy.
     pub plugin: Arc<str>,
     pub callbacks: u32,
-    /// In all of them.
+    /// In all of them, by the clock.
     pub time: Duration,
+    /// CPU time of the same, where it was measured: for requests whose spans are recorded.
+    pub cpu: Option<Duration>,
+    /// It has answered in the backend's place, or has had the stream reset.
+    pub answered: bool,
     /// It came to an end in one of them, or while it was waited for.
     pub failed: bool,
 }
@@ -245,6 +249,11 @@ impl Exchange {
     /// The same, for whoever knows what time it is.
     pub(crate) fn finish_at(&mut self, finished: &Finished, now: Instant) {
         self.close(finished, now);
+    }
+
+    /// Whether somebody is going to read what is told of this request on its span.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.0.as_ref().is_some_and(|open| open.trace.is_recorded())
     }
 
     /// The request's trace id in hex, if it is in a trace: for error pages and the proxy's own log.

@@ -16,6 +16,7 @@ use super::attributes as name;
 use super::exchange::Destination;
 use super::fields::{Field, decision, routing};
 use super::{Direction, Telemetry};
+use crate::plugins::{Chain, SeenConnection};
 use crate::proxy_protocol::Addresses;
 use crate::tcp::Passed;
 
@@ -35,6 +36,8 @@ pub(crate) struct StreamRecord {
     reason: Option<Reason>,
     forgotten: bool,
     pub(crate) decisions: Decisions,
+    /// That have seen the connection, until it is carried.
+    pub(crate) plugins: Option<Box<Chain>>,
     pub(crate) passed: Passed,
 }
 
@@ -57,6 +60,7 @@ impl StreamRecord {
             reason: Some(Reason::Draining),
             forgotten: false,
             decisions: Decisions::new(),
+            plugins: None,
             passed: Passed::default(),
         }
     }
@@ -68,6 +72,12 @@ impl StreamRecord {
     /// Between which addresses the client believes to speak.
     pub(crate) fn addresses(&self) -> Addresses {
         Addresses { source: self.client.address, destination: self.server }
+    }
+
+    /// What plugins may ask about it.
+    pub(crate) fn seen_by_plugins(&self) -> SeenConnection {
+        let named = (self.route().cloned(), self.backend().cloned());
+        SeenConnection::new((self.client.clone(), self.server), self.server_name.clone(), named)
     }
 
     /// The client has named a server (SNI).

@@ -7,6 +7,7 @@ mod client;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use opentelemetry::trace::{
@@ -110,6 +111,10 @@ impl RequestTrace {
         self.context.as_ref()
     }
 
+    pub(super) fn is_recorded(&self) -> bool {
+        self.server.as_ref().is_some_and(Span::is_recording)
+    }
+
     pub(super) fn transition(&mut self, transition: &Transition) {
         if let Some(client) = &mut self.client {
             client.transition(transition);
@@ -169,13 +174,20 @@ impl RequestTrace {
 }
 
 fn plugin_attributes(plugin: &PluginTime) -> Vec<KeyValue> {
-    let microseconds = i64::try_from(plugin.time.as_micros()).unwrap_or(i64::MAX);
-    vec![
+    let microseconds = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    let verdict = match plugin {
+        PluginTime { failed: true, .. } => "failed",
+        PluginTime { answered: true, .. } => "answered",
+        PluginTime { .. } => "done",
+    };
+    let mut attributes = vec![
         KeyValue::new(name::PLUGIN, plugin.plugin.to_string()),
         KeyValue::new(name::PLUGIN_CALLBACKS, i64::from(plugin.callbacks)),
-        KeyValue::new(name::PLUGIN_TIME, microseconds),
-        KeyValue::new(name::PLUGIN_VERDICT, if plugin.failed { "failed" } else { "done" }),
-    ]
+        KeyValue::new(name::PLUGIN_TIME, microseconds(plugin.time)),
+        KeyValue::new(name::PLUGIN_VERDICT, verdict),
+    ];
+    attributes.extend(plugin.cpu.map(|cpu| KeyValue::new(name::PLUGIN_CPU, microseconds(cpu))));
+    attributes
 }
 
 fn start_span(

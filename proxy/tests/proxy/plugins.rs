@@ -2,10 +2,13 @@
 
 mod bodies;
 mod calls;
+mod connections;
+mod grpc;
 mod lives;
 #[path = "../../wasm/tests/host/module.rs"]
-mod module;
+pub(crate) mod module;
 mod sources;
+mod spans;
 
 use std::io::Write as _;
 use std::time::Duration;

@@ -84,6 +84,25 @@ const CALLBACKS: &[(&str, usize, usize)] = &[
 /// The two whose form depends on the version.
 const HEADER_CALLBACKS: [&str; 2] = ["proxy_on_request_headers", "proxy_on_response_headers"];
 
+/// Those that are called for requests, whatever they export beside them.
+pub(crate) const OF_REQUESTS: [&str; 6] = [
+    "proxy_on_request_headers",
+    "proxy_on_request_body",
+    "proxy_on_request_trailers",
+    "proxy_on_response_headers",
+    "proxy_on_response_body",
+    "proxy_on_response_trailers",
+];
+
+/// Those that are called for connections that are carried as a whole.
+pub(crate) const OF_CONNECTIONS: [&str; 5] = [
+    "proxy_on_new_connection",
+    "proxy_on_downstream_data",
+    "proxy_on_upstream_data",
+    "proxy_on_downstream_connection_close",
+    "proxy_on_upstream_connection_close",
+];
+
 /// # Errors
 /// A callback has another form than the ABI says: it could not be called.
 pub(crate) fn check_callbacks(module: &Module, abi: AbiVersion) -> Result<(), LoadError> {
@@ -115,11 +134,15 @@ fn is_i32(func: &FuncType, params: usize, results: usize) -> bool {
 }
 
 type One = TypedFunc<u32, ()>;
+type OneToOne = TypedFunc<u32, u32>;
 type Two = TypedFunc<(u32, u32), ()>;
 type TwoToOne = TypedFunc<(u32, u32), u32>;
-type Three = TypedFunc<(u32, u32, u32), ()>;
+pub(crate) type Three = TypedFunc<(u32, u32, u32), ()>;
 type ThreeToOne = TypedFunc<(u32, u32, u32), u32>;
 type Five = TypedFunc<(u32, u32, u32, u32, u32), ()>;
+
+/// One of the two pairs of callbacks that are told of bytes.
+pub(crate) type OfBytes = fn(&Callbacks) -> &[Option<ThreeToOne>; 2];
 
 /// What an instance exports of that; what it lacks has nothing to say.
 #[derive(Clone, Default)]
@@ -134,12 +157,16 @@ pub(crate) struct Callbacks {
     pub(crate) old_headers: [Option<TwoToOne>; 2],
     pub(crate) body: [Option<ThreeToOne>; 2],
     pub(crate) trailers: [Option<TwoToOne>; 2],
+    pub(crate) new_connection: Option<OneToOne>,
+    /// Downstream, upstream; as those of requests.
+    pub(crate) data: [Option<ThreeToOne>; 2],
+    pub(crate) connection_close: [Option<Two>; 2],
     pub(crate) http_call_response: Option<Five>,
     pub(crate) grpc_initial: Option<Three>,
     pub(crate) grpc_receive: Option<Three>,
     pub(crate) grpc_trailing: Option<Three>,
     pub(crate) grpc_close: Option<Three>,
-    pub(crate) done: Option<TypedFunc<u32, u32>>,
+    pub(crate) done: Option<OneToOne>,
     pub(crate) log: Option<One>,
     pub(crate) delete: Option<One>,
 }
@@ -160,6 +187,12 @@ impl Callbacks {
             old_headers: if old { [find.get(request), find.get(response)] } else { [None, None] },
             body: [find.get("proxy_on_request_body"), find.get("proxy_on_response_body")],
             trailers: [find.get("proxy_on_request_trailers"), find.get("proxy_on_response_trailers")],
+            new_connection: find.get("proxy_on_new_connection"),
+            data: [find.get("proxy_on_downstream_data"), find.get("proxy_on_upstream_data")],
+            connection_close: [
+                find.get("proxy_on_downstream_connection_close"),
+                find.get("proxy_on_upstream_connection_close"),
+            ],
             http_call_response: find.get("proxy_on_http_call_response"),
             grpc_initial: find.get("proxy_on_grpc_receive_initial_metadata"),
             grpc_receive: find.get("proxy_on_grpc_receive"),

@@ -33,6 +33,7 @@ pub struct Inspection {
     pub size: usize,
     /// `None` if that is what is wrong with it.
     pub abi: Option<AbiVersion>,
+    pub hears: Hears,
     /// `module.name`, functions.
     pub imports: Vec<String>,
     pub exports: Vec<String>,
@@ -73,8 +74,29 @@ impl Code {
         self.pre.module().get_export(name).is_some()
     }
 
+    /// What the plugin can be told of.
+    pub fn hears(&self) -> Hears {
+        Hears::of(self.pre.module())
+    }
+
     pub fn digest(&self) -> &Digest {
         &self.digest
+    }
+}
+
+/// What a module has callbacks for, beside its own start and end. SDKs of some languages export all of them, whatever their
+/// plugins do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hears {
+    pub requests: bool,
+    /// That are carried as a whole.
+    pub connections: bool,
+}
+
+impl Hears {
+    fn of(module: &Module) -> Self {
+        let any = |names: &[&str]| names.iter().any(|name| module.get_export(name).is_some());
+        Self { requests: any(&abi::OF_REQUESTS), connections: any(&abi::OF_CONNECTIONS) }
     }
 }
 
@@ -102,6 +124,7 @@ impl Inspection {
             digest,
             size: bytes.len(),
             abi: abi.ok(),
+            hears: Hears::of(&module),
             imports: module.imports().map(name).collect(),
             exports: module.exports().map(|export| export.name().to_owned()).collect(),
             missing: missing(&module, linked),

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
 use crate::abi::AbiVersion;
-use crate::call::{CallOut, View};
+use crate::call::{CallOut, Open, View};
 use crate::log::Rate;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
@@ -84,8 +84,8 @@ pub(crate) struct Tick {
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     last: u32,
-    /// Those that are not answered, and whether by gRPC.
-    pub(crate) open: FxHashMap<u32, bool>,
+    /// Those that are not over.
+    pub(crate) open: FxHashMap<u32, Open>,
     pub(crate) outbox: Vec<CallOut>,
     pub(crate) cancelled: Vec<u32>,
 }

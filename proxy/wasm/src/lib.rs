@@ -37,8 +37,8 @@ mod vm;
 
 pub use abi::AbiVersion;
 pub use cache::Cache;
-pub use call::{Answer, Asked, CallOut, GrpcAnswer};
-pub use code::{Code, Digest, Inspection, digest};
+pub use call::{Answer, Asked, CallOut, GrpcAnswer, Outgoing};
+pub use code::{Code, Digest, Hears, Inspection, digest};
 pub use engine::{Clock, SystemClock};
 pub use error::{Fault, FaultKind, LoadError, StartError};
 pub use host::World;
@@ -51,5 +51,5 @@ pub use plugin::{Plugin, Seat, Standing, Unavailable};
 pub use settings::{Budgets, Capabilities, OffenceLimits, Settings};
 pub use shared::Shared;
 pub use stats::{Counts, Stats};
-pub use stream::{Direction, LocalResponse, Logged, Spent, Step};
+pub use stream::{ClosedBy, Direction, LocalResponse, Logged, Spent, Step};
 pub use vm::{SharedVm, Vm, Work};

@@ -38,17 +38,29 @@ pub trait StreamView: Send + Sync + Debug {
     }
 }
 
-/// One exchange, which several plugins may see.
+/// One exchange, or one connection, which several plugins may see.
 #[derive(Debug)]
 pub struct Exchange {
     view: Box<dyn StreamView>,
     /// What plugins have set, for themselves and each other.
     set: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
+    measured: bool,
 }
 
 impl Exchange {
     pub fn new(view: impl StreamView + 'static) -> Self {
-        Self { view: Box::new(view), set: Mutex::default() }
+        Self { view: Box::new(view), set: Mutex::default(), measured: false }
+    }
+
+    /// Whether the CPU time of callbacks is to be told by [`Spent`](crate::Spent): it costs two system calls for each.
+    #[must_use]
+    pub fn measured(mut self, measured: bool) -> Self {
+        self.measured = measured;
+        self
+    }
+
+    pub(crate) fn is_measured(&self) -> bool {
+        self.measured
     }
 
     pub(crate) fn view(&self) -> &dyn StreamView {

@@ -1,4 +1,4 @@
-//! One request and its answer, as one plugin sees them.
+//! One request and its answer, or one connection that is carried as a whole, as one plugin sees it.
 //!
 //! What a plugin may change now is what lies in the slots: a map that has been given back to the proxy cannot be reached.
 
@@ -13,11 +13,22 @@ use crate::buffer::Buffer;
 use crate::map::{Map, RequestHead, ResponseHead};
 use crate::outside::Exchange;
 
-/// Which way.
+/// Which way: of a connection, [`Direction::Request`] is what its client sends ("downstream"), and
+/// [`Direction::Response`] what its backend does ("upstream").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     Request,
     Response,
+}
+
+/// Who has ended a side of a connection, with the numbers of the ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedBy {
+    Unknown = 0,
+    /// The proxy, for whatever reason.
+    Local = 1,
+    /// Whoever is at its other end.
+    Remote = 2,
 }
 
 /// What a plugin wants.
@@ -31,7 +42,7 @@ pub enum Step {
     Respond,
     /// The stream is to be reset.
     Close,
-    /// It holds back more of a body than its budget allows.
+    /// It holds back more of a body, or of a connection's bytes, than its budget allows.
     TooLarge,
 }
 
@@ -51,6 +62,7 @@ pub struct LocalResponse {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) exchange: Arc<Exchange>,
+    pub(crate) kind: Kind,
     pub(crate) sides: [Side; 2],
     pub(crate) local: Option<LocalResponse>,
     /// The local response was taken, or the answer's head has gone: there is no other.
@@ -62,12 +74,23 @@ pub(crate) struct Stream {
     pub(crate) spent: Spent,
 }
 
+/// What is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Exchange,
+    Connection,
+}
+
 /// What a stream has cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
     pub callbacks: u32,
-    /// In all of them.
+    /// In all of them, by the clock.
     pub time: Duration,
+    /// CPU time of the same, where it is [measured](Exchange::measured).
+    pub cpu: Option<Duration>,
+    /// It has answered itself, or has had the stream closed.
+    pub answered: bool,
     /// Its VM came to an end.
     pub failed: bool,
 }
@@ -100,9 +123,10 @@ impl Direction {
 }
 
 impl Stream {
-    pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
+    pub(crate) fn new(exchange: Arc<Exchange>, kind: Kind) -> Self {
         Self {
             exchange,
+            kind,
             sides: Default::default(),
             local: None,
             answered: false,

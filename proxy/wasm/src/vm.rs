@@ -1,6 +1,7 @@
 //! One VM: an instance of a module, the plugin's root context and its streams. Calls into it are strictly one after another.
 
 mod answers;
+mod connections;
 mod start;
 mod streams;
 mod work;
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 use wasmtime::Store;
 
 use crate::abi::Callbacks;
-use crate::engine::TICK;
+use crate::engine::{TICK, thread_time};
 use crate::error::Fault;
 use crate::host::{Host, ROOT};
 
@@ -82,6 +83,9 @@ impl Vm {
         let outside = self.store.data().world.outside.clone();
         let begun = outside.clock().monotonic();
         let host = self.store.data_mut();
+        // Two system calls, so only where somebody is told. Fuel, which counts instructions, would slow down all of them.
+        let measured = host.streams.get(&context).is_some_and(|stream| stream.exchange.is_measured());
+        let cpu_begun = measured.then(thread_time);
         (host.effective, host.looked, host.budget) = (context, None, budget);
         // The first look is only to know what time it is on this thread.
         self.store.set_epoch_deadline(1);
@@ -93,6 +97,9 @@ impl Vm {
         if let Some(stream) = host.streams.get_mut(&context) {
             stream.spent.callbacks += 1;
             stream.spent.time += took;
+            if let Some(begun) = cpu_begun {
+                *stream.spent.cpu.get_or_insert_default() += thread_time().saturating_sub(begun);
+            }
         }
         outcome.map_err(|error| self.die(&error))
     }
@@ -141,7 +148,7 @@ impl Vm {
 /// Ends callbacks that take too long. By the CPU time of the thread, so that a machine that is busy elsewhere ends none.
 fn watch(store: &mut Store<Host>) {
     store.epoch_deadline_callback(|mut cx| {
-        let now = crate::engine::thread_time();
+        let now = thread_time();
         let host = cx.data_mut();
         let since = *host.looked.get_or_insert(now);
         if now.saturating_sub(since) >= host.budget {

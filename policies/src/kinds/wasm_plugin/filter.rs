@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::decision::{Decision, Outcome, RuleRef};
-use crate::pipeline::{Effect, Filter, Performed, Phase, RequestContext, Verdict};
-use crate::plugin::{Failure, Plugged, Plugin};
+use crate::decision::{Decision, Decisions, Outcome, RuleRef};
+use crate::pipeline::{Cut, Effect, Filter, Performed, Phase, RequestContext, Verdict};
+use crate::plugin::{Carried, Failure, Plugged, Plugin};
 use crate::reason::Reason;
 
 #[derive(Debug)]
@@ -43,6 +43,25 @@ impl Filter for PluginFilter {
         }
     }
 
+    /// As Envoy fails open, bytes go on without a plugin that has failed where that is written: a connection may be of use for
+    /// days, and there is no other one to come, as there is of requests.
+    fn on_carried(&self, carried: Carried, decisions: &mut Decisions) -> Result<(), Cut> {
+        let cut = match carried {
+            Carried::Passed | Carried::Skipped => None,
+            Carried::Failed if self.plugin.failure == Failure::Open => None,
+            Carried::Closed => Some(Cut { reason: Reason::PluginClosed, reset: false }),
+            Carried::TooLarge => Some(Cut { reason: Reason::PluginBodyTooLarge, reset: true }),
+            Carried::Failed => Some(Cut { reason: Reason::PluginFailed, reset: true }),
+        };
+        let outcome = match cut {
+            None => Outcome::Allowed,
+            Some(cut) if self.plugin.shadow => Outcome::WouldRefuse(cut.reason),
+            Some(cut) => Outcome::Refused(cut.reason),
+        };
+        decisions.push(self.decision(outcome));
+        cut.filter(|_| !self.plugin.shadow).map_or(Ok(()), Err)
+    }
+
     fn plugin(&self) -> Option<&Arc<Plugin>> {
         Some(&self.plugin)
     }
@@ -64,7 +83,10 @@ impl PluginFilter {
     }
 
     fn decide(&self, outcome: Outcome, cx: &mut RequestContext<'_>) {
-        let (policy, rule) = (self.plugin.policy.clone(), self.rule.clone());
-        cx.decisions.push(Decision { policy, rule, outcome, detail: None });
+        cx.decisions.push(self.decision(outcome));
+    }
+
+    fn decision(&self, outcome: Outcome) -> Decision {
+        Decision { policy: self.plugin.policy.clone(), rule: self.rule.clone(), outcome, detail: None }
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct BudgetsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1024))]
     calls: Option<u32>,
-    /// How much of a body is held for the plugin, each way, 1 to 65536 KiB. Default: 1024.
+    /// How much of a body, or of a connection's bytes, is held for the plugin, each way, 1 to 65536 KiB. Default: 1024.
     #[serde(default, rename = "bufferKiB", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65536))]
     buffer_kib: Option<u32>,

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use crate::decision::{Decisions, Outcome};
 use crate::kind::Compiled;
 use crate::kinds::tests::{compile_in, faults};
-use crate::model::{Mode, Peer};
+use crate::model::{Mode, Peer, TargetKind};
 use crate::pipeline::{Effect, Filter, Performed, Phase, RequestContext, Verdict};
-use crate::plugin::{Failure, Plugged, Plugin, Source};
+use crate::plugin::{Carried, Failure, Plugged, Plugin, Source, Traffic};
 use crate::reason::Reason;
 use crate::state::StateStore;
 use crate::time::Timestamp;
@@ -145,4 +145,53 @@ fn without_anybody_to_ask_requests_pass_only_where_that_is_written() {
         matches!(judged(&*filter, &Performed::Unanswered).0, Verdict::Continue)
     };
     assert_eq!((passes("Open"), passes("Closed"), passes("LastGood")), (true, false, false));
+}
+
+/// How a connection is closed for what came of asking, and what is decided.
+fn carried(mode: Mode, failure: &str, word: Carried) -> (Option<(Reason, bool)>, Vec<Outcome>) {
+    let filter = filter(mode, json!({ "source": file(), "failurePolicy": failure }));
+    let mut decisions = Decisions::new();
+    let cut = filter.on_carried(word, &mut decisions).err().map(|cut| (cut.reason, cut.reset));
+    (cut, decisions.iter().map(|decision| decision.outcome).collect())
+}
+
+#[test]
+fn a_plugin_closes_connections_in_order_and_its_failure_by_a_reset_unless_they_may_do_without() {
+    let closed = |reason, reset| (Some((reason, reset)), vec![Outcome::Refused(reason)]);
+    let passed = (None, vec![Outcome::Allowed]);
+    assert_eq!(carried(Mode::Enforce, "Closed", Carried::Passed), passed);
+    assert_eq!(carried(Mode::Enforce, "Open", Carried::Skipped), passed);
+    assert_eq!(carried(Mode::Enforce, "Open", Carried::Closed), closed(Reason::PluginClosed, false));
+    assert_eq!(carried(Mode::Enforce, "Open", Carried::TooLarge), closed(Reason::PluginBodyTooLarge, true));
+    assert_eq!(carried(Mode::Enforce, "Open", Carried::Failed), passed);
+    for failure in ["Closed", "LastGood"] {
+        let failed = carried(Mode::Enforce, failure, Carried::Failed);
+        assert_eq!(failed, closed(Reason::PluginFailed, true));
+    }
+}
+
+#[test]
+fn in_shadow_no_connection_is_closed_and_it_is_said_which_would_be() {
+    for (word, reason) in [
+        (Carried::Closed, Reason::PluginClosed),
+        (Carried::TooLarge, Reason::PluginBodyTooLarge),
+        (Carried::Failed, Reason::PluginFailed),
+    ] {
+        assert_eq!(carried(Mode::Shadow, "Closed", word), (None, vec![Outcome::WouldRefuse(reason)]));
+    }
+}
+
+#[test]
+fn what_a_plugin_can_meet_follows_from_the_kinds_it_is_attached_to() {
+    use TargetKind::{GRPCRoute, Gateway, HTTPRoute, Service, TCPRoute, TLSRoute};
+    for (kinds, expected) in [
+        (&[TCPRoute, TLSRoute][..], Traffic::Connections),
+        (&[HTTPRoute, GRPCRoute], Traffic::Requests),
+        (&[HTTPRoute, TCPRoute], Traffic::Any),
+        (&[TCPRoute, Gateway], Traffic::Any),
+        (&[Service], Traffic::Any),
+        (&[], Traffic::Any),
+    ] {
+        assert_eq!(super::traffic(kinds), expected, "{kinds:?}");
+    }
 }

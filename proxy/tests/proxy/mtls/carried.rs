@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use super::support::{Caller, Served, for_cart};
 use super::{DOMAIN, app, strict};
 use crate::outbound::CART;
+use crate::plugins::module::{callback, plugin};
 
 /// Greets, and sends back what it is sent.
 async fn echo(greeting: &'static str) -> SocketAddr {
@@ -127,4 +128,23 @@ async fn a_request_is_judged_by_who_mtls_says_it_comes_from() {
         let caller = Caller::start(&authority, &clock, name).await.to(served.address());
         assert_eq!(caller.get().await.0, status, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_services_plugin_sees_the_bytes_where_the_service_is_served_and_only_there() {
+    let clock = TestClock::new();
+    let authority = TestAuthority::start(DOMAIN, &clock).await;
+    let put = "(drop (call $set_buffer_bytes (i32.const 2) (i32.const 0) (i32.const 0) @\">\"))";
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let module = plugin(&callback("downstream_data", 3, &format!("(if (local.get $p1) (then {put}))")));
+    std::io::Write::write_all(&mut file, &module).unwrap();
+    let mut served = Served::start(&authority, &clock, echo("").await).await;
+    let written = for_cart("WasmPlugin", json!({"source": {"file": file.path()}}), Mode::Enforce);
+    served.apply(written.clone());
+    let mut caller = Caller::start(&authority, &clock, "shop/web").await;
+    caller.sidecar.apply(written);
+    let caller = caller.to(served.address());
+    let mut client = caller.sidecar.raw(CART).await;
+    client.write("SSH-2.0-tide you\r\n").await;
+    assert_eq!(client.read_until("\n").await, ">SSH-2.0-tide you\r\n");
 }

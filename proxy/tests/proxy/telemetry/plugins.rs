@@ -14,13 +14,19 @@ async fn each_plugin_is_an_event_with_its_time_and_how_it_ended() {
     let collector = OtlpCollector::start().await;
     let (telemetry, guard) = Telemetry::start(to(&collector), &Handle::current());
     let exchange = telemetry.begin(&head("GET", "/", &[]), &peer(), Direction::Inbound);
-    let plugin = |plugin: &str, callbacks, microseconds, failed| PluginTime {
+    let plugin = |plugin: &str, callbacks, microseconds, verdict| PluginTime {
         plugin: plugin.into(),
         callbacks,
         time: Duration::from_micros(microseconds),
-        failed,
+        cpu: (microseconds < 1_000).then(|| Duration::from_micros(microseconds - 1)),
+        answered: verdict != "done",
+        failed: verdict == "failed",
     };
-    let plugins = vec![plugin("shop/auth", 4, 31, false), plugin("shop/redact", 1, 20_000, true)];
+    let plugins = vec![
+        plugin("shop/auth", 4, 31, "answered"),
+        plugin("shop/count", 2, 7, "done"),
+        plugin("shop/redact", 1, 20_000, "failed"),
+    ];
     exchange.finish(Finished { plugins, ..finished(503) });
     guard.shutdown().await;
 
@@ -30,13 +36,13 @@ async fn each_plugin_is_an_event_with_its_time_and_how_it_ended() {
         .events
         .iter()
         .map(|event| {
-            let of = |name: &str| event.attributes[&format!("tidegate.plugin.{name}")].clone();
-            (event.name.clone(), of("name"), of("callbacks"), of("time_us"), of("verdict"))
+            let of = |name: &str| event.attributes.get(&format!("tidegate.plugin.{name}")).cloned();
+            let of = ["name", "callbacks", "time_us", "cpu_us", "verdict"]
+                .map(|name| of(name).unwrap_or_default());
+            (event.name.clone(), of.join(" "))
         })
         .collect();
-    let event = |name: &str, callbacks: &str, time: &str, verdict: &str| {
-        let text = str::to_owned;
-        (text("tidegate.plugin"), text(name), text(callbacks), text(time), text(verdict))
-    };
-    assert_eq!(told, [event("shop/auth", "4", "31", "done"), event("shop/redact", "1", "20000", "failed")]);
+    let event = |told: &str| (String::from("tidegate.plugin"), told.to_owned());
+    let expected = ["shop/auth 4 31 30 answered", "shop/count 2 7 6 done", "shop/redact 1 20000  failed"];
+    assert_eq!(told, expected.map(event));
 }

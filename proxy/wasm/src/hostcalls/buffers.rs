@@ -1,9 +1,10 @@
-//! Bodies, configuration and what side calls brought.
+//! Bodies, bytes of connections, configuration and what side calls brought.
 
 use super::memory::part;
 use super::{Cx, Linked, hostcalls};
 use crate::host::{Host, Stage};
 use crate::status::{Outcome, Status};
+use crate::stream::{Kind, Side};
 
 pub(super) fn link(linked: &mut Linked) -> wasmtime::Result<()> {
     hostcalls! { linked;
@@ -34,11 +35,9 @@ fn status(cx: &mut Cx<'_, '_>, buffer: u32, size: u32, flags: u32) -> Outcome {
 fn set(cx: &mut Cx<'_, '_>, buffer: u32, start: u32, size: u32, pointer: u32, length: u32) -> Outcome {
     let (memory, host) = cx.split();
     let with = part(memory, (pointer, length))?;
-    let index = match buffer {
-        0 | 1 => usize::from(buffer == 1),
-        _ => return Err(Status::BadArgument.into()),
-    };
-    let side = host.stream().map(|stream| &mut stream.sides[index]).filter(|side| side.in_body);
+    let (kind, index) = of_stream(buffer).ok_or(Status::BadArgument)?;
+    let stream = host.stream().filter(|stream| stream.kind == kind);
+    let side = stream.map(|stream| &mut stream.sides[index]).filter(|side| side.in_body);
     let side = side.ok_or(Status::BadArgument)?;
     let place = |place: u32| usize::try_from(place).unwrap_or(usize::MAX);
     side.body.set(place(start), place(size), with)?;
@@ -56,22 +55,34 @@ fn configuration(cx: &mut Cx<'_, '_>, pointer: u32, length: u32) -> Outcome {
     })
 }
 
-/// Outside its phase a body is empty; an answer of which there is none is not found.
+/// The buffers that belong to a side of a stream.
+fn of_stream(buffer: u32) -> Option<(Kind, usize)> {
+    match buffer {
+        0 => Some((Kind::Exchange, 0)),
+        1 => Some((Kind::Exchange, 1)),
+        2 => Some((Kind::Connection, 0)),
+        3 => Some((Kind::Connection, 1)),
+        _ => None,
+    }
+}
+
+/// Outside its phase a body is empty, and so are a connection's bytes, as in Envoy; an answer of which there is none is not found.
 fn readable(host: &Host, buffer: u32) -> Result<&[u8], Status> {
     let of_answer = |grpc: bool| {
         let view = host.view.as_ref().filter(|view| view.grpc == grpc);
         view.and_then(|view| view.body.as_deref()).ok_or(Status::NotFound)
     };
+    if let Some((kind, index)) = of_stream(buffer) {
+        let stream = host.stream_ref().filter(|stream| stream.kind == kind);
+        let side: Option<&Side> = stream.map(|stream| &stream.sides[index]).filter(|side| side.in_body);
+        return Ok(side.map_or(&[], |side| side.body.as_slice()));
+    }
     match buffer {
-        0 | 1 => {
-            let side = host.stream_ref().map(|stream| &stream.sides[usize::from(buffer == 1)]);
-            Ok(side.filter(|side| side.in_body).map_or(&[], |side| side.body.as_slice()))
-        }
         4 => of_answer(false),
         5 => of_answer(true),
         6 => Ok(&host.settings.vm_configuration),
         7 => Ok(&host.settings.configuration),
-        2 | 3 | 8 => Err(Status::NotFound),
+        8 => Err(Status::NotFound),
         _ => Err(Status::BadArgument),
     }
 }

@@ -1,5 +1,6 @@
 //! Side calls. They are checked and counted here, and sent by the shell after the callback.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use wasmtime::Caller;
 
 use super::memory::part;
 use super::{Cx, Linked, Slice, hostcalls};
-use crate::call::{Asked, CallOut};
+use crate::call::{Asked, CallOut, Open};
 use crate::host::Host;
 use crate::map::{Map, RequestHead};
 use crate::pairs;
@@ -36,14 +37,14 @@ pub(super) fn link(linked: &mut Linked) -> wasmtime::Result<()> {
     let bit = linked.hostcall(name);
     #[rustfmt::skip]
     linked.linker.func_wrap("env", name, move |mut caller: Caller<'_, Host>,
-        _u: u32, _un: u32, _s: u32, _sn: u32, _m: u32, _mn: u32, _h: u32, _hn: u32, _out: u32| {
-        // The one failure that SDKs expect of it.
-        super::run(&mut caller, (name, bit), |_| Err(Status::InternalFailure.into()))
+        u: u32, un: u32, s: u32, sn: u32, m: u32, mn: u32, h: u32, hn: u32, out: u32| {
+        let target = ((u, un), (s, sn), (m, mn));
+        super::run(&mut caller, (name, bit), |cx| grpc_stream(cx, target, (h, hn), out))
     })?;
     hostcalls! { linked;
         "proxy_grpc_send"(call: u32, p: u32, n: u32, eos: u32) => grpc_send;
         "proxy_grpc_cancel"(call: u32) => grpc_cancel;
-        "proxy_grpc_close"(call: u32) => grpc_cancel;
+        "proxy_grpc_close"(call: u32) => grpc_close;
         "proxy_get_status"(code: u32, p: u32, n: u32) => get_status;
     }
     Ok(())
@@ -58,8 +59,11 @@ struct HttpCall {
     out: u32,
 }
 
+/// Upstream, service and method.
+type Target = (Slice, Slice, Slice);
+
 struct GrpcCall {
-    target: (Slice, Slice, Slice),
+    target: Target,
     metadata: Slice,
     message: Slice,
     timeout: u32,
@@ -86,8 +90,27 @@ fn http_call(cx: &mut Cx<'_, '_>, call: &HttpCall) -> Outcome {
 }
 
 fn grpc_call(cx: &mut Cx<'_, '_>, call: &GrpcCall) -> Outcome {
+    let (upstream, service, method) = target(cx, call.target)?;
+    let (memory, _) = cx.split();
+    let metadata = fields(part(memory, call.metadata)?)?;
+    let message = Bytes::copy_from_slice(part(memory, call.message)?);
+    begin(cx, upstream, (call.timeout, call.out), Asked::Grpc { service, method, metadata, message })
+}
+
+/// It has no timeout, and ends when either side says so, or with the VM.
+fn grpc_stream(cx: &mut Cx<'_, '_>, to: Target, metadata: Slice, out: u32) -> Outcome {
+    let (upstream, service, method) = target(cx, to)?;
+    let (memory, _) = cx.split();
+    let metadata = fields(part(memory, metadata)?)?;
+    let messages = Arc::default();
+    begin(cx, upstream, (0, out), Asked::GrpcStream { service, method, metadata, messages })
+}
+
+fn target(
+    cx: &mut Cx<'_, '_>,
+    (upstream, service, method): Target,
+) -> Result<(String, String, String), Failure> {
     let (memory, host) = cx.split();
-    let (upstream, service, method) = call.target;
     let upstream = part(memory, upstream)?;
     let upstream = match known(host, upstream) {
         Some(upstream) => upstream,
@@ -97,10 +120,7 @@ fn grpc_call(cx: &mut Cx<'_, '_>, call: &GrpcCall) -> Outcome {
         }
     };
     let text = |slice| Ok::<_, Failure>(String::from_utf8_lossy(part(memory, slice)?).into_owned());
-    let (service, method) = (text(service)?, text(method)?);
-    let metadata = fields(part(memory, call.metadata)?)?;
-    let message = Bytes::copy_from_slice(part(memory, call.message)?);
-    begin(cx, upstream, (call.timeout, call.out), Asked::Grpc { service, method, metadata, message })
+    Ok((upstream, text(service)?, text(method)?))
 }
 
 fn begin(cx: &mut Cx<'_, '_>, upstream: String, (timeout, out): (u32, u32), request: Asked) -> Outcome {
@@ -112,7 +132,12 @@ fn begin(cx: &mut Cx<'_, '_>, upstream: String, (timeout, out): (u32, u32), requ
     cx.write_u32(out, id)?;
     let host = cx.host();
     host.stats.call();
-    host.calls.open.insert(id, matches!(request, Asked::Grpc { .. }));
+    let open = match &request {
+        Asked::Http { .. } => Open::Http,
+        Asked::Grpc { .. } => Open::Grpc,
+        Asked::GrpcStream { messages, .. } => Open::Stream(messages.clone()),
+    };
+    host.calls.open.insert(id, open);
     let timeout = (timeout > 0).then(|| Duration::from_millis(timeout.into()));
     host.calls.outbox.push(CallOut { id, upstream, timeout, request });
     host.mailbox.wake();
@@ -147,15 +172,36 @@ fn fields(bytes: &[u8]) -> Result<HeaderMap, Status> {
     Ok(fields)
 }
 
-/// Only a stream could be sent more, and there are none.
-fn grpc_send(cx: &mut Cx<'_, '_>, call: u32, _pointer: u32, _length: u32, _eos: u32) -> Outcome {
-    let known = cx.host().calls.open.get(&call) == Some(&true);
-    Err(if known { Status::BadArgument } else { Status::NotFound }.into())
+/// Only to a stream, and as long as it takes any: what nobody takes is not kept without end.
+fn grpc_send(cx: &mut Cx<'_, '_>, call: u32, pointer: u32, length: u32, eos: u32) -> Outcome {
+    let (memory, host) = cx.split();
+    let messages = match host.calls.open.get(&call) {
+        Some(Open::Stream(messages)) if !messages.has_ended() => messages.clone(),
+        Some(Open::Stream(_) | Open::Grpc) => return Err(Status::BadArgument.into()),
+        Some(Open::Http) | None => return Err(Status::NotFound.into()),
+    };
+    let message = Bytes::copy_from_slice(part(memory, (pointer, length))?);
+    if !messages.push(message, host.settings.budgets.buffer) {
+        return Err(Status::InternalFailure.into());
+    }
+    if eos != 0 {
+        messages.end();
+    }
+    Ok(())
+}
+
+/// Of a stream our half ends, and what comes is still told; a call is given up, as in Envoy.
+fn grpc_close(cx: &mut Cx<'_, '_>, call: u32) -> Outcome {
+    if let Some(Open::Stream(messages)) = cx.host().calls.open.get(&call) {
+        messages.end();
+        return Ok(());
+    }
+    grpc_cancel(cx, call)
 }
 
 fn grpc_cancel(cx: &mut Cx<'_, '_>, call: u32) -> Outcome {
     let host = cx.host();
-    if host.calls.open.get(&call) != Some(&true) {
+    if !matches!(host.calls.open.get(&call), Some(Open::Grpc | Open::Stream(_))) {
         return Err(Status::NotFound.into());
     }
     host.calls.open.remove(&call);

@@ -8,7 +8,7 @@ use crate::host::{ROOT, Stage, Tick};
 use crate::log::{Level, Line, MAX_LINE};
 use crate::pairs;
 use crate::status::{Outcome, Status};
-use crate::stream::{Direction, LocalResponse};
+use crate::stream::{Direction, Kind, LocalResponse};
 
 pub(super) fn link(linked: &mut Linked) -> wasmtime::Result<()> {
     hostcalls! { linked;
@@ -104,24 +104,33 @@ fn done(cx: &mut Cx<'_, '_>) -> Outcome {
     Ok(())
 }
 
+/// Of what the stream is not, nothing can go on, and nothing is said of it, as in Envoy.
 fn continue_stream(cx: &mut Cx<'_, '_>, stream: u32) -> Outcome {
-    let direction = direction(stream)?;
-    cx.host().stream().ok_or(Status::BadArgument)?.resume(direction);
-    Ok(())
-}
-
-fn close_stream(cx: &mut Cx<'_, '_>, stream: u32) -> Outcome {
-    direction(stream)?;
+    let (kind, direction) = side(stream)?;
     let stream = cx.host().stream().ok_or(Status::BadArgument)?;
-    stream.closed = true;
-    stream.wake();
+    if stream.kind == kind {
+        stream.resume(direction);
+    }
     Ok(())
 }
 
-fn direction(stream: u32) -> Result<Direction, Status> {
+/// A connection ends as a whole, whichever of its sides is named: the other one would be of no use to anybody.
+fn close_stream(cx: &mut Cx<'_, '_>, stream: u32) -> Outcome {
+    let (kind, _) = side(stream)?;
+    let stream = cx.host().stream().ok_or(Status::BadArgument)?;
+    if stream.kind == kind {
+        stream.closed = true;
+        stream.wake();
+    }
+    Ok(())
+}
+
+fn side(stream: u32) -> Result<(Kind, Direction), Status> {
     match stream {
-        0 => Ok(Direction::Request),
-        1 => Ok(Direction::Response),
+        0 => Ok((Kind::Exchange, Direction::Request)),
+        1 => Ok((Kind::Exchange, Direction::Response)),
+        2 => Ok((Kind::Connection, Direction::Request)),
+        3 => Ok((Kind::Connection, Direction::Response)),
         _ => Err(Status::BadArgument),
     }
 }
@@ -173,7 +182,8 @@ fn local_response(cx: &mut Cx<'_, '_>, sent: &Sent) -> Outcome {
     let pairs = pairs::read(part(memory, sent.headers)?);
     let logging = host.stage == Stage::Logging;
     let stream = host.stream().ok_or(Status::BadArgument)?;
-    if logging || stream.local.is_some() {
+    // To bytes there is no answer.
+    if logging || stream.local.is_some() || stream.kind == Kind::Connection {
         return Ok(());
     }
     if stream.answered {

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{Life, Vm};
+use crate::abi::OfBytes;
 use crate::error::Fault;
 use crate::host::{ROOT, Stage};
 use crate::map::{Map, RequestHead, ResponseHead};
 use crate::outside::Exchange;
-use crate::stream::{Direction, LocalResponse, Logged, Spent, Step, Stream};
+use crate::stream::{Direction, Kind, LocalResponse, Logged, Spent, Step, Stream};
 
 const PAUSE: u32 = 1;
 
@@ -21,9 +22,13 @@ impl Vm {
     /// # Errors
     /// That was the VM's end.
     pub fn open(&mut self, exchange: Arc<Exchange>) -> Result<u32, Fault> {
+        self.open_as(exchange, Kind::Exchange)
+    }
+
+    pub(super) fn open_as(&mut self, exchange: Arc<Exchange>, kind: Kind) -> Result<u32, Fault> {
         let id = self.new_id();
         let host = self.store.data_mut();
-        host.streams.insert(id, Stream::new(exchange));
+        host.streams.insert(id, Stream::new(exchange, kind));
         host.stats.stream();
         self.ask(id, |all| &all.context_create, (), |create, store| create.call(store, (id, ROOT)))?;
         Ok(id)
@@ -71,6 +76,17 @@ impl Vm {
     /// # Errors
     /// As [`Vm::open`].
     pub fn body(&mut self, id: u32, direction: Direction, chunk: Bytes, eos: bool) -> Result<Step, Fault> {
+        self.bytes(id, (direction, |all| &all.body), chunk, eos)
+    }
+
+    /// Told by one of the two forms of bytes that there are.
+    pub(super) fn bytes(
+        &mut self,
+        id: u32,
+        (direction, callbacks): (Direction, OfBytes),
+        chunk: Bytes,
+        eos: bool,
+    ) -> Result<Step, Fault> {
         let index = direction.index();
         let limit = self.store.data().settings.budgets.buffer;
         let Some(stream) = self.store.data_mut().streams.get_mut(&id) else { return Ok(Step::Close) };
@@ -81,7 +97,7 @@ impl Vm {
         side.body.append(chunk);
         side.in_body = true;
         let size = number(side.body.len());
-        let Some(callback) = self.callbacks.body[index].clone() else {
+        let Some(callback) = callbacks(&self.callbacks)[index].clone() else {
             return Ok(self.decided(id, direction, 0));
         };
         self.begin(id, direction, |_| {});
@@ -106,7 +122,7 @@ impl Vm {
     }
 
     /// Until the callback says otherwise, it is paused: so one that goes on from within is noticed.
-    fn begin(&mut self, id: u32, direction: Direction, fill: impl FnOnce(&mut Stream)) {
+    pub(super) fn begin(&mut self, id: u32, direction: Direction, fill: impl FnOnce(&mut Stream)) {
         if let Some(stream) = self.store.data_mut().streams.get_mut(&id) {
             stream.side(direction).paused = true;
             fill(stream);
@@ -114,7 +130,7 @@ impl Vm {
     }
 
     /// Everything but 0 is a pause, whatever its number.
-    fn decided(&mut self, id: u32, direction: Direction, action: u32) -> Step {
+    pub(super) fn decided(&mut self, id: u32, direction: Direction, action: u32) -> Step {
         let Some(stream) = self.store.data_mut().streams.get_mut(&id) else { return Step::Close };
         if action < PAUSE {
             stream.side(direction).paused = false;
@@ -181,6 +197,7 @@ impl Vm {
         let stream = self.store.data_mut().streams.get_mut(&id)?;
         let local = stream.local.take()?;
         stream.sides[Direction::Response.index()].paused = false;
+        stream.spent.answered = true;
         Some(local)
     }
 
@@ -195,7 +212,8 @@ impl Vm {
         self.callbacks.log.is_some()
     }
 
-    /// The exchange is over, however it ended: log, done, delete. Its side calls go on, for they are the root context's.
+    /// The exchange is over, however it ended: log, done, delete; of a connection done, log, delete, for that is the order in
+    /// which Envoy tells them of each. Its side calls go on, for they are the root context's.
     pub fn close(&mut self, id: u32, logged: Logged) -> Spent {
         let host = self.store.data_mut();
         let Some(stream) = host.streams.get_mut(&id) else { return Spent::default() };
@@ -203,25 +221,36 @@ impl Vm {
         for side in &mut stream.sides {
             *side = Default::default();
         }
-        host.stage = Stage::Logging;
         // Of each only whether it came to an end matters, and that `enter` has noted.
-        let told = self
-            .ask(id, |all| &all.log, (), |log, store| log.call(store, id))
-            .and_then(|()| {
-                self.store.data_mut().stage = Stage::Running;
-                self.ask(id, |all| &all.done, 1, |done, store| done.call(store, id))
-            })
-            .and_then(|_| self.ask(id, |all| &all.delete, (), |delete, store| delete.call(store, id)));
+        let told = match stream.kind {
+            Kind::Exchange => self.tell_log(id).and_then(|()| self.tell_done(id)),
+            Kind::Connection => self.tell_done(id).and_then(|()| self.tell_log(id)),
+        };
+        let told =
+            told.and_then(|()| self.ask(id, |all| &all.delete, (), |delete, store| delete.call(store, id)));
         if let Err(fault) = told {
-            tracing::debug!(%fault, "a plugin ended while it was told of a request that is over");
+            tracing::debug!(%fault, "a plugin ended while it was told of what is over");
         }
         let host = self.store.data_mut();
-        host.stage = Stage::Running;
-        let spent = host.streams.remove(&id).map(|stream| stream.spent).unwrap_or_default();
+        let ended = host.streams.remove(&id);
+        let spent =
+            ended.map(|stream| Spent { answered: stream.spent.answered || stream.closed, ..stream.spent });
+        let spent = spent.unwrap_or_default();
         if matches!(self.life, Life::Retired { .. }) {
             self.store.data().mailbox.wake();
         }
         Spent { failed: matches!(self.life, Life::Dead(_)), ..spent }
+    }
+
+    fn tell_log(&mut self, id: u32) -> Result<(), Fault> {
+        self.store.data_mut().stage = Stage::Logging;
+        let told = self.ask(id, |all| &all.log, (), |log, store| log.call(store, id));
+        self.store.data_mut().stage = Stage::Running;
+        told
+    }
+
+    fn tell_done(&mut self, id: u32) -> Result<(), Fault> {
+        self.ask(id, |all| &all.done, 1, |done, store| done.call(store, id)).map(drop)
     }
 }
 

@@ -1,13 +1,14 @@
 //! Side calls, ticks, queues and metrics: what goes out, what comes back, and what is bounded.
 
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tidegate_wasm::{Answer, Asked, Direction, GrpcAnswer, Step, Work};
+use tidegate_wasm::{Answer, Asked, Direction, GrpcAnswer, Outgoing, Step, Work};
 
 use crate::module::{callback, event, plugin};
-use crate::world::{Bench, request, response, settings};
+use crate::world::{Bench, exchange, request, response, settings};
 
 const PAUSE: &str = "(return (i32.const 1))";
 const CALL: &str = "(call $say (call $http_call @\"known\" @{:method=POST;:path=/check?a;:authority=auth;x-c=1} @\"body\" @{} (i32.const 250) (i32.const 48)))";
@@ -109,7 +110,7 @@ fn the_authority_of_a_call_may_be_empty_and_is_sent_so() {
 }
 
 #[test]
-fn a_grpc_call_is_answered_in_parts_and_can_be_cancelled() {
+fn a_grpc_call_is_answered_by_its_message_or_its_status_and_can_be_cancelled() {
     let call = "(call $say (call $grpc_call @\"known\" @\"pkg.S\" @\"M\" @{k=v} @\"msg\" (i32.const 0) (i32.const 48)))";
     let receive = "(drop (call $get_buffer_bytes (i32.const 5) (i32.const 0) (i32.const 99) (i32.const 16) (i32.const 20))) (call $out)";
     let close =
@@ -129,15 +130,23 @@ fn a_grpc_call_is_answered_in_parts_and_can_be_cancelled() {
     let Asked::Grpc { service, method, metadata, message } = &calls[0].request else { panic!() };
     assert_eq!((&**service, &**method, &**message), ("pkg.S", "M", &b"msg"[..]));
     assert_eq!(metadata["k"], "v");
-    let answer = GrpcAnswer {
-        metadata: HeaderMap::new(),
-        message: Some(Bytes::from_static(b"reply")),
-        trailers: HeaderMap::new(),
-        status: 5,
+    let answer = |status: u32, message: Option<&'static str>| GrpcAnswer {
+        message: message.map(Bytes::from),
+        status,
         status_message: String::from("gone"),
     };
-    vm.lock().grpc_answered(calls[0].id, answer).unwrap();
-    assert_eq!(bench.lab.lines(), ["0", "reply", "5", "5", "gone"]);
+    vm.lock().grpc_answered(calls[0].id, answer(0, Some("reply"))).unwrap();
+    assert_eq!(bench.lab.lines(), ["0", "reply"], "as in Envoy, nothing is told of its end");
+    for (status, message, expected) in
+        [(5, Some("granted"), ["5", "5", "gone"]), (0, None, ["13", "13", "no message"])]
+    {
+        let id = vm.lock().open(exchange()).unwrap();
+        vm.lock().request_headers(id, request(), true).unwrap();
+        let calls = sent(&bench, &vm);
+        bench.lab.lines();
+        vm.lock().grpc_answered(calls[0].id, answer(status, message)).unwrap();
+        assert_eq!(bench.lab.lines(), expected);
+    }
     vm.lock().response_headers(id, response(), true).unwrap();
     let Work::Calls { send, cancel } = bench.work(&vm) else { panic!() };
     assert_eq!((send.len(), cancel.len()), (0, 1));
@@ -177,4 +186,69 @@ fn an_item_in_a_queue_is_told_after_the_callback() {
     assert_eq!(bench.lab.lines(), ["filled"]);
     bench.work(&vm);
     assert_eq!(bench.lab.lines(), ["0", "item", "7"]);
+}
+
+/// Messages that wait to be sent, and whether there will be more.
+fn waiting(messages: &Outgoing) -> (Vec<Bytes>, bool) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut found = Vec::new();
+    loop {
+        match messages.poll_next(&mut cx) {
+            Poll::Ready(Some(message)) => found.push(message),
+            Poll::Ready(None) => return (found, false),
+            Poll::Pending => return (found, true),
+        }
+    }
+}
+
+#[test]
+fn a_grpc_stream_takes_messages_until_our_half_ends_and_tells_of_those_that_come() {
+    let stream = "(call $say (call $grpc_stream @\"known\" @\"pkg.S\" @\"M\" @{k=v} (i32.const 48)))
+        (call $say (call $grpc_stream @\"stranger\" @\"pkg.S\" @\"M\" @{} (i32.const 52)))
+        (call $say (call $grpc_send (i32.load (i32.const 48)) @\"one\" (i32.const 0)))
+        (call $say (call $grpc_send (i32.const 77) @\"none\" (i32.const 0)))";
+    let receive = "(drop (call $get_buffer_bytes (i32.const 5) (i32.const 0) (i32.const 99) (i32.const 16) (i32.const 20))) (call $out)
+        (call $say (call $grpc_send (local.get $p1) @\"two\" (i32.const 1)))
+        (call $say (call $grpc_send (local.get $p1) @\"three\" (i32.const 0)))
+        (call $say (call $grpc_close (local.get $p1)))";
+    let close =
+        "(call $say (local.get $p2)) (call $say (call $grpc_send (local.get $p1) @\"late\" (i32.const 0)))";
+    let functions = [
+        callback("request_headers", 3, stream),
+        event("grpc_receive", 3, receive),
+        event("grpc_close", 3, close),
+    ];
+    let bench = Bench::of(&plugin(&functions.concat()));
+    let (vm, id) = bench.open();
+    vm.lock().request_headers(id, request(), true).unwrap();
+    assert_eq!(bench.lab.lines(), ["0", "4", "0", "1"]);
+    let calls = sent(&bench, &vm);
+    let Asked::GrpcStream { service, metadata, messages, .. } = &calls[0].request else {
+        panic!("{calls:?}")
+    };
+    assert_eq!((&**service, &metadata["k"]), ("pkg.S", &"v".parse::<http::HeaderValue>().unwrap()));
+    assert_eq!(waiting(messages), (vec![Bytes::from("one")], true));
+    vm.lock().grpc_received(calls[0].id, Bytes::from_static(b"answer")).unwrap();
+    assert_eq!(bench.lab.lines(), ["answer", "0", "2", "0"]);
+    assert_eq!(waiting(messages), (vec![Bytes::from("two")], false));
+    vm.lock().grpc_closed(calls[0].id, (5, String::from("gone"))).unwrap();
+    assert_eq!(bench.lab.lines(), ["5", "2"]);
+    vm.lock().grpc_received(calls[0].id, Bytes::from_static(b"late")).unwrap();
+    assert_eq!(bench.lab.lines(), [""; 0], "it is over");
+}
+
+#[test]
+fn what_nobody_takes_of_a_grpc_stream_is_not_kept_without_end() {
+    let stream = "(drop (call $grpc_stream @\"known\" @\"pkg.S\" @\"M\" @{} (i32.const 48)))
+        (call $say (call $grpc_send (i32.load (i32.const 48)) (i32.const 0) (i32.const 900) (i32.const 0)))
+        (call $say (call $grpc_send (i32.load (i32.const 48)) (i32.const 0) (i32.const 0) (i32.const 0)))
+        (call $say (call $grpc_send (i32.load (i32.const 48)) (i32.const 0) (i32.const 0) (i32.const 0)))
+        (call $say (call $grpc_cancel (i32.load (i32.const 48))))";
+    let mut settings = settings();
+    settings.budgets.buffer = 1050;
+    let bench = Bench::with(&plugin(&callback("request_headers", 3, stream)), settings);
+    let (vm, id) = bench.open();
+    vm.lock().request_headers(id, request(), true).unwrap();
+    assert_eq!(bench.lab.lines(), ["0", "0", "10", "0"]);
+    assert!(sent(&bench, &vm).is_empty(), "it was cancelled before it was sent");
 }

@@ -2,7 +2,7 @@
 
 use tidegate_wasm::{AbiVersion, Code, Inspection, LoadError, hostcall_names};
 
-use crate::module::{callback, plugin, plugin_of};
+use crate::module::{callback, event, plugin, plugin_of};
 
 fn refused(bytes: &[u8]) -> String {
     Code::load(bytes, None).unwrap_err().to_string()
@@ -82,6 +82,21 @@ fn an_inspection_says_everything_that_is_wrong_at_once() {
     let good = Inspection::of(&plugin("")).unwrap();
     assert!(good.faults.is_empty() && good.imports.contains(&String::from("env.proxy_log")));
     assert!(good.exports.contains(&String::from("proxy_abi_version_0_2_1")));
+}
+
+#[test]
+fn what_a_module_has_callbacks_for_is_told() {
+    let hears = |functions: &str| {
+        let hears = Code::load(&plugin(functions), None).unwrap().hears();
+        (hears.requests, hears.connections)
+    };
+    assert_eq!(hears(&callback("response_trailers", 2, "")), (true, false));
+    assert_eq!(hears(&event("upstream_connection_close", 2, "")), (false, true));
+    assert_eq!(
+        hears(&[callback("request_body", 3, ""), callback("upstream_data", 3, "")].concat()),
+        (true, true)
+    );
+    assert_eq!(hears(&[callback("done", 1, ""), event("tick", 1, "")].concat()), (false, false));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its set-up too")]
 
 mod calls;
+mod connections;
 mod lives;
 mod loading;
 mod module;

@@ -145,6 +145,10 @@ pub(crate) fn exchange() -> Arc<Exchange> {
     Arc::new(Exchange::new(View))
 }
 
+pub(crate) fn measured() -> Arc<Exchange> {
+    Arc::new(Exchange::new(View).measured(true))
+}
+
 pub(crate) fn request() -> RequestHead {
     let mut headers = HeaderMap::new();
     headers.insert("host", "a.test".parse().unwrap());
