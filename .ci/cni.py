@@ -32,8 +32,8 @@ PLUGINS = pathlib.Path("/usr/lib/cni")
 LIBRARY = pathlib.Path("/usr/share/gocode/src/github.com/containernetworking/cni/libcni")
 PACKAGES = ["containernetworking-plugins", "golang-go", "golang-github-appc-cni-dev", "iptables", "iproute2", "util-linux"]
 SIDECAR_USER = 15001
-#: What a Service is and leads to: addresses of the node, which every pod has a route to.
-CLUSTER_IP, BACKEND = "10.96.0.7", "203.0.113.9"
+#: What the Service leads to: an address of the node, which every pod has a route to.
+BACKEND = "203.0.113.9"
 MESH = interception.MESH.replace(interception.PODS[0], BACKEND)
 NETWORK = {
     "cniVersion": "1.0.0",
@@ -207,8 +207,11 @@ def from_pod(netns, code):
 def traffic(node, netns, addresses):
     """Both ways through the sidecar, by connections that know nothing of it."""
     with application(netns), sidecar(node, netns) as log:
-        code = f"import urllib.request as u; a = u.urlopen('http://{CLUSTER_IP}/routed', timeout=10); print(a.headers['x-routed'])"
-        check("a call of the application has the Service's route", from_pod(netns, code) == (0, "yes\n"), from_pod(netns, code))
+        for service in interception.CLUSTER_IPS:
+            url = f"http://[{service}]/routed" if ":" in service else f"http://{service}/routed"
+            code = f"import urllib.request as u; print(u.urlopen('{url}', timeout=10).headers['x-routed'])"
+            told = from_pod(netns, code)
+            check(f"a call of the application to {service} has the Service's route", told == (0, "yes\n"), told)
         for i, address in enumerate(addresses):
             path = f"/from-outside-{i}"
             until(lambda address=address, path=path: interception.get(address, interception.APP, path, "web")[0] == 200)

@@ -79,8 +79,7 @@ pub async fn pod(kubeconfig: &Path, name: &PodName, patience: Patience) -> Resul
 
 async fn attempt(kubeconfig: &Path, name: &PodName) -> Result<Json, Fault> {
     let in_file = |why: &dyn std::fmt::Display| passing(format!("{}: {why}", kubeconfig.display()));
-    let text = read_bounded(kubeconfig).map_err(|error| in_file(&error))?;
-    let access = Access::read(&text).map_err(|why| in_file(&why))?;
+    let access = access(kubeconfig).map_err(passing)?;
     let (host, port) = authority(&access.server);
     let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await;
     let stream = stream.map_err(|error| passing(format!("{host}:{port}: {error}")))?;
@@ -93,11 +92,18 @@ async fn attempt(kubeconfig: &Path, name: &PodName) -> Result<Json, Fault> {
     get(stream.map_err(|error| passing(format!("{host}:{port}: {error}")))?, &access, name).await
 }
 
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+/// Whom to ask.
+///
+/// # Errors
+/// The file cannot be read, or says nothing that can be used.
+pub fn access(kubeconfig: &Path) -> Result<Access, String> {
     use std::io::Read as _;
+
+    let named = |why: &dyn std::fmt::Display| format!("{}: {why}", kubeconfig.display());
     let mut text = Vec::new();
-    std::fs::File::open(path)?.take(kubeconfig::MAX_BYTES).read_to_end(&mut text)?;
-    Ok(text)
+    let file = std::fs::File::open(kubeconfig).map_err(|error| named(&error))?;
+    file.take(kubeconfig::MAX_BYTES).read_to_end(&mut text).map_err(|error| named(&error))?;
+    Access::read(&text).map_err(|why| named(&why))
 }
 
 fn authority(server: &Uri) -> (&str, u16) {

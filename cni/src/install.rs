@@ -227,3 +227,19 @@ fn replace(path: &Path, bytes: &[u8], mode: u32, expected: Option<&[u8]>) -> Res
     file.persist(path).with_context(|| named(path))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_has_written_meanwhile_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("10-main.conflist");
+        fs::write(&path, "theirs").unwrap();
+        let told = replace(&path, b"ours", 0o644, Some(b"before")).unwrap_err().to_string();
+        assert!(told.contains("somebody else is writing it"), "{told}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside");
+    }
+}

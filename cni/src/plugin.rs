@@ -107,9 +107,6 @@ fn remove(request: &Request) {
 /// Whether an ADD could be served, without asking anybody else.
 fn status(request: &Request) -> Result<(), Failure> {
     let not_available = |why: String| Failure::new(Code::NotAvailable, why);
-    let path = kubeconfig(request)?;
-    let text = std::fs::read(path).map_err(|error| not_available(format!("{}: {error}", path.display())))?;
-    crate::kubeconfig::Access::read(&text)
-        .map_err(|why| not_available(format!("{}: {why}", path.display())))?;
+    api::access(kubeconfig(request)?).map_err(not_available)?;
     tables::are_there().map_err(|error| not_available(error.to_string()))
 }

@@ -166,7 +166,9 @@ mod tests {
         assert!(
             why(with(redirect, json!(" ".repeat(MAX_WRITTEN_BYTES + 1)))).contains("more than 65536 bytes")
         );
-        let root = why(with(redirect, json!(r#"{"uid":0,"outboundPort":1}"#)));
+        let mut by_root = with(redirect, json!(r#"{"uid":0,"outboundPort":1}"#));
+        by_root["spec"]["initContainers"][1]["securityContext"]["runAsUser"] = json!(0);
+        let root = why(by_root);
         assert!(root.contains("and not root"), "{root}");
         let other = why(with("/spec/initContainers/1/securityContext/runAsUser", json!(7)));
         assert!(other.contains("tidegate-proxy securityContext.runAsUser"), "{other}");

@@ -256,6 +256,9 @@ mod tests {
     fn rules_that_were_set_are_found_and_each_line_that_is_gone_is_missed() {
         let nets = ["10.1.2.3/8", "0.0.0.0/0"].map(|net| net.parse().unwrap());
         let odd = Rules { not_cidrs: nets.into(), ..rules() };
+        let written = script(Some(&odd), Family::V4, Found::default());
+        let as_printed = "-A TIDEGATE_OUTPUT -d 10.0.0.0/8 -j RETURN\n-A TIDEGATE_OUTPUT -j RETURN\n";
+        assert!(written.contains(as_printed), "{written}");
         for (rules, family) in [(rules(), Family::V4), (rules(), Family::V6), (odd, Family::V4)] {
             let tables = printed(&script(Some(&rules), family, Found::default()));
             assert_eq!(missing(&rules, family, &tables), Vec::<String>::new());

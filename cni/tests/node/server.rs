@@ -1,6 +1,7 @@
 //! An API server that says what it is told to, one answer for each request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,8 +15,7 @@ pub(crate) const TOKEN: &str = "t-1";
 
 pub(crate) struct Server {
     pub(crate) access: Access,
-    /// Each request's head, when it has come.
-    pub(crate) seen: mpsc::UnboundedReceiver<String>,
+    seen: mpsc::UnboundedReceiver<String>,
 }
 
 pub(crate) fn answer(status: &str, body: &str) -> String {
@@ -25,7 +25,20 @@ pub(crate) fn answer(status: &str, body: &str) -> String {
     )
 }
 
+/// Only ends a test that would never end by itself.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 impl Server {
+    /// The next request's head, when it has come.
+    pub(crate) async fn head(&mut self) -> String {
+        tokio::time::timeout(PATIENCE, self.seen.recv()).await.expect("nobody asks").unwrap()
+    }
+
+    /// Whether nothing has come that was not looked at.
+    pub(crate) fn is_left_alone(&mut self) -> bool {
+        self.seen.try_recv().is_err()
+    }
+
     /// Answers the first request with the first of them; the last one for ever. One that is empty is silence.
     pub(crate) async fn start(answers: Vec<String>) -> Self {
         let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
