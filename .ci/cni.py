@@ -305,6 +305,10 @@ def on_a_node(binaries):
         node.call("DEL", netns, "web")
         with node.installed(api):
             check("the plugin comes last", node.types() == ["ptp", "tidegate-cni"])
+            with node.installed(api):
+                pass
+            until(lambda: "tidegate-cni" in node.types() and list(node.conf.glob("*.kubeconfig")))
+            check("where one pod of it takes the place of another, what that one takes away is put back", True)
             a_pod_of_the_mesh(node, pod)
             others(node)
             versions(node)
