@@ -57,10 +57,10 @@ fn served(definition: &Json) -> Vec<&str> {
 
 fn plural(kind: &str) -> String {
     let lower = kind.to_lowercase();
-    match (lower.strip_suffix('y'), lower.ends_with('s')) {
-        (Some(stem), _) => format!("{stem}ies"),
-        (None, true) => format!("{lower}es"),
-        (None, false) => format!("{lower}s"),
+    match lower.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
+        _ if lower.ends_with('s') => format!("{lower}es"),
+        _ => format!("{lower}s"),
     }
 }
 
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn kinds_are_in_the_plural_that_the_gateway_api_gives_them() {
-        let named = ["GatewayClass", "Gateway", "BackendTLSPolicy", "ReferenceGrant"].map(plural);
-        assert_eq!(named, ["gatewayclasses", "gateways", "backendtlspolicies", "referencegrants"]);
+        let named = ["GatewayClass", "Gateway", "BackendTLSPolicy", "HTTPRoute"].map(plural);
+        assert_eq!(named, ["gatewayclasses", "gateways", "backendtlspolicies", "httproutes"]);
     }
 }

@@ -58,11 +58,10 @@ async fn defined(change: impl Fn(&mut Value)) -> Api {
 }
 
 fn gateway_api(kind: &str, version: &str) -> Value {
-    let lower = kind.to_lowercase();
-    let plural = match (lower.strip_suffix('y'), lower.strip_suffix("ss")) {
-        (Some(stem), _) => format!("{stem}ies"),
-        (_, Some(_)) => format!("{lower}es"),
-        _ => format!("{lower}s"),
+    let plural = match kind {
+        "GatewayClass" => String::from("gatewayclasses"),
+        "BackendTLSPolicy" => String::from("backendtlspolicies"),
+        other => format!("{}s", other.to_lowercase()),
     };
     let group = "gateway.networking.k8s.io";
     let annotations =
