@@ -58,6 +58,7 @@ FULL = {
     "rbac": {"secretNamespaces": ["shop", "edge"]},
     "networkPolicy": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "cni": {"enabled": True, "confName": "10-main.conflist", "apiServer": "https://10.0.0.1:6443", "nodeSelector": {"mesh": "yes"}},
     "injection": {"nativeSidecar": False, "excludedCIDRs": ["169.254.169.254/32"], "excludedOutboundPorts": [25]},
 }
 LEAST = {
@@ -83,6 +84,9 @@ BAD = [
     ({"images": {"registry": "registry.example.com"}}, "registry"),
     ({"identity": {"trustDomain": "Cluster.Local"}}, "trustDomain"),
     ({"identity": {"certificateLifetime": "a day"}}, "certificateLifetime"),
+    ({"cni": {"binDir": "opt/cni"}}, "binDir"),
+    ({"cni": {"confName": "10-main.conf"}}, "confName"),
+    ({"cni": {"apiServer": "http://10.0.0.1"}}, "apiServer"),
     ({"unheardOf": True}, "unheardOf"),
 ]
 
@@ -237,6 +241,32 @@ def laws(name, values, objects):
             safe = never["operator"] == "NotIn" and {"kube-system", NAMESPACE} <= set(never["values"])
             check(f"{name}: {hook['name']} is not asked about the cluster's own pods", safe and hook["timeoutSeconds"] <= 10)
     asked_once(name, objects)
+    of_nodes(name, objects)
+
+
+def of_nodes(name, objects):
+    """What the CNI plugin's pods may do: write into two directories of their node, and ask for one pod at a time."""
+    for item in of_kind(objects, "DaemonSet"):
+        pod = item["spec"]["template"]["spec"]
+        container, = pod["containers"]
+        security = container["securityContext"]
+        safe = security["capabilities"] == {"drop": ["ALL"]} and not security["allowPrivilegeEscalation"]
+        check(f"{name}: a node's pod has no capability", safe and security["readOnlyRootFilesystem"] and "privileged" not in security)
+        check(f"{name}: nor any namespace of the node's", not any(pod.get(host) for host in ("hostNetwork", "hostPID", "hostIPC")))
+        paths = sorted(volume["hostPath"]["path"] for volume in pod["volumes"])
+        check(f"{name}: and two of its directories", paths == ["/etc/cni/net.d", "/opt/cni/bin"], str(paths))
+        role, = [one for one in of_kind(objects, "ClusterRole") if one["metadata"]["name"] == pod["serviceAccountName"]]
+        check(f"{name}: it may get pods, and nothing else",
+              role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}], str(role["rules"]))
+        labels = item["spec"]["template"]["metadata"]["labels"]
+        check(f"{name}: its selector finds its pods", item["spec"]["selector"]["matchLabels"].items() <= labels.items())
+        others = [one["spec"]["selector"] for one in of_kind(objects, "Service")]
+        others += [one["spec"]["podSelector"]["matchLabels"] for one in of_kind(objects, "NetworkPolicy")]
+        check(f"{name}: and nobody else's does", not any(selector.items() <= labels.items() for selector in others))
+        excluded, = [one["value"] for one in container["env"] if one["name"] == "TIDEGATE_CNI_EXCLUDE_NAMESPACES"]
+        hooks = [hook for one in of_kind(objects, "MutatingWebhookConfiguration") for hook in one["webhooks"]]
+        never = {n for hook in hooks for n in hook["namespaceSelector"]["matchExpressions"][0]["values"]}
+        check(f"{name}: it passes by the namespaces that are never injected", not hooks or set(excluded.split(",")) == never, excluded)
 
 
 def asked_once(name, objects):
@@ -369,6 +399,10 @@ def main():
     check("the sidecar is native by default", pod["initContainers"][-1]["restartPolicy"] == "Always")
     pod = injected(binary, render(FULL))
     check("and plain where the chart says so", pod["containers"][-1]["name"] == "tidegate-proxy")
+    first, = pod["initContainers"]
+    check("with the CNI plugin, no container of it has a right", first["name"] == "tidegate-verify"
+          and first["securityContext"]["capabilities"] == {"drop": ["ALL"]} and first["securityContext"]["runAsNonRoot"])
+    check("a chart without it has no DaemonSet", not of_kind(render({}), "DaemonSet"))
 
 
 if __name__ == "__main__":

@@ -219,8 +219,8 @@ def get(address, port, path, host):
     return answer.status, answer.headers, answer.read().decode()
 
 
-def check(what, is_so):
-    print(("ok      " if is_so else "FAILED  ") + what)
+def check(what, is_so, why=""):
+    print(("ok      " if is_so else "FAILED  ") + what + (f": {why}" if why and not is_so else ""))
     if not is_so:
         sys.exit(1)
 

@@ -4,7 +4,7 @@
     python3 images/oci.py proxy --binary amd64=target/x86_64-unknown-linux-gnu/release/tidegate-proxy --out proxy.tar
     skopeo copy oci-archive:proxy.tar docker://registry.example.com/tidegate/proxy:0.1.0
 
-`proxy` and `control-plane` are the binary and nothing else, so it must be static (images/README.md says how). `cli` needs
+`proxy`, `control-plane` and `cni` are the binary and nothing else, so it must be static (images/README.md says how). `cli` needs
 iptables under it: give the tar of a root file system with --base. With one --binary for each architecture, the image has
 all of them. Same input, same bytes: times are $SOURCE_DATE_EPOCH, else 0.
 
@@ -30,7 +30,12 @@ CREATED = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(EPOCH))
 #: Nobody: may write nowhere but to /tmp.
 USER = 65532
 #: Path of the binary in each image.
-IMAGES = {"proxy": "tidegate-proxy", "control-plane": "tidegate-control-plane", "cli": "usr/bin/tidegate"}
+IMAGES = {
+    "proxy": "tidegate-proxy",
+    "control-plane": "tidegate-control-plane",
+    "cni": "tidegate-cni",
+    "cli": "usr/bin/tidegate",
+}
 #: e_machine of an ELF header.
 MACHINES = {"amd64": 62, "arm64": 183}
 CERTIFICATES = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")

@@ -24,6 +24,9 @@ Examples:
       with the images and defaults of your mesh: key injection.json of
       ConfigMap tidegate-injection, key root-cert.pem of Secret tidegate-ca
 
+With \"cni\": true in the settings, pods are made for nodes that have the CNI
+plugin: it sets the rules, and the pod needs no right.
+
 In a cluster the webhook does the same: label the namespace, or the pod,
 tidegate.io/inject=enabled. Annotations of a pod, all of tidegate.io/:
   sidecar: native|plain             app-port: 3000|none
@@ -159,10 +162,15 @@ mod tests {
             ..Settings::default()
         };
         let plain = Settings::default();
+        let by_node = Settings { cni: true, ..Settings::default() };
         let none = json!({ "tidegate.io/app-port": "none" });
-        for (annotations, settings) in
-            [(json!({}), &plain), (busy.clone(), &plain), (none, &plain), (busy, &secured)]
-        {
+        for (annotations, settings) in [
+            (json!({}), &plain),
+            (busy.clone(), &plain),
+            (none, &plain),
+            (busy.clone(), &secured),
+            (busy, &by_node),
+        ] {
             let Ok(Outcome::Injected(pod)) = tidegate_inject::document(&pod(&annotations), settings) else {
                 panic!()
             };
@@ -172,7 +180,7 @@ mod tests {
             assert!(proxy.args.sidecar);
             assert_eq!(proxy.args.identity.identity_token.is_some(), settings.has_identity());
             assert_eq!(proxy.args.identity.trust_root.is_some(), settings.has_identity());
-            let init = args(&pod, "tidegate-init");
+            let init = args(&pod, if settings.cni { "tidegate-verify" } else { "tidegate-init" });
             assert_eq!(init[0], "redirect");
             Redirect::try_parse_from(init).unwrap();
         }

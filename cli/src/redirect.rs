@@ -1,21 +1,19 @@
 //! `tidegate redirect`: leads the connections of a network namespace to its sidecar, by iptables.
 //!
 //! What a pod's init container runs. The rules are in chains of our own and are swapped as a whole, so that it may run again
-//! at any time, with other flags; `--cleanup` leaves nothing behind. DNS by UDP is none of its business.
+//! at any time, with other flags; `--cleanup` leaves nothing behind. DNS by UDP is none of its business. Where the node's
+//! CNI plugin has set the rules, the init container has no rights and only sees whether they hold: `--verify`.
 
-mod script;
+mod verify;
 
-use std::io::Write as _;
 use std::num::NonZeroU16;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use ipnet::IpNet;
+use tidegate_redirect::{Family, Found, Inbound, Rules, script, tables};
 
 use crate::exit::Done;
 use crate::say;
-use script::{Family, Found, Inbound, Rules, script};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -26,6 +24,8 @@ Examples:
       and those that come in for port 3000; a database is called directly
   tidegate redirect --uid 15001 --outbound-port 15001 --print
       what it would do, as iptables-restore reads it
+  tidegate redirect --uid 15001 --outbound-port 15001 --verify
+      is it so already? Needs no rights, but the sidecar not to run yet
   tidegate redirect --cleanup
       as if nothing had been
 
@@ -44,7 +44,7 @@ pub(crate) struct RedirectArgs {
     #[arg(long, value_name = "PORT", requires = "inbound")]
     inbound_port: Option<NonZeroU16>,
     /// The ports whose connections it takes, with commas between; `*` for all
-    #[arg(long, value_name = "PORTS", requires = "inbound_port", value_parser = Inbound::parse)]
+    #[arg(long, value_name = "PORTS", requires = "inbound_port")]
     inbound: Option<Inbound>,
     /// Ports that are reached directly from outside
     #[arg(long, value_name = "PORTS", value_delimiter = ',')]
@@ -59,8 +59,12 @@ pub(crate) struct RedirectArgs {
     #[arg(long)]
     print: bool,
     /// Take everything back
-    #[arg(long, conflicts_with_all = ["uid", "outbound_port", "inbound_port", "inbound", "print"])]
+    #[arg(long, conflicts_with_all = ["uid", "outbound_port", "inbound_port", "inbound", "print", "verify"])]
     cleanup: bool,
+    /// Change nothing: open a connection to an address that is nobody's, and see whether it is led to the sidecar's port.
+    /// Exit code 1 if it is not
+    #[arg(long, requires = "outbound_port", conflicts_with = "print")]
+    verify: bool,
 }
 
 impl RedirectArgs {
@@ -79,37 +83,16 @@ impl RedirectArgs {
 
 pub(crate) fn command(args: &RedirectArgs) -> Result<Done> {
     let rules = args.rules();
+    if let (true, Some(rules)) = (args.verify, &rules) {
+        return verify::command(rules);
+    }
+    if !args.print {
+        tables::apply(rules.as_ref())?;
+        return Ok(Done::Well);
+    }
     for family in [Family::V4, Family::V6] {
-        if args.print {
-            say::line(&format!("# {}", family.restore()));
-            say::text(&script(rules.as_ref(), family, Found::default()));
-        } else if family == Family::V4 || Path::new("/proc/net/if_inet6").exists() {
-            apply(rules.as_ref(), family)?;
-        }
+        say::line(&format!("# {}", family.restore()));
+        say::text(&script(rules.as_ref(), family, Found::default()));
     }
     Ok(Done::Well)
-}
-
-fn apply(rules: Option<&Rules>, family: Family) -> Result<()> {
-    let tables = run(Command::new(family.save()).args(["-t", "nat"]), "")?;
-    let script = script(rules, family, Found::in_tables(&tables));
-    run(Command::new(family.restore()).args(["--noflush", "--wait"]), &script)?;
-    Ok(())
-}
-
-/// Its output.
-fn run(command: &mut Command, input: &str) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = spawned.with_context(|| format!("cannot run {name}: is iptables installed?"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that ends early says why itself.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    let output = child.wait_with_output().with_context(|| name.clone())?;
-    if !output.status.success() {
-        let told = String::from_utf8_lossy(&output.stderr);
-        bail!("{name}: {} (it needs CAP_NET_ADMIN, and the kernel's NAT)", told.trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

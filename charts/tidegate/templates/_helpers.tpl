@@ -1,18 +1,24 @@
 {{/* One mesh per cluster: names do not depend on the release's. */}}
 {{- define "tidegate.name" -}}tidegate-control-plane{{- end }}
 
-{{- define "tidegate.selector" -}}
+{{/* "cni" -> what finds the pods of that component. */}}
+{{- define "tidegate.selectorOf" -}}
 app.kubernetes.io/name: tidegate
-app.kubernetes.io/component: control-plane
+app.kubernetes.io/component: {{ . }}
 {{- end }}
 
-{{- define "tidegate.labels" -}}
-{{ include "tidegate.selector" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
+{{- define "tidegate.labelsOf" -}}
+{{- $ := index . 0 -}}
+{{ include "tidegate.selectorOf" (index . 1) }}
+app.kubernetes.io/instance: {{ $.Release.Name }}
+app.kubernetes.io/version: {{ $.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $.Chart.Name ($.Chart.Version | replace "+" "_") }}
 {{- end }}
+
+{{- define "tidegate.selector" -}}{{ include "tidegate.selectorOf" "control-plane" }}{{- end }}
+
+{{- define "tidegate.labels" -}}{{ include "tidegate.labelsOf" (list . "control-plane") }}{{- end }}
 
 {{/* (list $ "proxy") -> registry, repository and tag. */}}
 {{- define "tidegate.image" -}}

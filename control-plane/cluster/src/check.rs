@@ -2,13 +2,13 @@
 //!
 //! Asks and changes nothing: what it would have refused is sent as a dry run.
 
+mod definitions;
 mod permissions;
 
 use http::{Request, header};
 use kube::Client;
 use serde_json::{Value as Json, json};
 use tidegate_control_plane::status::Status;
-use tidegate_policy::document;
 
 use crate::errors::told;
 
@@ -39,9 +39,6 @@ pub enum Verdict {
 
 /// The port of the Service that answers people.
 const ADMIN_PORT: u16 = 15014;
-const GATEWAY_API: &str = "gateway.networking.k8s.io";
-/// Without these there is no routing.
-const ESSENTIAL: [&str; 3] = ["GatewayClass", "Gateway", "HTTPRoute"];
 
 /// Asks one question after the other; each that cannot be answered is a finding of its own.
 pub async fn check(client: &Client, place: &Place) -> Vec<Finding> {
@@ -50,52 +47,12 @@ pub async fn check(client: &Client, place: &Place) -> Vec<Finding> {
         Err(error) => return vec![broken(format!("the API does not answer: {}", told(&error)))],
     };
     let mut found = vec![well(format!("the API answers: Kubernetes {version}"))];
-    found.extend(kinds(client).await);
+    found.extend(definitions::check(client).await);
     found.push(webhook(client, place).await);
     found.extend(permissions::check(client, place).await);
     found.push(leader(client, place).await);
     found.push(proxies(client, place).await);
     found
-}
-
-async fn kinds(client: &Client) -> Vec<Finding> {
-    let all: Vec<_> = crate::kinds::all().collect();
-    let served = match crate::kinds::discover(client, &all).await {
-        Ok(served) => served,
-        Err(error) => return vec![broken(format!("cannot ask which kinds there are: {}", told(&error)))],
-    };
-    let missing = |group: &str| -> Vec<&str> {
-        let of_group = document::kinds().filter(|(_, versions, _)| versions[0].starts_with(group));
-        let missing = of_group.filter(|(kind, ..)| !served.iter().any(|served| served.kind == *kind));
-        missing.map(|(kind, ..)| kind).collect()
-    };
-    let gateway = missing(GATEWAY_API);
-    let crd = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gateways.{GATEWAY_API}");
-    let bundle = match get(client, &crd).await {
-        Ok(crd) => {
-            let note = |name: &str| crd["metadata"]["annotations"][format!("{GATEWAY_API}/{name}")].clone();
-            let text = |name: &str| note(name).as_str().unwrap_or("unknown").to_owned();
-            format!("{} ({} channel)", text("bundle-version"), text("channel"))
-        }
-        Err(_) => String::from("of an unknown version"),
-    };
-    let gateway = if ESSENTIAL.iter().any(|kind| gateway.contains(kind)) {
-        broken(format!(
-            "the Gateway API is missing ({}): install its CRDs, see https://gateway-api.sigs.k8s.io",
-            gateway.join(", ")
-        ))
-    } else if gateway.is_empty() {
-        well(format!("the Gateway API is there: {bundle}"))
-    } else {
-        lacking(format!("the Gateway API is there: {bundle}, without {}", gateway.join(", ")))
-    };
-    let ours = missing("tidegate.io");
-    let ours = if ours.is_empty() {
-        well(String::from("all kinds of tidegate.io are there"))
-    } else {
-        broken(format!("CRDs of tidegate.io are missing: {}; apply those of this version", ours.join(", ")))
-    };
-    vec![gateway, ours]
 }
 
 /// Whether the API server asks the webhook: what it must refuse is sent, and not to be kept.

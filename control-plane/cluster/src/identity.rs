@@ -1,6 +1,7 @@
 //! Who workloads are, in a cluster: the authority's files are a Secret, and who asks is what the API says of its token.
 
 mod review;
+mod rotate;
 mod secret;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 pub use review::Reviews;
+pub use rotate::{RotateError, rotate};
 pub use secret::CaSecret;
 
 use crate::args::ClusterArgs;

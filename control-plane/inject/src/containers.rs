@@ -1,10 +1,13 @@
 //! What is added to a pod.
 
+use std::num::NonZeroU16;
+
 use serde_json::{Value as Json, json};
+use tidegate_redirect::{Inbound, Rules};
 
 use crate::settings::Settings;
 use crate::wish::{TRUST_ROOT, Wish};
-use crate::{INIT_CONTAINER, PROXY_CONTAINER};
+use crate::{INIT_CONTAINER, PROXY_CONTAINER, VERIFY_CONTAINER};
 
 pub(crate) const TOKEN_VOLUME: &str = "tidegate-token";
 pub(crate) const STATE_VOLUME: &str = "tidegate-state";
@@ -14,50 +17,78 @@ const TOKEN_DIR: &str = "/var/run/secrets/tidegate";
 const TOKEN: &str = "token";
 const ROOT: &str = "root-cert.pem";
 
+/// The user of our images.
+const NOBODY: u32 = 65532;
 /// Between SIGTERM's time and the drain of a plain sidecar, so that the application's last calls still find it.
 const PRE_STOP_SECONDS: u32 = 5;
 
+/// What of the pod's connections is led to the sidecar.
+pub(crate) fn rules(wish: &Wish, settings: &Settings) -> Rules {
+    let ports = |ports: &[u16]| ports.iter().copied().filter_map(NonZeroU16::new).collect::<Vec<_>>();
+    let serves = !wish.app_ports.is_empty() && !wish.inbound.is_empty();
+    let inbound = NonZeroU16::new(settings.ports.inbound).filter(|_| serves);
+    Rules {
+        uid: settings.uid.get(),
+        outbound: NonZeroU16::new(settings.ports.outbound),
+        inbound: inbound.map(|port| (port, Inbound::Ports(ports(&wish.inbound)))),
+        not_inbound: ports(&[&wish.not_inbound[..], &[settings.ports.admin]].concat()),
+        not_outbound: ports(&wish.not_outbound),
+        not_cidrs: wish.not_cidrs.clone(),
+    }
+}
+
 /// Leads the pod's connections to the sidecar, then ends. Runs after the pod's own init containers, which call for
 /// themselves.
-pub(crate) fn init(wish: &Wish, settings: &Settings) -> Json {
-    let mut args = vec![
-        String::from("redirect"),
-        format!("--uid={}", settings.uid),
-        format!("--outbound-port={}", settings.ports.outbound),
-    ];
-    if !wish.app_ports.is_empty() && !wish.inbound.is_empty() {
-        args.push(format!("--inbound-port={}", settings.ports.inbound));
-        args.push(format!("--inbound={}", joined(&wish.inbound)));
-    }
-    let not_inbound = [&wish.not_inbound[..], &[settings.ports.admin]].concat();
-    args.push(format!("--exclude-inbound={}", joined(&not_inbound)));
-    if !wish.not_outbound.is_empty() {
-        args.push(format!("--exclude-outbound={}", joined(&wish.not_outbound)));
-    }
-    if !wish.not_cidrs.is_empty() {
-        args.push(format!("--exclude-cidr={}", joined(&wish.not_cidrs)));
-    }
+pub(crate) fn init(rules: &Rules, settings: &Settings) -> Json {
+    let mut container =
+        before(INIT_CONTAINER, [String::from("redirect")].into_iter().chain(rules.flags()), settings);
+    // iptables needs these, for as long as this container runs. Where a cluster forbids them, have the node do it
+    // (`cni: true`), or write `tidegate.io/interception: none` and do it some other way.
+    container["securityContext"] = json!({
+        "allowPrivilegeEscalation": false,
+        "capabilities": { "add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"] },
+        "readOnlyRootFilesystem": true,
+        "runAsGroup": 0,
+        "runAsNonRoot": false,
+        "runAsUser": 0,
+        "seccompProfile": { "type": "RuntimeDefault" },
+    });
+    // The lock of iptables.
+    container["env"] = json!([{ "name": "XTABLES_LOCKFILE", "value": format!("{STATE_DIR}/xtables.lock") }]);
+    container["volumeMounts"] = json!([{ "name": STATE_VOLUME, "mountPath": STATE_DIR }]);
+    container
+}
+
+/// Sees whether the node's CNI plugin has led the pod's connections to the sidecar, without any rights. The pod begins only
+/// if it has.
+pub(crate) fn verify(rules: &Rules, settings: &Settings) -> Json {
+    let words = ["redirect", "--verify"].map(String::from);
+    let mut container = before(VERIFY_CONTAINER, words.into_iter().chain(rules.flags()), settings);
+    // Anybody but the sidecar, whose connections are led nowhere.
+    let user = if settings.uid.get() == NOBODY { NOBODY - 1 } else { NOBODY };
+    container["securityContext"] = json!({
+        "allowPrivilegeEscalation": false,
+        "capabilities": { "drop": ["ALL"] },
+        "readOnlyRootFilesystem": true,
+        "runAsGroup": user,
+        "runAsNonRoot": true,
+        "runAsUser": user,
+        "seccompProfile": { "type": "RuntimeDefault" },
+    });
+    // `kubectl describe pod` says why.
+    container["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
+    container
+}
+
+/// A container that runs `tidegate` once, before the sidecar.
+fn before(name: &str, args: impl Iterator<Item = String>, settings: &Settings) -> Json {
     json!({
-        "name": INIT_CONTAINER,
+        "name": name,
         "image": settings.init_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["tidegate"],
-        "args": args,
+        "args": args.collect::<Vec<_>>(),
         "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } },
-        // iptables needs these, for as long as this container runs. Where a cluster forbids them, write
-        // `tidegate.io/interception: none` and have the node do it.
-        "securityContext": {
-            "allowPrivilegeEscalation": false,
-            "capabilities": { "add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"] },
-            "readOnlyRootFilesystem": true,
-            "runAsGroup": 0,
-            "runAsNonRoot": false,
-            "runAsUser": 0,
-            "seccompProfile": { "type": "RuntimeDefault" },
-        },
-        // The lock of iptables.
-        "env": [{ "name": "XTABLES_LOCKFILE", "value": format!("{STATE_DIR}/xtables.lock") }],
-        "volumeMounts": [{ "name": STATE_VOLUME, "mountPath": STATE_DIR }],
     })
 }
 

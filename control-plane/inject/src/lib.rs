@@ -1,7 +1,7 @@
 //! Adds a sidecar to a pod. Pure: the admission webhook and `tidegate inject` call the same functions, so what a person
 //! sees in a file is what a cluster does.
 //!
-//! What is there is never replaced: containers, volumes and annotations are appended, and a pod that has a sidecar is
+//! What is there is never replaced: containers, volumes and annotations are added, and a pod that has a sidecar is
 //! left as it is, so that injecting twice is injecting once. What cannot be done is refused with the field that is at fault,
 //! or skipped with the reason; nothing is half done.
 //!
@@ -27,10 +27,13 @@ pub use document::document;
 pub use patch::patch;
 pub use pod::pod;
 pub use settings::{Ports, Settings};
+pub use wish::{INJECTED, INTERCEPTION, REDIRECT};
 
 /// The containers that are added: by these names a pod is known to have a sidecar.
 pub const PROXY_CONTAINER: &str = "tidegate-proxy";
 pub const INIT_CONTAINER: &str = "tidegate-init";
+/// In the place of [`INIT_CONTAINER`], where a CNI plugin does what that one would.
+pub const VERIFY_CONTAINER: &str = "tidegate-verify";
 
 /// What became of a pod, or of the document around it.
 #[derive(Clone, Debug, PartialEq)]

@@ -27,6 +27,12 @@ fn differ(before: &Json, after: &Json, at: &mut String, operations: &mut Vec<Jso
                 at.truncate(length);
             }
         }
+        (Json::Array(old), Json::Array(new)) if !old.is_empty() && new.ends_with(old) => {
+            let added = new.iter().take(new.len() - old.len()).enumerate();
+            operations.extend(
+                added.map(|(i, value)| json!({ "op": "add", "path": format!("{at}/{i}"), "value": value })),
+            );
+        }
         (Json::Array(old), Json::Array(new)) if old.len() <= new.len() => {
             for (i, (old, new)) in old.iter().zip(new).enumerate() {
                 let length = at.len();

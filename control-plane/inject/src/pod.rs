@@ -6,8 +6,8 @@ use crate::containers::{self, STATE_VOLUME, TOKEN_VOLUME};
 use crate::decide::Because;
 use crate::document::workload_of;
 use crate::settings::Settings;
-use crate::wish::{INJECTED, MESH_PORTS, TRUST_ROOT, Wish};
-use crate::{INIT_CONTAINER, Outcome, PROXY_CONTAINER, Refusal};
+use crate::wish::{INJECTED, MESH_PORTS, REDIRECT, TRUST_ROOT, Wish};
+use crate::{INIT_CONTAINER, Outcome, PROXY_CONTAINER, Refusal, VERIFY_CONTAINER};
 
 /// What a pod has without a word of its own.
 const DEFAULT_GRACE_SECONDS: u64 = 30;
@@ -100,8 +100,9 @@ fn obstacles(pod: &Json, settings: &Settings) -> Vec<String> {
         if is_ours(container) {
             found.push(format!("{at}.securityContext.runAsUser: {}", taken()));
         }
-        if container["name"] == INIT_CONTAINER {
-            found.push(format!("{at}.name: {INIT_CONTAINER} is the sidecar's"));
+        if let Some(name) = [INIT_CONTAINER, VERIFY_CONTAINER].iter().find(|name| container["name"] == **name)
+        {
+            found.push(format!("{at}.name: {name} is the sidecar's"));
         }
         for (n, port) in container.get("ports").and_then(Json::as_array).into_iter().flatten().enumerate() {
             if let Some(port) =
@@ -122,12 +123,28 @@ fn obstacles(pod: &Json, settings: &Settings) -> Vec<String> {
 
 fn injected(pod: &Json, wish: &Wish, workload: Option<&str>, settings: &Settings) -> Json {
     let mut pod = pod.clone();
+    let rules = wish.redirects.then(|| containers::rules(wish, settings));
     let spec = object(&mut pod, "spec");
-    if wish.redirects {
-        append(spec, "initContainers", containers::init(wish, settings));
+    let proxy = containers::proxy(wish, workload, settings);
+    match rules.as_ref().filter(|_| settings.cni) {
+        // Connections are led to the sidecar from the very beginning, so everybody comes after it.
+        Some(rules) => {
+            let verify = containers::verify(rules, settings);
+            let first = if wish.native { vec![verify, proxy.clone()] } else { vec![verify] };
+            prepend(spec, "initContainers", first);
+        }
+        None => {
+            if let Some(rules) = &rules {
+                append(spec, "initContainers", containers::init(rules, settings));
+            }
+            if wish.native {
+                append(spec, "initContainers", proxy.clone());
+            }
+        }
     }
-    let list = if wish.native { "initContainers" } else { "containers" };
-    append(spec, list, containers::proxy(wish, workload, settings));
+    if !wish.native {
+        append(spec, "containers", proxy);
+    }
     append(spec, "volumes", containers::token_volume(settings));
     append(spec, "volumes", json!({ "name": STATE_VOLUME, "emptyDir": { "sizeLimit": "64Mi" } }));
     // The sidecar drains once the application is gone, out of the same time.
@@ -141,6 +158,9 @@ fn injected(pod: &Json, wish: &Wish, workload: Option<&str>, settings: &Settings
         *annotations = json!({});
     }
     annotations[INJECTED] = json!(settings.proxy_image);
+    if let Some(rules) = rules.filter(|_| settings.cni) {
+        annotations[REDIRECT] = json!(json!(rules).to_string());
+    }
     if settings.has_identity() {
         annotations[TRUST_ROOT] = json!(settings.trust_root);
         let meshed: Vec<_> = wish.meshed().iter().map(u16::to_string).collect();
@@ -171,5 +191,12 @@ fn append(spec: &mut Map<String, Json>, list: &str, item: Json) {
     match spec.entry(list).or_insert_with(|| json!([])) {
         Json::Array(items) => items.push(item),
         other => *other = json!([item]),
+    }
+}
+
+fn prepend(spec: &mut Map<String, Json>, list: &str, items: Vec<Json>) {
+    match spec.entry(list).or_insert_with(|| json!([])) {
+        Json::Array(before) => drop(before.splice(0..0, items)),
+        other => *other = json!(items),
     }
 }

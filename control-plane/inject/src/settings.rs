@@ -22,6 +22,9 @@ pub struct Settings {
     pub trust_domain: Option<String>,
     /// An init container with `restartPolicy: Always`, which Kubernetes has from 1.29 on; else a plain container.
     pub native_sidecar: bool,
+    /// Every node has the CNI plugin `tidegate-cni`, which leads the connections of pods to their sidecars: no pod needs rights
+    /// for that. Pods of a node without it do not start.
+    pub cni: bool,
     /// The user that a sidecar runs as: its own connections are told by it, and not redirected.
     pub uid: NonZeroU32,
     pub ports: Ports,
@@ -69,6 +72,7 @@ impl Default for Settings {
             trust_root: None,
             trust_domain: None,
             native_sidecar: true,
+            cni: false,
             uid: NonZeroU32::new(15001).unwrap_or(NonZeroU32::MIN),
             ports: Ports::default(),
             listen_address: String::from("[::]"),

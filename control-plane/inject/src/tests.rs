@@ -69,6 +69,7 @@ fn apply(patch: &Json, to: &Json) -> Json {
             (Json::Object(map), "add") => drop(map.insert(name, operation["value"].clone())),
             (Json::Object(map), "replace") => *map.get_mut(&name).unwrap() = operation["value"].clone(),
             (Json::Array(items), "add") if name == "-" => items.push(operation["value"].clone()),
+            (Json::Array(items), "add") => items.insert(name.parse().unwrap(), operation["value"].clone()),
             (Json::Array(items), "replace") => {
                 items[name.parse::<usize>().unwrap()] = operation["value"].clone();
             }

@@ -14,7 +14,9 @@ pub(crate) const INJECT: &str = "tidegate.io/inject";
 /// Written by us: at these ports the sidecar takes mTLS, so that callers know.
 pub(crate) const MESH_PORTS: &str = "tidegate.io/mesh-ports";
 /// Written by us, with the sidecar's image.
-pub(crate) const INJECTED: &str = "tidegate.io/injected";
+pub const INJECTED: &str = "tidegate.io/injected";
+/// Written by us where a CNI plugin sets the rules, for it: which, as JSON of [`tidegate_redirect::Rules`].
+pub const REDIRECT: &str = "tidegate.io/redirect";
 /// Written by us: the roots that the sidecar knows the control plane by, which its own volume shows it as a file.
 pub(crate) const TRUST_ROOT: &str = "tidegate.io/trust-root";
 
@@ -34,7 +36,7 @@ const NOT_INBOUND: &str = "tidegate.io/exclude-inbound-ports";
 const NOT_OUTBOUND: &str = "tidegate.io/exclude-outbound-ports";
 const NOT_CIDRS: &str = "tidegate.io/exclude-outbound-cidrs";
 /// `redirect`, or `none`: something else leads connections to the sidecar.
-const INTERCEPTION: &str = "tidegate.io/interception";
+pub const INTERCEPTION: &str = "tidegate.io/interception";
 /// The name that status and telemetry show.
 const WORKLOAD: &str = "tidegate.io/workload";
 /// Requests of the sidecar's container.
@@ -42,10 +44,11 @@ const CPU: &str = "tidegate.io/proxy-cpu";
 const MEMORY: &str = "tidegate.io/proxy-memory";
 const MEMORY_LIMIT: &str = "tidegate.io/proxy-memory-limit";
 
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     INJECT,
     INJECTED,
     MESH_PORTS,
+    REDIRECT,
     TRUST_ROOT,
     SIDECAR,
     APP_PORT,

@@ -53,14 +53,7 @@ impl CaSecret {
         runtime: Handle,
         roots: watch::Sender<Option<Arc<str>>>,
     ) -> Self {
-        let resource = ApiResource {
-            group: String::new(),
-            version: String::from("v1"),
-            api_version: String::from("v1"),
-            kind: String::from("Secret"),
-            plural: String::from("secrets"),
-        };
-        let api = Api::namespaced_with(client, namespace, &resource);
+        let api = secrets(client, namespace);
         Self { api, name: name.to_owned(), look_every, runtime, roots, seen: Mutex::default() }
     }
 
@@ -87,9 +80,13 @@ impl CaSecret {
     }
 
     fn object(&self, material: &Material, before: Option<&DynamicObject>) -> DynamicObject {
-        let fields = material.0.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-        secret(&self.name, fields, before)
+        object(&self.name, material, before)
     }
+}
+
+pub(super) fn object(name: &str, material: &Material, before: Option<&DynamicObject>) -> DynamicObject {
+    let fields = material.0.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+    secret(name, fields, before)
 }
 
 impl MaterialStore for CaSecret {
@@ -154,8 +151,19 @@ impl MaterialStore for CaSecret {
     }
 }
 
+pub(super) fn secrets(client: Client, namespace: &str) -> Api<DynamicObject> {
+    let resource = ApiResource {
+        group: String::new(),
+        version: String::from("v1"),
+        api_version: String::from("v1"),
+        kind: String::from("Secret"),
+        plural: String::from("secrets"),
+    };
+    Api::namespaced_with(client, namespace, &resource)
+}
+
 /// Other fields are somebody else's.
-fn material_of(name: &str, secret: &DynamicObject) -> io::Result<Material> {
+pub(super) fn material_of(name: &str, secret: &DynamicObject) -> io::Result<Material> {
     let mut files = BTreeMap::new();
     for file in FILES {
         let Some(encoded) = secret.data["data"][file].as_str() else { continue };

@@ -1,7 +1,9 @@
+use serde_json::{Value, json};
 use tidegate_cluster::check::{Place, Verdict, check};
+use tidegate_policy::document::{self, crd};
 
 use crate::api::Api;
-use crate::objects::cluster;
+use crate::objects::{DEFINITIONS, cluster};
 use crate::support::{flags, plane};
 
 async fn findings(api: &Api) -> Vec<String> {
@@ -28,8 +30,8 @@ async fn what_a_cluster_lacks_is_told_with_what_would_help() {
     let found = findings(&api).await.join("\n");
     for expected in [
         "ok the API answers: Kubernetes v1.36.0",
-        "!! the Gateway API is missing (ListenerSet, HTTPRoute,",
-        "!! CRDs of tidegate.io are missing: Backend, CircuitBreakerPolicy,",
+        "!! the Gateway API is missing (GatewayClass, Gateway, ListenerSet, HTTPRoute,",
+        "!! CRDs of tidegate.io are missing: AuthorizationPolicy, Backend, CircuitBreakerPolicy,",
         "-- webhook tidegate: not installed",
         "!! there is no Lease mesh/tidegate-leader",
         "!! Service mesh/tidegate does not answer",
@@ -38,13 +40,123 @@ async fn what_a_cluster_lacks_is_told_with_what_would_help() {
     }
 }
 
+/// An API that has the definitions of this version, and those of one release of the Gateway API; after `change` to each.
+async fn defined(change: impl Fn(&mut Value)) -> Api {
+    let mut kinds = cluster();
+    kinds.push(DEFINITIONS);
+    let api = Api::start(kinds).await;
+    let gateway = document::kinds().filter(|(_, versions, _)| versions[0].starts_with("gateway.networking"));
+    let gateway =
+        gateway.map(|(kind, versions, _)| gateway_api(kind, versions[0].split_once('/').unwrap().1));
+    for mut definition in crd::definitions().into_iter().chain(gateway) {
+        change(&mut definition);
+        if !definition.is_null() {
+            api.put(definition);
+        }
+    }
+    api
+}
+
+fn gateway_api(kind: &str, version: &str) -> Value {
+    let plural = match kind {
+        "GatewayClass" => String::from("gatewayclasses"),
+        "BackendTLSPolicy" => String::from("backendtlspolicies"),
+        other => format!("{}s", other.to_lowercase()),
+    };
+    let group = "gateway.networking.k8s.io";
+    let annotations =
+        json!({ format!("{group}/bundle-version"): "v1.4.0", format!("{group}/channel"): "experimental" });
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": format!("{plural}.{group}"), "annotations": annotations },
+        "spec": { "group": group, "names": { "kind": kind }, "versions": [{ "name": version, "served": true }] },
+    })
+}
+
+/// What is said of definitions.
+async fn of_definitions(api: &Api) -> Vec<String> {
+    let about = |line: &String| line.contains("Gateway API") || line.contains("of tidegate.io");
+    findings(api).await.into_iter().filter(about).collect()
+}
+
+fn is(definition: &Value, kind: &str) -> bool {
+    definition["spec"]["names"]["kind"] == kind
+}
+
+#[tokio::test]
+async fn definitions_of_this_version_and_of_one_release_are_well() {
+    let api = defined(|_| {}).await;
+    assert_eq!(
+        of_definitions(&api).await,
+        [
+            "ok the Gateway API is there: v1.4.0 (experimental channel)",
+            "ok all kinds of tidegate.io are there, as this version defines them"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_gateway_api_of_several_releases_or_of_versions_that_nobody_reads_is_told_with_what_helps() {
+    let api = defined(|definition| {
+        let note = "/metadata/annotations/gateway.networking.k8s.io~1bundle-version";
+        if is(definition, "HTTPRoute") {
+            *definition.pointer_mut(note).unwrap() = json!("v1.1.0");
+        } else if is(definition, "BackendTLSPolicy") {
+            definition["spec"]["versions"] =
+                json!([{ "name": "v1alpha3", "served": true }, { "name": "v1", "served": false }]);
+        } else if is(definition, "UDPRoute") {
+            *definition = Value::Null;
+        } else if is(definition, "GRPCRoute") {
+            definition["metadata"]["annotations"] = json!({});
+        }
+    })
+    .await;
+    let found = of_definitions(&api).await.join("\n");
+    for expected in [
+        "-- the Gateway API is there: an unknown version, v1.1.0 (experimental channel), v1.4.0 (experimental channel), \
+         without ",
+        "UDPRoute",
+        "-- of the Gateway API, BackendTLSPolicy is served as v1alpha3, and read as v1: apply the CRDs of another release",
+        "-- the Gateway API is of several releases (an unknown version: GRPCRoute; v1.1.0 (experimental channel): HTTPRoute; ",
+        "apply all of one release, see https://gateway-api.sigs.k8s.io",
+    ] {
+        assert!(found.contains(expected), "{expected} is not in\n{found}");
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_an_older_chart_does_not_define_would_be_lost_so_it_is_an_error() {
+    let limits = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    let older = defined(|definition| {
+        if is(definition, "RateLimitPolicy") {
+            definition.pointer_mut(limits).unwrap().as_object_mut().unwrap().remove("mode").unwrap();
+        }
+    })
+    .await;
+    let found = of_definitions(&older).await.join("\n");
+    let expected =
+        "!! CRDs of tidegate.io are of another version: they do not know RateLimitPolicy v1alpha1 spec.mode";
+    assert!(found.contains(expected) && found.contains("tidegate crds | kubectl apply"), "{found}");
+
+    let newer = defined(|definition| {
+        if is(definition, "RateLimitPolicy") {
+            definition.pointer_mut(limits).unwrap()["later"] = json!({ "type": "string" });
+        }
+    })
+    .await;
+    let found = of_definitions(&newer).await.join("\n");
+    let expected =
+        "-- CRDs of tidegate.io know more than this version does: RateLimitPolicy v1alpha1 spec.later; ";
+    assert!(found.contains(expected), "{found}");
+}
+
 #[tokio::test]
 async fn who_leads_is_told_and_an_api_that_is_away() {
     let api = Api::start(cluster()).await;
     let mut plane = plane(&api, &flags()).await;
     plane.leads.wait_for(|leads| *leads).await.unwrap();
     let found = findings(&api).await.join("\n");
-    assert!(found.contains(" leads, as of 20") && found.contains("-- the Gateway API is there"), "{found}");
+    assert!(found.contains(" leads, as of 20") && found.contains("!! the Gateway API is missing"), "{found}");
     api.go_away();
     let found = findings(&api).await;
     assert!(found.len() == 1 && found[0].starts_with("!! the API does not answer: "), "{found:?}");

@@ -8,6 +8,7 @@ mod identity;
 mod leading;
 mod objects;
 mod proxy;
+mod rotating;
 mod source;
 mod state;
 mod status;

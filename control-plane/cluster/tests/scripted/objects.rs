@@ -18,6 +18,9 @@ pub(crate) const OURS: &str = "tidegate.io/v1alpha1";
 
 pub(crate) const RATE_LIMITS: Resource = kind(OURS, "RateLimitPolicy", "ratelimitpolicies", true);
 
+pub(crate) const DEFINITIONS: Resource =
+    kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", false);
+
 /// A cluster with Gateway API and our kinds.
 pub(crate) fn cluster() -> Vec<Resource> {
     vec![

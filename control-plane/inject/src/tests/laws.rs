@@ -43,14 +43,24 @@ fn pods() -> impl Strategy<Value = Json> {
         })
 }
 
-/// Whether all that `before` says is still said, at its place.
+/// Everything that changes where something is added.
+fn settings() -> impl Strategy<Value = Settings> {
+    (any::<bool>(), any::<bool>()).prop_map(|(cni, native_sidecar)| Settings {
+        cni,
+        native_sidecar,
+        ..Settings::default()
+    })
+}
+
+/// Whether all that `before` says is still said, in its order.
 fn keeps(before: &Json, after: &Json) -> bool {
     match (before, after) {
         (Json::Object(old), Json::Object(new)) => {
             old.iter().all(|(name, value)| new.get(name).is_some_and(|new| keeps(value, new)))
         }
         (Json::Array(old), Json::Array(new)) => {
-            old.len() <= new.len() && old.iter().zip(new).all(|(old, new)| keeps(old, new))
+            let from = |first: usize| old.iter().zip(&new[first..]).all(|(old, new)| keeps(old, new));
+            old.len() <= new.len() && (from(0) || from(new.len() - old.len()))
         }
         _ => before == after,
     }
@@ -73,21 +83,20 @@ fn any_json() -> impl Strategy<Value = Json> {
 
 proptest! {
     #[test]
-    fn injecting_twice_is_injecting_once(before in pods()) {
-        let settings = Settings::default();
+    fn injecting_twice_is_injecting_once(before in pods(), settings in settings()) {
         let Ok(Outcome::Injected(after)) = pod(&before, Because::ItSaysSo, &settings) else { panic!() };
         prop_assert_eq!(pod(&after, Because::ItSaysSo, &settings), Ok(Outcome::AlreadyThere));
     }
 
     #[test]
-    fn nothing_that_was_there_is_replaced(before in pods()) {
-        let Ok(Outcome::Injected(after)) = pod(&before, Because::OfWhereItIs, &Settings::default()) else { panic!() };
+    fn nothing_that_was_there_is_replaced(before in pods(), settings in settings()) {
+        let Ok(Outcome::Injected(after)) = pod(&before, Because::OfWhereItIs, &settings) else { panic!() };
         prop_assert!(keeps(&before, &after), "{before}\n{after}");
     }
 
     #[test]
-    fn the_patch_of_a_webhook_makes_the_document_of_the_command(before in pods()) {
-        let Ok(Outcome::Injected(after)) = pod(&before, Because::ItSaysSo, &Settings::default()) else { panic!() };
+    fn the_patch_of_a_webhook_makes_the_document_of_the_command(before in pods(), settings in settings()) {
+        let Ok(Outcome::Injected(after)) = pod(&before, Because::ItSaysSo, &settings) else { panic!() };
         let patch = patch(&before, &after);
         prop_assert_eq!(apply(&patch, &before), after);
         prop_assert!(patch.as_array().unwrap().iter().all(|operation| operation["op"] == "add"), "{}", patch);

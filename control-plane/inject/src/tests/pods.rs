@@ -60,6 +60,42 @@ fn the_init_container_leads_calls_to_the_sidecar_but_not_its_own() {
 }
 
 #[test]
+fn with_a_cni_plugin_the_pod_needs_no_rights_and_everybody_comes_after_the_sidecar() {
+    let settings = Settings { cni: true, excluded_outbound_ports: vec![25], ..Settings::default() };
+    let mut web = web_with(&[("exclude-outbound-cidrs", "10.1.0.0/16")]);
+    web["spec"]["template"]["spec"]["initContainers"] = json!([{ "name": "migrate", "image": "m" }]);
+    let whole = injected(&web, &settings);
+    let spec = template(&whole);
+    let names: Vec<_> = spec["initContainers"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+    assert_eq!(names, [VERIFY_CONTAINER, PROXY_CONTAINER, "migrate"]);
+    let verify = container(spec, VERIFY_CONTAINER);
+    assert_eq!(verify["securityContext"]["capabilities"], json!({ "drop": ["ALL"] }));
+    assert_eq!(verify["securityContext"]["runAsNonRoot"], true);
+    let flags = args(verify);
+    assert_eq!(flags[..4], ["redirect", "--verify", "--uid=15001", "--outbound-port=15001"]);
+    let written = whole["spec"]["template"]["metadata"]["annotations"][REDIRECT].as_str().unwrap();
+    let rules: tidegate_redirect::Rules = serde_json::from_str(written).unwrap();
+    assert_eq!(rules.flags(), flags[2..], "what is verified is what the plugin is told to do");
+
+    let without = injected(&web_with(&[("interception", "none")]), &settings);
+    assert_eq!(template(&without)["initContainers"].as_array().unwrap().len(), 1);
+    assert_eq!(without["spec"]["template"]["metadata"]["annotations"].get(REDIRECT), None);
+    let without = injected(&web_with(&[]), &Settings::default());
+    assert_eq!(without["spec"]["template"]["metadata"]["annotations"].get(REDIRECT), None);
+
+    let plain = injected(&web_with(&[("sidecar", "plain")]), &settings);
+    assert_eq!(template(&plain)["initContainers"].as_array().unwrap().len(), 1);
+    assert_eq!(template(&plain)["containers"][1]["name"], PROXY_CONTAINER);
+}
+
+#[test]
+fn whoever_verifies_is_not_the_user_whose_connections_are_led_nowhere() {
+    let settings = Settings { cni: true, uid: 65532.try_into().unwrap(), ..Settings::default() };
+    let whole = injected(&web(), &settings);
+    assert_eq!(container(template(&whole), VERIFY_CONTAINER)["securityContext"]["runAsUser"], 65531);
+}
+
+#[test]
 fn a_pod_that_serves_nothing_has_no_inbound_side() {
     let mut web = web_with(&[("app-port", "none")]);
     for web in [web.clone(), {

@@ -1,12 +1,13 @@
 //! What is written to `iptables-restore --noflush`. Pure.
 //!
 //! Naming a chain there empties it, so the rules can be written again at any time; a jump to it would be doubled, so it is
-//! written only where there is none.
+//! written only where there is none. Rules have the form in which `iptables-save` prints them, so that they are known again.
 
 use std::fmt::Write as _;
-use std::num::NonZeroU16;
 
 use ipnet::IpNet;
+
+use crate::{Inbound, Rules};
 
 const OUTPUT: &str = "TIDEGATE_OUTPUT";
 const INBOUND: &str = "TIDEGATE_INBOUND";
@@ -16,20 +17,22 @@ const CHAINS: [(&str, &str); 2] = [(OUTPUT, "OUTPUT"), (INBOUND, "PREROUTING")];
 const DNS: u16 = 53;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+pub enum Family {
     V4,
     V6,
 }
 
 impl Family {
-    pub(super) const fn save(self) -> &'static str {
+    /// The program that prints what is there.
+    pub const fn save(self) -> &'static str {
         match self {
             Self::V4 => "iptables-save",
             Self::V6 => "ip6tables-save",
         }
     }
 
-    pub(super) const fn restore(self) -> &'static str {
+    /// The program that reads what shall be there.
+    pub const fn restore(self) -> &'static str {
         match self {
             Self::V4 => "iptables-restore",
             Self::V6 => "ip6tables-restore",
@@ -48,45 +51,16 @@ impl Family {
     }
 }
 
-/// The ports that are led to the sidecar from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Inbound {
-    All,
-    Ports(Vec<NonZeroU16>),
-}
-
-impl Inbound {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        if text == "*" {
-            return Ok(Self::All);
-        }
-        let ports: Result<Vec<_>, _> = text.split(',').map(|port| port.trim().parse()).collect();
-        ports
-            .map(Self::Ports)
-            .map_err(|_| String::from("write ports with commas between, such as 80,8080, or *"))
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rules {
-    pub(super) uid: u32,
-    pub(super) outbound: Option<NonZeroU16>,
-    pub(super) inbound: Option<(NonZeroU16, Inbound)>,
-    pub(super) not_inbound: Vec<NonZeroU16>,
-    pub(super) not_outbound: Vec<NonZeroU16>,
-    pub(super) not_cidrs: Vec<IpNet>,
-}
-
 /// What of ours is there already: each chain, and each jump to it, in the order of [`CHAINS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub struct Found {
     chains: [bool; 2],
     jumps: [bool; 2],
 }
 
 impl Found {
     /// `tables`: as `iptables-save -t nat` prints it.
-    pub(super) fn in_tables(tables: &str) -> Self {
+    pub fn in_tables(tables: &str) -> Self {
         let has = |wanted: &str| tables.lines().any(|line| line.starts_with(wanted));
         let of = |line: fn(&str, &str) -> String| CHAINS.map(|(ours, from)| has(&line(ours, from)));
         Self {
@@ -101,18 +75,14 @@ fn jump(ours: &str, from: &str) -> String {
     format!("-I {from} -p tcp -j {ours}")
 }
 
-/// Without rules, what takes everything back.
-pub(super) fn script(rules: Option<&Rules>, family: Family, found: Found) -> String {
+/// For `iptables-restore --noflush`; without rules, what takes everything back.
+pub fn script(rules: Option<&Rules>, family: Family, found: Found) -> String {
     let mut script = String::from("*nat\n");
     let mut line = |text: &str| {
         let _ = writeln!(script, "{text}");
     };
     for (i, (ours, from)) in CHAINS.into_iter().enumerate() {
-        let lines = match (rules, ours) {
-            (Some(rules), OUTPUT) => rules.outbound(family),
-            (Some(rules), _) => rules.inbound(),
-            (None, _) => Vec::new(),
-        };
+        let lines = rules.map(|rules| rules.of_chain(ours, family)).unwrap_or_default();
         if lines.is_empty() {
             if found.jumps[i] {
                 line(&jump(ours, from).replacen("-I ", "-D ", 1));
@@ -132,32 +102,61 @@ pub(super) fn script(rules: Option<&Rules>, family: Family, found: Found) -> Str
     script
 }
 
+/// What of the rules is not in `tables` as `iptables-save -t nat` prints it, in words; empty where all of it is.
+pub fn missing(rules: &Rules, family: Family, tables: &str) -> Vec<String> {
+    let found = Found::in_tables(tables);
+    let mut missing = Vec::new();
+    for (i, (ours, from)) in CHAINS.into_iter().enumerate() {
+        let wanted = rules.of_chain(ours, family);
+        let begin = format!("-A {ours} ");
+        let there: Vec<_> =
+            tables.lines().filter_map(|line| line.strip_prefix(&begin)).map(str::trim).collect();
+        if there != wanted {
+            missing.push(format!("{}: chain {ours} is not as it was set", family.save()));
+        }
+        if !wanted.is_empty() && !found.jumps[i] {
+            missing.push(format!("{}: nothing leads from {from} to {ours}", family.save()));
+        }
+    }
+    missing
+}
+
 impl Rules {
-    fn outbound(&self, family: Family) -> Vec<String> {
+    fn of_chain(&self, ours: &str, family: Family) -> Vec<String> {
+        if ours == OUTPUT { self.of_output(family) } else { self.of_inbound() }
+    }
+
+    fn of_output(&self, family: Family) -> Vec<String> {
         let Some(to) = self.outbound else { return Vec::new() };
         let mut rules = vec![
             format!("-m owner --uid-owner {} -j RETURN", self.uid),
             format!("-d {} -j RETURN", family.loopback()),
         ];
         let ports = self.not_outbound.iter().map(|port| port.get()).chain([DNS]);
-        rules.extend(ports.map(|port| format!("-p tcp --dport {port} -j RETURN")));
+        rules.extend(ports.map(|port| format!("-p tcp -m tcp --dport {port} -j RETURN")));
         let nets = self.not_cidrs.iter().filter(|net| family.has(net));
-        rules.extend(nets.map(|net| format!("-d {net} -j RETURN")));
+        rules.extend(nets.map(|net| match net.prefix_len() {
+            0 => String::from("-j RETURN"),
+            _ => format!("-d {} -j RETURN", net.trunc()),
+        }));
         rules.push(format!("-p tcp -j REDIRECT --to-ports {to}"));
         rules
     }
 
-    fn inbound(&self) -> Vec<String> {
+    fn of_inbound(&self) -> Vec<String> {
         let Some((to, ports)) = &self.inbound else { return Vec::new() };
         // Whoever connects to the sidecar itself is there already.
         let own = [Some(*to), self.outbound].into_iter().flatten();
         let direct = own.chain(self.not_inbound.iter().copied());
-        let mut rules: Vec<_> = direct.map(|port| format!("-p tcp --dport {port} -j RETURN")).collect();
+        let mut rules: Vec<_> =
+            direct.map(|port| format!("-p tcp -m tcp --dport {port} -j RETURN")).collect();
         match ports {
             Inbound::All => rules.push(format!("-p tcp -j REDIRECT --to-ports {to}")),
             Inbound::Ports(ports) => {
                 rules.extend(
-                    ports.iter().map(|port| format!("-p tcp --dport {port} -j REDIRECT --to-ports {to}")),
+                    ports
+                        .iter()
+                        .map(|port| format!("-p tcp -m tcp --dport {port} -j REDIRECT --to-ports {to}")),
                 );
             }
         }
@@ -167,6 +166,8 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU16;
+
     use super::*;
 
     fn port(number: u16) -> NonZeroU16 {
@@ -190,17 +191,17 @@ mod tests {
             :TIDEGATE_OUTPUT - [0:0]\n\
             -A TIDEGATE_OUTPUT -m owner --uid-owner 7 -j RETURN\n\
             -A TIDEGATE_OUTPUT -d 127.0.0.0/8 -j RETURN\n\
-            -A TIDEGATE_OUTPUT -p tcp --dport 5432 -j RETURN\n\
-            -A TIDEGATE_OUTPUT -p tcp --dport 53 -j RETURN\n\
+            -A TIDEGATE_OUTPUT -p tcp -m tcp --dport 5432 -j RETURN\n\
+            -A TIDEGATE_OUTPUT -p tcp -m tcp --dport 53 -j RETURN\n\
             -A TIDEGATE_OUTPUT -d 10.0.0.0/8 -j RETURN\n\
             -A TIDEGATE_OUTPUT -p tcp -j REDIRECT --to-ports 15001\n\
             -I OUTPUT -p tcp -j TIDEGATE_OUTPUT\n\
             :TIDEGATE_INBOUND - [0:0]\n\
-            -A TIDEGATE_INBOUND -p tcp --dport 15006 -j RETURN\n\
-            -A TIDEGATE_INBOUND -p tcp --dport 15001 -j RETURN\n\
-            -A TIDEGATE_INBOUND -p tcp --dport 15020 -j RETURN\n\
-            -A TIDEGATE_INBOUND -p tcp --dport 80 -j REDIRECT --to-ports 15006\n\
-            -A TIDEGATE_INBOUND -p tcp --dport 81 -j REDIRECT --to-ports 15006\n\
+            -A TIDEGATE_INBOUND -p tcp -m tcp --dport 15006 -j RETURN\n\
+            -A TIDEGATE_INBOUND -p tcp -m tcp --dport 15001 -j RETURN\n\
+            -A TIDEGATE_INBOUND -p tcp -m tcp --dport 15020 -j RETURN\n\
+            -A TIDEGATE_INBOUND -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 15006\n\
+            -A TIDEGATE_INBOUND -p tcp -m tcp --dport 81 -j REDIRECT --to-ports 15006\n\
             -I PREROUTING -p tcp -j TIDEGATE_INBOUND\n\
             COMMIT\n";
         assert_eq!(script(Some(&rules()), Family::V4, Found::default()), expected);
@@ -244,8 +245,33 @@ mod tests {
             script.contains("--dport 15006 -j RETURN")
                 && script.contains("-A TIDEGATE_INBOUND -p tcp -j REDIRECT")
         );
-        assert_eq!(Inbound::parse("*"), Ok(Inbound::All));
-        assert_eq!(Inbound::parse("80, 81"), Ok(Inbound::Ports(vec![port(80), port(81)])));
-        assert!(Inbound::parse("80,x").is_err() && Inbound::parse("0").is_err());
+    }
+
+    /// As a kernel prints what [`script`] has written.
+    fn printed(script: &str) -> String {
+        script.lines().map(|line| format!("{}\n", line.replacen("-I ", "-A ", 1))).collect()
+    }
+
+    #[test]
+    fn rules_that_were_set_are_found_and_each_line_that_is_gone_is_missed() {
+        let nets = ["10.1.2.3/8", "0.0.0.0/0"].map(|net| net.parse().unwrap());
+        let odd = Rules { not_cidrs: nets.into(), ..rules() };
+        let written = script(Some(&odd), Family::V4, Found::default());
+        let as_printed = "-A TIDEGATE_OUTPUT -d 10.0.0.0/8 -j RETURN\n-A TIDEGATE_OUTPUT -j RETURN\n";
+        assert!(written.contains(as_printed), "{written}");
+        for (rules, family) in [(rules(), Family::V4), (rules(), Family::V6), (odd, Family::V4)] {
+            let tables = printed(&script(Some(&rules), family, Found::default()));
+            assert_eq!(missing(&rules, family, &tables), Vec::<String>::new());
+            let lines: Vec<_> = tables.lines().collect();
+            for (i, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("-A ")) {
+                let mut fewer = lines.clone();
+                fewer.remove(i);
+                assert!(!missing(&rules, family, &fewer.join("\n")).is_empty(), "{line} is not missed");
+            }
+        }
+        let one_side = Rules { inbound: None, ..rules() };
+        let more = printed(&script(Some(&rules()), Family::V4, Found::default()));
+        assert!(!missing(&one_side, Family::V4, &more).is_empty(), "a side that nobody asked for");
+        assert_eq!(missing(&rules(), Family::V4, "").len(), 4);
     }
 }
