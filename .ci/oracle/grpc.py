@@ -2,9 +2,7 @@
 
 import dataclasses
 import pathlib
-import socketserver
 import sys
-import threading
 
 from oracle import proxies, wire
 
@@ -38,23 +36,12 @@ def framed(message):
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
-class Server:
+class Server(wire.Server):
+    """The same by gRPC."""
+
     def __init__(self, port, answer):
-        self.answer, self.asked, self.h2 = answer, [], library()
-        server = self
-
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self):
-                try:
-                    server.serve(self.request)
-                except OSError:
-                    pass  # Who asked is gone.
-
-        class Listener(socketserver.ThreadingTCPServer):
-            allow_reuse_address, daemon_threads, request_queue_size = True, True, 64
-
-        self.listener = Listener(("127.0.0.1", port), Handler)
-        threading.Thread(target=self.listener.serve_forever, daemon=True).start()
+        self.h2 = library()
+        super().__init__(port, answer)
 
     def serve(self, connection):
         config = self.h2.config.H2Configuration(client_side=False, header_encoding="latin-1")
@@ -89,11 +76,3 @@ class Server:
         told = [("grpc-status", str(self.answer.status))]
         told += [("grpc-message", self.answer.said)] if self.answer.said else []
         state.send_headers(stream, told, end_stream=True)
-
-    def take(self):
-        asked, self.asked = self.asked, []
-        return asked
-
-    def close(self):
-        self.listener.shutdown()
-        self.listener.server_close()

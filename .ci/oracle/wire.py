@@ -109,12 +109,10 @@ class Server:
         self.answer, self.asked = answer, []
         server = self
 
-        class Handler(socketserver.StreamRequestHandler):
+        class Handler(socketserver.BaseRequestHandler):
             def handle(self):
                 try:
-                    while message := read(self.rfile):
-                        server.asked.append(message)
-                        self.wfile.write(server.bytes(message))
+                    server.serve(self.request)
                 except (OSError, ValueError):
                     pass  # Who asked is gone.
 
@@ -123,6 +121,12 @@ class Server:
 
         self.listener = Listener(("127.0.0.1", port), Handler)
         threading.Thread(target=self.listener.serve_forever, daemon=True).start()
+
+    def serve(self, connection):
+        with connection.makefile("rb") as asked:
+            while message := read(asked):
+                self.asked.append(message)
+                connection.sendall(self.bytes(message))
 
     def bytes(self, request):
         answer = self.answer

@@ -1,9 +1,21 @@
-//! Secrets of our own, as they are written.
+//! Secrets of our own: where they are, and as they are written.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use kube::core::{DynamicObject, ObjectMeta, TypeMeta};
+use kube::core::{ApiResource, DynamicObject, ObjectMeta, TypeMeta};
+use kube::{Api, Client};
 use serde_json::{Map, Value as Json, json};
+
+pub(crate) fn secrets(client: Client, namespace: &str) -> Api<DynamicObject> {
+    let resource = ApiResource {
+        group: String::new(),
+        version: String::from("v1"),
+        api_version: String::from("v1"),
+        kind: String::from("Secret"),
+        plural: String::from("secrets"),
+    };
+    Api::namespaced_with(client, namespace, &resource)
+}
 
 /// `fields` under `name`; over `before` only if that is still what is stored, and with whatever else is in it.
 pub(crate) fn secret<'a>(

@@ -141,6 +141,19 @@ impl Ended {
     }
 }
 
+/// Before the wait for more: a sink with a buffer of its own may hold what was written.
+fn flush(
+    cx: &mut Context<'_>,
+    sink: &mut (impl AsyncWrite + Unpin),
+    unflushed: &mut bool,
+) -> Poll<Result<(), Broke>> {
+    if *unflushed {
+        ready!(Pin::new(sink).poll_flush(cx)).map_err(Broke::Sink)?;
+        *unflushed = false;
+    }
+    Poll::Ready(Ok(()))
+}
+
 /// One direction.
 struct Pump {
     /// Read and not yet written, from `at` on.
@@ -271,11 +284,7 @@ impl Pump {
         let mut chunk = [MaybeUninit::uninit(); CHUNK];
         let mut chunk = ReadBuf::uninit(&mut chunk);
         if Pin::new(source).poll_read(cx, &mut chunk).map_err(Broke::Source)?.is_pending() {
-            // Before the wait for more: a sink with a buffer of its own may hold what was written.
-            if self.unflushed {
-                ready!(Pin::new(sink).poll_flush(cx)).map_err(Broke::Sink)?;
-                self.unflushed = false;
-            }
+            ready!(flush(cx, sink, &mut self.unflushed))?;
             return Poll::Pending;
         }
         let read = chunk.filled();

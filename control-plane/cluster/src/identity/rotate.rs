@@ -5,8 +5,9 @@ use kube::api::PostParams;
 use tidegate_identity::Material;
 use tidegate_identity::material::MaterialError;
 
-use super::secret::{material_of, object, secrets};
+use super::secret::{material_of, object};
 use crate::errors::{in_time, told};
+use crate::secrets::secrets;
 
 /// Never with anything of what is in the Secret.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kube::api::PostParams;
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::DynamicObject;
 use kube::{Api, Client};
 use parking_lot::Mutex;
 use tidegate_control_plane::identity::MaterialStore;
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::errors::{in_time, told};
-use crate::secrets::secret;
+use crate::secrets::{secret, secrets};
 
 const FILES: [&str; 7] = [CA_CERT, CA_KEY, CERT_CHAIN, ROOT_CERT, NEXT_CERT, NEXT_KEY, ROTATION];
 /// Whoever replaces a Secret by deleting it and creating another has so many looks' time for it.
@@ -149,17 +149,6 @@ impl MaterialStore for CaSecret {
         });
         Ok(())
     }
-}
-
-pub(super) fn secrets(client: Client, namespace: &str) -> Api<DynamicObject> {
-    let resource = ApiResource {
-        group: String::new(),
-        version: String::from("v1"),
-        api_version: String::from("v1"),
-        kind: String::from("Secret"),
-        plural: String::from("secrets"),
-    };
-    Api::namespaced_with(client, namespace, &resource)
 }
 
 /// Other fields are somebody else's.

@@ -7,7 +7,7 @@ use arc_swap::ArcSwapOption;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kube::api::PostParams;
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::DynamicObject;
 use kube::{Api, Client};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::authority::{Keys, Timetable, advance};
 use crate::clock;
 use crate::errors::{in_time, told};
-use crate::secrets::secret;
+use crate::secrets::{secret, secrets};
 use crate::source::{Pauses, Timing};
 
 /// Well within the time for which a successor is trusted before it signs.
@@ -73,16 +73,9 @@ impl Keeper {
         (service, hosts): (&str, &[String]),
         timing: Timing,
     ) -> Self {
-        let resource = ApiResource {
-            group: String::new(),
-            version: String::from("v1"),
-            api_version: String::from("v1"),
-            kind: String::from("Secret"),
-            plural: String::from("secrets"),
-        };
         let names = ["", ".svc", ".svc.cluster.local"].map(|end| format!("{service}.{namespace}{end}"));
         Self {
-            api: Api::namespaced_with(client, namespace, &resource),
+            api: secrets(client, namespace),
             name: name.to_owned(),
             names: names.into_iter().chain(hosts.iter().cloned()).collect(),
             table: Timetable::default(),

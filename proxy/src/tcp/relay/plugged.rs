@@ -14,7 +14,7 @@ use bytes::{Buf as _, Bytes};
 use tidegate_wasm::{ClosedBy, Direction};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Broke, CHUNK, Ended, Idle, Passed, Relay, Stage, TURN};
+use super::{Broke, CHUNK, Ended, Idle, Passed, Relay, Stage, TURN, flush};
 use crate::plugins::{Chain, Polled, Stop};
 
 /// How long a connection that a plugin has closed may take for what was passed on before.
@@ -120,11 +120,7 @@ impl Flow {
                         Poll::Ready(Ok(None)) => self.stage = Stage::Ending,
                         Poll::Ready(Err(stop)) => return Poll::Ready(Err(stop.into())),
                         Poll::Pending => {
-                            // Before the wait for more: a sink with a buffer of its own may hold what was written.
-                            if self.unflushed {
-                                ready!(Pin::new(sink).poll_flush(cx)).map_err(Broke::Sink)?;
-                                self.unflushed = false;
-                            }
+                            ready!(flush(cx, sink, &mut self.unflushed))?;
                             return Poll::Pending;
                         }
                     }
