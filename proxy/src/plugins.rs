@@ -21,7 +21,7 @@ use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use tidegate_policy::model::ResourceName;
 use tidegate_policy::plugin::{Failure, Plugin as Wanted};
-use tidegate_wasm::{Plugin, Seat, World};
+use tidegate_wasm::{Code, Plugin, Seat, World};
 use tokio::sync::watch;
 
 pub(crate) use chain::{Chain, Polled, Stop};
@@ -104,6 +104,13 @@ impl Plugins {
 
     fn is_tried(&self, name: &ResourceName) -> bool {
         self.loaded.read().get(name).is_some_and(|entry| entry.tried)
+    }
+
+    /// What the plugins run that are loaded now.
+    fn codes(&self) -> Vec<Code> {
+        let loaded = self.loaded.read();
+        let all = loaded.values().flat_map(|entry| entry.current.iter().chain(&entry.before));
+        all.map(|plugin| plugin.code().clone()).collect()
     }
 
     /// In the order of their names.

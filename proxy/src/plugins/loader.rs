@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustc_hash::FxHashMap;
 use tidegate_policy::model::ResourceName;
 use tidegate_policy::plugin::{Failure, Plugin as Wanted, Source, Traffic};
-use tidegate_wasm::{Cache, Code, Hears, Plugin};
+use tidegate_wasm::{Cache, Code, Hears, LoadError, Plugin, digest};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -119,11 +119,12 @@ impl Loader {
             known.busy = true;
             let (wanted, fetch, cache) = (known.wanted.clone(), self.fetch.clone(), self.cache.clone());
             let (world, threads) = (self.proxy.plugins.world.clone(), self.proxy.plugins.threads);
+            let loaded = self.proxy.plugins.codes();
             self.under_way.spawn(async move {
                 let fetched = fetch.fetch(&wanted.source).await;
                 let built = wanted.clone();
                 let build = move |bytes: Vec<u8>| {
-                    let code = Code::load(&bytes, cache.as_ref()).map_err(|error| error.to_string())?;
+                    let code = code_of(&bytes, cache.as_ref(), loaded).map_err(|error| error.to_string())?;
                     meets(&built, code.hears())?;
                     Plugin::new(code, convert::settings(&built), world, threads)
                         .map_err(|error| error.to_string())
@@ -197,6 +198,15 @@ impl Loader {
     }
 }
 
+/// A change of configuration, or a second policy with the same module, compiles nothing, and keeps one copy in memory.
+fn code_of(bytes: &[u8], cache: Option<&Cache>, loaded: Vec<Code>) -> Result<Code, LoadError> {
+    let digest = digest(bytes);
+    match loaded.into_iter().find(|code| *code.digest() == digest) {
+        Some(code) => Ok(code),
+        None => Code::load(bytes, cache),
+    }
+}
+
 /// Whether the module can be of use where its policy is attached. One that has callbacks for neither may do its work by the
 /// clock.
 ///
@@ -225,4 +235,27 @@ fn due() -> Option<(Instant, Duration)> {
 fn stamp(path: &str) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn module(name: &str) -> Vec<u8> {
+        let text = format!(
+            r#"(module (memory (export "memory") 1) (func (export "proxy_abi_version_0_2_1")) (func (export "{name}"))
+            (func (export "malloc") (param i32) (result i32) i32.const 0))"#
+        );
+        wat::parse_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_module_that_is_loaded_already_is_not_compiled_again() {
+        let (bytes, other) = (module("a"), module("b"));
+        let first = code_of(&bytes, None, Vec::new()).unwrap();
+        let again = code_of(&bytes, None, vec![code_of(&other, None, Vec::new()).unwrap(), first.clone()]);
+        assert!(again.unwrap().is_same(&first));
+        let changed = code_of(&other, None, vec![first.clone()]).unwrap();
+        assert!(!changed.is_same(&first) && *changed.digest() == digest(&other));
+    }
 }

@@ -82,6 +82,11 @@ impl Code {
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
+
+    /// Whether both are the same compiled module, in one place of memory.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.pre.module().image_range() == other.pre.module().image_range()
+    }
 }
 
 /// What a module has callbacks for, beside its own start and end. SDKs of some languages export all of them, whatever their
