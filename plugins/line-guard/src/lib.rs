@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn words_are_blackened_wherever_they_are() {
-        let masked = |text: &str| masked(&config(), text.as_bytes()).map(|text| String::from_utf8(text).unwrap());
+        let masked =
+            |text: &str| masked(&config(), text.as_bytes()).map(|text| String::from_utf8(text).unwrap());
         assert_eq!(masked("a secret, secretkey").as_deref(), Some("a ******, *********"));
         assert_eq!(masked("nothing"), None);
     }
