@@ -20,7 +20,7 @@ import threading
 import time
 
 import common
-from peers.tidegate import GATEWAY
+from peers.tidegate import GATEWAY, ROUTE
 
 HOSTILE = {
     "loop": "an endless loop",
@@ -29,14 +29,7 @@ HOSTILE = {
     "panics": "a trap in every callback",
 }
 
-ROUTE = """\
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: {name}}}
-spec:
-  parentRefs: [{{name: edge}}]
-  rules:
+RULE = """\
   - matches: [{{path: {{type: PathPrefix, value: /{name}}}}}]
     backendRefs: [{{group: tidegate.io, kind: Backend, name: app, port: {app}}}]
 """
@@ -61,7 +54,7 @@ class Mesh:
         self.policies = self.folder / "policies"
         self.policies.mkdir()
         listener = f"{{name: http, port: {self.port}, protocol: HTTP}}"
-        routes = "".join(ROUTE.format(name=name, app=app) for name in ("without", "with"))
+        routes = "".join((ROUTE + RULE).format(name=name, app=app) for name in ("without", "with"))
         (self.policies / "mesh.yaml").write_text(GATEWAY.format(listener=listener, app=app, canary=app) + routes)
         self.write(policy(module, configuration))
         command = [common.binary("tidegate"), "run", "--policies", str(self.policies), "--status", "127.0.0.1:0"]
@@ -91,7 +84,7 @@ class Mesh:
         spent = common.cpu_nanoseconds([self.process.pid]) - before
         done = int(re.search(r"(\d+) succeeded", said).group(1))
         if not done:
-            sys.exit(f"plugins: nothing was answered:\n{said}")
+            sys.exit(f"wasm: nothing was answered:\n{said}")
         return done / seconds, spent / 1e3 / done
 
 
@@ -161,7 +154,7 @@ def hostile(app, module, args):
                     with asked(mesh, 20):
                         loads.append(mesh.load("/without", args.seconds))
             if meshes[1].process.poll() is not None:
-                sys.exit(f"plugins: {title} has ended the process")
+                sys.exit(f"wasm: {title} has ended the process")
             (well, _), (rate, _) = (map(sum, zip(*loads)) for loads in seen)
             rounds = [hit / still for (still, _), (hit, _) in zip(*seen)]
             shown = [rate / well, common.median(rounds), rounds[0]]
@@ -207,7 +200,7 @@ def reloads(app, module, args):
             end = time.monotonic() + 30
             while mesh.get("/with", x_token=f"t{at}")[0] != 200:
                 if time.monotonic() > end:
-                    sys.exit(f"plugins: reload {at} has no effect")
+                    sys.exit(f"wasm: reload {at} has no effect")
                 time.sleep(0.001)
             if at == warm:
                 time.sleep(3)

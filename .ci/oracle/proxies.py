@@ -12,6 +12,7 @@ HERE = pathlib.Path(__file__).resolve()
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2] / "bench")]
 import common  # noqa: E402
 import envoy  # noqa: E402
+from peers.tidegate import GATEWAY  # noqa: E402
 
 TYPES = "type.googleapis.com/envoy.extensions"
 #: Neither is asked before it serves, or says that it never will.
@@ -66,10 +67,11 @@ class Envoy:
     def bootstrap(self, ports, plugins):
         kind = "network" if ports.carried else "http"
         filters = [self.filter(plugin, kind) for plugin in plugins]
-        clusters = [self.cluster(name, port, name in ports.grpc) for name, port in ports.upstreams.items()]
+        named = {"app": ports.app, **ports.upstreams}
+        clusters = [self.cluster(name, port, name in ports.grpc) for name, port in named.items()]
         chain = {"filters": [*filters, self.carries()] if ports.carried else [self.serves(filters)]}
         listener = {"name": "edge", "address": address(ports.listen), "filter_chains": [chain]}
-        static = {"listeners": [listener], "clusters": [self.cluster("app", ports.app, "app" in ports.grpc), *clusters]}
+        static = {"listeners": [listener], "clusters": clusters}
         return {"admin": {"address": address(ports.admin)}, "static_resources": static}
 
     def carries(self):
@@ -144,33 +146,10 @@ class Envoy:
         return {re.sub(r"\W", "_", name.removeprefix("wasmcustom.")): value for name, value in pairs if value.isdigit()}
 
 
-CARRIED = """\
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: edge}}
-spec:
-  gatewayClassName: tidegate
-  listeners: [{{name: tcp, port: {listen}, protocol: TCP}}]
+ROUTE = """\
 ---
 apiVersion: gateway.networking.k8s.io/v1
-kind: TCPRoute
-metadata: {{name: all}}
-spec:
-  parentRefs: [{{name: edge}}]
-  rules:
-  - backendRefs: [{{group: tidegate.io, kind: Backend, name: app, port: {app}}}]
-"""
-
-DOCUMENTS = """\
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: edge}}
-spec:
-  gatewayClassName: tidegate
-  listeners: [{{name: http, port: {listen}, protocol: HTTP}}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
+kind: {kind}
 metadata: {{name: all}}
 spec:
   parentRefs: [{{name: edge}}]
@@ -198,9 +177,10 @@ class Tidegate:
     def start(self, stack, place, ports, plugins):
         folder = place / "policies"
         folder.mkdir()
-        text = (CARRIED if ports.carried else DOCUMENTS).format(listen=ports.listen, app=ports.app)
-        backends = {"app": ports.app, **{f"up{i}": port for i, port in enumerate(ports.upstreams.values())}}
-        text += "".join(BACKEND.format(name=name, port=port) for name, port in backends.items())
+        kind, protocol = ("TCPRoute", "TCP") if ports.carried else ("HTTPRoute", "HTTP")
+        listener = f"{{name: edge, port: {ports.listen}, protocol: {protocol}}}"
+        text = GATEWAY.format(listener=listener, app=ports.app, canary=ports.app) + ROUTE.format(kind=kind, app=ports.app)
+        text += "".join(BACKEND.format(name=f"up{i}", port=port) for i, port in enumerate(ports.upstreams.values()))
         for order, plugin in enumerate(plugins):
             text += "---\n" + json.dumps(self.document(plugin, order, ports)) + "\n"
         (folder / "mesh.yaml").write_text(text)

@@ -9,20 +9,21 @@ import time
 from oracle import grpc, proxies, talk, wire
 
 common = proxies.common
-#: Nothing more is logged for a request when its log has been silent for so long; some are never silent.
-USUAL, PATIENT = (0.12, 0.6), (0.6, 3.0)
-quiet, longest = USUAL
+#: Nothing more comes of a request when its log has been silent for the first, some are never silent and get the second, and
+#: nothing more of a connection when both ends have been silent for the third.
+USUAL, PATIENT = (0.12, 0.6, 0.15), (0.6, 3.0, 0.8)
+pace = USUAL
 
 
 @contextlib.contextmanager
 def patient():
-    """Meanwhile logs are waited for longer."""
-    global quiet, longest
-    quiet, longest = PATIENT
+    """Meanwhile everything is waited for longer."""
+    global pace
+    pace = PATIENT
     try:
         yield
     finally:
-        quiet, longest = USUAL
+        pace = USUAL
 
 
 @dataclasses.dataclass
@@ -92,15 +93,15 @@ class Ports:
     upstreams: dict
     #: What comes to `listen` is carried as a whole.
     carried: bool = False
-    #: Those of the upstreams that speak gRPC.
-    grpc: tuple = ()
+    #: Those of the upstreams that speak gRPC; `app` is the backend.
+    grpc: set = dataclasses.field(default_factory=set)
 
 
 def record(kind, plugins, case, most=None):
     """Starts a proxy of that kind with the plugins and asks it all that the case says, or only what comes first."""
     numbers = common.free_ports(3 + len(case.upstreams))
-    ports = Ports(*numbers[:3], dict(zip(case.upstreams, numbers[3:])), bool(case.talks))
-    ports.grpc = (("app",) if case.app else ()) + tuple(name for name, answer in case.upstreams.items() if isinstance(answer, grpc.Grpc))
+    by_grpc = {name for name, answer in {"app": case.app, **case.upstreams}.items() if isinstance(answer, grpc.Grpc)}
+    ports = Ports(*numbers[:3], dict(zip(case.upstreams, numbers[3:])), bool(case.talks), by_grpc)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         place = pathlib.Path(folder)
         proxy = kind(place)
@@ -153,7 +154,7 @@ def one(proxy, port, request, app, called, mark):
 
 
 def one_talk(proxy, port, words, app, called, mark):
-    client, server = talk.play(port, app, words, talk.PATIENT if quiet == PATIENT[0] else talk.QUIET)
+    client, server = talk.play(port, app, words, pace[2])
     end = settled(proxy.log)
     calls = {name: other.take() for name, other in called.items()}
     return talk.Talked(words, client, server, proxy.logged(mark), calls), end
@@ -161,6 +162,7 @@ def one_talk(proxy, port, words, app, called, mark):
 
 def settled(log):
     """Waits until nothing more is written; returns how much that is."""
+    quiet, longest, _ = pace
     size = log.stat().st_size
     begun = since = time.monotonic()
     while time.monotonic() - since < quiet and time.monotonic() - begun < longest:

@@ -6,8 +6,6 @@ import select
 import socket
 import time
 
-#: Nothing more is on its way when it has been silent for so long; a busy machine is given more.
-QUIET, PATIENT = 0.15, 0.8
 #: Of a client whom nobody answers, and of a server that is never called.
 CONNECTED = 3
 

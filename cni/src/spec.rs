@@ -173,7 +173,11 @@ impl Request {
             let why = "prevResult: missing: this plugin comes after one that makes the network, in a list of `plugins`";
             return Err(Failure::new(Code::InvalidConfig, why));
         }
-        let pod = pod_name(&env("CNI_ARGS").unwrap_or_default())?;
+        let pod = match pod_name(&env("CNI_ARGS").unwrap_or_default()) {
+            // Whose it was matters little, and a runtime would try for ever to end it.
+            Err(_) if command == Command::Del => None,
+            pod => pod?,
+        };
         Ok(Self { command, conf, netns, pod })
     }
 }

@@ -122,6 +122,8 @@ fn names_that_would_lead_to_another_path_are_no_names() {
         let args = format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name}");
         let (code, told, _) = code(read("ADD", &conf("1.0.0"), &[("CNI_ARGS", Some(&args))]));
         assert!(code == Code::InvalidEnvironment && told.contains("K8S_POD_NAME"), "{name}: {told}");
+        let ended = read("DEL", &conf("1.0.0"), &[("CNI_ARGS", Some(&args))]).unwrap();
+        assert_eq!(ended.pod, None, "what never began can be ended");
     }
     let no_pod = read("ADD", &conf("1.0.0"), &[("CNI_ARGS", Some("FOO=BAR"))]).unwrap();
     assert_eq!(no_pod.pod, None, "a sandbox of another runtime's");

@@ -2,8 +2,9 @@
 //!
 //! [`loader`] brings what policies name into force, and what cannot be loaded leaves the version before in its place. A request
 //! meets plugins one after another: each sees the [head](exchange) that the one before has left, and what it lets pass of a
-//! body goes [through](through) the next. A connection that is carried as a whole meets a [chain](chain) of them. What a plugin wants asked elsewhere its VM's [driver](driver) asks. Everything that a
-//! plugin may do wrong is the affair of `tidegate-wasm`; here is only what follows for the request.
+//! body goes [through](through) the next. A connection that is carried as a whole meets a [chain](chain) of them. What a plugin
+//! wants asked elsewhere its VM's [driver](driver) asks. Everything that a plugin may do wrong is the affair of `tidegate-wasm`;
+//! here is only what follows for the request or the connection.
 
 mod chain;
 mod convert;

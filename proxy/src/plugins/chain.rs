@@ -75,9 +75,7 @@ impl Chain {
         seen: SeenConnection,
         decisions: &mut Decisions,
     ) -> Result<Option<Box<Self>>, Cut> {
-        let upstream = seen.upstream.clone();
-        let seen = Arc::new(tidegate_wasm::Exchange::new(seen));
-        let mut chain = Self { seen, upstream, links: Vec::new(), said: Decisions::new() };
+        let mut chain = Self::of(seen);
         for filter in filters {
             let Some(wanted) = filter.plugin() else { continue };
             if let Some(word) = chain.ask(proxy, filter, wanted).await {
@@ -85,6 +83,13 @@ impl Chain {
             }
         }
         Ok((!chain.links.is_empty()).then(|| Box::new(chain)))
+    }
+
+    /// Without a plugin yet.
+    fn of(seen: SeenConnection) -> Self {
+        let upstream = seen.upstream.clone();
+        let seen = Arc::new(tidegate_wasm::Exchange::new(seen));
+        Self { seen, upstream, links: Vec::new(), said: Decisions::new() }
     }
 
     #[cfg(test)]
@@ -97,9 +102,7 @@ impl Chain {
             None,
             (None, None),
         );
-        let upstream = seen.upstream.clone();
-        let seen = Arc::new(tidegate_wasm::Exchange::new(seen));
-        Self { seen, upstream, links: Vec::new(), said: Decisions::new() }
+        Self::of(seen)
     }
 
     /// Has the next plugin look at the connection that begins. `None`: it has no word on any.

@@ -154,6 +154,17 @@ fn flush(
     Poll::Ready(Ok(()))
 }
 
+/// Tells the sink that its source has ended.
+fn end(
+    cx: &mut Context<'_>,
+    sink: &mut (impl AsyncWrite + Unpin),
+    stage: &mut Stage,
+) -> Poll<Result<(), Broke>> {
+    ready!(Pin::new(sink).poll_shutdown(cx)).map_err(Broke::Sink)?;
+    *stage = Stage::Over;
+    Poll::Ready(Ok(()))
+}
+
 /// One direction.
 struct Pump {
     /// Read and not yet written, from `at` on.
@@ -223,10 +234,7 @@ impl Pump {
                         ready!(self.step(cx, source, sink, count))?;
                     }
                 }
-                Stage::Ending => {
-                    ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(Broke::Sink)?;
-                    self.stage = Stage::Over;
-                }
+                Stage::Ending => ready!(end(cx, sink, &mut self.stage))?,
                 Stage::Over => return Poll::Ready(Ok(())),
             }
         }

@@ -114,7 +114,8 @@ pub struct Logged {
 }
 
 impl Direction {
-    pub(crate) fn index(self) -> usize {
+    /// Of what there is one of for each direction.
+    pub fn index(self) -> usize {
         match self {
             Self::Request => 0,
             Self::Response => 1,

@@ -27,13 +27,6 @@ impl Lane {
     }
 }
 
-fn index_of(direction: Direction) -> usize {
-    match direction {
-        Direction::Request => 0,
-        Direction::Response => 1,
-    }
-}
-
 impl Chain {
     /// What comes of the first `upto` plugins of a direction.
     pub(super) fn poll_upto(
@@ -48,7 +41,7 @@ impl Chain {
             Direction::Request => before,
             Direction::Response => self.links.len() - upto,
         };
-        let side = index_of(direction);
+        let side = direction.index();
         loop {
             let (out, shadow) = (self.links[index].out, self.links[index].wanted.shadow);
             let lane = &mut self.links[index].lanes[side];
@@ -90,7 +83,7 @@ impl Chain {
     /// Tells a plugin what has come; nothing is the end.
     fn tell(&mut self, index: usize, direction: Direction, next: Option<Bytes>) -> Result<(), super::Cut> {
         let link = &mut self.links[index];
-        let lane = &mut link.lanes[index_of(direction)];
+        let lane = &mut link.lanes[direction.index()];
         lane.told_end |= next.is_none();
         if link.out || !lane.carries {
             lane.passed = next;
@@ -111,7 +104,7 @@ impl Chain {
         direction: Direction,
         step: &Result<Step, Fault>,
     ) -> Result<(), super::Cut> {
-        let lane = &mut self.links[index].lanes[index_of(direction)];
+        let lane = &mut self.links[index].lanes[direction.index()];
         lane.paused = matches!(step, Ok(Step::Pause));
         let word = match step {
             Ok(Step::Pause) => None,
@@ -138,7 +131,7 @@ impl Chain {
     fn release(&mut self, index: usize, direction: Direction) {
         let link = &mut self.links[index];
         let (data, _) = link.vm.lock().take_body(link.id, direction);
-        let lane = &mut link.lanes[index_of(direction)];
+        let lane = &mut link.lanes[direction.index()];
         lane.paused = false;
         if !data.is_empty() {
             lane.passed = Some(data);
@@ -148,7 +141,7 @@ impl Chain {
     /// Tells a plugin in Shadow. What it says is only written down, and what it would do about bytes is not done.
     fn show_copy(&mut self, index: usize, direction: Direction, next: Option<&Bytes>) {
         let link = &mut self.links[index];
-        if link.out || !link.lanes[index_of(direction)].carries {
+        if link.out || !link.lanes[direction.index()].carries {
             return;
         }
         let copy = next.cloned().unwrap_or_default();

@@ -14,7 +14,7 @@ use bytes::{Buf as _, Bytes};
 use tidegate_wasm::{ClosedBy, Direction};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Broke, CHUNK, Ended, Idle, Passed, Relay, Stage, TURN, flush};
+use super::{Broke, CHUNK, Ended, Idle, Passed, Relay, Stage, TURN, end, flush};
 use crate::plugins::{Chain, Polled, Stop};
 
 /// How long a connection that a plugin has closed may take for what was passed on before.
@@ -125,10 +125,7 @@ impl Flow {
                         }
                     }
                 }
-                Stage::Ending => {
-                    ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(Broke::Sink)?;
-                    self.stage = Stage::Over;
-                }
+                Stage::Ending => ready!(end(cx, sink, &mut self.stage))?,
                 Stage::Over => return Poll::Ready(Ok(())),
             }
         }

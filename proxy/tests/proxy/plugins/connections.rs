@@ -12,8 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::PAUSE;
 use super::module::{callback, event};
-use crate::mesh::service_at;
-use crate::streams::{echo, greeting, is_refused, say};
+use crate::mesh::{PORT, service_at};
+use crate::streams::{echo, greeting, is_refused, passthrough, say, signed, tls, tls_echo, tls_route};
 use support::{Carrying, Plug, rest};
 
 /// Holds back what comes that way until its end; then `then`.
@@ -140,6 +140,61 @@ async fn a_failure_resets_the_connection_and_where_that_is_written_its_bytes_go_
     assert_eq!(greeting(&mut client).await.unwrap(), "!cart");
     assert_eq!(say(&mut client, "hello").await, "hello bye", "with what it was told when it failed");
     assert_eq!(carrying.ended().await["tidegate.reason"], json!(null));
+}
+
+#[tokio::test]
+async fn one_that_fails_again_and_again_is_left_out_and_the_version_before_is_asked_where_that_is_written() {
+    let server = echo("cart").await;
+    let trap = [callback("new_connection", 1, "unreachable")];
+    let quarantine = json!({"failures": 2, "period": "10m"});
+    let plug = Plug::of(&[callback("upstream_data", 3, &put_before(3, "1"))]);
+    let more = json!({"failurePolicy": "LastGood", "quarantine": quarantine});
+    let carrying = Carrying::with(server, [plug.with(more)]).await;
+    assert_eq!(greeting(&mut carrying.connect().await).await.unwrap(), "1cart");
+    carrying.rewrite(&trap);
+    carrying.says("/status", "\"quarantined\": false").await;
+    let waited = async {
+        let mut failed = 0;
+        while failed < 2 {
+            // As long as the new one is not loaded, the old one has it.
+            failed += u32::from(greeting(&mut carrying.connect().await).await.is_err());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waited).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(greeting(&mut carrying.connect().await).await.unwrap(), "1cart");
+    }
+    carrying.says("/status", "\"quarantined\": true").await;
+
+    let closed = Carrying::with(server, [Plug::of(&trap).with(json!({"quarantine": quarantine}))]).await;
+    for _ in 0..4 {
+        assert!(is_refused(closed.address, b"").await);
+    }
+    closed.says("/status", "\"quarantined\": true").await;
+}
+
+#[tokio::test]
+async fn a_tlsroutes_plugin_knows_which_name_was_asked_for_and_sees_what_nobody_here_can_read() {
+    let (a, b) = (signed("a.example.com"), signed("b.example.com"));
+    // `b` is closed, by the first letter of its name.
+    let name =
+        "(drop (call $get_property @\"connection\0requested_server_name\" (i32.const 16) (i32.const 20)))
+        (if (i32.eq (i32.load8_u (i32.load (i32.const 16))) (i32.const 98))";
+    let plug = || Plug::of(&[callback("new_connection", 1, &format!("{name} (then {}))", close()))]);
+    for (shown, passes) in [(&a, true), (&b, false)] {
+        let way = [passthrough("tls", PORT, "*.example.com"), tls_route("r", "tls", "*.example.com", "cart")];
+        let server = tls_echo("cart", shown).await;
+        let carrying = Carrying::over(way, server, [plug().at(TargetKind::TLSRoute, "r")]).await;
+        let name = if passes { "a.example.com" } else { "b.example.com" };
+        let opened = tls(carrying.address, name, &[shown]).await;
+        if passes {
+            assert_eq!(greeting(&mut opened.unwrap()).await.unwrap(), "cart");
+        } else {
+            assert!(opened.is_err());
+            assert_eq!(carrying.ended().await["tidegate.reason"], "plugin_closed");
+        }
+    }
 }
 
 #[tokio::test]

@@ -60,16 +60,40 @@ async fn streams_that_wait_in_a_vm_that_ends_are_answered_at_once() {
     assert_eq!((answer.status.as_u16(), answer.reason()), (503, Some("plugin_failed")));
 }
 
+/// Says which one it is.
+fn version(number: u32) -> String {
+    let say = format!("(drop (call $add_header_map_value (i32.const 2) @\"x-version\" @\"{number}\"))");
+    callback("response_headers", 3, &say)
+}
+
+#[tokio::test]
+async fn while_a_new_version_is_left_out_the_one_before_is_asked_where_that_is_written() {
+    let backend = FaultBackend::start().await;
+    let more = json!({"failurePolicy": "LastGood", "quarantine": {"failures": 2, "period": "10m"}});
+    let plugged = Plugged::with(&backend, &[version(1)], more, |_| {}).await;
+    let mut client: Client = plugged.http1().await;
+    assert_eq!(client.call(get("/")).await.headers["x-version"], "1");
+    std::fs::write(plugged.file.path(), plugin(&callback("request_headers", 3, TRAP))).unwrap();
+    // Each of its two failures costs a request.
+    let mut failed = 0;
+    let waited = async {
+        while failed < 2 {
+            let answer = client.call(get("/")).await;
+            failed += u32::from(answer.reason() == Some("plugin_failed"));
+            assert!(answer.status == 503 || answer.headers["x-version"] == "1");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waited).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.call(get("/")).await.headers["x-version"], "1");
+    }
+    plugged.says("/status", "\"quarantined\": true").await;
+}
+
 #[tokio::test]
 async fn a_file_that_changes_is_loaded_and_one_that_is_bad_changes_nothing() {
     let backend = FaultBackend::start().await;
-    let version = |number: u32| {
-        callback(
-            "response_headers",
-            3,
-            &format!("(drop (call $add_header_map_value (i32.const 2) @\"x-version\" @\"{number}\"))"),
-        )
-    };
     let plugged = Plugged::start(&backend, &[version(1)]).await;
     let mut client: Client = plugged.http1().await;
     assert_eq!(client.call(get("/")).await.headers["x-version"], "1");

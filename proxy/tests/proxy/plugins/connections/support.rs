@@ -29,7 +29,7 @@ pub(super) struct Carrying {
     pub(super) gateway: Gateway,
     pub(super) address: SocketAddr,
     log: NamedTempFile,
-    _files: Vec<NamedTempFile>,
+    files: Vec<NamedTempFile>,
 }
 
 impl Plug {
@@ -82,15 +82,30 @@ impl Carrying {
     }
 
     pub(super) async fn with(server: SocketAddr, plugs: impl IntoIterator<Item = Plug>) -> Self {
+        let way = [stream_listener("tcp", PORT, Accepts::Tcp), tcp_route("r", "tcp", &[("cart", 1)])];
+        Self::over(way, server, plugs).await
+    }
+
+    /// By a listener and a route of one's own.
+    pub(super) async fn over(
+        way: [Resource; 2],
+        server: SocketAddr,
+        plugs: impl IntoIterator<Item = Plug>,
+    ) -> Self {
         let log = NamedTempFile::new().unwrap();
         let mut gateway = Gateway::with(|config| config.access_log = LogTarget::File(log.path().into()));
-        let mut all = vec![stream_listener("tcp", PORT, Accepts::Tcp), tcp_route("r", "tcp", &[("cart", 1)])];
+        let mut all = Vec::from(way);
         all.extend(service_at("cart", AppProtocol::Http1, &[server]));
         let plugs: Vec<_> = plugs.into_iter().collect();
         all.extend(plugs.iter().map(Plug::written));
         gateway.apply(all);
         let address = gateway.address().await;
-        Self { gateway, address, log, _files: plugs.into_iter().map(|plug| plug.file).collect() }
+        Self { gateway, address, log, files: plugs.into_iter().map(|plug| plug.file).collect() }
+    }
+
+    /// Another version of the first plugin.
+    pub(super) fn rewrite(&self, functions: &[String]) {
+        std::fs::write(self.files[0].path(), plugin(&functions.concat())).unwrap();
     }
 
     pub(super) async fn connect(&self) -> TcpStream {
