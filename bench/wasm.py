@@ -35,20 +35,20 @@ RULE = """\
 """
 
 
-def policy(module, configuration=None):
+def policy(module, configuration=None, name="p0"):
     spec = {
         "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "with"}],
         "source": {"file": str(module)},
     }
     if configuration is not None:
         spec["configuration"] = configuration
-    return json.dumps({"apiVersion": "tidegate.io/v1alpha1", "kind": "WasmPlugin", "metadata": {"name": "p"}, "spec": spec})
+    return json.dumps({"apiVersion": "tidegate.io/v1alpha1", "kind": "WasmPlugin", "metadata": {"name": name}, "spec": spec})
 
 
 class Mesh:
     """One process with a plugin, before a backend that answers at once."""
 
-    def __init__(self, stack, app, module, configuration=None):
+    def __init__(self, stack, app, plugins):
         self.folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.port, self.admin = common.free_ports(2)
         self.policies = self.folder / "policies"
@@ -56,7 +56,7 @@ class Mesh:
         listener = f"{{name: http, port: {self.port}, protocol: HTTP}}"
         routes = "".join((ROUTE + RULE).format(name=name, app=app) for name in ("without", "with"))
         (self.policies / "mesh.yaml").write_text(GATEWAY.format(listener=listener, app=app, canary=app) + routes)
-        self.write(policy(module, configuration))
+        self.write(plugins)
         command = [common.binary("tidegate"), "run", "--policies", str(self.policies), "--status", "127.0.0.1:0"]
         command += ["--admin", f"127.0.0.1:{self.admin}", "--workers", "1", "--access-log", "off"]
         self.process = stack.enter_context(common.process(common.pinned(0, command), self.folder / "log"))
@@ -68,7 +68,7 @@ class Mesh:
         """As editors do: the file is there whole, or not at all."""
         new = self.folder / "new"
         new.write_text(text)
-        new.rename(self.policies / "plugin.json")
+        new.rename(self.policies / "plugin.yaml")
 
     def get(self, path, port=None, **headers):
         connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)
@@ -129,7 +129,7 @@ def assembled(folder):
 def header(app, module, args):
     """CPU per request with and without, in turn."""
     with contextlib.ExitStack() as stack:
-        mesh = Mesh(stack, app, module)
+        mesh = Mesh(stack, app, policy(module))
         mesh.load("/with", 1)
         costs = {"/without": [], "/with": []}
         for _ in range(args.rounds):
@@ -145,7 +145,7 @@ def hostile(app, module, args):
     rows = []
     for name, title in HOSTILE.items():
         with contextlib.ExitStack() as stack:
-            meshes = [Mesh(stack, app, module(which)) for which in ("harmless", name)]
+            meshes = [Mesh(stack, app, policy(module(which))) for which in ("harmless", name)]
             seen = ([], [])
             for mesh in meshes:
                 mesh.load("/without", 1)
@@ -170,7 +170,7 @@ def share(app, module, args):
     rows = []
     for name, title in HOSTILE.items():
         with contextlib.ExitStack() as stack:
-            mesh = Mesh(stack, app, module(name))
+            mesh = Mesh(stack, app, policy(module(name)))
             with asked(mesh, 20):
                 time.sleep(args.span)
             page = mesh.get("/metrics", mesh.admin)[1].decode()
@@ -185,20 +185,24 @@ def share(app, module, args):
     return common.table([f"In {args.span} s at 20 requests/s", "in its callbacks, ms", "of a thread", "quarantines"], rows)
 
 
-def tokens(at):
+def tokens(at, of=0):
     """Lets one token pass, which no other reload does."""
-    return {"header": "x-token", "tokens": {f"t{at}": "ann"}}
+    return {"header": f"x-token-{of}", "tokens": {f"t{at}": "ann"}}
 
 
 def reloads(app, module, args):
-    """By configurations that let other tokens pass."""
+    """By configurations that let other tokens pass: a request passes when every plugin has the newest."""
     with contextlib.ExitStack() as stack:
-        mesh = Mesh(stack, app, module, tokens(0))
-        warm, memory = args.reloads // 10, 0
-        for at in range(1, args.reloads + warm + 1):
-            mesh.write(policy(module, tokens(at)))
+        def written(at):
+            return "\n---\n".join(policy(module, tokens(at, of), f"p{of}") for of in range(args.together))
+
+        mesh = Mesh(stack, app, written(0))
+        rounds = -(-args.reloads // args.together)
+        warm, memory = -(-rounds // 10), 0
+        for at in range(1, rounds + warm + 1):
+            mesh.write(written(at))
             end = time.monotonic() + 30
-            while mesh.get("/with", x_token=f"t{at}")[0] != 200:
+            while mesh.get("/with", **{f"x_token_{of}": f"t{at}" for of in range(args.together)})[0] != 200:
                 if time.monotonic() > end:
                     sys.exit(f"wasm: reload {at} has no effect")
                 time.sleep(0.001)
@@ -207,8 +211,8 @@ def reloads(app, module, args):
                 memory = common.rss_mib(mesh.process.pid)
         time.sleep(3)
         after = common.rss_mib(mesh.process.pid)
-    row = [f"{args.reloads}", f"{memory:.1f}", f"{after:.1f}", f"{after / memory:.3f}"]
-    return common.table(["reloads", f"resident after the first {warm}, MiB", "at the end", "ratio"], [row])
+    row = [f"{rounds * args.together}", f"{memory:.1f}", f"{after:.1f}", f"{after / memory:.3f}"]
+    return common.table(["reloads", f"resident after the first {warm * args.together}, MiB", "at the end", "ratio"], [row])
 
 
 def main():
@@ -217,6 +221,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=6, help="of each round")
     parser.add_argument("--span", type=int, default=60, help="seconds for which hostile plugins are asked")
     parser.add_argument("--reloads", type=int, default=10_000)
+    parser.add_argument("--together", type=int, default=16, help="plugins that one change of a file reloads")
     parser.add_argument("--only", choices=["header", "hostile", "share", "reloads"])
     parser.add_argument("--auth", type=pathlib.Path, default=common.ROOT / "plugins/target/modules/header_auth.wasm",
                         help="header_auth.wasm, as .ci/plugins.py builds it")

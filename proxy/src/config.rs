@@ -13,6 +13,7 @@ mod proxy_headers;
 mod store;
 pub(crate) mod xds;
 
+pub use crate::probes::{Asks, Probe};
 pub use apply::{Applier, Change};
 pub use args::ProxyArgs;
 pub use counters::CountersFile;

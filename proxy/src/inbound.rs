@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::{ConnectionContext, Hello, HttpServer, Version, last_requests, told};
 use crate::identity::{self, CARRIED, HTTP_1, HTTP_2, WorkloadIdentity};
-use crate::intake::{close, lets_in};
+use crate::intake::{close, lets_in, lets_in_to_app};
 use crate::listener::{NoHello, Rewound, handshake, read_hello};
 use crate::tcp::{Abort, Carried, Raw, Upstream, carry, meet_plugins, open};
 use crate::telemetry::ConnectionSide;
@@ -46,7 +46,7 @@ pub(crate) async fn serve(
     match first {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => {
-            if lets_in(&context, &stream, None) {
+            if lets_in_to_app(&context, &stream) {
                 server.serve(stream, context, stop).await;
             }
             return;

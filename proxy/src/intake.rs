@@ -25,7 +25,7 @@ use crate::tcp::{Abort, Carried, Raw, carry, meet_plugins, open};
 use crate::telemetry::{ConnectionSide, StreamRecord};
 
 pub(crate) use again::cut;
-pub(crate) use gate::{close, judge, lets_in};
+pub(crate) use gate::{close, judge, lets_in, lets_in_to_app};
 
 /// From the accept to the end of the client's first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);

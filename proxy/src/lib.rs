@@ -25,6 +25,7 @@ mod listener;
 mod outbound;
 mod outliers;
 pub mod plugins;
+mod probes;
 mod proxy_protocol;
 pub mod state;
 mod tcp;

@@ -22,6 +22,10 @@ const NOBODY: u32 = 65532;
 /// Between SIGTERM's time and the drain of a plain sidecar, so that the application's last calls still find it.
 const PRE_STOP_SECONDS: u32 = 5;
 
+/// So long the sidecar keeps the answer to its startup probe back until it is ready: a probe that fails costs a pod a whole
+/// period, which is a second at least.
+const READY_WAIT_SECONDS: u32 = 4;
+
 /// What of the pod's connections is led to the sidecar.
 pub(crate) fn rules(wish: &Wish, settings: &Settings) -> Rules {
     let ports = |ports: &[u16]| ports.iter().copied().filter_map(NonZeroU16::new).collect::<Vec<_>>();
@@ -131,7 +135,12 @@ pub(crate) fn proxy(wish: &Wish, workload: Option<&str>, settings: &Settings) ->
         // The application starts once this has passed, and is gone before this container is stopped: so it drains last, and
         // a Job ends when its own containers have.
         container["restartPolicy"] = json!("Always");
-        container["startupProbe"] = ready(1, 60);
+        container["startupProbe"] = json!({
+            "httpGet": { "path": format!("/ready?wait={READY_WAIT_SECONDS}"), "port": settings.ports.admin },
+            "periodSeconds": 1,
+            "timeoutSeconds": READY_WAIT_SECONDS + 1,
+            "failureThreshold": 30,
+        });
     } else {
         container["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": PRE_STOP_SECONDS } } });
     }
@@ -163,6 +172,7 @@ fn args(wish: &Wish, workload: Option<&str>, settings: &Settings) -> Vec<String>
         args.push(format!("--app=127.0.0.1:{port}"));
         args.extend(wish.app_protocol.as_ref().map(|protocol| format!("--app-protocol={protocol}")));
         args.extend((!others.is_empty()).then(|| format!("--app-port={}", joined(others))));
+        args.extend(wish.probes.iter().map(|probe| format!("--probe={probe}")));
     }
     args.push(String::from("--pod=$(POD_NAME)"));
     // A sidecar costs what its application calls, not what the mesh holds.

@@ -12,6 +12,7 @@ mod decide;
 mod document;
 mod patch;
 mod pod;
+mod probes;
 mod settings;
 mod wish;
 

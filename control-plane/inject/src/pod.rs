@@ -65,7 +65,7 @@ pub(crate) fn of_workload(
     Ok(Outcome::Injected(injected(pod, &wish, workload.as_deref(), settings)))
 }
 
-fn each_container(pod: &Json) -> impl Iterator<Item = (String, &Json)> {
+pub(crate) fn each_container(pod: &Json) -> impl Iterator<Item = (String, &Json)> {
     ["initContainers", "containers"].into_iter().flat_map(move |list| {
         let containers = pod.get("spec").and_then(|spec| spec.get(list)).and_then(Json::as_array);
         containers

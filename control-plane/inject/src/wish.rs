@@ -7,6 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
+use crate::probes;
 use crate::settings::Settings;
 
 /// `enabled` or `disabled`, as an annotation or, where the webhook shall ask, as a label; see [`crate::decide`].
@@ -76,6 +77,8 @@ pub(crate) struct Wish {
     pub(crate) app_protocol: Option<String>,
     pub(crate) services: Vec<String>,
     pub(crate) inbound: Vec<u16>,
+    /// What the kubelet asks at ports that are led to the sidecar, as its `--probe` reads it.
+    pub(crate) probes: Vec<String>,
     pub(crate) not_inbound: Vec<u16>,
     pub(crate) not_outbound: Vec<u16>,
     pub(crate) not_cidrs: Vec<IpNet>,
@@ -116,13 +119,16 @@ impl Wish {
         let native = reader.one_of(SIDECAR, &["native", "plain"]).map(|word| word == "native");
         let redirects =
             reader.one_of(INTERCEPTION, &["redirect", "none"]).is_none_or(|word| word == "redirect");
+        let not_inbound = reader.ports(NOT_INBOUND);
+        let led: Vec<u16> = inbound.iter().filter(|port| !not_inbound.contains(port)).copied().collect();
         let wish = Self {
+            probes: probes::of(pod, &led),
             native: native.unwrap_or(settings.native_sidecar),
             app_ports,
             app_protocol: reader.one_of(APP_PROTOCOL, &["http1", "h2c"]).map(str::to_owned),
             services: reader.list(SERVICES, "names of Services"),
             inbound,
-            not_inbound: reader.ports(NOT_INBOUND),
+            not_inbound,
             not_outbound: [settings.excluded_outbound_ports.clone(), reader.ports(NOT_OUTBOUND)].concat(),
             not_cidrs: [
                 settings.excluded_cidrs.clone(),

@@ -1,5 +1,7 @@
 //! What each page of the admin port says. Pure: a path in, a page out.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use super::AdminSource;
@@ -22,13 +24,25 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 const INDEX: [(&str, &str); 7] = [
     ("/", "this list"),
-    ("/ready", "200 when traffic is welcome, else 503 and what is missing"),
+    (
+        "/ready",
+        "200 when traffic is welcome, else 503 and what is missing; ?wait=SECONDS, up to 10, for the 200",
+    ),
     ("/live", "200 while the process answers"),
     ("/metrics", "counters, for Prometheus"),
     ("/config", "what is in force, as YAML"),
     ("/decisions", "what was decided of single requests: ?request_id= ?trace_id= ?refused &limit=, as JSON"),
     ("/status", "node, versions, connection to the control plane, listeners, breakers, as JSON"),
 ];
+
+/// The longest that a "no" of `/ready` is kept back.
+const MOST_PATIENCE: u64 = 10;
+
+/// How long somebody waits to be told that traffic is welcome.
+pub(super) fn patience(query: &str) -> Option<Duration> {
+    let seconds: u64 = query.strip_prefix("wait=")?.parse().ok()?;
+    Some(Duration::from_secs(seconds.min(MOST_PATIENCE)))
+}
 
 /// `query`: what stands behind `?`.
 pub(super) fn page((path, query): (&str, &str), source: &impl AdminSource, telemetry: &Telemetry) -> Page {

@@ -34,6 +34,8 @@ const MAX_SCRAPES: usize = 2;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may last: one request each, so that idle ones never fill the port.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often readiness is looked at while somebody waits for it.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -118,6 +120,9 @@ impl<S: AdminSource> Admin<S> {
             return response(pages::method_not_allowed());
         }
         let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        if let Some(patience) = (path == "/ready").then(|| pages::patience(query)).flatten() {
+            self.wait_until_ready(patience).await;
+        }
         if !matches!(path, "/metrics" | "/config" | "/status" | "/decisions") {
             return response(pages::page((path, query), &self.source, &self.telemetry));
         }
@@ -131,6 +136,19 @@ impl<S: AdminSource> Admin<S> {
             pages::page((&path, &query), &self.source, &self.telemetry)
         });
         response(rendered.await.unwrap_or_else(|_| pages::failed()))
+    }
+}
+
+impl<S: AdminSource> Admin<S> {
+    /// For a probe that would else learn of it only by its next try.
+    async fn wait_until_ready(&self, patience: Duration) {
+        let ready = async {
+            while self.source.ready().is_err() {
+                sleep(LOOK).await;
+            }
+        };
+        // What it is then, the page says.
+        let _ = timeout(patience, ready).await;
     }
 }
 

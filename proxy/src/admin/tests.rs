@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use super::{AdminServer, AdminSource, to_yaml};
 use crate::telemetry::{LogTarget, Scrape, Telemetry, TelemetryConfig};
@@ -13,11 +14,14 @@ use crate::telemetry::{LogTarget, Scrape, Telemetry, TelemetryConfig};
 #[derive(Default)]
 struct Source {
     waiting_for: Mutex<Option<String>>,
+    /// Its readiness has been.
+    asked: Notify,
     broken: bool,
 }
 
 impl AdminSource for Source {
     fn ready(&self) -> Result<(), String> {
+        self.asked.notify_one();
         self.waiting_for.lock().clone().map_or(Ok(()), Err)
     }
 
@@ -94,6 +98,21 @@ async fn readiness_follows_the_source_and_says_why_not_in_one_line() {
     assert!(head.starts_with("http/1.1 503"), "{head}");
     assert_eq!(body, "waits for the first configuration\n");
     assert!(ask(admin.address(), "GET", "/live").await.0.starts_with("http/1.1 200"));
+}
+
+#[tokio::test]
+async fn who_waits_for_readiness_is_told_as_soon_as_it_is_there() {
+    let source = Arc::new(Source::default());
+    *source.waiting_for.lock() = Some(String::from("waits"));
+    let admin = start(source.clone());
+    let (head, body) = ask(admin.address(), "GET", "/ready?wait=0").await;
+    assert!(head.starts_with("http/1.1 503") && body == "waits\n", "{head}{body}");
+    source.asked.notified().await;
+    let address = admin.address();
+    let asking = tokio::spawn(async move { ask(address, "GET", "/ready?wait=10").await });
+    source.asked.notified().await;
+    *source.waiting_for.lock() = None;
+    assert_eq!(asking.await.unwrap().1, "ready\n");
 }
 
 #[tokio::test]

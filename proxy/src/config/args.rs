@@ -7,7 +7,7 @@ use clap::Args;
 use ipnet::IpNet;
 use tidegate_policy::model::{AppProtocol, ResourceName};
 
-use super::{ExplainTo, HeaderSite, duration, proxy_headers};
+use super::{ExplainTo, HeaderSite, Probe, duration, proxy_headers};
 use crate::identity::IdentityArgs;
 use crate::telemetry::LogTarget;
 
@@ -71,6 +71,11 @@ pub struct ProxyArgs {
     #[arg(long = "app-port", env = "TIDEGATE_APP_PORT", value_name = "PORT[=http1|h2c]", value_delimiter = ',',
           value_parser = app_port, requires = "app")]
     pub app_ports: Vec<(u16, Option<AppProtocol>)>,
+
+    /// What the kubelet asks of the application, at its port: `3000/healthz`, or `9090=grpc` for gRPC's health check. Such
+    /// a request of a client without an identity meets no policy; of its answer only the status is told. Repeat for several.
+    #[arg(long = "probe", value_name = "PORT/PATH|PORT=grpc", requires = "app")]
+    pub probes: Vec<Probe>,
 
     /// The pod that this proxy is in, in its namespace: the control plane tells which Services it serves, as they come and
     /// go. `--service` wins over that.

@@ -13,6 +13,7 @@ use super::{ExplainTo, HeaderSite, ProxyArgs, ProxyHeaders};
 use crate::clock::Played;
 use crate::identity::{self, IdentityConfig};
 use crate::limits::store::ExactStore;
+use crate::probes::Probe;
 use crate::telemetry::{LogTarget, TraceSettings};
 
 /// More are more than one process has file descriptors for.
@@ -27,6 +28,8 @@ pub struct ProxyConfig {
     pub workload: Option<String>,
     pub local: Local,
     pub inbound: Option<SocketAddr>,
+    /// What the kubelet asks of the application.
+    pub probes: Vec<Probe>,
     pub outbound: Option<SocketAddr>,
     /// Only what the application calls is asked for.
     pub on_demand: bool,
@@ -137,6 +140,7 @@ impl Default for ProxyConfig {
             workload: None,
             local: Local { namespace: "default".into(), ..Local::default() },
             inbound: None,
+            probes: Vec::new(),
             outbound: None,
             on_demand: false,
             accept_proxy_protocol: ProxyHeaders::default(),
@@ -198,6 +202,7 @@ impl TryFrom<ProxyArgs> for ProxyConfig {
                 ..Local::default()
             },
             inbound: args.inbound,
+            probes: args.probes,
             outbound: args.outbound,
             on_demand: args.on_demand,
             accept_proxy_protocol: ProxyHeaders {

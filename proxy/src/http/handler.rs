@@ -11,8 +11,9 @@ use tidegate_policy::model::AppProtocol;
 use tidegate_policy::pick::PickContext;
 use tidegate_policy::pipeline::{
     self, DirectReply, Effect, Flow, LocalReply, Performed, Phase, Progress, RequestContext, Stop,
+    WrittenReply,
 };
-use tidegate_policy::snapshot::{Scope, Selected};
+use tidegate_policy::snapshot::{Scope, Selected, Snapshot};
 use tidegate_policy::{Reason, Timestamp};
 use tokio::time::Instant;
 
@@ -29,6 +30,7 @@ use super::{headers, plugged, tunnel};
 use crate::clock::since_epoch;
 use crate::effects;
 use crate::limits;
+use crate::probes::{self, Asks};
 use crate::state::ProxyState;
 use crate::upstream::{self, Answered, Call};
 
@@ -38,8 +40,10 @@ pub(super) struct Story<'a> {
     rng: fastrand::Rng,
     begun: Instant,
     pub(super) dialect: Dialect,
-    /// For an address that is no Service's: passes as it is.
+    /// For an address that is no Service's, or a probe: passes as it is.
     foreign: bool,
+    /// What the kubelet asks of our application.
+    probe: Option<&'a Asks>,
     pub(super) record: Record,
     pub(super) selected: Option<Selected>,
     pub(super) progress: Progress,
@@ -89,6 +93,7 @@ pub(crate) async fn handle(
         begun,
         dialect: Dialect::of(&head, names),
         foreign: false,
+        probe: None,
         record: Record::new(exchange, connection.presence.busy()),
         selected: None,
         progress: Progress::default(),
@@ -113,6 +118,10 @@ pub(crate) async fn handle(
     waiting.answered();
     connection.set_unread(has_body && story.record.upload.as_ref().is_none_or(|upload| !upload.is_whole()));
     match outcome {
+        // Boxed, because few requests are probes.
+        Ok(answered) if matches!(story.probe, Some(Asks::Get(_))) => {
+            Box::pin(async { probes::status_only(story.pass_on(answered, upgrade).await).await }).await
+        }
         Ok(answered) => story.pass_on(answered, upgrade).await,
         // Boxed, because few requests meet plugins.
         Err(Stop::Refused(reply)) if story.record.plugins.is_some() => {
@@ -135,12 +144,14 @@ impl Story<'_> {
     /// Routes the request and asks every policy on its way.
     fn judge(&mut self, head: &mut request::Parts, names: Names) -> Result<Flow, Stop> {
         let connection = self.connection;
-        if let Some(crowd) = &connection.proxy.crowd {
+        let snapshot = connection.proxy.store.load();
+        let probe = probes::of(connection, &snapshot, head);
+        // An application that is busy is not to be started again for it.
+        if let Some(crowd) = connection.proxy.crowd.as_ref().filter(|_| probe.is_none()) {
             self.record.room = Some(crowd.enter().ok_or(Reason::Overloaded)?);
         }
-        let snapshot = connection.proxy.store.load();
         headers::normalize_target(head)?;
-        self.foreign = connection.foreign(&snapshot).is_some();
+        self.foreign = probe.is_some() || connection.foreign(&snapshot).is_some();
         if !self.foreign {
             headers::normalize_path(head)?;
         }
@@ -165,6 +176,13 @@ impl Story<'_> {
         {
             return Err(Reason::Misdirected.into());
         }
+        if let Some((selected, asks)) = probe {
+            (self.selected, self.probe) = (Some(selected), Some(asks));
+            return Ok(Flow::Done);
+        }
+        if probes::may_come(connection, &snapshot) {
+            self.enter(&snapshot)?;
+        }
         let mut cx = PickContext {
             head,
             peer: &connection.peer,
@@ -182,6 +200,24 @@ impl Story<'_> {
             exchange.decided(selected);
         }
         self.ask(head, connection.proxy.clock.at(self.begun), None)
+    }
+
+    /// Past the policies that judge connections, in the place of a connection that may be the kubelet's. Whoever may not come
+    /// in gets no answer, as elsewhere.
+    fn enter(&mut self, snapshot: &Snapshot) -> Result<(), Stop> {
+        let connection = self.connection;
+        let mut cx = pipeline::ConnectionContext {
+            peer: &connection.peer,
+            port: connection.reached.port(),
+            server_name: None,
+            carried: false,
+            now: connection.proxy.clock.at(self.begun),
+            decisions: &mut self.record.decisions,
+        };
+        pipeline::on_connection(&snapshot.gate(connection.scope, None), &mut cx).map_err(|cut| {
+            let silent = WrittenReply { reset: true, ..WrittenReply::default() };
+            LocalReply { written: Some(Arc::new(silent)), ..cut.reason.into() }.into()
+        })
     }
 
     /// What is decided is told to who may know; for anybody else, nobody further on is asked either.

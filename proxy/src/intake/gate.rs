@@ -5,6 +5,7 @@ use tidegate_policy::pipeline::Cut;
 use tidegate_policy::snapshot::Gate;
 
 use crate::http::ConnectionContext;
+use crate::probes;
 use crate::state::ProxyState;
 use crate::tcp::Abort;
 use crate::telemetry::StreamRecord;
@@ -39,6 +40,11 @@ pub(crate) fn lets_in(context: &ConnectionContext, stream: &impl Abort, server_n
             false
         }
     }
+}
+
+/// The same for our own application: where the kubelet probes it, each request is judged in its connection's place.
+pub(crate) fn lets_in_to_app(context: &ConnectionContext, stream: &impl Abort) -> bool {
+    probes::may_come(context, &context.proxy.store.load()) || lets_in(context, stream, None)
 }
 
 /// Closes what may not come in; the end in order is that of dropping it.

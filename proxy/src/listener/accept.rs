@@ -225,7 +225,7 @@ impl Acceptor {
                     Box::pin(inbound::serve(server, stream, &identity, context, stop)).await;
                 }
             }
-            Scope::Inbound | Scope::InboundAt(_) if !intake::lets_in(&context, &stream, None) => {}
+            Scope::Inbound | Scope::InboundAt(_) if !intake::lets_in_to_app(&context, &stream) => {}
             Scope::Inbound | Scope::InboundAt(_) | Scope::Outbound => {
                 server.serve(stream, context, stop).await;
             }

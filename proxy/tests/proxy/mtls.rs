@@ -1,6 +1,7 @@
 //! mTLS between sidecars: who may come in, who is believed, and that nobody notices a certificate being replaced.
 
 mod carried;
+mod probes;
 mod rotation;
 mod support;
 

@@ -76,6 +76,9 @@ pub fn objects(gateway: &Json, uid: &str, settings: &Settings) -> Vec<Json> {
     all
 }
 
+/// Nodes and load balancers send connections to a pod that ends until they have heard of it.
+const PRE_STOP_SECONDS: u32 = 5;
+
 fn pod(
     own: &str,
     (name, namespace): (&str, &str),
@@ -111,6 +114,7 @@ fn pod(
             ],
             "ports": ports,
             "readinessProbe": probe,
+            "lifecycle": { "preStop": { "sleep": { "seconds": PRE_STOP_SECONDS } } },
             "resources": { "requests": { "cpu": "100m", "memory": "64Mi" } },
             "securityContext": {
                 "allowPrivilegeEscalation": false,

@@ -12,7 +12,8 @@ fn a_sidecar_is_an_init_container_that_stays() {
     );
     let proxy = container(spec, PROXY_CONTAINER);
     assert_eq!(proxy["restartPolicy"], "Always");
-    assert_eq!(proxy["startupProbe"]["httpGet"], json!({ "path": "/ready", "port": 15020 }));
+    assert_eq!(proxy["startupProbe"]["httpGet"], json!({ "path": "/ready?wait=4", "port": 15020 }));
+    assert_eq!(proxy["startupProbe"]["timeoutSeconds"], 5, "longer than the sidecar waits");
     assert_eq!(spec["containers"], template(&web())["containers"]);
     let annotations = &whole["spec"]["template"]["metadata"]["annotations"];
     assert_eq!(annotations["tidegate.io/injected"], Settings::default().proxy_image);
@@ -239,4 +240,47 @@ fn by_https_a_sidecar_brings_its_token_and_knows_the_control_plane_by_a_root_in_
     assert!(document(&web(), &rootless).unwrap_err().to_string().contains("settings.trustRoot"));
     let plain = injected(&web(), &Settings::default()).to_string();
     assert!(!plain.contains("--identity-token"), "a token goes to nobody in clear text");
+}
+
+#[test]
+fn the_sidecar_is_told_what_the_kubelet_asks_at_ports_that_are_led_to_it() {
+    let mut web = web_with(&[("exclude-inbound-ports", "9100")]);
+    let probe = |port: Json, path: &str| json!({ "httpGet": { "port": port, "path": path } });
+    web["spec"]["template"]["spec"]["containers"] = json!([
+        {
+            "name": "app",
+            "ports": [
+                { "name": "http", "containerPort": 3000 }, { "containerPort": 9090 }, { "containerPort": 9100 },
+            ],
+            "startupProbe": probe(json!("http"), "/healthz"),
+            "readinessProbe": probe(json!(3000), "ready?deep=1"),
+            "livenessProbe": probe(json!(3000), "/healthz"),
+        },
+        {
+            "name": "other",
+            "ports": [{ "name": "http", "containerPort": 9090 }],
+            "startupProbe": { "grpc": { "port": 9090 } },
+            // A name is the container's own.
+            "readinessProbe": probe(json!("http"), "/"),
+            "livenessProbe": { "exec": { "command": ["true"] } },
+        },
+        {
+            "name": "left alone",
+            "startupProbe": probe(json!(9100), "/excluded"),
+            "readinessProbe": { "httpGet": { "port": 3000, "path": "/tls", "scheme": "HTTPS" } },
+            "livenessProbe": probe(json!("nobody"), "/"),
+        },
+        {
+            "name": "odd",
+            "startupProbe": probe(json!(3000), "/a b"),
+            "readinessProbe": probe(json!(70000), "/"),
+            "livenessProbe": { "tcpSocket": { "port": 3000 } },
+        },
+    ]);
+    let whole = injected(&web, &Settings::default());
+    let told: Vec<_> = args(container(template(&whole), PROXY_CONTAINER))
+        .into_iter()
+        .filter_map(|arg| Some(arg.strip_prefix("--probe=")?.to_owned()))
+        .collect();
+    assert_eq!(told, ["3000/healthz", "3000/ready?deep=1", "9090=grpc", "9090/"]);
 }
