@@ -290,17 +290,31 @@ impl Teller<'_> {
         &mut self,
         story: &mut Story,
         now: Timestamp,
+        performed: Option<Performed>,
+    ) -> Result<Option<Step>, Stop> {
+        // Taken out, so that nothing has to be counted while the rest of the story changes.
+        let Some(selected) = story.told.selected.take() else { return Err(Reason::Internal.into()) };
+        let step = self.filtered_by(&selected, story, now, performed);
+        story.told.selected = Some(selected);
+        if let (Ok(None), Some(claims), Some(selected)) = (&step, &story.claims, &mut story.told.selected) {
+            selected.identified(&story.head, &story.peer, claims);
+        }
+        step
+    }
+
+    fn filtered_by(
+        &mut self,
+        selected: &Selected,
+        story: &mut Story,
+        now: Timestamp,
         mut performed: Option<Performed>,
     ) -> Result<Option<Step>, Stop> {
-        let Some(rule) = story.told.selected.as_ref().map(|selected| selected.rule.clone()) else {
-            return Err(Reason::Internal.into());
-        };
-        let filters = story.filters(&rule);
+        let filters = &selected.target().filters[..];
         let (now, epoch) = (now.max(story.waited), self.epoch);
         let mut cx = RequestContext {
             head: &mut story.head,
             peer: &story.peer,
-            route: rule.route.as_deref(),
+            route: selected.rule.route.as_deref(),
             now,
             unix: &|| epoch + now.since(Timestamp::ZERO),
             rng: &mut self.rng,
@@ -330,9 +344,6 @@ impl Teller<'_> {
                 // Nor is there a store or a service: what needs one does as if it did not answer.
                 Flow::Effect(Effect::Spend(_) | Effect::Ask(_) | Effect::Plugin(_)) => Performed::Unanswered,
             });
-        }
-        if let (Some(claims), Some(selected)) = (&story.claims, &mut story.told.selected) {
-            selected.identified(&story.head, &story.peer, claims);
         }
         Ok(None)
     }

@@ -151,7 +151,8 @@ def node_plugin(options):
     check("pods of a restricted namespace have a sidecar", names[0] == "tidegate-verify" and names[-1] == "tidegate-proxy", str(names))
     check("and the node's plugin leads them to it", shop.call("client").status == 200)
     kubectl("label", "namespace", SHOP, "pod-security.kubernetes.io/enforce-")
-    shop.helm("upgrade", "tidegate", str(shop.chart.CHART), "--namespace", SYSTEM, "--wait", *options.values)
+    # Said, for an upgrade that is told no value keeps those of before.
+    shop.helm("upgrade", "tidegate", str(shop.chart.CHART), "--namespace", SYSTEM, "--wait", "--set", "cni.enabled=false", *options.values)
     until("the plugin is gone from the node", lambda: not get("pods", SYSTEM, "-l", "app.kubernetes.io/component=cni"))
     kubectl("rollout", "restart", "deployment/web", "-n", SHOP)
     shop.rolled_out("web")

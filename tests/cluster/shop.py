@@ -180,7 +180,8 @@ def edge():
 
 
 def pods(name):
-    return get("pods", SHOP, "-l", f"app={name}")
+    """Those that do not end."""
+    return [pod for pod in get("pods", SHOP, "-l", f"app={name}") if "deletionTimestamp" not in pod["metadata"]]
 
 
 def restarts(name):

@@ -158,6 +158,10 @@ impl Pool {
         rng: &mut fastrand::Rng,
     ) -> Option<usize> {
         let fits = |at: usize| Some(at) != except && self.is_free(at, asked);
+        if self.members.len() == 1 {
+            // Whatever it weighs, and however new it is.
+            return fits(0).then_some(0);
+        }
         if self.members.len() > 2 {
             for _ in 0..TRIES {
                 let at = self.alias.draw(rng);

@@ -260,6 +260,9 @@ impl<'a> Asking<'a> {
 
 /// Picks an endpoint where no breaker is asked.
 pub(crate) fn unguarded(choice: Choice<'_>, healthy: Healthy<'_>, rng: &mut fastrand::Rng) -> Option<usize> {
+    if healthy.are_all() {
+        return choice.pick(|_| true, rng);
+    }
     let admitting = Admitting::healthy(choice, healthy, Timestamp::ZERO);
     choice.pick(|i| admitting.has(i), rng)
 }

@@ -57,6 +57,11 @@ impl<'a> Healthy<'a> {
         Self { asked: None, standing: Standing::default() }
     }
 
+    /// Whether nobody is asked.
+    pub(super) fn are_all(self) -> bool {
+        self.asked.is_none()
+    }
+
     /// How many endpoints are neither ejected nor unhealthy, and of how many; `None` where health is not asked.
     pub(super) fn left(self) -> Option<(u32, u32)> {
         self.asked.map(|_| (self.standing.available, self.standing.all))

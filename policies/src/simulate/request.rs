@@ -60,8 +60,10 @@ impl Request {
 
     /// Sets the target, written in the one way in which it is matched. `false`: no proxy would take it.
     pub fn set_target(&mut self, target: &str) -> bool {
-        let (path, query) =
-            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let (path, query) = match memchr::memchr(b'?', target.as_bytes()) {
+            Some(at) => (&target[..at], Some(&target[at + 1..])),
+            None => (target, None),
+        };
         let Ok(path) = normalize_path(path) else { return false };
         let uri = match query {
             // Most are written so already.

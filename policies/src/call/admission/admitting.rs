@@ -34,8 +34,11 @@ enum Ramps {
     TakeAll,
 }
 
-/// A bit for each endpoint; 1 024 of them fit without an allocation.
-struct Bits(SmallVec<[Cell<u64>; 16]>);
+/// A bit for each endpoint; 1 024 of them fit without an allocation, and 64 take no time to make.
+struct Bits {
+    first: Cell<u64>,
+    others: SmallVec<[Cell<u64>; 15]>,
+}
 
 const BITS: usize = u64::BITS as usize;
 
@@ -122,15 +125,21 @@ impl<'a> Admitting<'a> {
 
 impl Bits {
     fn none(len: usize) -> Self {
-        Self(smallvec![Cell::new(0); len.div_ceil(BITS)])
+        let others =
+            if len <= BITS { SmallVec::new() } else { smallvec![Cell::new(0); len.div_ceil(BITS) - 1] };
+        Self { first: Cell::new(0), others }
+    }
+
+    fn word(&self, index: usize) -> &Cell<u64> {
+        if index < BITS { &self.first } else { &self.others[index / BITS - 1] }
     }
 
     fn has(&self, index: usize) -> bool {
-        self.0[index / BITS].get() & 1 << (index % BITS) != 0
+        self.word(index).get() & 1 << (index % BITS) != 0
     }
 
     fn set(&self, index: usize, value: bool) {
-        let (word, bit) = (&self.0[index / BITS], 1 << (index % BITS));
+        let (word, bit) = (self.word(index), 1 << (index % BITS));
         word.set(if value { word.get() | bit } else { word.get() & !bit });
     }
 }

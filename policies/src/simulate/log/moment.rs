@@ -70,6 +70,31 @@ impl Text<'_> {
 
 /// RFC 3339, with a space for the `T` or without a zone too.
 pub(super) fn rfc3339(text: &[u8]) -> Option<Moment> {
+    usual(text).or_else(|| any_rfc3339(text))
+}
+
+/// `2026-03-01T10:00:00.000Z`, as most write it, in a tenth of the time.
+fn usual(text: &[u8]) -> Option<Moment> {
+    let (at, rest) = text.split_first_chunk::<19>()?;
+    let digit = |byte: u8| Some(byte.wrapping_sub(b'0')).filter(|digit| *digit < 10).map(u64::from);
+    let two = |place: usize| Some(digit(at[place])? * 10 + digit(at[place + 1])?);
+    let is_so = [at[4], at[7], at[10], at[13], at[16]] == *b"--T::";
+    let (hour, minute, second) = (two(11)?, two(14)?, two(17)?);
+    let [b'.', decimals @ .., b'Z'] = rest else { return None };
+    if !is_so || hour > 23 || minute > 59 || second > 60 || !(1..=9).contains(&decimals.len()) {
+        return None;
+    }
+    let mut fraction = 0;
+    let mut unit = NANOS;
+    for byte in decimals {
+        unit /= 10;
+        fraction += digit(*byte)? * unit;
+    }
+    let day = (two(0)? * 100 + two(2)?, two(5)?, two(8)?);
+    moment(day, hour * 3600 + minute * 60 + second, 0, Some(fraction))
+}
+
+fn any_rfc3339(text: &[u8]) -> Option<Moment> {
     let mut text = Text(text);
     let year = text.exactly(4)?;
     text.needs(b"-/")?;
@@ -139,4 +164,39 @@ fn days(year: u64, month: u64, day: u64) -> u64 {
     let (era, of_era) = (year / 400, year % 400);
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Also of what is nearly so: each of its bytes may be another one.
+        #[test]
+        fn the_quick_way_reads_a_time_as_the_other_does_or_not_at_all(
+            (year, month, day) in (1969_u32..2501, 0_u32..14, 0_u32..33),
+            (hour, minute, second) in (0_u32..25, 0_u32..61, 0_u32..62),
+            fraction in "[.,]?[0-9]{0,11}",
+            zone in "Z?",
+            odd in prop::option::of((0_usize..32, any::<u8>())),
+        ) {
+            let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}{zone}");
+            let mut text = text.into_bytes();
+            if let Some((at, byte)) = odd {
+                let at = at % text.len();
+                text[at] = byte;
+            }
+            let quick = usual(&text);
+            prop_assert!(quick.is_none() || quick == any_rfc3339(&text), "{:?}", String::from_utf8_lossy(&text));
+        }
+    }
+
+    #[test]
+    fn what_most_write_is_read_the_quick_way() {
+        let half_past = Some(Moment { nanos: 1_772_361_000_250_000_000, exact: true });
+        assert_eq!(usual(b"2026-03-01T10:30:00.250Z"), half_past);
+        assert_eq!(rfc3339(b"2026-03-01T11:30:00.250+01:00"), half_past);
+    }
 }
