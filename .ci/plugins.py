@@ -69,8 +69,16 @@ def check(tidegate, modules):
     assert bad["response"]["status"] == 403 and bad["request"] is None, bad
 
     assert through(tidegate, template)["outcome"] == "passed"
-    # Of connections the oracle asks it, beside a real Envoy.
-    assert through(tidegate, modules / "line_guard.wasm", "--config", "{")["outcome"] == "refused"
+    # The oracle asks this one more, beside a real Envoy.
+    guard = modules / "line_guard.wasm"
+    assert through(tidegate, guard, "--config", "{")["outcome"] == "refused"
+    lines = ["--config", '{"deny": ["DROP"], "mask": ["secret"]}']
+    kept = through(tidegate, guard, *lines, "--client", "GE", "--server", "a secret\n", "--client", "T a\n")
+    told = [(said["from"], said["passed"]) for said in kept["carried"]]
+    assert kept["outcome"] == "passed" and told == [("client", ""), ("server", "a ******\n"), ("client", "GET a\n")], kept
+    ended = through(tidegate, guard, *lines, "--client", "DR", "--client", "OP all\n", "--server", "done\n")
+    assert "closed" in ended["outcome"] and not any(said["passed"] for said in ended["carried"]), ended
+    assert through(tidegate, auth, *known, "--client", "x")["outcome"] == "refused"
     print("plugins: all five do as they say")
 
 

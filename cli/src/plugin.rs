@@ -1,5 +1,6 @@
 //! `tidegate plugin`: looks at proxy-wasm plugins, and runs them, without any proxy.
 
+mod connection;
 mod inspect;
 mod test;
 mod world;
@@ -17,6 +18,8 @@ Examples:
   tidegate plugin test redact.wasm --config-file redact.json --json \\
       --method POST --body '{\"card\": 1}' --response-body '{\"card\": 2}'
       bodies too; the answer is for programs
+  tidegate plugin test guard.wasm --client $'GET a\\r\\n' --server $'1\\r\\n'
+      a connection, and what of it passes each way
 
 Exit codes: 0 all is well, 1 the plugin cannot be loaded, refuses its
 configuration or failed, 2 a wrong flag or a file that cannot be read.";
@@ -31,7 +34,7 @@ pub(crate) struct PluginArgs {
 enum Command {
     /// Say what a module is: ABI, imports, exports, and what the host lacks for it
     Inspect(inspect::InspectArgs),
-    /// Run requests through a plugin, and say what it does to them
+    /// Run a request or a connection through a plugin, and say what it does to them
     Test(Box<test::TestArgs>),
 }
 

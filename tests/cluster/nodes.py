@@ -90,6 +90,37 @@ def jobs(options):
     check("a Job ends when its own container has, and has called through the mesh", True)
 
 
+def plain(options):
+    """A sidecar that is an ordinary container."""
+    account, made = shop.client("plain", options.image)
+    made["spec"]["template"]["metadata"]["annotations"] = {"tidegate.io/sidecar": "plain"}
+    shop.apply(account, made)
+    shop.rolled_out("plain")
+    names = [container["name"] for container in shop.pods("plain")[0]["spec"]["containers"]]
+    check("a sidecar may be a plain container", "tidegate-proxy" in names, str(names))
+    until("and calls go through it as well", lambda: shop.call("plain").status == 200)
+
+
+def rotation(options):
+    """Certificates that last a minute: three times as long, nobody notices."""
+    shop.helm("upgrade", "tidegate", str(shop.chart.CHART), "--namespace", SYSTEM, "--wait",
+              "--set", "identity.certificateLifetime=1m", *options.values)
+    shop.apply(shop.strict())
+    kubectl("rollout", "restart", "deployment/web", "deployment/client", "-n", SHOP)
+    for name in ("web", "client"):
+        shop.rolled_out(name)
+    until("mTLS is strict everywhere", lambda: shop.programmed("meshtlspolicy", "web-strict"))
+    with shop.Loop("client", shop.WEB) as loop:
+        ended = time.monotonic() + 180
+        until("three minutes have passed", lambda: time.monotonic() > ended, 200)
+        loop.end()
+    figure("requests while certificates were renewed each half minute", loop.sent)
+    check("none of them failed", loop.sent and not loop.failed, loop.said)
+    kubectl("delete", "meshtlspolicy/web-strict", "-n", SHOP)
+    shop.helm("upgrade", "tidegate", str(shop.chart.CHART), "--namespace", SYSTEM, "--wait",
+              "--set", "identity.certificateLifetime=24h", *options.values)
+
+
 def startup(options):
     """Seconds from the order to readiness, with a sidecar and without one, in turns."""
     took = {"enabled": [], "disabled": []}
@@ -169,8 +200,8 @@ def uninstalled():
 
 
 PARTS = {
-    "workloads": workloads, "policies": policies, "identity": identity, "jobs": jobs, "startup": startup, "gateway": gateway,
-    "restarts": restarts, "memory": memory, "node-plugin": node_plugin,
+    "workloads": workloads, "policies": policies, "identity": identity, "jobs": jobs, "plain": plain, "startup": startup, "gateway": gateway,
+    "restarts": restarts, "memory": memory, "node-plugin": node_plugin, "rotation": rotation,
 }
 
 

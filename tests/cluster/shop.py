@@ -15,7 +15,7 @@ SYSTEM, SHOP = "tidegate-system", "tidegate-shop"
 WEB, EDGE = "http://web/", "http://edge-tidegate/"
 PORT = 3000
 #: What one of them says with every answer: who it is.
-SERVE = f"mkdir -p /tmp/www && hostname > /tmp/www/index.html && exec httpd -f -p {PORT} -h /tmp/www"
+SERVE = f"mkdir -p /tmp/www && hostname > /tmp/www/index.html && touch /tmp/www/healthz && exec httpd -f -p {PORT} -h /tmp/www"
 RESTRICTED = {
     "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True, "runAsUser": 1000,
     "seccompProfile": {"type": "RuntimeDefault"},
@@ -103,7 +103,7 @@ def web(image):
     """Two replicas, probed at the port that they serve, and a Service. They end as services should: after their callers know."""
     app = container(
         image, SERVE, ports=[{"containerPort": PORT}],
-        readinessProbe={"httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1, "failureThreshold": 3},
+        readinessProbe={"httpGet": {"path": "/healthz", "port": PORT}, "periodSeconds": 1, "failureThreshold": 3},
         lifecycle={"preStop": {"sleep": {"seconds": 5}}})
     service = {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": SHOP},
@@ -236,6 +236,7 @@ class Loop:
     def __init__(self, name, url):
         script = (f"n=0; bad=0; while [ ! -e /tmp/stop ]; do n=$((n+1)); "
                   f"timeout 10 wget -q -O /dev/null {url} 2>/tmp/said || {{ bad=$((bad+1)); date; cat /tmp/said; }}; done; echo sent $n $bad")
+        kubectl("exec", target(name), "-n", SHOP, "-c", "app", "--", "rm", "-f", "/tmp/stop")
         self.name, self.process = name, subprocess.Popen(
             command("exec", target(name), "-n", SHOP, "-c", "app", "--", "sh", "-c", script), stdout=subprocess.PIPE, text=True)
         self.said = ""

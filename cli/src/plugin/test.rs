@@ -21,6 +21,9 @@ use crate::say;
 /// For ticks and side calls that a stream waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+const OF_REQUESTS: [&str; 8] =
+    ["method", "path", "host", "headers", "body", "status", "response_headers", "response_body"];
+
 #[derive(Debug, clap::Args)]
 pub(super) struct TestArgs {
     /// A module in WebAssembly's binary form
@@ -58,6 +61,12 @@ pub(super) struct TestArgs {
     /// Of the backend's answer
     #[arg(long, value_name = "TEXT", default_value = "")]
     response_body: String,
+    /// A connection in the place of a request: what its client says; may be repeated, in turns with --server
+    #[arg(long, value_name = "TEXT", conflicts_with_all = OF_REQUESTS)]
+    pub(super) client: Vec<String>,
+    /// What the backend of the connection says; may be repeated
+    #[arg(long, value_name = "TEXT", conflicts_with_all = OF_REQUESTS)]
+    pub(super) server: Vec<String>,
     /// Whom it may call; may be repeated
     #[arg(long = "upstream", value_name = "NAME")]
     upstreams: Vec<String>,
@@ -72,6 +81,12 @@ pub(super) struct TestArgs {
     json: bool,
 }
 
+impl TestArgs {
+    fn is_connection(&self) -> bool {
+        !(self.client.is_empty() && self.server.is_empty())
+    }
+}
+
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("write `name: value`")?;
     let name = name.trim().parse().map_err(|_| format!("`{name}` is not the name of a header"))?;
@@ -81,12 +96,14 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 /// What became of an exchange.
 #[derive(Debug, Default)]
-struct Told {
+pub(super) struct Told {
     outcome: String,
     request: Option<Value>,
     request_body: Option<String>,
     response: Option<Value>,
     response_body: Option<String>,
+    /// Of a connection.
+    pub(super) carried: Vec<Value>,
     calls: Vec<Value>,
 }
 
@@ -101,6 +118,9 @@ pub(super) fn command(args: &TestArgs) -> Result<Done> {
         Ok(plugin) => plugin,
         Err(fault) => return Ok(refused(args, &fault.to_string(), &here)),
     };
+    if args.is_connection() && !plugin.code().hears().connections {
+        return Ok(refused(args, "it has no word on connections: leave out --client and --server", &here));
+    }
     here.lines();
     let mut last = Told::default();
     let begun = Instant::now();
@@ -133,9 +153,13 @@ fn once(args: &TestArgs, plugin: &Plugin, here: &Here) -> Result<Told> {
     };
     let mut told = Told::default();
     let exchange = Arc::new(Exchange::new(Nobody));
-    let Ok(id) = vm.lock().open(exchange) else { bail!("the plugin failed as the request began") };
+    let opened = match args.is_connection() {
+        true => vm.lock().open_connection(exchange),
+        false => vm.lock().open(exchange),
+    };
+    let Ok(id) = opened else { bail!("the plugin failed as it began") };
     let mut run = Run { args, vm: &vm, here, id, told: &mut told, logged: Logged::default() };
-    let outcome = run.exchange();
+    let outcome = if args.is_connection() { run.connection() } else { run.exchange() };
     let logged = std::mem::take(&mut run.logged);
     told.outcome = match outcome {
         Ok(outcome) => outcome,
@@ -145,12 +169,12 @@ fn once(args: &TestArgs, plugin: &Plugin, here: &Here) -> Result<Told> {
     Ok(told)
 }
 
-struct Run<'a> {
-    args: &'a TestArgs,
-    vm: &'a SharedVm,
+pub(super) struct Run<'a> {
+    pub(super) args: &'a TestArgs,
+    pub(super) vm: &'a SharedVm,
     here: &'a Here,
-    id: u32,
-    told: &'a mut Told,
+    pub(super) id: u32,
+    pub(super) told: &'a mut Told,
     logged: Logged,
 }
 
@@ -215,7 +239,7 @@ impl Run<'_> {
     }
 
     /// Waits while the plugin pauses; says how the exchange ended, if it did.
-    fn settle(&mut self, mut step: Step, direction: Direction) -> Result<Option<String>, Fault> {
+    pub(super) fn settle(&mut self, mut step: Step, direction: Direction) -> Result<Option<String>, Fault> {
         let begun = Instant::now();
         loop {
             match step {
@@ -232,7 +256,7 @@ impl Run<'_> {
         }
     }
 
-    fn work(&mut self) -> Result<(), Fault> {
+    pub(super) fn work(&mut self) -> Result<(), Fault> {
         let now = self.here.clock().monotonic();
         let work = self.vm.lock().work(now, Waker::noop());
         match work {
@@ -332,6 +356,7 @@ fn show(args: &TestArgs, told: &Told, (here, took): (&Here, Duration), plugin: &
         "requestBody": told.request_body,
         "response": told.response,
         "responseBody": told.response_body,
+        "carried": told.carried,
         "calls": told.calls,
         "log": lines(here),
         "microseconds": took.as_secs_f64() * 1e6,
@@ -349,6 +374,7 @@ fn show(args: &TestArgs, told: &Told, (here, took): (&Here, Duration), plugin: &
     };
     head("request ", &told.request, &told.request_body);
     head("response", &told.response, &told.response_body);
+    told.carried.iter().for_each(|said| say::line(&format!("carried  {said}")));
     told.calls.iter().for_each(|call| say::line(&format!("call     {call}")));
     for line in json["log"].as_array().into_iter().flatten() {
         say::line(&format!("log      {}", line.as_str().unwrap_or_default()));

@@ -20,7 +20,7 @@ const ROOT: &str = "root-cert.pem";
 /// The user of our images.
 const NOBODY: u32 = 65532;
 /// Between SIGTERM's time and the drain of a plain sidecar, so that the application's last calls still find it.
-const PRE_STOP_SECONDS: u32 = 5;
+const PRE_STOP_SECONDS: u64 = 5;
 
 /// So long the sidecar keeps the answer to its startup probe back until it is ready: a probe that fails costs a pod a whole
 /// period, which is a second at least.
@@ -142,7 +142,11 @@ pub(crate) fn proxy(wish: &Wish, workload: Option<&str>, settings: &Settings) ->
             "failureThreshold": 30,
         });
     } else {
-        container["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": PRE_STOP_SECONDS } } });
+        // No pod is taken where this is not less than what it may take to end.
+        let seconds = PRE_STOP_SECONDS.min(wish.grace.saturating_sub(1));
+        if seconds > 0 {
+            container["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": seconds } } });
+        }
     }
     container
 }

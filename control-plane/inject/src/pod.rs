@@ -6,11 +6,9 @@ use crate::containers::{self, STATE_VOLUME, TOKEN_VOLUME};
 use crate::decide::Because;
 use crate::document::workload_of;
 use crate::settings::Settings;
-use crate::wish::{INJECTED, MESH_PORTS, REDIRECT, TRUST_ROOT, Wish};
+use crate::wish::{DEFAULT_GRACE_SECONDS, INJECTED, MESH_PORTS, REDIRECT, TRUST_ROOT, Wish};
 use crate::{INIT_CONTAINER, Outcome, PROXY_CONTAINER, Refusal, VERIFY_CONTAINER};
 
-/// What a pod has without a word of its own.
-const DEFAULT_GRACE_SECONDS: u64 = 30;
 /// What the application has for itself, before the sidecar drains.
 const APP_GRACE_SECONDS: u64 = 20;
 

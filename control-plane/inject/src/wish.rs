@@ -69,6 +69,9 @@ const KNOWN: [&str; 18] = [
 const OTHERS: [&str; 1] = ["tidegate.io/injection-checksum"];
 const PREFIX: &str = "tidegate.io/";
 
+/// What a pod has without a word of its own.
+pub(crate) const DEFAULT_GRACE_SECONDS: u64 = 30;
+
 /// What is to be added to one pod.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Wish {
@@ -83,6 +86,8 @@ pub(crate) struct Wish {
     pub(crate) not_outbound: Vec<u16>,
     pub(crate) not_cidrs: Vec<IpNet>,
     pub(crate) redirects: bool,
+    /// How long the pod may take to end, in seconds.
+    pub(crate) grace: u64,
     pub(crate) workload: Option<String>,
     pub(crate) resources: Json,
 }
@@ -136,6 +141,10 @@ impl Wish {
             ]
             .concat(),
             redirects,
+            grace: pod
+                .pointer("/spec/terminationGracePeriodSeconds")
+                .and_then(Json::as_u64)
+                .unwrap_or(DEFAULT_GRACE_SECONDS),
             workload: reader.text(WORKLOAD).map(str::to_owned),
             resources: reader.resources(settings),
         };

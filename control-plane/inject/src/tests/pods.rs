@@ -153,6 +153,13 @@ fn a_plain_sidecar_waits_for_the_last_calls_of_its_application() {
     assert_eq!(containers[1]["name"], PROXY_CONTAINER);
     assert_eq!(containers[1].get("restartPolicy"), None);
     assert_eq!(containers[1]["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
+    for (grace, waits) in [(6, json!(5)), (5, json!(4)), (1, json!(null)), (0, json!(null))] {
+        let mut web = web_with(&[("sidecar", "plain")]);
+        web["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(grace);
+        let whole = injected(&web, &Settings::default());
+        let sidecar = container(template(&whole), PROXY_CONTAINER);
+        assert_eq!(sidecar["lifecycle"]["preStop"]["sleep"]["seconds"], waits, "of {grace} s");
+    }
     let everywhere = Settings { native_sidecar: false, ..Settings::default() };
     let native = injected(&web_with(&[("sidecar", "native")]), &everywhere);
     assert_eq!(template(&native)["containers"].as_array().unwrap().len(), 1, "a pod's own word wins");

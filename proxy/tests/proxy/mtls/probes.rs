@@ -39,7 +39,11 @@ async fn where_mtls_is_strict_the_kubelet_is_answered_and_nobody_else() {
     let mut kubelet = Client::http1(served.address()).await;
     for _ in 0..3 {
         let answer = kubelet.get("/healthz").await;
-        assert_eq!((answer.status, &*answer.body), (StatusCode::OK, &b""[..]), "the status is all that is told");
+        assert_eq!(
+            (answer.status, &*answer.body),
+            (StatusCode::OK, &b""[..]),
+            "the status is all that is told"
+        );
         assert_eq!(answer.headers.get("content-type"), None);
     }
     for other in ["/", "/healthz?all=1", "/healthz/../orders"] {
