@@ -4,7 +4,7 @@ mod apply;
 mod args;
 mod binds;
 pub(crate) mod counters;
-mod duration;
+pub(crate) mod duration;
 mod explain_to;
 mod last_good;
 mod on_disk;

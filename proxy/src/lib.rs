@@ -32,6 +32,7 @@ mod tcp;
 pub mod telemetry;
 mod trust;
 mod upstream;
+mod wait_ready;
 mod workers;
 
 pub use app::{Proxy, Running, run};
@@ -40,3 +41,4 @@ pub use config::{ProxyArgs, ProxyConfig};
 pub use listener::{ListenerStatus, Listeners};
 /// The host of plugins, for those who run one without a proxy.
 pub use tidegate_wasm as wasm;
+pub use wait_ready::{WaitArgs, wait_ready};

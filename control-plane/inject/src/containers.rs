@@ -22,9 +22,8 @@ const NOBODY: u32 = 65532;
 /// Between SIGTERM's time and the drain of a plain sidecar, so that the application's last calls still find it.
 const PRE_STOP_SECONDS: u64 = 5;
 
-/// So long the sidecar keeps the answer to its startup probe back until it is ready: a probe that fails costs a pod a whole
-/// period, which is a second at least.
-const READY_WAIT_SECONDS: u32 = 4;
+/// Where images have it.
+const PROGRAM: &str = "/tidegate-proxy";
 
 /// What of the pod's connections is led to the sidecar.
 pub(crate) fn rules(wish: &Wish, settings: &Settings) -> Rules {
@@ -132,15 +131,13 @@ pub(crate) fn proxy(wish: &Wish, workload: Option<&str>, settings: &Settings) ->
         ],
     });
     if wish.native {
-        // The application starts once this has passed, and is gone before this container is stopped: so it drains last, and
+        // The application starts once the hook has ended, and is gone before this container is stopped: so it drains last, and
         // a Job ends when its own containers have.
         container["restartPolicy"] = json!("Always");
-        container["startupProbe"] = json!({
-            "httpGet": { "path": format!("/ready?wait={READY_WAIT_SECONDS}"), "port": settings.ports.admin },
-            "periodSeconds": 1,
-            "timeoutSeconds": READY_WAIT_SECONDS + 1,
-            "failureThreshold": 30,
-        });
+        // Not a startup probe: after one, the kubelet looks at the pod again only in its own time, up to a second later.
+        let admin = format!("--admin=127.0.0.1:{}", settings.ports.admin);
+        container["lifecycle"] =
+            json!({ "postStart": { "exec": { "command": [PROGRAM, "wait-ready", admin] } } });
     } else {
         // No pod is taken where this is not less than what it may take to end.
         let seconds = PRE_STOP_SECONDS.min(wish.grace.saturating_sub(1));

@@ -12,8 +12,11 @@ fn a_sidecar_is_an_init_container_that_stays() {
     );
     let proxy = container(spec, PROXY_CONTAINER);
     assert_eq!(proxy["restartPolicy"], "Always");
-    assert_eq!(proxy["startupProbe"]["httpGet"], json!({ "path": "/ready?wait=4", "port": 15020 }));
-    assert_eq!(proxy["startupProbe"]["timeoutSeconds"], 5, "longer than the sidecar waits");
+    assert_eq!(
+        proxy["lifecycle"]["postStart"]["exec"]["command"],
+        json!(["/tidegate-proxy", "wait-ready", "--admin=127.0.0.1:15020"]),
+        "the application begins when the sidecar is ready"
+    );
     assert_eq!(spec["containers"], template(&web())["containers"]);
     let annotations = &whole["spec"]["template"]["metadata"]["annotations"];
     assert_eq!(annotations["tidegate.io/injected"], Settings::default().proxy_image);
