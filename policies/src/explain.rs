@@ -63,7 +63,7 @@ pub fn explain(world: &World, question: &Question, seed: u64) -> Result<Explanat
     let (head, asked) = question.asked(&world.snapshot)?;
     let request = format!("{} {}://{}{}", head.method, question.scheme(), question.host(), head.uri);
     let mut story = Story::new(question.peer.clone());
-    story.head = head.clone();
+    *story.head = head.clone();
     tell(world, &mut story, &asked, seed);
     let told = &story.told;
     let contest = world.snapshot.contest(asked.scope, &head);

@@ -79,7 +79,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Story {
     /// As the proxy has read it, then as policies have changed it: at the end, what the last attempt sent.
-    pub head: request::Parts,
+    pub head: Box<request::Parts>,
     pub peer: Peer,
     pub told: Told,
     grpc: bool,
@@ -113,7 +113,7 @@ impl Story {
     /// Without a request yet.
     pub fn new(peer: Peer) -> Self {
         Self {
-            head: Request::new(()).into_parts().0,
+            head: Box::new(Request::new(()).into_parts().0),
             peer,
             told: Told::new(),
             grpc: false,

@@ -163,6 +163,23 @@ def restarts(options):
     check("none of them failed", sent and not failed, f"{failed} of {sent}: {[loop.said for loop in loops]}")
 
 
+def alone(_):
+    """No control plane at all: what is in force stays, and what comes after is heard."""
+    control_plane = ("deployment/tidegate-control-plane", "-n", SYSTEM)
+    with shop.Loop("client", shop.WEB) as loop:
+        kubectl("scale", *control_plane, "--replicas=0")
+        ended = time.monotonic() + 20
+        until("there is no control plane for a while", lambda: time.monotonic() > ended)
+        kubectl("scale", *control_plane, "--replicas=2")
+        kubectl("rollout", "status", *control_plane, "--timeout=120s")
+        shop.apply(shop.limit("web-limit", 1_000_000))
+        until("a policy that comes after it is in force", lambda: shop.programmed("ratelimitpolicy", "web-limit"))
+        loop.end()
+    figure("requests while there was none", loop.sent)
+    check("none of them failed", loop.sent and not loop.failed, loop.said)
+    kubectl("delete", "ratelimitpolicy", "web-limit", "-n", SHOP)
+
+
 def memory(_):
     for where in (SYSTEM, SHOP):
         for name, used in shop.resident(where):
@@ -200,8 +217,8 @@ def uninstalled():
 
 
 PARTS = {
-    "workloads": workloads, "policies": policies, "identity": identity, "jobs": jobs, "plain": plain, "startup": startup, "gateway": gateway,
-    "restarts": restarts, "memory": memory, "node-plugin": node_plugin, "rotation": rotation,
+    "workloads": workloads, "policies": policies, "identity": identity, "jobs": jobs, "plain": plain, "startup": startup,
+    "gateway": gateway, "restarts": restarts, "alone": alone, "memory": memory, "node-plugin": node_plugin, "rotation": rotation,
 }
 
 

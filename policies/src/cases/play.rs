@@ -111,7 +111,7 @@ impl Seen {
             endpoint: told.endpoint.as_ref().map(|endpoint| endpoint.label.to_string()),
             reason: told.reason,
             grpc: told.grpc,
-            forwarded: (told.attempts > 0).then_some(story.head),
+            forwarded: (told.attempts > 0).then_some(*story.head),
             mirrors: told.mirrors.iter().map(|backend| backend.name.clone()).collect(),
             attempts: told.attempts,
             decisions: told.decisions.iter().map(words).collect(),
@@ -185,7 +185,7 @@ impl<'w> Player<'w> {
             return Ok(Seen::unreadable());
         };
         let mut story = Story::new(self.world.peer.clone());
-        story.head = head;
+        *story.head = head;
         let asked = Asked { scope, sni: step.sni.as_deref(), grpc };
         let mut backends = |call: &Call<'_>, sends: &mut HeaderMap| answer(step, call, sends);
         let mut next = self.teller.begin(&mut story, &asked, self.now, &mut backends);

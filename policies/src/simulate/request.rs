@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 pub struct Request {
     /// When it came, since the Unix epoch.
     pub at: Timestamp,
-    pub head: request::Parts,
+    pub head: Box<request::Parts>,
     pub peer: Peer,
     /// It came over TLS.
     pub secure: bool,
@@ -37,7 +37,7 @@ impl Default for Request {
     fn default() -> Self {
         Self {
             at: Timestamp::ZERO,
-            head: HttpRequest::new(()).into_parts().0,
+            head: Box::new(HttpRequest::new(()).into_parts().0),
             peer: Peer { address: NOBODY, identity: None },
             secure: false,
             grpc: false,

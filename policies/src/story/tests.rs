@@ -53,7 +53,7 @@ fn teller(world: &World) -> Teller<'_> {
 
 fn story() -> Story {
     let mut story = Story::new(Peer { address: "127.0.0.1:5".parse().unwrap(), identity: None });
-    story.head = http::Request::get("/x").header("host", "cart").body(()).unwrap().into_parts().0;
+    *story.head = http::Request::get("/x").header("host", "cart").body(()).unwrap().into_parts().0;
     story
 }
 

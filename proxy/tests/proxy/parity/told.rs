@@ -59,7 +59,7 @@ impl Evaluator {
             };
         };
         let mut story = Story::new(Peer { address: peer, identity: None });
-        story.head = head;
+        *story.head = head;
         let mut teller = Teller {
             snapshot: &self.world.snapshot,
             epoch: Duration::from_secs(1_767_225_600),
