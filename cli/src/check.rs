@@ -29,6 +29,12 @@ pub(crate) struct CheckArgs {
     /// The ValidatingWebhookConfiguration
     #[arg(long, value_name = "NAME", env = "TIDEGATE_CP_WEBHOOK_CONFIGURATION", default_value = "tidegate")]
     webhook_configuration: String,
+    /// The Secret of the webhook's certificates
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_CP_WEBHOOK_SECRET", default_value = "tidegate-webhook")]
+    webhook_secret: String,
+    /// The Secret of the authority that signs for workloads
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_CP_CA_SECRET", default_value = "tidegate-ca")]
+    ca_secret: String,
 }
 
 pub(crate) fn command(args: CheckArgs) -> Result<Done> {
@@ -38,6 +44,7 @@ pub(crate) fn command(args: CheckArgs) -> Result<Done> {
         service: args.service,
         lease: args.leader_lease,
         webhook_configuration: args.webhook_configuration,
+        secrets: vec![args.webhook_secret, args.ca_secret],
     };
     let findings = runtime::one()?.block_on(async {
         let client = tidegate_cluster::app::client().await?;

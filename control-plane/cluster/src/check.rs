@@ -20,6 +20,8 @@ pub struct Place {
     pub service: String,
     pub lease: String,
     pub webhook_configuration: String,
+    /// Those that it makes and keeps: the webhook's certificates and the CA.
+    pub secrets: Vec<String>,
 }
 
 /// The answer to one question.

@@ -20,26 +20,29 @@ const EVERYWHERE: [(&str, &str, &[&str]); 10] = [
     ("events.k8s.io", "events", &["create"]),
     ("authentication.k8s.io", "tokenreviews", &["create"]),
 ];
-/// In its own namespace.
-const AT_HOME: [(&str, &str, &[&str]); 2] = [
-    ("coordination.k8s.io", "leases", &["get", "create", "update"]),
-    ("", "secrets", &["get", "create", "update"]),
-];
+
+/// A right on one object, or on all, of one namespace or of all.
+#[derive(Clone, Copy)]
+struct Right<'a> {
+    group: &'a str,
+    resource: &'a str,
+    verb: &'a str,
+    namespace: &'a str,
+    name: &'a str,
+}
 
 pub(super) async fn check(client: &Client, place: &Place) -> Vec<Finding> {
     let user = format!("system:serviceaccount:{}:{}", place.namespace, place.service);
-    let everywhere = EVERYWHERE.iter().map(|asked| (asked, None));
-    let at_home = AT_HOME.iter().map(|asked| (asked, Some(&*place.namespace)));
     let mut denied = Vec::new();
-    for ((group, resource, verbs), namespace) in everywhere.chain(at_home) {
-        for verb in *verbs {
-            match may(client, &user, (group, resource, verb), namespace).await {
-                Ok(true) => {}
-                Ok(false) => denied.push(format!("{verb} {resource}")),
-                Err(error) => {
-                    // Who may not ask is no proof of anything.
-                    return vec![lacking(format!("cannot ask what {user} may do: {}", told(&error)))];
-                }
+    for right in needed(place) {
+        match may(client, &user, right).await {
+            Ok(true) => {}
+            Ok(false) => {
+                denied.push(format!("{} {} {}", right.verb, right.resource, right.name).trim().to_owned())
+            }
+            Err(error) => {
+                // Who may not ask is no proof of anything.
+                return vec![lacking(format!("cannot ask what {user} may do: {}", told(&error)))];
             }
         }
     }
@@ -49,11 +52,29 @@ pub(super) async fn check(client: &Client, place: &Place) -> Vec<Finding> {
     }]
 }
 
+fn needed(place: &Place) -> Vec<Right<'_>> {
+    let everywhere = EVERYWHERE.iter().flat_map(|(group, resource, verbs)| {
+        verbs.iter().map(|verb| Right { group, resource, verb, namespace: "", name: "" })
+    });
+    // By name, but for `create`, which cannot be granted so.
+    let lease = ("coordination.k8s.io", "leases", &*place.lease);
+    let at_home = std::iter::once(lease).chain(place.secrets.iter().map(|name| ("", "secrets", &**name)));
+    let at_home = at_home.flat_map(|(group, resource, name)| {
+        [("create", ""), ("get", name), ("update", name)].map(|(verb, name)| Right {
+            group,
+            resource,
+            verb,
+            namespace: &place.namespace,
+            name,
+        })
+    });
+    everywhere.chain(at_home).collect()
+}
+
 async fn may(
     client: &Client,
     user: &str,
-    (group, resource, verb): (&str, &str, &str),
-    namespace: Option<&str>,
+    Right { group, resource, verb, namespace, name }: Right<'_>,
 ) -> Result<bool, kube::Error> {
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
     let review = json!({
@@ -61,7 +82,7 @@ async fn may(
         "kind": "SubjectAccessReview",
         "spec": { "user": user, "groups": ["system:serviceaccounts", "system:authenticated"], "resourceAttributes": {
             "group": group, "resource": resource, "subresource": subresource, "verb": verb,
-            "namespace": namespace.unwrap_or_default(),
+            "namespace": namespace, "name": name,
         } },
     });
     let request = Request::post("/apis/authorization.k8s.io/v1/subjectaccessreviews")

@@ -236,6 +236,14 @@ impl Server {
                 let status = state.tokens.get(token).cloned().unwrap_or(json!({ "authenticated": false }));
                 return reply(201, &json!({ "kind": "TokenReview", "status": status }));
             }
+            ["apis", "authorization.k8s.io", "v1", "subjectaccessreviews"] => {
+                let Some(may) = state.may else { return fail(403, "nobody may ask") };
+                let allowed = may(&body["spec"]["resourceAttributes"]);
+                return reply(
+                    201,
+                    &json!({ "kind": "SubjectAccessReview", "status": { "allowed": allowed } }),
+                );
+            }
             ["api", version, rest @ ..] => ((*version).to_owned(), rest),
             ["apis", group, version, rest @ ..] => (format!("{group}/{version}"), rest),
             _ => return fail(404, path),

@@ -12,6 +12,7 @@ async fn findings(api: &Api) -> Vec<String> {
         service: String::from("tidegate"),
         lease: String::from("tidegate-leader"),
         webhook_configuration: String::from("tidegate"),
+        secrets: ["tidegate-webhook", "tidegate-ca"].map(String::from).to_vec(),
     };
     let found = check(&api.client(), &place).await.into_iter();
     let mark = |verdict| match verdict {
@@ -38,6 +39,49 @@ async fn what_a_cluster_lacks_is_told_with_what_would_help() {
     ] {
         assert!(found.contains(expected), "{expected} is not in\n{found}");
     }
+}
+
+/// Whether what `tidegate install` prints grants this, as RBAC has it; the Role is that of the namespace that is asked about.
+fn is_granted(asked: &Value) -> bool {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/install.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let word = |name: &str| asked[name].as_str().unwrap_or_default();
+    let resource = match word("subresource") {
+        "" => word("resource").to_owned(),
+        sub => format!("{}/{sub}", word("resource")),
+    };
+    let roles = text.split("\n---\n").filter_map(|role| serde_saphyr::from_str::<Value>(role).ok());
+    let holds = |role: &Value| {
+        role["kind"] == "ClusterRole" || (role["kind"] == "Role" && !word("namespace").is_empty())
+    };
+    let lists = |rule: &Value, field: &str, wanted: &str| {
+        let any_of = wanted.split_once('/').map(|(_, sub)| format!("*/{sub}"));
+        let fits =
+            |one: &Value| *one == wanted || *one == "*" || any_of.as_ref().is_some_and(|any| one == any);
+        rule[field].as_array().is_some_and(|all| all.iter().any(fits))
+    };
+    let rules: Vec<Value> =
+        roles.filter(holds).flat_map(|r| r["rules"].as_array().unwrap().clone()).collect();
+    rules.iter().any(|rule| {
+        lists(rule, "apiGroups", word("group"))
+            && lists(rule, "resources", &resource)
+            && lists(rule, "verbs", word("verb"))
+            && (rule["resourceNames"].is_null() || lists(rule, "resourceNames", word("name")))
+    })
+}
+
+#[tokio::test]
+async fn the_roles_of_the_chart_are_all_that_is_needed() {
+    let api = Api::start(cluster()).await;
+    api.with(|state| state.may = Some(is_granted));
+    let found = findings(&api).await.join("\n");
+    assert!(found.contains("ok system:serviceaccount:mesh:tidegate may do what it must"), "{found}");
+    api.with(|state| state.may = Some(|asked| is_granted(asked) && asked["name"] != "tidegate-ca"));
+    let found = findings(&api).await.join("\n");
+    assert!(
+        found.contains("!! system:serviceaccount:mesh:tidegate may not get secrets tidegate-ca, "),
+        "{found}"
+    );
 }
 
 /// An API that has the definitions of this version, and those of one release of the Gateway API; after `change` to each.

@@ -51,6 +51,8 @@ pub(crate) struct State {
     pub(crate) vandal: Option<Value>,
     /// What is said of tokens in a TokenReview; of others, that they are nobody's.
     pub(crate) tokens: BTreeMap<String, Value>,
+    /// What is granted, by the attributes of a SubjectAccessReview; `None`: nobody may ask.
+    pub(crate) may: Option<fn(&Value) -> bool>,
 }
 
 impl State {
