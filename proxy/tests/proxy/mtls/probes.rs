@@ -12,6 +12,7 @@ use crate::outbound::CART;
 
 use super::support::{Caller, Served, for_cart};
 use super::{DOMAIN, app, strict};
+use crate::mesh::post;
 
 /// The application at one port, probed there at `/healthz`.
 async fn probed(authority: &TestAuthority, clock: &TestClock, app: &FaultBackend) -> Served {
@@ -100,4 +101,20 @@ async fn what_the_application_says_of_itself_is_passed_on() {
     assert_eq!(kubelet.get("/healthz").await.status, StatusCode::SERVICE_UNAVAILABLE);
     app.always(Reply::text("fine").into());
     assert_eq!(kubelet.get("/healthz").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_check_of_health_by_grpc_is_answered_whole() {
+    let (clock, app) = (TestClock::new(), app().await);
+    let authority = TestAuthority::start(DOMAIN, &clock).await;
+    app.always(Reply::grpc("serving", 0).into());
+    let probe: Probe = format!("{}=grpc", app.address().port()).parse().unwrap();
+    let to_app = (app.address(), AppProtocol::H2c);
+    let mut served = Served::with(&authority, &clock, to_app, |config| config.probes = vec![probe]).await;
+    served.apply(for_cart("MeshTlsPolicy", strict(), Mode::Enforce));
+    let mut kubelet = Client::http2(served.address()).await;
+    let answer = kubelet.call(post("/grpc.health.v1.Health/Check", "check")).await;
+    assert_eq!((answer.status, &*answer.body), (StatusCode::OK, &b"serving"[..]));
+    let refused = kubelet.send(post("/cart.Cart/Add", "x")).await;
+    assert!(refused.is_err(), "a stream of no probe is reset: {refused:?}");
 }
