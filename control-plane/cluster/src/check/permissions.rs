@@ -38,7 +38,8 @@ pub(super) async fn check(client: &Client, place: &Place) -> Vec<Finding> {
         match may(client, &user, right).await {
             Ok(true) => {}
             Ok(false) => {
-                denied.push(format!("{} {} {}", right.verb, right.resource, right.name).trim().to_owned())
+                let told = format!("{} {} {}", right.verb, right.resource, right.name);
+                denied.push(told.trim_end().to_owned());
             }
             Err(error) => {
                 // Who may not ask is no proof of anything.
