@@ -1,13 +1,13 @@
 //! The kubelet's probes of our own application. They come from outside of the mesh, and no policy is about them: a limit that
 //! counted them, or mTLS, which the kubelet does not speak, would have healthy pods taken out of service and started again.
 //!
-//! What is let through is what the pod itself names, and from a client that shows no identity: a GET of exactly that target, of
-//! whose answer only the status is passed on, so that nobody reads by it what policies keep from him; or gRPC's health
+//! What is let through is what the pod itself names, from a client that shows no identity and calls itself a kubelet; anybody else
+//! who asks the same is judged and answered as ever. It is a GET of exactly that target, of whose answer only the status is passed on, so that nobody reads by it what policies keep from him; or gRPC's health
 //! check, whose answer is nothing but health.
 
 use std::str::FromStr;
 
-use http::header::{CONNECTION, LOCATION};
+use http::header::{CONNECTION, LOCATION, USER_AGENT};
 use http::{Method, Response, request};
 use http_body_util::{BodyExt as _, Limited};
 use tidegate_policy::model::AppProtocol;
@@ -30,6 +30,8 @@ pub enum Asks {
     Grpc,
 }
 
+/// How kubelets begin their `user-agent`, by HTTP and by gRPC.
+const KUBELET: &[u8] = b"kube-probe/";
 /// The method of gRPC's health checking protocol.
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 /// The kubelet itself reads no more of an answer than 10 KiB.
@@ -57,6 +59,10 @@ impl FromStr for Probe {
 
 impl Asks {
     fn is(&self, head: &request::Parts) -> bool {
+        let agent = head.headers.get(USER_AGENT);
+        if !agent.is_some_and(|agent| agent.as_bytes().starts_with(KUBELET)) {
+            return false;
+        }
         match self {
             Self::Get(target) => {
                 head.method == Method::GET
@@ -117,7 +123,9 @@ mod tests {
     use super::*;
 
     fn is(probe: &str, method: &str, target: &str) -> bool {
-        let asked = http::Request::builder().method(method).uri(target).body(()).unwrap().into_parts().0;
+        let asked =
+            http::Request::builder().method(method).uri(target).header("user-agent", "kube-probe/1.36");
+        let asked = asked.body(()).unwrap().into_parts().0;
         probe.parse::<Probe>().unwrap().asks.is(&asked)
     }
 
@@ -146,6 +154,11 @@ mod tests {
             ("GET", "/"),
         ] {
             assert!(!is("3000/healthz", method, target), "{method} {target}");
+        }
+        for agent in ["curl/8", "", "akube-probe/1.36"] {
+            let asked = http::Request::builder().uri("/healthz").header("user-agent", agent);
+            let asked = asked.body(()).unwrap().into_parts().0;
+            assert!(!"3000/healthz".parse::<Probe>().unwrap().asks.is(&asked), "{agent}");
         }
         assert!(is("9090=grpc", "POST", HEALTH_CHECK));
         assert!(!is("9090=grpc", "POST", "/grpc.health.v1.Health/Watch"));

@@ -1,8 +1,9 @@
 //! A connection in the place of a request: what each side says in turn, and what of it the plugin lets pass.
 
+use std::task::Waker;
+
 use bytes::Bytes;
 use serde_json::json;
-use std::task::Waker;
 use tidegate_proxy::wasm::{ClosedBy, Direction, Fault, Step};
 
 use super::test::Run;

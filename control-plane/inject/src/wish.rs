@@ -124,16 +124,14 @@ impl Wish {
         let native = reader.one_of(SIDECAR, &["native", "plain"]).map(|word| word == "native");
         let redirects =
             reader.one_of(INTERCEPTION, &["redirect", "none"]).is_none_or(|word| word == "redirect");
-        let not_inbound = reader.ports(NOT_INBOUND);
-        let led: Vec<u16> = inbound.iter().filter(|port| !not_inbound.contains(port)).copied().collect();
-        let wish = Self {
-            probes: probes::of(pod, &led),
+        let mut wish = Self {
+            probes: Vec::new(),
             native: native.unwrap_or(settings.native_sidecar),
             app_ports,
             app_protocol: reader.one_of(APP_PROTOCOL, &["http1", "h2c"]).map(str::to_owned),
             services: reader.list(SERVICES, "names of Services"),
             inbound,
-            not_inbound,
+            not_inbound: reader.ports(NOT_INBOUND),
             not_outbound: [settings.excluded_outbound_ports.clone(), reader.ports(NOT_OUTBOUND)].concat(),
             not_cidrs: [
                 settings.excluded_cidrs.clone(),
@@ -148,6 +146,7 @@ impl Wish {
             workload: reader.text(WORKLOAD).map(str::to_owned),
             resources: reader.resources(settings),
         };
+        wish.probes = probes::of(pod, &wish.led());
         if reader.faults.is_empty() { Ok(wish) } else { Err(reader.faults) }
     }
 }
@@ -155,8 +154,12 @@ impl Wish {
 impl Wish {
     /// The ports at which callers come to the sidecar.
     pub(crate) fn meshed(&self) -> Vec<u16> {
-        let not_ours = |port: &&u16| self.redirects && !self.not_inbound.contains(port);
-        self.inbound.iter().filter(not_ours).copied().collect()
+        if self.redirects { self.led() } else { Vec::new() }
+    }
+
+    /// The same, whoever leads them there.
+    fn led(&self) -> Vec<u16> {
+        self.inbound.iter().filter(|port| !self.not_inbound.contains(port)).copied().collect()
     }
 }
 

@@ -137,9 +137,7 @@ impl<S: AdminSource> Admin<S> {
         });
         response(rendered.await.unwrap_or_else(|_| pages::failed()))
     }
-}
 
-impl<S: AdminSource> Admin<S> {
     /// For a probe that would else learn of it only by its next try.
     async fn wait_until_ready(&self, patience: Duration) {
         let ready = async {

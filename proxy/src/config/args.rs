@@ -73,7 +73,7 @@ pub struct ProxyArgs {
     pub app_ports: Vec<(u16, Option<AppProtocol>)>,
 
     /// What the kubelet asks of the application, at its port: `3000/healthz`, or `9090=grpc` for gRPC's health check. Such
-    /// a request of a client without an identity meets no policy; of its answer only the status is told. Repeat for several.
+    /// a request of a client without an identity, with a kubelet's `user-agent`, meets no policy; of its answer only the status is told. Repeat for several.
     #[arg(long = "probe", value_name = "PORT/PATH|PORT=grpc", requires = "app")]
     pub probes: Vec<Probe>,
 

@@ -202,19 +202,22 @@ impl Story<'_> {
         self.ask(head, connection.proxy.clock.at(self.begun), None)
     }
 
-    /// Past the policies that judge connections, in the place of a connection that may be the kubelet's. Whoever may not come
-    /// in gets no answer, as elsewhere.
+    /// Past the policies that judge connections, with the first request of one that may be the kubelet's: they are asked once.
+    /// Whoever may not come in gets no answer, as elsewhere.
     fn enter(&mut self, snapshot: &Snapshot) -> Result<(), Stop> {
         let connection = self.connection;
-        let mut cx = pipeline::ConnectionContext {
-            peer: &connection.peer,
-            port: connection.reached.port(),
-            server_name: None,
-            carried: false,
-            now: connection.proxy.clock.at(self.begun),
-            decisions: &mut self.record.decisions,
-        };
-        pipeline::on_connection(&snapshot.gate(connection.scope, None), &mut cx).map_err(|cut| {
+        let judged = connection.entered.get_or_init(|| {
+            let mut cx = pipeline::ConnectionContext {
+                peer: &connection.peer,
+                port: connection.reached.port(),
+                server_name: None,
+                carried: false,
+                now: connection.proxy.clock.at(self.begun),
+                decisions: &mut self.record.decisions,
+            };
+            pipeline::on_connection(&snapshot.gate(connection.scope, None), &mut cx)
+        });
+        judged.map_err(|cut| {
             let silent = WrittenReply { reset: true, ..WrittenReply::default() };
             LocalReply { written: Some(Arc::new(silent)), ..cut.reason.into() }.into()
         })

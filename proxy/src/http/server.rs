@@ -17,6 +17,7 @@ use tidegate_policy::Reason;
 use tidegate_policy::call::Limit;
 use tidegate_policy::model::{AppProtocol, Peer};
 use tidegate_policy::pick::PickContext;
+use tidegate_policy::pipeline::Cut;
 use tidegate_policy::snapshot::{Scope, Selected, Snapshot, Target};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -79,6 +80,8 @@ pub(crate) struct ConnectionContext {
     own_pools: OnceLock<Arc<Pools>>,
     /// For requests to an address that is no Service's.
     passthrough: OnceLock<Selected>,
+    /// What was said of the connection, where its first request was waited for before anybody was asked.
+    pub(super) entered: OnceLock<Result<(), Cut>>,
     /// Where this connection's random numbers go on.
     seed: AtomicU64,
     /// The next answer is the last on this connection.
@@ -123,6 +126,7 @@ impl ConnectionContext {
             presence: Arc::default(),
             own_pools: OnceLock::new(),
             passthrough: OnceLock::new(),
+            entered: OnceLock::new(),
             seed: AtomicU64::new(seed),
             last: AtomicBool::new(false),
             unread: Arc::default(),
