@@ -1,9 +1,10 @@
 //! The kubelet's probes of our own application. They come from outside of the mesh, and no policy is about them: a limit that
 //! counted them, or mTLS, which the kubelet does not speak, would have healthy pods taken out of service and started again.
 //!
-//! What is let through is what the pod itself names, from a client that shows no identity and calls itself a kubelet; anybody else
-//! who asks the same is judged and answered as ever. It is a GET of exactly that target, of whose answer only the status is passed on, so that nobody reads by it what policies keep from him; or gRPC's health
-//! check, whose answer is nothing but health.
+//! What is let through is what the pod itself names, from a client that shows no identity and calls itself a kubelet; anybody
+//! else who asks the same is judged and answered as ever. It is a GET of exactly that target, of whose answer only the status is
+//! passed on, so that nobody reads by it what policies keep from him; or gRPC's health check, whose answer is nothing but
+//! health.
 
 use std::str::FromStr;
 
