@@ -21,6 +21,7 @@ mod table;
 mod tests;
 mod turns;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -52,7 +53,7 @@ pub struct EndpointState {
     warmth: Warmth,
 }
 
-/// One call in flight to an endpoint: counted from [`EndpointState::start`] until this is dropped.
+/// The endpoint of one call in flight: counted from [`EndpointState::start`] until this is dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<EndpointState>);
 
@@ -102,6 +103,14 @@ impl EndpointState {
         self.warmth.touch(now);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
+    }
+}
+
+impl Deref for InFlight {
+    type Target = Arc<EndpointState>;
+
+    fn deref(&self) -> &Arc<EndpointState> {
+        &self.0
     }
 }
 

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, response};
 
-use crate::balance::{Carried, Choice, EndpointState, InFlight, Sample, Wish};
-use crate::decision::{CallOutcome, Decisions};
+use crate::balance::{Carried, Choice, InFlight, Sample, Wish};
+use crate::decision::{CallOutcome, Decisions, add};
 use crate::health::check::HealthGuard;
 use crate::health::{CapKey, CircuitGuard, SharedEndpoint, Transition, Unhealthy, failures};
 use crate::model::Mode;
@@ -47,7 +47,8 @@ pub use retry::{Ended, Next, Retries, Settled, is_idempotent};
 /// breakers' permits; dropping it gives everything back, reported or not.
 #[derive(Debug)]
 pub struct Attempt {
-    pub endpoint: Arc<EndpointState>,
+    /// Counted there as long as this is held.
+    pub endpoint: InFlight,
     guard: Option<Arc<CircuitGuard>>,
     /// What says how the other endpoints are, where that is asked for: before one is ejected.
     health: Option<Arc<HealthGuard>>,
@@ -56,7 +57,6 @@ pub struct Attempt {
     /// The time constant with which its latency is averaged; none once that is done.
     decay: Option<Duration>,
     _requests: CapPermits,
-    _in_flight: InFlight,
     _carried: Option<Carried>,
 }
 
@@ -113,11 +113,9 @@ pub fn admit(
             index
         }
     };
-    decisions.extend(choice.told(index, rng));
-    let endpoint = Arc::clone(&endpoints[index]);
-    let in_flight = endpoint.start(now);
+    add(decisions, choice.told(index, rng));
     Ok(Attempt {
-        endpoint,
+        endpoint: endpoints[index].start(now),
         guard: target.guard.clone(),
         health: target
             .health
@@ -127,7 +125,6 @@ pub fn admit(
         shared: given.shared,
         decay: Some(balancer.decay()),
         _requests: given.places,
-        _in_flight: in_flight,
         _carried: balancer.carry(index),
     })
 }

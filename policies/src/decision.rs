@@ -160,6 +160,14 @@ impl Serialize for Detail {
 /// All decisions of one request, in the order they were taken. Two fit without an allocation.
 pub type Decisions = SmallVec<[Decision; 2]>;
 
+/// Adds what a policy has said. Mostly it has not said anything, and `extend` asks for room first, which costs more than all
+/// that there is to do.
+pub(crate) fn add(decisions: &mut Decisions, said: Option<Decision>) {
+    if let Some(said) = said {
+        decisions.push(said);
+    }
+}
+
 /// How a call to an endpoint ended, as breakers and balancers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallOutcome {

@@ -156,7 +156,7 @@ impl Story {
 
     fn clear(&mut self, asked: &Asked<'_>) {
         self.told.clear();
-        self.wanted.clear();
+        told::empty(&mut self.wanted);
         (self.grpc, self.outside) = (asked.grpc, matches!(asked.scope, Scope::Gateway(_)));
         (self.progress, self.claims, self.waits, self.ends) = (Progress::default(), None, None, None);
         (self.allowed, self.waited, self.retries) = (None, Timestamp::ZERO, 0);
@@ -211,9 +211,12 @@ impl Teller<'_> {
         if performed.is_some() {
             return self.judge(story, now, performed, backends);
         }
-        let next = match story.calling.take() {
-            Some(calling) => self.ended(story, calling, now),
-            None => self.attempt(story, now, backends).map(Some).map_err(Stop::Refused),
+        let next = if story.calling.is_some() {
+            let next = self.ended(story, now);
+            story.calling = None;
+            next
+        } else {
+            self.attempt(story, now, backends).map(Some).map_err(Stop::Refused)
         };
         Self::settled(story, next, now)
     }
@@ -292,10 +295,7 @@ impl Teller<'_> {
         now: Timestamp,
         performed: Option<Performed>,
     ) -> Result<Option<Step>, Stop> {
-        // Taken out, so that nothing has to be counted while the rest of the story changes.
-        let Some(selected) = story.told.selected.take() else { return Err(Reason::Internal.into()) };
-        let step = self.filtered_by(&selected, story, now, performed);
-        story.told.selected = Some(selected);
+        let step = self.filtered_by(story, now, performed);
         if let (Ok(None), Some(claims), Some(selected)) = (&step, &story.claims, &mut story.told.selected) {
             selected.identified(&story.head, &story.peer, claims);
         }
@@ -304,11 +304,12 @@ impl Teller<'_> {
 
     fn filtered_by(
         &mut self,
-        selected: &Selected,
         story: &mut Story,
         now: Timestamp,
         mut performed: Option<Performed>,
     ) -> Result<Option<Step>, Stop> {
+        let Told { selected, decisions, .. } = &mut story.told;
+        let Some(selected) = selected else { return Err(Reason::Internal.into()) };
         let filters = &selected.target().filters[..];
         let (now, epoch) = (now.max(story.waited), self.epoch);
         let mut cx = RequestContext {
@@ -318,7 +319,7 @@ impl Teller<'_> {
             now,
             unix: &|| epoch + now.since(Timestamp::ZERO),
             rng: &mut self.rng,
-            decisions: &mut story.told.decisions,
+            decisions,
             response_headers: &mut story.wanted,
             claims: &mut story.claims,
             held: &mut story.held,

@@ -14,7 +14,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::time::Timestamp;
+use crate::time::{Timestamp, saturating_nanos};
 
 /// What a failure costs at least, in nanoseconds.
 const PENALTY: f64 = 1e9;
@@ -22,6 +22,8 @@ const PENALTY: f64 = 1e9;
 const WORSE: f64 = 4.0;
 /// The least that one failure counts, whatever time has passed.
 const LEAST_BLEND: f64 = 1.0 / 256.0;
+/// Up to here four terms of the exponential series do: the fifth is below 1e-17.
+const SOON: f64 = 1.0 / 1024.0;
 /// No average is above this: a minute is as bad as an hour.
 const MOST: f64 = 60e9;
 
@@ -83,7 +85,7 @@ impl Latency {
 }
 
 fn next(average: f64, sample: Sample, kept: f64) -> f64 {
-    let latency = (sample.latency.as_nanos() as f64).max(1.0);
+    let latency = (saturating_nanos(sample.latency) as f64).max(1.0);
     let peak = average.max(latency);
     let after = if sample.ok {
         if latency >= average { latency } else { average * kept + latency * (1.0 - kept) }
@@ -95,8 +97,14 @@ fn next(average: f64, sample: Sample, kept: f64) -> f64 {
     after.min(MOST)
 }
 
+/// `exp(-passed / decay)`. Samples mostly follow each other closely: then the first terms of the series are as near as a
+/// double can tell, and cost less.
 fn kept(passed: Duration, decay: Duration) -> f64 {
-    (-passed.as_secs_f64() / decay.as_secs_f64().max(1e-9)).exp()
+    let x = passed.as_secs_f64() / decay.as_secs_f64().max(1e-9);
+    if x < SOON {
+        return 1.0 - x * (1.0 - x / 2.0 * (1.0 - x / 3.0 * (1.0 - x / 4.0)));
+    }
+    (-x).exp()
 }
 
 #[cfg(test)]
@@ -177,6 +185,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_kept_is_the_exponential_however_little_time_has_passed(passed in 0_u64..40_000_000, decay in 1_u64..100_000_000) {
+            let exact = (-(passed as f64) / decay as f64).exp();
+            let kept = kept(Duration::from_micros(passed), Duration::from_micros(decay));
+            prop_assert!((kept - exact).abs() <= 4.0 * f64::EPSILON, "{kept} {exact}");
+        }
+
         #[test]
         fn an_average_stays_between_a_nanosecond_and_a_minute(
             steps in prop::collection::vec((0_u64..20_000, any::<u32>(), any::<bool>()), 1..100),

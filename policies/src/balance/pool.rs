@@ -158,16 +158,19 @@ impl Pool {
         rng: &mut fastrand::Rng,
     ) -> Option<usize> {
         let fits = |at: usize| Some(at) != except && self.is_free(at, asked);
-        if self.members.len() == 1 {
+        let only = match (self.members.len(), except) {
+            (1, _) => Some(0),
+            (2, Some(one)) => Some(1 - one),
+            _ => None,
+        };
+        if let Some(only) = only {
             // Whatever it weighs, and however new it is.
-            return fits(0).then_some(0);
+            return fits(only).then_some(only);
         }
-        if self.members.len() > 2 {
-            for _ in 0..TRIES {
-                let at = self.alias.draw(rng);
-                if fits(at) && self.is_warm(at, asked, rng) {
-                    return Some(at);
-                }
+        for _ in 0..TRIES {
+            let at = self.alias.draw(rng);
+            if fits(at) && self.is_warm(at, asked, rng) {
+                return Some(at);
             }
         }
         let warm = |at: usize| (u64::from(self.members[at].weight) << 16, self.warmth(at, asked));

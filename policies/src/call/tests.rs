@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::balance::{Balancer, Wish};
+use crate::balance::{Balancer, EndpointState, Wish};
 use crate::decision::{CallResult, Detail, Outcome, RuleRef};
 use crate::health::{
     Among, BreakerParams, BreakerPhase, BreakerRule, BreakerScope, CapLimits, CapRule, CapScope,

@@ -39,11 +39,23 @@ impl<T> HostMap<T> {
     /// The values whose pattern covers `host` (lower case, no port), most specific first: the exact name, then
     /// wildcards from the longest, then any.
     pub fn candidates<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a T> {
+        self.exact.get(host).into_iter().chain(self.wild(host)).chain(&self.any)
+    }
+
+    /// What `accept` makes of the first of [`HostMap::candidates`] that it makes anything of. Each request is looked up so, and
+    /// an iterator over all of them costs as much as the lookup.
+    pub fn find<'a, R>(&'a self, host: &str, mut accept: impl FnMut(&'a T) -> Option<R>) -> Option<R> {
+        if let Some(found) = self.exact.get(host).and_then(&mut accept) {
+            return Some(found);
+        }
         // Most maps have no wildcards.
-        let within = if self.suffix.is_empty() { "" } else { host };
-        let suffixes = within.match_indices('.').filter(|(at, _)| *at > 0);
-        let wild = suffixes.filter_map(|(at, _)| self.suffix.get(&within[at + 1..]));
-        self.exact.get(host).into_iter().chain(wild).chain(&self.any)
+        let wild = if self.suffix.is_empty() { None } else { self.wild(host).find_map(&mut accept) };
+        wild.or_else(|| self.any.as_ref().and_then(accept))
+    }
+
+    fn wild<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a T> {
+        let suffixes = host.match_indices('.').filter(|(at, _)| *at > 0);
+        suffixes.filter_map(|(at, _)| self.suffix.get(&host[at + 1..]))
     }
 
     /// Every pattern with its value, in the order of the patterns.
@@ -68,6 +80,8 @@ impl<T> HostMap<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn map(patterns: &[&str]) -> HostMap<String> {
@@ -87,6 +101,19 @@ mod tests {
         assert_eq!(of("example.com"), "*.com ");
         assert_eq!(of("com"), "");
         assert_eq!(of(".com"), "");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_the_first_candidate_that_is_accepted(
+            patterns in prop::collection::vec("(\\*\\.)?[ab](\\.[ab]){0,2}|", 0..8),
+            host in "[ab](\\.[ab]){0,3}",
+            least in "[ab]{0,2}",
+        ) {
+            let map = map(&patterns.iter().map(String::as_str).collect::<Vec<_>>());
+            let accept = |pattern: &String| (*pattern >= least).then(|| pattern.clone());
+            prop_assert_eq!(map.find(&host, accept), map.candidates(&host).find_map(accept));
+        }
     }
 
     #[test]

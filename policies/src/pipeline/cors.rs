@@ -83,8 +83,10 @@ fn is_preflight(head: &request::Parts) -> bool {
 
 /// The method of the request that a preflight asks about; `None` for what is no preflight.
 pub(crate) fn announced(head: &request::Parts) -> Option<Method> {
-    let asks = is_preflight(head) && head.headers.contains_key(ORIGIN);
-    let method = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD).filter(|_| asks)?;
+    if !is_preflight(head) || !head.headers.contains_key(ORIGIN) {
+        return None;
+    }
+    let method = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
     Method::from_bytes(method.as_bytes()).ok()
 }
 

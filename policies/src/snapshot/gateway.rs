@@ -54,9 +54,9 @@ impl Socket {
     /// The request belongs to the most specific listener alone (listener isolation); within it, a host pattern
     /// without a matching rule falls back to the next less specific one.
     pub(super) fn find(&self, host: &str, request: &RequestView<'_>) -> Option<&Arc<Rule>> {
-        let listener = self.listeners.candidates(host).next()?;
+        let listener = self.listeners.find(host, Some)?;
         let Routes::Requests(hosts) = &listener.routes else { return None };
-        hosts.candidates(host).find_map(|table| table.find(request))
+        hosts.find(host, |table| table.find(request))
     }
 }
 

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
-use super::{Answer, Backends, Call, Step, Story, Teller};
+use super::{Answer, Backends, Call, Step, Story, Teller, Told};
 use crate::Reason;
 use crate::balance::Wish;
 use crate::call::{Attempt, CallPlan, Ended, Limit, Next, Pushback, Retries, RetryRule, admit, retry};
-use crate::decision::{CallOutcome, CallResult};
+use crate::decision::{CallOutcome, CallResult, add};
 use crate::health::failures;
 use crate::pipeline::{LocalReply, Stop};
-use crate::snapshot::Target;
 use crate::time::Timestamp;
 
 /// A sidecar tells with it the next one that it retries itself.
@@ -41,7 +40,7 @@ impl Teller<'_> {
             backend.retry_budget.request(now);
         }
         let (headers, grpc, outside) = (&story.head.headers, story.grpc, story.outside);
-        story.told.decisions.extend(plan.shadow_deadline(headers, grpc, outside));
+        add(&mut story.told.decisions, plan.shadow_deadline(headers, grpc, outside));
         story.allowed = plan.allowed(headers, grpc, outside);
         story.ends = story.allowed.as_ref().map(|allowed| now + allowed.limit.after);
         Ok(())
@@ -86,52 +85,44 @@ impl Teller<'_> {
         Ok(Step::Until(now + answer.latency))
     }
 
-    /// Ends an attempt. `None`: what it gave is the answer.
+    /// Ends the attempt in flight; whoever asks takes it away then. `None`: what it gave is the answer.
     ///
     /// # Errors
     /// The mesh answers.
-    pub(super) fn ended(
-        &mut self,
-        story: &mut Story,
-        Calling { mut attempt, answer }: Calling,
-        now: Timestamp,
-    ) -> Result<Option<Step>, Stop> {
-        let Some(selected) = story.told.selected.take() else { return Err(Reason::Internal.into()) };
-        let target = selected.target();
-        let next = self.recorded(story, (target, &mut attempt), answer, now);
-        let next = next.map(|next| match next {
-            Some(Next::Again { after }) => match retry(target, selected.counted, &mut story.told.decisions) {
-                Ok(permit) => {
-                    story.retry = Some(permit);
-                    Some(Step::Until(now + after))
-                }
-                Err(_) => None,
-            },
-            Some(Next::Settled(_)) | None => None,
-        });
-        let next = match next {
-            Ok(None) => Self::answered(story, answer.result).map(|()| {
-                let at = (false, self.epoch + now.since(Timestamp::ZERO));
-                selected.remember(&attempt.endpoint, || at, &mut story.told.response.headers);
-                None
-            }),
-            next => next,
+    pub(super) fn ended(&mut self, story: &mut Story, now: Timestamp) -> Result<Option<Step>, Stop> {
+        let next = self.recorded(story, now).map_err(Stop::Refused)?;
+        let Told { selected: Some(selected), decisions, response, grpc, .. } = &mut story.told else {
+            return Err(Reason::Internal.into());
         };
-        story.told.selected = Some(selected);
-        next.map_err(Stop::Refused)
+        let Some(Calling { attempt, answer }) = &story.calling else { return Err(Reason::Internal.into()) };
+        if let Some(Next::Again { after }) = next
+            && let Ok(permit) = retry(selected.target(), selected.counted, decisions)
+        {
+            story.retry = Some(permit);
+            return Ok(Some(Step::Until(now + after)));
+        }
+        match answer.result {
+            CallResult::Failed(reason) => return Err(reason.into()),
+            CallResult::Grpc(code) => *grpc = Some(code),
+            CallResult::Connected | CallResult::Status(_) => {}
+        }
+        let at = || (false, self.epoch + now.since(Timestamp::ZERO));
+        selected.remember(&attempt.endpoint, at, &mut response.headers);
+        Ok(None)
     }
 
     /// Tells everybody how it ended, and says what follows.
-    fn recorded(
-        &mut self,
-        story: &mut Story,
-        (target, attempt): (&Target, &mut Attempt),
-        Answer { result, latency }: Answer,
-        now: Timestamp,
-    ) -> Result<Option<Next>, LocalReply> {
+    fn recorded(&mut self, story: &mut Story, now: Timestamp) -> Result<Option<Next>, LocalReply> {
+        let Told { selected: Some(selected), decisions, response, .. } = &mut story.told else {
+            return Err(Reason::Internal.into());
+        };
+        let Some(Calling { attempt, answer }) = &mut story.calling else {
+            return Err(Reason::Internal.into());
+        };
+        let Answer { result, latency } = *answer;
+        let target = selected.target();
         let (plan, epoch) = (&target.plan, self.epoch);
         let unix = || epoch + now.since(Timestamp::ZERO);
-        let (decisions, response) = (&mut story.told.decisions, &mut story.told.response);
         story.retry = None;
         if !matches!(result, CallResult::Failed(_)) {
             response.status = status(result)?;
@@ -142,18 +133,18 @@ impl Teller<'_> {
         if let Some(sketch) = &plan.latency {
             sketch.record(latency, now);
         }
-        decisions.extend(plan.shadow_timeout(latency));
+        add(decisions, plan.shadow_timeout(latency));
         let over = story
             .allowed
             .as_ref()
             .filter(|allowed| story.ends == Some(now) && !allowed.limit.after.is_zero());
         if let Some(allowed) = over {
-            decisions.extend(allowed.limit.reached(allowed.reason));
+            add(decisions, allowed.limit.reached(allowed.reason));
             return Err(allowed.reason.into());
         }
         if result == CallResult::Failed(Reason::RequestTimeout) {
             let per_try = plan.times.per_try.as_ref();
-            decisions.extend(per_try.and_then(|limit| limit.reached(Reason::RequestTimeout)));
+            add(decisions, per_try.and_then(|limit| limit.reached(Reason::RequestTimeout)));
         }
         // Most answers ask for nothing.
         let asked = Some(&response.headers).filter(|all| !all.is_empty());
@@ -161,25 +152,15 @@ impl Teller<'_> {
         let ended = Ended { result, unsent: false, replayable: true, asked };
         let rule = retries(plan, &story.head.headers, story.outside);
         let (Some(rule), Ok(backend)) = (rule, &target.backend) else {
-            decisions.extend(plan.shadow_retry(ended, &story.head.method));
+            add(decisions, plan.shadow_retry(ended, &story.head.method));
             return Ok(None);
         };
         let mut retries = Retries::after(rule, &story.head.method, story.retries);
         let moment = (now, story.ends.map(|ends| ends.since(now)));
         let next = retries.next(ended, moment, &backend.retry_budget, &mut self.rng);
         story.retries = retries.made();
-        decisions.extend(retries.decision(next));
+        add(decisions, retries.decision(next));
         Ok(Some(next))
-    }
-
-    /// What the backend has answered is the answer.
-    fn answered(story: &mut Story, result: CallResult) -> Result<(), LocalReply> {
-        match result {
-            CallResult::Failed(reason) => return Err(reason.into()),
-            CallResult::Grpc(code) => story.told.grpc = Some(code),
-            CallResult::Connected | CallResult::Status(_) => {}
-        }
-        Ok(())
     }
 }
 

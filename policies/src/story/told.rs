@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use http::{Response, StatusCode, response};
+use http::{HeaderMap, Response, StatusCode, response};
 use smallvec::SmallVec;
 
 use crate::balance::EndpointState;
@@ -58,7 +58,7 @@ impl Told {
 
     pub(super) fn unanswered(&mut self) {
         self.response.status = StatusCode::OK;
-        self.response.headers.clear();
+        empty(&mut self.response.headers);
     }
 
     pub(super) fn refused(&mut self, reply: LocalReply, grpc: bool) {
@@ -70,5 +70,12 @@ impl Told {
             self.response.status = written.unwrap_or(reply.reason.answer().status);
         }
         self.response.headers.extend(reply.headers);
+    }
+}
+
+/// Clears a map. One that is empty, as most are, is left alone: to clear it costs as much as its capacity.
+pub(super) fn empty(headers: &mut HeaderMap) {
+    if !headers.is_empty() {
+        headers.clear();
     }
 }

@@ -8,7 +8,6 @@
 //! Quotas of the calendar are told beside that, in the same way: `w` is as long as their window is this time, and `t` is
 //! until its end.
 
-use std::fmt::Write;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -29,20 +28,13 @@ pub(super) fn policy_member(name: &str, requests: NonZeroU32, per: Duration) -> 
 
 /// The value of `RateLimit`.
 pub(super) fn rate_limit(name: &str, remaining: u32, next: Duration) -> Option<HeaderValue> {
-    let mut text = Inline::default();
-    write!(text, "\"{name}\";r={remaining};t={}", whole_seconds(next)).ok()?;
-    HeaderValue::from_bytes(&text.0).ok()
-}
-
-/// Text on the stack, long enough for the longest name and two numbers.
-#[derive(Default)]
-struct Inline(SmallVec<[u8; 128]>);
-
-impl Write for Inline {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
+    let (mut r, mut t) = (itoa::Buffer::new(), itoa::Buffer::new());
+    // On the stack, long enough for the longest name and two numbers: each answer has one.
+    let mut text = SmallVec::<[u8; 128]>::new();
+    for part in ["\"", name, "\";r=", r.format(remaining), ";t=", t.format(whole_seconds(next))] {
+        text.extend_from_slice(part.as_bytes());
     }
+    HeaderValue::from_bytes(&text).ok()
 }
 
 #[cfg(test)]

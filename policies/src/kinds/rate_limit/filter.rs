@@ -300,7 +300,8 @@ impl RateLimitFilter {
         let mut wishes = Wishes::new();
         for limit in self.limits.iter().filter(|limit| limit.shadow == shadow) {
             match limit.wish(cx, self.seed) {
-                Ok(wish) => wishes.extend(wish),
+                Ok(Some(wish)) => wishes.push(wish),
+                Ok(None) => {}
                 Err(ruling) => return Some((ruling, Wishes::new())),
             }
         }
