@@ -74,32 +74,24 @@ impl Input {
     /// The next line into `line`, without its end.
     pub(super) fn next(&mut self, line: &mut Vec<u8>) -> io::Result<Next> {
         line.clear();
-        let most = LONGEST_LINE as u64 + 1;
-        let count = self.reader.by_ref().take(most).read_until(b'\n', line)?;
-        if count == 0 {
-            return Ok(Next::End);
-        }
-        if line.last() == Some(&b'\n') {
-            line.pop();
-            return Ok(Next::Line);
-        }
-        if line.len() as u64 == most {
-            self.skip_line()?;
-            return Ok(Next::TooLong);
-        }
-        Ok(Next::Line)
-    }
-
-    fn skip_line(&mut self) -> io::Result<()> {
+        let mut length = 0;
         loop {
-            let buffer = self.reader.fill_buf()?;
-            let (count, ends) = match buffer.iter().position(|byte| *byte == b'\n') {
-                Some(at) => (at + 1, true),
-                None => (buffer.len(), buffer.is_empty()),
+            let buffer = match self.reader.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                buffer => buffer?,
             };
+            if buffer.is_empty() && length == 0 {
+                return Ok(Next::End);
+            }
+            let end = memchr::memchr(b'\n', buffer);
+            let part = &buffer[..end.unwrap_or(buffer.len())];
+            line.extend_from_slice(&part[..part.len().min(LONGEST_LINE - line.len())]);
+            length += part.len();
+            let is_over = end.is_some() || buffer.is_empty();
+            let count = part.len() + usize::from(end.is_some());
             self.reader.consume(count);
-            if ends {
-                return Ok(());
+            if is_over {
+                return Ok(if length > LONGEST_LINE { Next::TooLong } else { Next::Line });
             }
         }
     }

@@ -1,5 +1,7 @@
 //! A replay, for programs.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use tidegate_policy::simulate::{Change, Comparison};
 
@@ -59,7 +61,7 @@ fn rules(report: &Report<'_>) -> Vec<Value> {
             "policy": rule.policy.name.to_string(),
             "rule": rule.rule.name,
             "source": rule.rule.source,
-            "outcomes": rule.outcomes,
+            "outcomes": rule.outcomes.iter().collect::<BTreeMap<_, _>>(),
             "refused_keys": top,
         })
     });

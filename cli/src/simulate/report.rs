@@ -124,7 +124,7 @@ impl Report<'_> {
 }
 
 pub(super) fn outcome(rule: &RuleTally, outcome: &str) -> u64 {
-    rule.outcomes.get(outcome).copied().unwrap_or_default()
+    rule.outcomes.get(outcome)
 }
 
 /// `RateLimitPolicy shop/p each`.

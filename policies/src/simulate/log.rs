@@ -14,8 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use http::header::{HOST, HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 
 use super::request::{Logged, Request};
@@ -217,7 +217,7 @@ impl Reader {
     }
 
     fn fill(&mut self, said: &mut Said<'_>, request: &mut Request) -> Result<(), &'static str> {
-        request.clear();
+        request.clear_all_but_target_and_headers();
         let at = said.at.ok_or("it has no time, or none that can be read")?;
         let method = said.method.as_deref().unwrap_or("GET");
         request.head.method = Method::from_bytes(method.as_bytes()).map_err(|_| "it has no method")?;
@@ -225,13 +225,8 @@ impl Reader {
         if !request.set_target(target) {
             return Err("its path is none that a proxy would take");
         }
-        self.set_host(said, request)?;
-        for (name, value) in said.headers.drain(..) {
-            // What is no value of a header was none in the request either.
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                request.head.headers.append(name, value);
-            }
-        }
+        let host = self.host(said)?;
+        set_headers(&mut request.head.headers, host, &said.headers);
         request.secure = said.secure;
         if said.grpc || said.grpc_status.is_some() {
             request.set_grpc();
@@ -254,17 +249,16 @@ impl Reader {
         Ok(())
     }
 
-    fn set_host(&mut self, said: &Said<'_>, request: &mut Request) -> Result<(), &'static str> {
+    fn host(&mut self, said: &Said<'_>) -> Result<HeaderValue, &'static str> {
         let Some(host) = said.host.as_deref().filter(|host| !host.is_empty()) else {
             self.miss(Missing::Host);
-            request.head.headers.insert(HOST, self.host.clone());
-            return Ok(());
+            return Ok(self.host.clone());
         };
-        let set = match said.port {
-            Some(port) if !host.contains(':') => request.set_host(&format!("{host}:{port}")),
-            _ => request.set_host(host),
+        let value = match said.port {
+            Some(port) if !host.contains(':') => HeaderValue::try_from(format!("{host}:{port}")),
+            _ => HeaderValue::from_str(host),
         };
-        if set { Ok(()) } else { Err("its host is none") }
+        value.map_err(|_| "its host is none")
     }
 
     fn set_answer(&mut self, said: &Said<'_>, request: &mut Request) {
@@ -293,11 +287,55 @@ impl Reader {
     }
 }
 
+/// Sets all headers. What is no value of a header was none in the request either.
+fn set_headers(headers: &mut HeaderMap, host: HeaderValue, said: &[(HeaderName, Cow<'_, str>)]) {
+    let Err(host) = write_over(headers, host, said) else { return };
+    headers.clear();
+    headers.insert(HOST, host);
+    for (name, value) in said {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.append(name, value);
+        }
+    }
+}
+
+/// Lines of one log have mostly the same names in the same order: then values are all that is written, over those of an earlier
+/// line, and nothing is hashed. Gives back the host where that is not so.
+fn write_over(
+    headers: &mut HeaderMap,
+    host: HeaderValue,
+    said: &[(HeaderName, Cow<'_, str>)],
+) -> Result<(), HeaderValue> {
+    if headers.len() != said.len() + 1 {
+        return Err(host);
+    }
+    let mut places = headers.iter_mut();
+    let Some((_, first)) = places.next().filter(|(name, _)| **name == HOST) else { return Err(host) };
+    for ((name, value), (known, old)) in said.iter().zip(places) {
+        match HeaderValue::from_str(value) {
+            Ok(value) if name == known => *old = value,
+            _ => return Err(host),
+        }
+    }
+    *first = host;
+    Ok(())
+}
+
 /// An address, with or without a port; of a list, as `x-forwarded-for` is one, the first.
 fn address(text: &str) -> Option<SocketAddr> {
     let first = text.split(',').next()?.trim();
     let ip = |text: &str| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 0));
     first.parse().ok().or_else(|| ip(first)).or_else(|| ip(first.trim_matches(['[', ']'])))
+}
+
+/// A duration of so many milliseconds, as [`seconds`].
+fn millis(number: f64) -> Option<Duration> {
+    let whole = number as u64;
+    // As most are written.
+    if whole as f64 == number && whole < 1 << 32 {
+        return Some(Duration::from_millis(whole).min(LONGEST));
+    }
+    seconds(number / 1e3)
 }
 
 /// A duration of so many seconds; none that is negative, or no number.

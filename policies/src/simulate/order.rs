@@ -1,7 +1,7 @@
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 
 use super::Request;
+use super::queue::Queue;
 use crate::time::Timestamp;
 
 /// Puts requests in the order in which they came, as far as a bounded window goes: logs are written when requests end.
@@ -14,10 +14,7 @@ pub struct Reorder {
     widest: usize,
     /// By how many places any request came after one that it should have come before.
     seen: usize,
-    /// Those that came in order, as most do: the next one is in front.
-    run: VecDeque<Waiting>,
-    /// The others.
-    strays: BinaryHeap<Reverse<Waiting>>,
+    waiting: Queue<Waiting>,
     requests: Vec<Request>,
     free: Vec<usize>,
     number: u64,
@@ -44,8 +41,7 @@ impl Reorder {
         Self {
             widest: window.max(1),
             seen: 0,
-            run: VecDeque::new(),
-            strays: BinaryHeap::new(),
+            waiting: Queue::new(),
             requests: Vec::new(),
             free: Vec::new(),
             number: 0,
@@ -64,22 +60,17 @@ impl Reorder {
         std::mem::swap(&mut self.requests[place], request);
         let at = self.requests[place].at;
         self.measure(at);
-        let waiting = (at, self.number, place);
-        if self.run.back().is_none_or(|last| *last < waiting) {
-            self.run.push_back(waiting);
-        } else {
-            self.strays.push(Reverse(waiting));
-        }
+        self.waiting.push((at, self.number, place));
         self.number += 1;
     }
 
     /// The next one, if the window is full, which it can be more than once after a request; with `all`, if there is one.
     /// Its time is never before that of the last.
     pub fn pop(&mut self, all: bool) -> Option<&mut Request> {
-        if !all && self.run.len() + self.strays.len() <= self.window() {
+        if !all && self.waiting.len() <= self.window() {
             return None;
         }
-        let (at, _, place) = self.first()?;
+        let (at, _, place) = self.waiting.pop()?;
         self.free.push(place);
         let request = &mut self.requests[place];
         if at < self.last {
@@ -89,14 +80,6 @@ impl Reorder {
         }
         self.last = self.last.max(at);
         Some(request)
-    }
-
-    fn first(&mut self) -> Option<Waiting> {
-        let is_astray = |next: &Waiting| self.strays.peek().is_some_and(|Reverse(stray)| stray < next);
-        match self.run.front() {
-            Some(next) if !is_astray(next) => self.run.pop_front(),
-            _ => self.strays.pop().map(|Reverse(stray)| stray),
-        }
     }
 
     /// How many came too late for the window, and count as if they had come with the one before.

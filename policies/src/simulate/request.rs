@@ -49,10 +49,15 @@ impl Default for Request {
 impl Request {
     /// As if there had never been one in it.
     pub fn clear(&mut self) {
-        self.at = Timestamp::ZERO;
-        self.head.method = Method::GET;
+        self.clear_all_but_target_and_headers();
         self.head.uri = Uri::default();
         self.head.headers.clear();
+    }
+
+    /// The same, for one who sets the target and the headers anyway.
+    pub(super) fn clear_all_but_target_and_headers(&mut self) {
+        self.at = Timestamp::ZERO;
+        self.head.method = Method::GET;
         self.head.extensions.clear();
         (self.peer.address, self.peer.identity) = (NOBODY, None);
         (self.secure, self.grpc, self.logged) = (false, false, Logged::default());

@@ -6,13 +6,14 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub struct Series<const COLUMNS: usize> {
     start: Option<Timestamp>,
-    step: Duration,
+    /// Nanoseconds.
+    step: u64,
     counts: Vec<[u64; COLUMNS]>,
 }
 
 /// More than a report is wide.
 const STEPS: usize = 240;
-const FIRST_STEP: Duration = Duration::from_secs(1);
+const FIRST_STEP: u64 = 1_000_000_000;
 
 impl<const COLUMNS: usize> Default for Series<COLUMNS> {
     fn default() -> Self {
@@ -28,20 +29,21 @@ impl<const COLUMNS: usize> Series<COLUMNS> {
 
     /// The counts of a moment. What lies before the first moment counts with it.
     pub fn at(&mut self, moment: Timestamp) -> &mut [u64; COLUMNS] {
-        let since = moment.since(*self.start.get_or_insert(moment));
-        while self.index(since) >= STEPS {
+        let start = *self.start.get_or_insert(moment);
+        let since = moment.as_nanos().saturating_sub(start.as_nanos());
+        let mut index = self.index(since);
+        while index >= STEPS {
             self.widen();
+            index = self.index(since);
         }
-        let index = self.index(since);
         if index >= self.counts.len() {
             self.counts.resize(index + 1, [0; COLUMNS]);
         }
         &mut self.counts[index]
     }
 
-    fn index(&self, since: Duration) -> usize {
-        let (since, step) = (since.as_nanos(), self.step.as_nanos().max(1));
-        usize::try_from(since / step).unwrap_or(usize::MAX)
+    fn index(&self, since: u64) -> usize {
+        usize::try_from(since / self.step).unwrap_or(usize::MAX)
     }
 
     fn widen(&mut self) {
@@ -53,7 +55,7 @@ impl<const COLUMNS: usize> Series<COLUMNS> {
     }
 
     pub fn step(&self) -> Duration {
-        self.step
+        Duration::from_nanos(self.step)
     }
 
     pub fn start(&self) -> Timestamp {

@@ -1,5 +1,3 @@
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::answers::Answers;
 use super::plan::Plan;
+use super::queue::Queue;
 use super::request::{Logged, Request};
 use super::tally::{Tally, Verdict};
 use crate::overload::Ticket;
@@ -28,7 +27,7 @@ pub struct Simulator<'p> {
     flights: Vec<Flight>,
     free: Vec<usize>,
     /// When, number, place, and which step of the request that is there.
-    next: BinaryHeap<Reverse<(Timestamp, u64, usize, u32)>>,
+    next: Queue<(Timestamp, u64, usize, u32)>,
     turns: Arc<Turns>,
     number: u64,
     now: Timestamp,
@@ -112,7 +111,7 @@ impl<'p> Simulator<'p> {
             stories: Vec::new(),
             flights: Vec::new(),
             free: Vec::new(),
-            next: BinaryHeap::new(),
+            next: Queue::new(),
             turns: Arc::default(),
             number: 0,
             now: Timestamp::ZERO,
@@ -169,15 +168,13 @@ impl<'p> Simulator<'p> {
 
     /// Everything that happens up to then.
     fn go_on(&mut self, until: Timestamp) {
-        while let Some(Reverse((at, ..))) = self.next.peek()
-            && *at <= until
-        {
+        while self.next.first().is_some_and(|(at, ..)| *at <= until) {
             self.happen();
         }
     }
 
     fn happen(&mut self) {
-        let Some(Reverse((at, _, place, step))) = self.next.pop() else { return };
+        let Some((at, _, place, step)) = self.next.pop() else { return };
         if self.flights[place].step != step {
             return;
         }
@@ -228,10 +225,10 @@ impl<'p> Simulator<'p> {
         flight.step = flight.step.wrapping_add(1);
         match step {
             Step::Done => self.done(place),
-            Step::Until(at) => self.next.push(Reverse((at, flight.number, place, flight.step))),
+            Step::Until(at) => self.next.push((at, flight.number, place, flight.step)),
             Step::Waits(at) => {
                 flight.waited += at.since(self.now);
-                self.next.push(Reverse((at, flight.number, place, flight.step)));
+                self.next.push((at, flight.number, place, flight.step));
             }
             Step::Turn(ticket) => self.wait_for(place, ticket),
         }
@@ -244,7 +241,7 @@ impl<'p> Simulator<'p> {
         if let Poll::Ready(()) = pin!(ticket.clone()).poll(&mut Context::from_waker(&waker)) {
             self.turns.push(of);
         }
-        self.next.push(Reverse((self.now + ticket.patience(), flight.number, place, flight.step)));
+        self.next.push((self.now + ticket.patience(), flight.number, place, flight.step));
         flight.turn = Some((ticket, self.now));
     }
 

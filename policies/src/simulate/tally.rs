@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::frequent::Frequent;
+use super::outcomes::Outcomes;
 use super::series::Series;
 use crate::decision::{Decision, Outcome, RuleRef};
 use crate::model::{PolicyRef, SourceRef};
@@ -72,8 +73,7 @@ pub struct RouteTally {
 pub struct RuleTally {
     pub policy: Arc<PolicyRef>,
     pub rule: Arc<RuleRef>,
-    /// Of each outcome, by its word.
-    pub outcomes: BTreeMap<&'static str, u64>,
+    pub outcomes: Outcomes,
     /// Whom it refuses, or would refuse.
     pub keys: Option<KeyTally>,
 }
@@ -233,11 +233,11 @@ impl Tally {
         let rules = &mut self.rules;
         let index = *self.by_rule.entry(Arc::as_ptr(&decision.rule).addr()).or_insert_with(|| {
             let (policy, rule) = (decision.policy.clone(), decision.rule.clone());
-            rules.push(RuleTally { policy, rule, outcomes: BTreeMap::new(), keys: None });
+            rules.push(RuleTally { policy, rule, outcomes: Outcomes::default(), keys: None });
             rules.len() - 1
         });
         let rule = &mut self.rules[index];
-        *rule.outcomes.entry(decision.outcome.as_str()).or_default() += 1;
+        rule.outcomes.add(decision.outcome);
         if let Some(key) = refused.filter(|_| index < KEYED_RULES).and_then(|story| story.key_of(decision)) {
             rule.keys.get_or_insert_with(|| KeyTally(Frequent::new(KEYS))).0.add(&key);
         }

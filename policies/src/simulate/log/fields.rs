@@ -111,7 +111,8 @@ pub(super) enum Meaning {
     Nothing,
 }
 
-/// Fields by name. Lines of a log have mostly the same fields at the same places, so those of the line before are tried first.
+/// Fields by name. Lines of a log have mostly the same fields at the same places, written in the same way: so those of the
+/// line before are tried first.
 #[derive(Debug)]
 pub(super) struct Names {
     /// In lower case.
@@ -119,7 +120,17 @@ pub(super) struct Names {
     /// Those that have the value of a header.
     headers: Vec<(String, HeaderName)>,
     /// By place, at most [`PLACES`].
-    last: Vec<(String, Meaning)>,
+    last: Vec<Place>,
+}
+
+/// What stood at one place of the line before.
+#[derive(Debug)]
+struct Place {
+    name: String,
+    meaning: Meaning,
+    /// All that led to the value, from where the last one ended: with the quote, if it is a string. Empty where that is
+    /// not known.
+    lead: String,
 }
 
 /// What comes after these shares the place of the last.
@@ -142,29 +153,38 @@ impl Names {
     /// [`Names::at`] has what it means.
     pub(super) fn find(&mut self, place: usize, name: &str) -> usize {
         let place = place.min(PLACES - 1);
-        if self.last.get(place).is_some_and(|(last, _)| last == name) {
+        if self.last.get(place).is_some_and(|last| last.name == name) {
             return place;
         }
         let meaning = self.meaning(name);
         match self.last.get_mut(place) {
             // Where lines differ, no memory is asked for.
-            Some((last, old)) => {
-                last.clear();
-                last.push_str(name);
-                *old = meaning;
+            Some(last) => {
+                last.name.clear();
+                last.name.push_str(name);
+                last.lead.clear();
+                last.meaning = meaning;
             }
-            None => self.last.push((name.to_owned(), meaning)),
+            None => self.last.push(Place { name: name.to_owned(), meaning, lead: String::new() }),
         }
         place
     }
 
-    /// The name that the line before had at this place, if that is remembered.
-    pub(super) fn expected(&self, place: usize) -> Option<&str> {
-        self.last.get(place).map(|(name, _)| &**name)
+    /// What led to the value at this place, on the line before.
+    pub(super) fn lead(&self, place: usize) -> Option<&str> {
+        self.last.get(place).map(|last| &*last.lead).filter(|lead| !lead.is_empty())
+    }
+
+    /// Remembers what led to the value at this place of [`Names::find`].
+    pub(super) fn led_by(&mut self, found: usize, lead: &str) {
+        if let Some(last) = self.last.get_mut(found) {
+            last.lead.clear();
+            last.lead.push_str(lead);
+        }
     }
 
     pub(super) fn at(&self, place: usize) -> &Meaning {
-        self.last.get(place).map_or(&Meaning::Nothing, |(_, meaning)| meaning)
+        self.last.get(place).map_or(&Meaning::Nothing, |last| &last.meaning)
     }
 
     fn meaning(&self, name: &str) -> Meaning {

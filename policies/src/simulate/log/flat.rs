@@ -15,6 +15,8 @@ struct Cursor<'a> {
     at: usize,
 }
 
+/// So many times eight bytes of a string are looked at before it counts as a long one.
+const NEAR: usize = 3;
 /// Digits of a number that a double has room for, whatever they are.
 const DIGITS: usize = 15;
 
@@ -26,23 +28,15 @@ pub(super) fn read<'a>(line: &'a str, names: &mut Names, said: &mut Said<'a>) ->
         return None;
     }
     let mut cursor = Cursor { line, at: 0 };
-    cursor.take(b'{')?;
-    let mut place = 0;
-    loop {
-        let found = cursor.name(names, place)?;
-        place += 1;
-        cursor.take(b':')?;
-        let value = cursor.value()?;
+    for place in 0.. {
+        let Some((found, value)) = cursor.field(names, place)? else { break };
         match (names.at(found), value) {
             (Meaning::Field(field), value) => said.take(*field, value),
             (Meaning::Header(header), Value::Text(text)) => said.headers.push((header.clone(), text)),
             (Meaning::Header(_) | Meaning::Nothing, _) => {}
         }
-        if cursor.take(b',').is_none() {
-            cursor.take(b'}')?;
-            return (cursor.next().is_none() && cursor.at == line.len()).then_some(());
-        }
     }
+    cursor.next().is_none().then_some(())
 }
 
 impl<'a> Cursor<'a> {
@@ -59,27 +53,34 @@ impl<'a> Cursor<'a> {
         (self.next()? == wanted).then(|| self.at += 1)
     }
 
-    /// Where [`Names`] has what the name means that stands here.
-    fn name(&mut self, names: &mut Names, place: usize) -> Option<usize> {
-        self.take(b'"')?;
-        let rest = &self.line[self.at..];
-        let expected = names.expected(place).filter(|name| {
-            rest.as_bytes().get(name.len()) == Some(&b'"') && rest.as_bytes().starts_with(name.as_bytes())
-        });
-        if let Some(name) = expected {
-            self.at += name.len() + 1;
-            return Some(place);
+    /// The next field: where [`Names`] has what its name means, and its value. `Some(None)`: there is none, and the object has
+    /// ended.
+    fn field(&mut self, names: &mut Names, place: usize) -> Option<Option<(usize, Value<'a>)>> {
+        let rest = self.line.get(self.at..)?;
+        if let Some(lead) = names.lead(place).filter(|lead| rest.as_bytes().starts_with(lead.as_bytes())) {
+            self.at += lead.len();
+            let is_text = lead.ends_with('"');
+            return Some(Some((place, if is_text { self.text()? } else { self.value()? })));
         }
-        let name = self.rest_of_string()?;
-        Some(names.find(place, name))
+        let from = self.at;
+        if self.take(if place == 0 { b'{' } else { b',' }).is_none() {
+            return self.take(b'}').map(|()| None);
+        }
+        self.take(b'"')?;
+        let found = names.find(place, self.rest_of_string()?);
+        self.take(b':')?;
+        let is_text = self.take(b'"').is_some();
+        names.led_by(found, self.line.get(from..self.at)?);
+        Some(Some((found, if is_text { self.text()? } else { self.value()? })))
     }
 
+    fn text(&mut self) -> Option<Value<'a>> {
+        self.rest_of_string().map(|text| Value::Text(Cow::Borrowed(text)))
+    }
+
+    /// One that is no string.
     fn value(&mut self) -> Option<Value<'a>> {
         match self.next()? {
-            b'"' => {
-                self.at += 1;
-                Some(Value::Text(Cow::Borrowed(self.rest_of_string()?)))
-            }
             b'0'..=b'9' => self.number().map(Value::Number),
             b't' => self.word("true"),
             b'f' => self.word("false"),
@@ -92,9 +93,9 @@ impl<'a> Cursor<'a> {
     /// Up to the next quote.
     fn rest_of_string(&mut self) -> Option<&'a str> {
         let rest = self.line.get(self.at..)?;
-        let text = &rest[..memchr::memchr(b'"', rest.as_bytes())?];
-        self.at += text.len() + 1;
-        Some(text)
+        let end = quote(rest.as_bytes())?;
+        self.at += end + 1;
+        rest.get(..end)
     }
 
     fn word(&mut self, word: &str) -> Option<Value<'a>> {
@@ -115,8 +116,14 @@ impl<'a> Cursor<'a> {
 
     /// Digits, and perhaps more of them after a point; so few that their quotient is the nearest double.
     fn number(&mut self) -> Option<f64> {
-        let bytes = &self.line.as_bytes()[self.at..];
+        let bytes = self.line.as_bytes().get(self.at..)?;
         let (whole, count) = digits(bytes);
+        if let (1.., Some(b',' | b' ' | b'}')) = (count, bytes.get(count))
+            && (bytes[0] != b'0' || count == 1)
+        {
+            self.at += count;
+            return Some(whole as f64);
+        }
         let (mut length, mut fraction, mut decimals) = (count, 0, 0);
         if bytes.get(count) == Some(&b'.') {
             (fraction, decimals) = digits(&bytes[count + 1..]);
@@ -136,6 +143,44 @@ impl<'a> Cursor<'a> {
 
 /// The number that the first digits are, and how many they are: no more than [`DIGITS`].
 fn digits(bytes: &[u8]) -> (u64, usize) {
-    let count = bytes.iter().take(DIGITS).take_while(|byte| byte.is_ascii_digit()).count();
-    (bytes[..count].iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')), count)
+    let (mut number, mut count) = (0, 0);
+    while let Some(digit @ b'0'..=b'9') = bytes.get(count).filter(|_| count < DIGITS) {
+        number = number * 10 + u64::from(digit - b'0');
+        count += 1;
+    }
+    (number, count)
+}
+
+/// Where the first quote is. Most values are a few bytes long: eight bytes at a time are looked at until it is worth while to
+/// search for it in many.
+fn quote(bytes: &[u8]) -> Option<usize> {
+    for word in 0..NEAR {
+        let Some(chunk) = bytes.get(8 * word..).and_then(<[u8]>::first_chunk) else { break };
+        if let Some(at) = quote_in(*chunk) {
+            return Some(8 * word + at);
+        }
+    }
+    memchr::memchr(b'"', bytes)
+}
+
+/// The first byte that is a quote has become zero, and borrows from its highest bit; those before have not.
+fn quote_in(chunk: [u8; 8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let zeroed = u64::from_le_bytes(chunk) ^ (ONES * b'"' as u64);
+    let found = zeroed.wrapping_sub(ONES) & !zeroed & (ONES << 7);
+    (found != 0).then(|| found.trailing_zeros() as usize / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_first_quote_is_found_wherever_it_is(text in "[!-#\\x{80}-\\x{a3}]{0,40}") {
+            prop_assert_eq!(quote(text.as_bytes()), text.find('"'));
+        }
+    }
 }

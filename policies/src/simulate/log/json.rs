@@ -7,7 +7,7 @@ use http::header::{HeaderName, USER_AGENT};
 use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::fields::{Field, Meaning, Names};
-use super::{Answered, Said, flat, moment, seconds};
+use super::{Answered, Said, flat, millis, moment, seconds};
 use crate::reason::Reason;
 
 /// A value, as far as a log has any use for it.
@@ -114,11 +114,11 @@ impl<'a> Said<'a> {
             Field::Status => self.status = value.whole().or(self.status),
             Field::GrpcStatus => self.grpc_status = value.whole().or(self.grpc_status),
             Field::Millis => {
-                self.duration = value.number().and_then(|ms| seconds(ms / 1e3)).or(self.duration);
+                self.duration = value.number().and_then(millis).or(self.duration);
             }
             Field::Seconds => self.duration = value.number().and_then(seconds).or(self.duration),
             Field::UpstreamMillis => {
-                self.upstream = value.number().and_then(|ms| seconds(ms / 1e3)).or(self.upstream);
+                self.upstream = value.number().and_then(millis).or(self.upstream);
             }
             Field::UpstreamSeconds => self.upstream = value.number().and_then(seconds).or(self.upstream),
             _ => {
@@ -162,8 +162,9 @@ impl<'a> Value<'a> {
     }
 
     fn whole<N: TryFrom<u64>>(&self) -> Option<N> {
-        let number = self.number().filter(|number| *number >= 0.0 && number.fract() == 0.0)?;
-        N::try_from(number as u64).ok()
+        let number = self.number()?;
+        let whole = number as u64;
+        (whole as f64 == number).then(|| N::try_from(whole).ok()).flatten()
     }
 
     fn moment(&self) -> Option<super::Moment> {

@@ -104,20 +104,25 @@ fn lines_are_read_alike_whatever_fields_the_line_before_had() {
         reader.header("x-tenant".parse().unwrap(), String::from("tenant"));
         reader
     };
-    let mut one = with_header();
-    for _ in 0..500 {
-        let mut chosen = fields.to_vec();
-        rng.shuffle(&mut chosen);
-        chosen.truncate(rng.usize(5..=fields.len()));
-        // More than are remembered by their place.
-        let many: String = (0..rng.usize(..80)).map(|n| format!("\"f{n}\":{n},")).collect();
+    let (mut one, mut request) = (with_header(), Request::default());
+    let (mut chosen, mut many) = (Vec::new(), String::new());
+    for _ in 0..1000 {
+        // Now and then as the line before, but for a value.
+        if rng.u8(..3) > 0 {
+            chosen = fields.map(str::to_owned).to_vec();
+            rng.shuffle(&mut chosen);
+            chosen.truncate(rng.usize(5..=fields.len()));
+            // More than are remembered by their place.
+            many = (0..rng.usize(..80)).map(|n| format!("\"f{n}\":{n},")).collect();
+        }
+        let at = rng.usize(..chosen.len());
+        chosen[at] = chosen[at].replace("ann", "bob").replace("t1", "\u{1}t2").replace(":", ": ");
         let line = format!("{{{many}{}}}", chosen.join(","));
-        let read = |reader: &mut Reader| {
-            let mut request = Request::default();
-            let read = reader.read(line.as_bytes(), &mut request);
-            format!("{read:?} {request:?}")
+        let read = |reader: &mut Reader, request: &mut Request| match reader.read(line.as_bytes(), request) {
+            Line::Request => format!("{request:?}"),
+            other => format!("{other:?}"),
         };
-        assert_eq!(read(&mut one), read(&mut with_header()), "{line}");
+        assert_eq!(read(&mut one, &mut request), read(&mut with_header(), &mut Request::default()), "{line}");
     }
 }
 
@@ -280,13 +285,17 @@ proptest! {
     fn lines_are_read_alike_in_one_pass_and_by_the_parser(
         fields in proptest::collection::vec((proptest::sample::select(vec![
             "start_time", "path", "Method", "authority", "response_code", "duration", "x-user", "tenant", "port", "e\\u0041",
-        ]), any_value()), 0..4),
+        ]), any_value(), any_value()), 0..4),
         space in " {0,2}",
+        other_space in " {0,1}",
         end in prop_oneof![4 => Just("}"), 1 => proptest::sample::select(vec!["} ", "}}", "},", ",}", "", "} x"])],
     ) {
         let start = r#""@timestamp":"2026-11-28T18:10:28.5Z",":path":"/""#;
-        let fields: String =
-            fields.iter().map(|(name, value)| format!(",{space}\"{name}\"{space}:{space}{value}{space}")).collect();
+        let written = |(name, value, _): &(&str, String, String)| format!(",{space}\"{name}\"{space}:{space}{value}{space}");
+        let before = |(name, _, value): &(&str, String, String)| format!(",{other_space}\"{name}\":{value}");
+        let before: String = fields.iter().map(before).collect();
+        let before = format!("{{{start},\"n\":\"B\"{before}}}");
+        let fields: String = fields.iter().map(written).collect();
         let quick = format!("{{{space}{start},\"n\":\"A\"{fields}{end}");
         let by_parser = format!("{{{space}{start},\"n\":\"\\u0041\"{fields}{end}");
         let read = |line: &str| {
@@ -295,5 +304,15 @@ proptest! {
             format!("{read:?} {request:?}")
         };
         prop_assert_eq!(read(&quick), read(&by_parser), "{}", quick);
+        // After another line, and after itself.
+        let (mut reader, mut request) = (reader(Format::Envoy), Request::default());
+        reader.read(before.as_bytes(), &mut request);
+        for _ in 0..2 {
+            if reader.read(quick.as_bytes(), &mut request) == Line::Request {
+                prop_assert_eq!(format!("Request {request:?}"), read(&quick), "{} after {}", quick, before);
+            } else {
+                prop_assert!(!read(&quick).starts_with("Request"), "{} after {}", quick, before);
+            }
+        }
     }
 }

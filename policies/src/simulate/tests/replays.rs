@@ -24,7 +24,7 @@ fn a_limit_refuses_whoever_is_over_it_on_the_clock_of_the_log() {
     assert!((45..=46).contains(&limited), "{limited}");
     assert_eq!(tally.statuses[&429], limited);
     let rule = &tally.rules[0];
-    assert_eq!((&*rule.rule.name, rule.outcomes["refused"]), ("each", limited));
+    assert_eq!((&*rule.rule.name, rule.outcomes.get("refused")), ("each", limited));
     assert_eq!(rule.keys.as_ref().unwrap().0.top(5), [("ann", limited, 0)]);
     assert!(rule.rule.source.to_string().starts_with("shop.yaml:"));
     assert_eq!(tally.routes[0].refused, limited);
