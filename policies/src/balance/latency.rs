@@ -22,8 +22,8 @@ const PENALTY: f64 = 1e9;
 const WORSE: f64 = 4.0;
 /// The least that one failure counts, whatever time has passed.
 const LEAST_BLEND: f64 = 1.0 / 256.0;
-/// Up to here four terms of the exponential series do: the fifth is below 1e-17.
-const SOON: f64 = 1.0 / 1024.0;
+/// Up to here five terms of the exponential series do: the sixth is below 1e-17.
+const SOON: f64 = 1.0 / 256.0;
 /// No average is above this: a minute is as bad as an hour.
 const MOST: f64 = 60e9;
 
@@ -102,7 +102,7 @@ fn next(average: f64, sample: Sample, kept: f64) -> f64 {
 fn kept(passed: Duration, decay: Duration) -> f64 {
     let x = passed.as_secs_f64() / decay.as_secs_f64().max(1e-9);
     if x < SOON {
-        return 1.0 - x * (1.0 - x / 2.0 * (1.0 - x / 3.0 * (1.0 - x / 4.0)));
+        return 1.0 - x * (1.0 - x / 2.0 * (1.0 - x / 3.0 * (1.0 - x / 4.0 * (1.0 - x / 5.0))));
     }
     (-x).exp()
 }

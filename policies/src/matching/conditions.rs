@@ -60,6 +60,8 @@ enum OwnedPart {
 pub(super) struct Search<'a, 'h, T> {
     request: &'a RequestView<'h>,
     ranked: &'a [Candidate<T>],
+    /// What is looked at now is there because its path holds.
+    pub(super) path_holds: bool,
     /// Beyond all positions while nothing is found.
     found: u32,
     pub(super) work: Work,
@@ -67,7 +69,7 @@ pub(super) struct Search<'a, 'h, T> {
 
 impl<'a, 'h, T> Search<'a, 'h, T> {
     pub(super) fn new(request: &'a RequestView<'h>, ranked: &'a [Candidate<T>]) -> Self {
-        Self { request, ranked, found: u32::MAX, work: Work::default() }
+        Self { request, ranked, path_holds: false, found: u32::MAX, work: Work::default() }
     }
 
     /// The best of these matches that holds.
@@ -88,7 +90,13 @@ impl<'a, 'h, T> Search<'a, 'h, T> {
         for at in positions {
             let Some(candidate) = self.ranked.get(*at as usize).filter(|_| *at < self.found) else { return };
             self.work.candidates += 1;
-            if self.request.satisfies(&candidate.wanted) {
+            let (request, wanted) = (self.request, &candidate.wanted);
+            let holds = if self.path_holds {
+                request.satisfies_beyond_path(wanted)
+            } else {
+                request.satisfies(wanted)
+            };
+            if holds {
                 self.found = *at;
                 return;
             }

@@ -80,12 +80,15 @@ impl<T> MatchTable<T> {
 
     /// From path to path in order of precedence: the first of which any match holds has the best one.
     fn by_path(&self, path: &str, search: &mut Search<'_, '_, T>) -> Option<u32> {
+        search.path_holds = true;
         if let Some(found) = self.exact.get(path).and_then(|exact| search.best(exact)) {
             return Some(found);
         }
+        search.path_holds = false;
         if let Some(found) = search.best(&self.regex) {
             return Some(found);
         }
+        search.path_holds = true;
         let deepest = self.prefix.deepest(path, &mut search.work);
         if let Some(found) = self.prefix.upwards(deepest).find_map(|prefix| search.best(prefix)) {
             return Some(found);

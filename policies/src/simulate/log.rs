@@ -83,7 +83,7 @@ struct Said<'a> {
     client: Option<Cow<'a, str>>,
     identity: Option<Cow<'a, str>>,
     direction: Option<Cow<'a, str>>,
-    headers: SmallVec<[(HeaderName, Cow<'a, str>); 4]>,
+    headers: SmallVec<[(Header, Cow<'a, str>); 4]>,
     status: Option<u16>,
     grpc_status: Option<u8>,
     grpc: bool,
@@ -92,6 +92,14 @@ struct Said<'a> {
     /// Of the backend alone.
     upstream: Option<Duration>,
     answered: Answered,
+}
+
+/// Which header it is.
+#[derive(Debug)]
+enum Header {
+    Named(HeaderName),
+    /// That which the name at this place of the line means: what is remembered is not cloned for each line.
+    At(usize),
 }
 
 /// Who has answered.
@@ -226,7 +234,9 @@ impl Reader {
             return Err("its path is none that a proxy would take");
         }
         let host = self.host(said)?;
-        set_headers(&mut request.head.headers, host, &said.headers);
+        set_headers(&mut request.head.headers, host, || {
+            said.headers.iter().filter_map(|(header, value)| Some((self.names.name_of(header)?, &**value)))
+        });
         request.secure = said.secure;
         if said.grpc || said.grpc_status.is_some() {
             request.set_grpc();
@@ -288,11 +298,14 @@ impl Reader {
 }
 
 /// Sets all headers. What is no value of a header was none in the request either.
-fn set_headers(headers: &mut HeaderMap, host: HeaderValue, said: &[(HeaderName, Cow<'_, str>)]) {
-    let Err(host) = write_over(headers, host, said) else { return };
+fn set_headers<'s, I>(headers: &mut HeaderMap, host: HeaderValue, said: impl Fn() -> I)
+where
+    I: Iterator<Item = (&'s HeaderName, &'s str)>,
+{
+    let Err(host) = write_over(headers, host, said()) else { return };
     headers.clear();
     headers.insert(HOST, host);
-    for (name, value) in said {
+    for (name, value) in said() {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.append(name, value);
         }
@@ -301,21 +314,21 @@ fn set_headers(headers: &mut HeaderMap, host: HeaderValue, said: &[(HeaderName, 
 
 /// Lines of one log have mostly the same names in the same order: then values are all that is written, over those of an earlier
 /// line, and nothing is hashed. Gives back the host where that is not so.
-fn write_over(
+fn write_over<'s>(
     headers: &mut HeaderMap,
     host: HeaderValue,
-    said: &[(HeaderName, Cow<'_, str>)],
+    mut said: impl Iterator<Item = (&'s HeaderName, &'s str)>,
 ) -> Result<(), HeaderValue> {
-    if headers.len() != said.len() + 1 {
-        return Err(host);
-    }
     let mut places = headers.iter_mut();
     let Some((_, first)) = places.next().filter(|(name, _)| **name == HOST) else { return Err(host) };
-    for ((name, value), (known, old)) in said.iter().zip(places) {
-        match HeaderValue::from_str(value) {
-            Ok(value) if name == known => *old = value,
+    for (known, old) in places {
+        match said.next().map(|(name, value)| (name == known, HeaderValue::from_str(value))) {
+            Some((true, Ok(value))) => *old = value,
             _ => return Err(host),
         }
+    }
+    if said.next().is_some() {
+        return Err(host);
     }
     *first = host;
     Ok(())
@@ -326,16 +339,6 @@ fn address(text: &str) -> Option<SocketAddr> {
     let first = text.split(',').next()?.trim();
     let ip = |text: &str| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 0));
     first.parse().ok().or_else(|| ip(first)).or_else(|| ip(first.trim_matches(['[', ']'])))
-}
-
-/// A duration of so many milliseconds, as [`seconds`].
-fn millis(number: f64) -> Option<Duration> {
-    let whole = number as u64;
-    // As most are written.
-    if whole as f64 == number && whole < 1 << 32 {
-        return Some(Duration::from_millis(whole).min(LONGEST));
-    }
-    seconds(number / 1e3)
 }
 
 /// A duration of so many seconds; none that is negative, or no number.

@@ -34,7 +34,7 @@ impl Teller<'_> {
         story.told.forwarded = true;
         let backend = target.backend.as_ref().map_err(|reason| *reason)?;
         let copies = target.copies(&mut self.rng).filter_map(|copy| copy.target().backend.as_ref().ok());
-        story.told.mirrors.extend(copies.cloned());
+        copies.for_each(|copy| story.told.mirrors.push(copy.clone()));
         let plan = &target.plan;
         if retries(plan, &story.head.headers, story.outside).is_some() {
             backend.retry_budget.request(now);

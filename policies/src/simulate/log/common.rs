@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::header::{REFERER, USER_AGENT};
 
-use super::{Said, moment};
+use super::{Header, Said, moment};
 
 /// `host ident user [time] "GET /path HTTP/1.1" status bytes "referer" "user agent"`, the last two or not.
 pub(super) fn read<'a>(line: &'a [u8], said: &mut Said<'a>) -> Result<(), &'static str> {
@@ -37,7 +37,7 @@ pub(super) fn read<'a>(line: &'a [u8], said: &mut Said<'a>) -> Result<(), &'stat
     for name in [REFERER, USER_AGENT] {
         let Some((value, after)) = rest.trim_start().strip_prefix('"').and_then(quoted) else { break };
         if value != "-" && !value.is_empty() {
-            said.headers.push((name, value));
+            said.headers.push((Header::Named(name), value));
         }
         rest = after;
     }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use http::header::HeaderName;
 use rustc_hash::FxHashMap;
 
+use super::Header;
+
 /// What a field says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
@@ -134,7 +136,7 @@ struct Place {
 }
 
 /// What comes after these shares the place of the last.
-const PLACES: usize = 64;
+pub(super) const PLACES: usize = 64;
 
 impl Default for Names {
     fn default() -> Self {
@@ -185,6 +187,17 @@ impl Names {
 
     pub(super) fn at(&self, place: usize) -> &Meaning {
         self.last.get(place).map_or(&Meaning::Nothing, |last| &last.meaning)
+    }
+
+    /// `None`: what the place meant is not remembered any more.
+    pub(super) fn name_of<'n>(&'n self, header: &'n Header) -> Option<&'n HeaderName> {
+        match header {
+            Header::Named(name) => Some(name),
+            Header::At(place) => match self.at(*place) {
+                Meaning::Header(name) => Some(name),
+                Meaning::Field(_) | Meaning::Nothing => None,
+            },
+        }
     }
 
     fn meaning(&self, name: &str) -> Meaning {

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 
-use super::Said;
-use super::fields::{Meaning, Names};
+use super::fields::{Meaning, Names, PLACES};
 use super::json::Value;
+use super::{Header, Said};
 
 /// Where a line is read.
 struct Cursor<'a> {
@@ -16,7 +16,7 @@ struct Cursor<'a> {
 }
 
 /// So many times eight bytes of a string are looked at before it counts as a long one.
-const NEAR: usize = 3;
+const NEAR: usize = 4;
 /// Digits of a number that a double has room for, whatever they are.
 const DIGITS: usize = 15;
 
@@ -32,7 +32,13 @@ pub(super) fn read<'a>(line: &'a str, names: &mut Names, said: &mut Said<'a>) ->
         let Some((found, value)) = cursor.field(names, place)? else { break };
         match (names.at(found), value) {
             (Meaning::Field(field), value) => said.take(*field, value),
-            (Meaning::Header(header), Value::Text(text)) => said.headers.push((header.clone(), text)),
+            // The last place is soon that of another name.
+            (Meaning::Header(_), Value::Text(text)) if found + 1 < PLACES => {
+                said.headers.push((Header::At(found), text))
+            }
+            (Meaning::Header(name), Value::Text(text)) => {
+                said.headers.push((Header::Named(name.clone()), text))
+            }
             (Meaning::Header(_) | Meaning::Nothing, _) => {}
         }
     }
@@ -81,7 +87,7 @@ impl<'a> Cursor<'a> {
     /// One that is no string.
     fn value(&mut self) -> Option<Value<'a>> {
         match self.next()? {
-            b'0'..=b'9' => self.number().map(Value::Number),
+            b'0'..=b'9' => self.number(),
             b't' => self.word("true"),
             b'f' => self.word("false"),
             b'n' => self.word("null"),
@@ -115,14 +121,14 @@ impl<'a> Cursor<'a> {
     }
 
     /// Digits, and perhaps more of them after a point; so few that their quotient is the nearest double.
-    fn number(&mut self) -> Option<f64> {
+    fn number(&mut self) -> Option<Value<'a>> {
         let bytes = self.line.as_bytes().get(self.at..)?;
         let (whole, count) = digits(bytes);
         if let (1.., Some(b',' | b' ' | b'}')) = (count, bytes.get(count))
             && (bytes[0] != b'0' || count == 1)
         {
             self.at += count;
-            return Some(whole as f64);
+            return Some(Value::Whole(whole));
         }
         let (mut length, mut fraction, mut decimals) = (count, 0, 0);
         if bytes.get(count) == Some(&b'.') {
@@ -137,7 +143,7 @@ impl<'a> Cursor<'a> {
         }
         self.at += length;
         let unit = 10_u64.pow(u32::try_from(decimals).ok()?);
-        Some((whole * unit + fraction) as f64 / unit as f64)
+        Some(Value::Number((whole * unit + fraction) as f64 / unit as f64))
     }
 }
 

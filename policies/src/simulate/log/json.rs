@@ -2,17 +2,21 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use http::header::{HeaderName, USER_AGENT};
 use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::fields::{Field, Meaning, Names};
-use super::{Answered, Said, flat, millis, moment, seconds};
+use super::{Answered, Header, LONGEST, Said, flat, moment, seconds};
 use crate::reason::Reason;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A value, as far as a log has any use for it.
 pub(super) enum Value<'a> {
     Text(Cow<'a, str>),
+    Whole(u64),
     Number(f64),
     Nothing,
 }
@@ -73,7 +77,7 @@ impl<'de> Visitor<'de> for Fields<'_, 'de> {
                 Meaning::Field(field) => self.said.take(*field, map.next_value_seed(AnyValue)?),
                 Meaning::Header(header) => {
                     if let Value::Text(text) = map.next_value_seed(AnyValue)? {
-                        self.said.headers.push((header.clone(), text));
+                        self.said.headers.push((Header::Named(header.clone()), text));
                     }
                 }
                 Meaning::Nothing => {
@@ -114,11 +118,11 @@ impl<'a> Said<'a> {
             Field::Status => self.status = value.whole().or(self.status),
             Field::GrpcStatus => self.grpc_status = value.whole().or(self.grpc_status),
             Field::Millis => {
-                self.duration = value.number().and_then(millis).or(self.duration);
+                self.duration = value.millis().or(self.duration);
             }
             Field::Seconds => self.duration = value.number().and_then(seconds).or(self.duration),
             Field::UpstreamMillis => {
-                self.upstream = value.number().and_then(millis).or(self.upstream);
+                self.upstream = value.millis().or(self.upstream);
             }
             Field::UpstreamSeconds => self.upstream = value.number().and_then(seconds).or(self.upstream),
             _ => {
@@ -145,8 +149,8 @@ impl<'a> Said<'a> {
             Field::Scheme => self.secure = text.eq_ignore_ascii_case("https"),
             Field::Flags => self.answered = of_flags(&text),
             Field::Reason => self.answered = of_reason(&text),
-            Field::UserAgent => self.headers.push((USER_AGENT, text)),
-            Field::RequestId => self.headers.push((HeaderName::from_static("x-request-id"), text)),
+            Field::UserAgent => self.headers.push((Header::Named(USER_AGENT), text)),
+            Field::RequestId => self.headers.push((Header::Named(REQUEST_ID), text)),
             _ => {}
         }
     }
@@ -156,20 +160,32 @@ impl<'a> Value<'a> {
     fn number(&self) -> Option<f64> {
         match self {
             Self::Number(number) => Some(*number),
+            Self::Whole(number) => Some(*number as f64),
             Self::Text(text) => text.parse().ok(),
             Self::Nothing => None,
         }
     }
 
     fn whole<N: TryFrom<u64>>(&self) -> Option<N> {
+        if let Self::Whole(number) = self {
+            return N::try_from(*number).ok();
+        }
         let number = self.number()?;
         let whole = number as u64;
         (whole as f64 == number).then(|| N::try_from(whole).ok()).flatten()
     }
 
+    fn millis(&self) -> Option<Duration> {
+        match self {
+            Self::Whole(number) => Some(Duration::from_millis(*number).min(LONGEST)),
+            _ => self.number().and_then(|millis| seconds(millis / 1e3)),
+        }
+    }
+
     fn moment(&self) -> Option<super::Moment> {
         match self {
             Self::Number(number) => moment::number(*number),
+            Self::Whole(number) => moment::number(*number as f64),
             Self::Text(text) => moment::rfc3339(text.as_bytes())
                 .or_else(|| moment::common(text.as_bytes()))
                 .or_else(|| text.parse().ok().and_then(moment::number)),
@@ -273,7 +289,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
-        Ok(Value::Number(number as f64))
+        Ok(Value::Whole(number))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
