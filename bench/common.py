@@ -1,4 +1,5 @@
-"""What the measurements share: processes that end with the script, free ports, medians, tables."""
+"""What the measurements share: processes that end with the script, free ports, medians, tables. Run by itself, it builds all
+programs."""
 
 import contextlib
 import http.client
@@ -17,6 +18,8 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 README = ROOT / "bench" / "README.md"
 #: What comes from PyPI, in a virtual environment of its own.
 PEERS = TARGET / "peers"
+#: The packages with what is started by anybody: `tidegate` first, which is what `cargo run` runs.
+PROGRAMS = ["tidegate", "tidegate-proxy", "tidegate-control-plane", "tidegate-cni", "tidegate-bench"]
 #: Binaries that somebody has built already; else they are built, and found in the target directory.
 BINARIES = None
 
@@ -24,7 +27,7 @@ BINARIES = None
 def missing(*programs):
     """A hint, when a program is not installed."""
     absent = [p for p in programs if not shutil.which(p)]
-    packages = {"h2load": "nghttp2-client", "taskset": "util-linux"}
+    packages = {"h2load": "nghttp2-client", "taskset": "util-linux", "wat2wasm": "wabt"}
     if absent:
         return f"install {' '.join(packages.get(p, p) for p in absent)} first (Debian packages)"
     return None
@@ -46,10 +49,12 @@ def python_package(package, proof):
 
 
 def build():
-    """Builds what is measured, unless somebody has: always all programs, for a choice of them would be built with other
-    features of what they share, and all of that anew for each choice."""
+    """Builds what is measured, unless somebody has: always all programs, for most choices of them would be built with other
+    features of what they share, and all of that anew for each choice. `.ci/features.py` sees to it that these are the
+    features of `cargo run --release`, too."""
     if not BINARIES:
-        subprocess.run(["cargo", "build", "--release", "--workspace", "--bins"], cwd=ROOT, check=True)
+        chosen = [word for program in PROGRAMS for word in ("--package", program)]
+        subprocess.run(["cargo", "build", "--release", *chosen], cwd=ROOT, check=True)
 
 
 def binary(name):
@@ -197,3 +202,7 @@ def machine():
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
     return f"{os.cpu_count()} × {model}, Linux {os.uname().release.split('-')[0]}"
+
+
+if __name__ == "__main__":
+    build()

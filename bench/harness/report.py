@@ -42,6 +42,7 @@ def groups(found):
         ("Latency added at 2 000 requests/s, µs", added(figures)),
         ("A new connection for each request: CPU per request, µs", everywhere(figures, "cpu_conn", MICROS)),
         ("CPU that tracing adds per request, µs", tracing(figures)),
+        ("CPU that a plugin adds per request, µs", plugin(figures)),
         ("Bodies of 10 MiB: CPU per request, ms", bodies(figures)),
         ("Start, rest, idle connections", life(figures)),
     ]
@@ -96,6 +97,15 @@ def tracing(figures):
         values = {peer: figures.rounds("tracing", variant, peer, "exported") for peer in ("tidegate", "envoy")}
         if any(values.values()):
             lines.append((f"{variant}: bytes exported per request at 8 000/s", values))
+    return by_peer(lines, MICROS)
+
+
+def plugin(figures):
+    lines = []
+    for figure, label in (("cpu_steady", "at 8 000 requests/s"), ("cpu_max", "saturated")):
+        values = {peer: figures.above("plugin", "with", "without", peer, figure) for peer in ("tidegate", "envoy")}
+        if any(values.values()):
+            lines.append((f"a header each way, {label}", values))
     return by_peer(lines, MICROS)
 
 

@@ -1,8 +1,7 @@
 """The registry of scenarios. A new one is one entry here, and whatever feature it needs in the peers.
 
 A scenario has variants (what is asked of the peers) and loads (what is measured). All peers and variants of one
-scenario take turns in the same rounds, so that a ratio never compares two different minutes. A plugin that adds a header
-belongs here as soon as there is a host for plugins; until then that comparison is missing.
+scenario take turns in the same rounds, so that a ratio never compares two different minutes.
 """
 
 import dataclasses
@@ -77,6 +76,12 @@ SCENARIOS = {
     "tracing": Scenario(
         "tracing",
         {"off": Features(), "1 %": Features(traced=1), "100 %": Features(traced=100)},
+        ("saturate", "steady"),
+        plotted=False,
+    ),
+    "plugin": Scenario(
+        "a plugin that adds a header each way",
+        {"without": Features(plugin=False), "with": Features(plugin=True)},
         ("saturate", "steady"),
         plotted=False,
     ),

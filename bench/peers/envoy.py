@@ -94,6 +94,8 @@ def connection_manager(features, place):
     filters = [{"name": "router", "typed_config": {"@type": f"{TYPES}.extensions.filters.http.router.v3.Router"}}]
     if features.limit:
         filters.insert(0, local_limit(features))
+    if features.plugin:
+        filters.insert(0, plugin(place))
     manager = {
         "@type": f"{TYPES}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
@@ -147,6 +149,14 @@ def local_limit(features):
             "entries": [{"key": "remote_address"}],
             "token_bucket": bucket(1, "3600s") if features.limit == "trips" else bucket(NEVER, "1s"),
         }],
+    }}
+
+
+def plugin(place):
+    code = {"local": {"filename": str(place.plugin)}}
+    return {"name": "plugin", "typed_config": {
+        "@type": f"{TYPES}.extensions.filters.http.wasm.v3.Wasm",
+        "config": {"name": "adds_header", "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": code}},
     }}
 
 

@@ -31,6 +31,9 @@ class Features:
     #: The share of requests that is traced, in percent; two spans each, by OTLP over gRPC.
     traced: typing.Optional[float] = None
 
+    #: A plugin of proxy-wasm that adds a header each way; False: the same route without it.
+    plugin: typing.Optional[bool] = None
+
     @property
     def path(self):
         return f"/r{self.routes - 1:05}/" if self.routes > 1 else "/"
@@ -51,5 +54,7 @@ class Place:
     collector: int
     #: cert.pem and key.pem for localhost.
     certificate: pathlib.Path
+    #: The module of the plugin, where one is asked for.
+    plugin: pathlib.Path
     #: The file of the access log.
     log: pathlib.Path

@@ -8,7 +8,7 @@ TITLE = "floor"
 def cannot(features):
     if features.limit or features.canary or features.breaker or features.log or features.tls:
         return "forwards, and nothing else"
-    if features.routes > 1 or features.traced is not None:
+    if features.routes > 1 or features.traced is not None or features.plugin is not None:
         return "forwards, and nothing else"
     return None
 

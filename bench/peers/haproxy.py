@@ -45,6 +45,8 @@ CANARY = """\
 def cannot(features):
     if features.traced is not None:
         return "no OTLP in Debian's HAProxy"
+    if features.plugin is not None:
+        return "no proxy-wasm in Debian's HAProxy"
     if features.breaker:
         return "no breaker and no caps of its kind"
     return None

@@ -48,6 +48,8 @@ def cannot(features):
         return "speaks no HTTP/2 to backends"
     if features.traced is not None:
         return "no OTLP in Debian's nginx"
+    if features.plugin is not None:
+        return "no proxy-wasm in Debian's nginx"
     if features.breaker:
         return "no breaker and no caps of its kind"
     return None

@@ -67,6 +67,16 @@ spec:
   breakers: [{{name: endpoint, scope: Endpoint, consecutiveFailures: 5, open: 1s}}]
 """
 
+PLUGIN = """\
+---
+apiVersion: tidegate.io/v1alpha1
+kind: WasmPlugin
+metadata: {{name: adds-header}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: app}}]
+  source: {{file: {module}}}
+"""
+
 SECRET = """\
 ---
 apiVersion: v1
@@ -108,6 +118,7 @@ def start(stack, features, place):
         environment["OTEL_TRACES_SAMPLER"] = "parentbased_traceidratio"
         environment["OTEL_TRACES_SAMPLER_ARG"] = str(features.traced / 100)
     policies = features.limit or features.breaker or features.canary or features.tls or features.routes > 1
+    policies = policies or features.plugin is not None
     arguments = gateway(stack, features, place) if policies else sidecar(features, place)
     arguments += ["--workers", "1", "--access-log", str(place.log) if features.log else "off"]
     arguments += ["--admin", "127.0.0.1:0", "--max-connections", "20000"]
@@ -142,6 +153,8 @@ def documents(features, place):
         text += LIMIT.format(most=1 if trips else NEVER, period="1h" if trips else "1s")
     if features.breaker:
         text += BREAKER.format(name="app") + BREAKER.format(name="canary")
+    if features.plugin:
+        text += PLUGIN.format(module=place.plugin)
     if features.tls:
         text += SECRET
         for key, name in (("tls.crt", "cert.pem"), ("tls.key", "key.pem")):

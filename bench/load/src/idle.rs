@@ -1,12 +1,12 @@
 //! Connections that made one request and then rest: what they cost the server in memory.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 
 use anyhow::ensure;
 use clap::Args;
 use http::Request;
-use tokio::io::AsyncReadExt;
+use tokio::task::spawn_blocking;
 
 use crate::body::empty;
 use crate::client::{Protocol, Target};
@@ -30,7 +30,7 @@ pub(crate) async fn run(args: &IdleArgs) -> anyhow::Result<()> {
         held.push(sender);
     }
     writeln!(std::io::stdout(), "holding")?;
-    tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
     let gone = held.iter().filter(|sender| sender.is_closed()).count();
     ensure!(gone == 0, "{gone} connections were closed meanwhile");
     Ok(())
