@@ -34,10 +34,10 @@ pub(super) fn read<'a>(line: &'a str, names: &mut Names, said: &mut Said<'a>) ->
             (Meaning::Field(field), value) => said.take(*field, value),
             // The last place is soon that of another name.
             (Meaning::Header(_), Value::Text(text)) if found + 1 < PLACES => {
-                said.headers.push((Header::At(found), text))
+                said.headers.push((Header::At(found), text));
             }
             (Meaning::Header(name), Value::Text(text)) => {
-                said.headers.push((Header::Named(name.clone()), text))
+                said.headers.push((Header::Named(name.clone()), text));
             }
             (Meaning::Header(_) | Meaning::Nothing, _) => {}
         }
