@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Whether all programs together are built with the features that `tidegate` alone is built with.
+"""Whether all programs are built by bench/common.py, and with the features that `tidegate` alone is built with.
 
 Cargo builds a crate anew for each set of features that the packages of one command ask of it. Where a program asks for one more
 of a crate that all others stand on, `cargo run --release` and the measurements compile everything twice, which is a
 quarter of an hour. Whoever needs the feature asks for it in the workspace's Cargo.toml, for all.
 """
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -27,7 +28,18 @@ def features(programs):
     return found
 
 
+def packages():
+    """Those of the workspace that have a program."""
+    command = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = json.loads(told)["packages"]
+    return {package["name"] for package in found if any("bin" in target["kind"] for target in package["targets"])}
+
+
 def main():
+    forgotten = packages() ^ set(common.PROGRAMS)
+    if forgotten:
+        sys.exit(f"features: bench/common.py does not name the packages with programs: {', '.join(sorted(forgotten))}")
     alone, together = features(common.PROGRAMS[:1]), features(common.PROGRAMS)
     different = sorted(crate for crate, asked in alone.items() if asked != together[crate])
     for crate in different:

@@ -19,7 +19,7 @@ README = ROOT / "bench" / "README.md"
 #: What comes from PyPI, in a virtual environment of its own.
 PEERS = TARGET / "peers"
 #: The packages with what is started by anybody: `tidegate` first, which is what `cargo run` runs.
-PROGRAMS = ["tidegate", "tidegate-proxy", "tidegate-control-plane", "tidegate-cni", "tidegate-bench"]
+PROGRAMS = ["tidegate", "tidegate-proxy", "tidegate-cluster", "tidegate-cni", "tidegate-bench"]
 #: Binaries that somebody has built already; else they are built, and found in the target directory.
 BINARIES = None
 
