@@ -11,6 +11,7 @@ TO_ENVOY = [
     ("CPU, HTTP/2, saturated", "h2c", "", "cpu_max", 0.95, 0.85),
     ("CPU, gRPC, saturated", "grpc", "", "cpu_max", 0.95, 0.85),
     ("CPU, refused by a limit", "refused", "", "cpu_max", 0.80, 0.60),
+    ("CPU, with a plugin that adds a header each way", "plugin", "with", "cpu_max", 0.85, 0.60),
     ("CPU, new connections", "churn", "", "cpu_conn", 0.85, 0.75),
     ("CPU, new connections, TLS 1.3", "churn-tls", "", "cpu_conn", 1.00, 0.90),
     ("memory at rest", "life", "", "rss", 0.25, 0.16),
