@@ -30,7 +30,6 @@ class Features:
     routes: int = 1
     #: The share of requests that is traced, in percent; two spans each, by OTLP over gRPC.
     traced: typing.Optional[float] = None
-
     #: A plugin of proxy-wasm that adds a header each way; False: the same route without it.
     plugin: typing.Optional[bool] = None
 

@@ -48,14 +48,13 @@ impl<T> HostMap<T> {
         if let Some(found) = self.exact.get(host).and_then(&mut accept) {
             return Some(found);
         }
-        // Most maps have no wildcards.
-        let wild = if self.suffix.is_empty() { None } else { self.wild(host).find_map(&mut accept) };
-        wild.or_else(|| self.any.as_ref().and_then(accept))
+        self.wild(host).find_map(&mut accept).or_else(|| self.any.as_ref().and_then(accept))
     }
 
     fn wild<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a T> {
-        let suffixes = host.match_indices('.').filter(|(at, _)| *at > 0);
-        suffixes.filter_map(|(at, _)| self.suffix.get(&host[at + 1..]))
+        // Most maps have no wildcards.
+        let dots = (!self.suffix.is_empty()).then(|| host.match_indices('.').filter(|(at, _)| *at > 0));
+        dots.into_iter().flatten().filter_map(|(at, _)| self.suffix.get(&host[at + 1..]))
     }
 
     /// Every pattern with its value, in the order of the patterns.

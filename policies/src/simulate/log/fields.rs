@@ -131,12 +131,14 @@ struct Place {
     name: String,
     meaning: Meaning,
     /// All that led to the value, from where the last one ended: with the quote, if it is a string. Empty where that is
-    /// not known.
+    /// not known, or longer than [`LONGEST_LEAD`].
     lead: String,
 }
 
 /// What comes after these shares the place of the last.
 pub(super) const PLACES: usize = 64;
+/// So that a log of blanks is not kept in memory.
+const LONGEST_LEAD: usize = 256;
 
 impl Default for Names {
     fn default() -> Self {
@@ -181,7 +183,7 @@ impl Names {
     pub(super) fn led_by(&mut self, found: usize, lead: &str) {
         if let Some(last) = self.last.get_mut(found) {
             last.lead.clear();
-            last.lead.push_str(lead);
+            last.lead.push_str(if lead.len() > LONGEST_LEAD { "" } else { lead });
         }
     }
 
@@ -210,5 +212,23 @@ impl Names {
             return Meaning::Field(*field);
         }
         name.starts_with("x-").then(|| name.parse().ok()).flatten().map_or(Meaning::Nothing, Meaning::Header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_to_a_value_is_remembered_unless_it_is_long() {
+        let mut names = Names::default();
+        let found = names.find(0, "path");
+        names.led_by(found, "{\"path\": \"");
+        assert_eq!(names.lead(0), Some("{\"path\": \""));
+        names.led_by(found, &format!("{{{}\"path\": \"", " ".repeat(LONGEST_LEAD)));
+        assert_eq!(names.lead(0), None);
+        names.led_by(found, "{\"path\": \"");
+        assert_eq!(names.find(0, "method"), 0);
+        assert_eq!(names.lead(0), None, "of another name");
     }
 }
