@@ -714,7 +714,12 @@ spec:
         ("TCPRoute", "v1", String::from("  rules: []"), "needs at least 1, has 0"),
         ("TCPRoute", "v1", String::from("  rules: [{}]"), "backendRefs: is required"),
         ("TCPRoute", "v1", String::from("  rules: [{backendRefs: []}]"), "needs at least 1, has 0"),
-        ("TCPRoute", "v1", String::from("  rules: [{backendRefs: [{name: a}]}]"), "needs a `port`"),
+        (
+            "TCPRoute",
+            "v1",
+            String::from("  rules: [{backendRefs: [{name: a}]}]"),
+            "needs a `port` (add `port`; to name a Backend, add `group: tidegate.io, kind: Backend`)",
+        ),
         (
             "TCPRoute",
             "v1",

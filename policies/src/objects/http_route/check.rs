@@ -212,9 +212,11 @@ pub(crate) fn check_backend(at: &str, backend: &HttpBackendRef, faults: &mut Fau
     let HttpBackendRef { group, kind, namespace, .. } = backend;
     Reference { group, kind, namespace: namespace.as_deref() }.check(at, faults);
     match (backend.group.as_str(), backend.kind.as_str()) {
-        ("", "Service") if backend.port.is_none() => {
-            faults.error(at, format!("the Service `{}` needs a `port`", backend.name));
-        }
+        ("", "Service") if backend.port.is_none() => faults.error_with_help(
+            at,
+            format!("the Service `{}` needs a `port`", backend.name),
+            format!("add `port`; to name a Backend, add `group: {TIDEGATE_GROUP}, kind: Backend`"),
+        ),
         ("", "Backend") => faults.error_with_help(
             at,
             "there is no Backend in the core group",
