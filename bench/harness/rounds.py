@@ -5,6 +5,8 @@ connections is dropped for all, so that the lists stay pairs.
 """
 
 import contextlib
+import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -75,6 +77,8 @@ def run(name, scenario, peers, args):
         if "life" in scenario.loads:
             stage = contests_of.Stage(stack, scenario)
             entries = [(variant, peer) for variant in scenario.variants for peer in peers]
+            for variant, peer in entries:
+                read_anew(stage, variant, peer)
             return in_turns(entries, lambda entry: life(stage, *entry, args.smoke), args)
         _, contests = contests_of.set_up(stack, scenario, peers)
         for contest in contests:
@@ -122,6 +126,28 @@ def in_turns(entries, take, args):
             for figure, value in figures.items():
                 place.setdefault(figure, []).append(value)
     return {} if args.smoke else results
+
+
+def read_anew(stage, variant, peer):
+    """What is resident of a program depends on how much of its file the system has at hand, for that is mapped around every
+    page that is asked for: all of it after the file was written. Here each has what its own start reads from the disk."""
+    forget(started_once(stage, variant, peer))
+    started_once(stage, variant, peer)
+
+
+def started_once(stage, variant, peer):
+    """Its program's file, when it has answered and ended."""
+    with contextlib.ExitStack() as stack:
+        contest = stage.contest(variant, peer, stage.scenario.variants[variant], stack)
+        answered(contest)
+        return pathlib.Path(f"/proc/{contest.process.pid}/exe").resolve()
+
+
+def forget(path):
+    """Lets the system drop what it keeps of a file that nobody has open."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def life(stage, variant, peer, smoke):
